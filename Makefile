@@ -1,0 +1,39 @@
+# Two commands on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+TYPED := build/typed
+
+.PHONY: setup demo test test-slow lint typecheck clean
+
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --upgrade pip
+	# torch first: what comes after it must not choose another version.
+	$(BIN)/python -m pip install -q "torch==2.13.0"
+	$(BIN)/python -m pip install -q -e ".[all,dev]"
+	touch $@
+
+demo: setup
+	$(BIN)/python benchmarks/demo.py
+
+test: lint typecheck
+	$(BIN)/python -m pytest
+
+test-slow: setup
+	$(BIN)/python -m pytest -m slow
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# The folders are imported as vlmp.<folder>; links of those names let the type checker resolve them as users do.
+typecheck: setup
+	mkdir -p $(TYPED)/vlmp
+	for folder in pruner export runtimes; do ln -sfn ../../../$$folder $(TYPED)/vlmp/$$folder; done
+	MYPYPATH=$(TYPED) $(BIN)/mypy -p vlmp.pruner -p vlmp.export -p vlmp.runtimes
+
+clean:
+	rm -rf build $(VENV) .mypy_cache .pytest_cache .ruff_cache

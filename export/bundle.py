@@ -1,0 +1,311 @@
+"""The bundle on disk: a folder with graphs, tokenizer files and the manifest that describes them all.
+
+The manifest is the contract between exporter and apps (Python, C++, Kotlin, Swift); nothing is guessed from file
+names. Imports no torch, so that runtimes can read bundles without the exporter.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from types import FrameType
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from .errors import UserError
+
+SCHEMA_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+REFERENCE_NAME = "reference.safetensors"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TensorSpec(_Strict):
+    """A named input or output of a method."""
+
+    name: str
+    shape: list[int]
+    dtype: Literal["float32", "float16", "int32"]
+
+
+class MethodSpec(_Strict):
+    """Where a method's graph is, and what it takes and returns, in this order."""
+
+    file: str = Field(description="Path of the graph inside the bundle.")
+    entry: str = Field(description="Method or function name inside the file; empty when the file is one graph.")
+    inputs: list[TensorSpec]
+    outputs: list[TensorSpec]
+
+
+class ImageSpec(_Strict):
+    """How a photo becomes the input of `vision`: RGB, fitted to height x width, values 0..255 as float, NCHW."""
+
+    height: int
+    width: int
+    grid: tuple[int, int] = Field(description="Merged visual tokens (rows, columns); their product is N.")
+    fit: Literal["pad", "stretch"] = Field(description="pad: keep the aspect ratio, centre, fill with `pad_rgb`.")
+    pad_rgb: tuple[int, int, int]
+    resample: Literal["bicubic"]
+
+
+class PrunerSpec(_Strict):
+    """The pruning method inside `prefill`."""
+
+    name: str
+    layer: int = Field(description="K: pruned after decoder layer K-1 (0-based), before layer K.")
+    visual_tokens: int = Field(description="N")
+    kept_tokens: int = Field(description="S")
+    settings: dict[str, float | int]
+    loop: Literal["while", "unroll", "scan"]
+    exact: bool = Field(description="False when an unrolled graph may fill the last tokens by lowest score.")
+
+
+class KvSpec(_Strict):
+    """KV cache geometry. A step reads caches [kv_heads, slots, head_dim] and returns new rows, which the host stores.
+
+    The rows of text token i (counted from the end of the image) belong into slot `base + i` of the layer's cache.
+    """
+
+    layers: int
+    kv_heads: int
+    head_dim: int
+    dtype: Literal["float32", "float16"]
+    early_layers: int = Field(description="Layers before the pruner; their caches hold all N visual tokens.")
+    early_base: int = Field(description="P + N")
+    early_slots: int
+    late_base: int = Field(description="P + S")
+    late_slots: int
+
+
+class PromptSpec(_Strict):
+    """The chat template around the image and the user's text. `{prompt}` marks the user's text."""
+
+    prefix_ids: list[int] = Field(description="Token ids up to the image; baked into `prefill`.")
+    first: str = Field(description="Text from the end of the image to the start of the answer.")
+    following: str = Field(description="Text of a later turn, from the answer's end token on.")
+    text_len: int = Field(description="T: token bucket of `prefill` and `extend`.")
+    max_new_tokens: int = Field(description="G: cache room behind the first prompt, for answers and later turns.")
+    end_ids: list[int] = Field(description="Token ids that end an answer.")
+    end_text_id: int = Field(description="The token that closes a turn in the template; fed before `following`.")
+    pad_id: int
+    special_tokens: dict[str, int]
+    tokenizer_file: str
+
+
+class RopeSpec(_Strict):
+    """Positions after the prompt; the graphs hold the tables, an app computes none."""
+
+    theta: float
+    mrope_section: list[int]
+    text_start: int = Field(description="Position id of the first text token behind the image: P + max(grid).")
+
+
+class FileSpec(_Strict):
+    """One file of the bundle."""
+
+    path: str
+    sha256: str
+    size_bytes: int
+
+
+class Check(_Strict):
+    """One figure of the verification with its limit."""
+
+    name: str
+    value: float
+    limit: float
+    better: Literal["lower", "higher"]
+
+    @property
+    def passed(self) -> bool:
+        """Whether the value keeps the limit."""
+        return self.value <= self.limit if self.better == "lower" else self.value >= self.limit
+
+
+class ParitySpec(_Strict):
+    """Verification on the target's own runtime against PyTorch."""
+
+    status: Literal["passed", "failed", "skipped"]
+    runtime: str = Field(description="What ran the bundle, for instance 'onnxruntime 1.31.0'.")
+    checks: list[Check] = []
+
+
+class CostSpec(_Strict):
+    """What the export took."""
+
+    seconds: float
+    peak_memory_mib: float
+
+
+class Manifest(_Strict):
+    """Everything that an app needs to know about a bundle."""
+
+    schema_version: int = SCHEMA_VERSION
+    model: str
+    family: str
+    checkpoint: str = Field(description="Hugging Face id, or 'local' with the sha256 of its config.")
+    target: str
+    precision: Literal["float32", "float16"]
+    quantization: str
+    vocab_size: int
+    image: ImageSpec
+    pruner: PrunerSpec
+    kv: KvSpec
+    prompt: PromptSpec
+    rope: RopeSpec
+    methods: dict[Literal["vision", "prefill", "decode", "extend"], MethodSpec]
+    parity: ParitySpec
+    cost: CostSpec | None = None
+    tools: dict[str, str]
+    files: list[FileSpec] = []
+
+
+def json_schema() -> str:
+    """JSON Schema of the manifest, as stored in `manifest.schema.json`."""
+    return json.dumps(Manifest.model_json_schema(), indent=2) + "\n"
+
+
+@contextmanager
+def new_bundle(output: Path, *, overwrite: bool) -> Iterator[Path]:
+    """A temporary folder beside `output` that becomes `output` when the block ends well, and vanishes otherwise.
+
+    Raises UserError when `output` exists and `overwrite` is false, or when it is no bundle and would be replaced.
+    """
+    check_output(output, overwrite=overwrite)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+    try:
+        with _terminable():
+            yield folder
+            folder.chmod(0o755)
+            if output.exists():
+                replaced = Path(tempfile.mkdtemp(prefix=f".{output.name}.old.", dir=output.parent)) / "bundle"
+                output.rename(replaced)
+                folder.rename(output)
+                shutil.rmtree(replaced.parent)
+            else:
+                folder.rename(output)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM unwind like Ctrl-C, so that it leaves nothing behind either."""
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # Only the main thread may set handlers; elsewhere the caller deals with signals.
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def check_output(output: Path, *, overwrite: bool) -> None:
+    """Raises UserError unless a bundle may be written to `output`."""
+    if not output.exists():
+        return
+    if not overwrite:
+        raise UserError(f"output {output} exists: choose another --output or pass --overwrite")
+    if not output.is_dir() or (any(output.iterdir()) and not (output / MANIFEST_NAME).is_file()):
+        raise UserError(f"output {output} is not a bundle (no {MANIFEST_NAME}): --overwrite replaces bundles only")
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
+    """Add size and sha256 of every file in `folder` to the manifest and write it. Returns the completed manifest."""
+    files = [
+        FileSpec(path=path.relative_to(folder).as_posix(), sha256=sha256(path), size_bytes=path.stat().st_size)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != MANIFEST_NAME
+    ]
+    complete = manifest.model_copy(update={"files": files})
+    text = complete.model_dump_json(indent=2) + "\n"
+    temporary = folder / f"{MANIFEST_NAME}.new"
+    temporary.write_text(text)
+    temporary.rename(folder / MANIFEST_NAME)
+    return complete
+
+
+def read_manifest(bundle: Path, *, check_hashes: bool = True) -> Manifest:
+    """Read and check a bundle's manifest.
+
+    Raises UserError naming the bundle and what is wrong: no manifest, a newer schema, a field that does not fit, a path
+    that leaves the folder, a file that is missing or whose size or sha256 differs.
+    """
+    path = bundle / MANIFEST_NAME
+    if not path.is_file():
+        raise UserError(f"{bundle} is not a bundle: it has no {MANIFEST_NAME}")
+    try:
+        raw = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON: {error}") from None
+    version = raw.get("schema_version") if isinstance(raw, dict) else None
+    if not isinstance(version, int):
+        raise UserError(f"{path} has no schema_version: not a vlmp manifest")
+    if version != SCHEMA_VERSION:
+        hint = "upgrade vlmp" if version > SCHEMA_VERSION else "export the model again"
+        raise UserError(f"{path} has schema version {version}, this vlmp reads version {SCHEMA_VERSION}: {hint}")
+    try:
+        manifest = Manifest.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{path}: {where}: {first['msg']}") from None
+    _check_files(bundle, manifest, check_hashes=check_hashes)
+    return manifest
+
+
+def inside(bundle: Path, relative: str) -> Path:
+    """The path of a bundle's file. Raises UserError when it would leave the folder."""
+    pure = PurePosixPath(relative)
+    path = bundle / pure
+    if not pure.parts or pure.is_absolute() or ".." in pure.parts or "\\" in relative or "\0" in relative:
+        raise UserError(f"{bundle}: manifest names {relative!r}, which leaves the bundle's folder")
+    if not path.resolve().is_relative_to(bundle.resolve()):
+        raise UserError(f"{bundle}: {relative!r} is a link that leaves the bundle's folder")
+    return path
+
+
+def _check_files(bundle: Path, manifest: Manifest, *, check_hashes: bool) -> None:
+    listed = {entry.path for entry in manifest.files}
+    for named in [manifest.prompt.tokenizer_file, *(method.file for method in manifest.methods.values())]:
+        path = inside(bundle, named)
+        if named not in listed and not any(entry.startswith(f"{named}/") for entry in listed):
+            raise UserError(f"{bundle}: manifest uses {path.name} but does not list it among its files")
+    for entry in manifest.files:
+        path = inside(bundle, entry.path)
+        if not path.is_file():
+            raise UserError(f"{bundle}: {entry.path} is missing: copy the bundle again")
+        if path.stat().st_size != entry.size_bytes:
+            raise UserError(
+                f"{bundle}: {entry.path} has {path.stat().st_size} bytes, the manifest says {entry.size_bytes}: "
+                "copy the bundle again"
+            )
+        if check_hashes and sha256(path) != entry.sha256:
+            raise UserError(f"{bundle}: {entry.path} is damaged (sha256 differs): copy the bundle again")
+
+
+def sha256(path: Path) -> str:
+    """Hex sha256 of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def size_bytes(folder: Path) -> int:
+    """Bytes of all files under `folder`."""
+    return sum(os.stat(path).st_size for path in folder.rglob("*") if path.is_file())

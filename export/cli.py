@@ -1,0 +1,136 @@
+"""`vlmp-export`: from a checkpoint to verified bundles."""
+
+import sys
+from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser, Namespace
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from vlmp.export.config import ExportConfig, parse_image_size
+from vlmp.export.errors import UserError
+from vlmp.export.models import MODELS
+from vlmp.export.quantize import PRESETS
+from vlmp.export.targets import TARGETS
+from vlmp.pruner import PRUNERS
+
+if TYPE_CHECKING:
+    from vlmp.export.pipeline import Result
+
+
+class OneLineParser(ArgumentParser):
+    """argparse whose errors are one line, exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line and exit with 2."""
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point of `vlmp-export`."""
+    parser = OneLineParser("vlmp-export", description=__doc__, formatter_class=ArgumentDefaultsHelpFormatter)
+    add_arguments(parser)
+    arguments = parser.parse_args(argv)
+    exit_with_one_line("vlmp-export", lambda: run(arguments))
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """The options; `optimum-cli export vlmp` has the same."""
+    parser.add_argument("--model", metavar="NAME", help=f"what to export: {', '.join(MODELS)}")
+    parser.add_argument("--target", action="append", metavar="NAME", help=f"{', '.join(TARGETS)}, or all; repeatable")
+    parser.add_argument("--checkpoint", type=Path, metavar="DIR", help="local checkpoint folder instead of a download")
+    parser.add_argument("--pruner", default="vlm-pruner", metavar="NAME", help=", ".join(PRUNERS))
+    parser.add_argument("--keep", type=float, default=0.111, help="kept share of the visual tokens (1 - pruning ratio)")
+    parser.add_argument("--prune-layer", type=int, default=2, metavar="K", help="prune before this decoder layer")
+    parser.add_argument("--image-size", metavar="SIDE|HxW", help="pixels; the model's default when not given")
+    parser.add_argument("--image-fit", choices=["pad", "stretch"], default="pad", help="how a photo is fitted to it")
+    parser.add_argument("--system-prompt", metavar="TEXT", help="baked into the export; the template's own otherwise")
+    parser.add_argument("--text-len", type=int, default=64, metavar="T", help="token bucket of one turn's text")
+    parser.add_argument("--max-new-tokens", type=int, default=256, metavar="G", help="cache room for answers")
+    parser.add_argument("--precision", choices=["float32", "float16"], help="the target's default when not given")
+    parser.add_argument("--quant", default="none", metavar="PRESET", help=", ".join(PRESETS))
+    parser.add_argument("--output", type=Path, metavar="DIR", help="bundle folder; DIR/<target> for several targets")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing bundle")
+    parser.add_argument("--no-verify", action="store_true", help="skip verification; recorded in the manifest")
+    parser.add_argument("--list", choices=["models", "targets", "pruners"], help="print the choices and exit")
+
+
+def run(arguments: Namespace) -> None:
+    """Export as the options say. Raises UserError."""
+    if arguments.list:
+        for name in {"models": MODELS, "targets": TARGETS, "pruners": PRUNERS}[arguments.list]:
+            print(name)
+        return
+    config = read_config(arguments)
+
+    from rich.console import Console
+
+    from vlmp.export.pipeline import export  # loads torch and transformers: only once the options are known to be good
+
+    console = Console(stderr=True)
+    with console.status("starting") as status:
+
+        def report(line: str) -> None:
+            if console.is_terminal:
+                status.update(line)
+            else:
+                print(line, file=sys.stderr, flush=True)
+
+        results = export(config, report)
+    for result in results:
+        print(summary(result))
+
+
+def read_config(arguments: Namespace) -> ExportConfig:
+    """Options -> ExportConfig. Raises UserError."""
+    if not arguments.model:
+        raise UserError(f"--model is missing: choose one of {', '.join(MODELS)}")
+    if not arguments.target:
+        raise UserError(f"--target is missing: choose one of {', '.join(TARGETS)}, all")
+    for name in arguments.target:
+        if name not in (*TARGETS, "all"):
+            raise UserError(f"unknown target {name!r}: choose one of {', '.join(TARGETS)}, all")
+    targets = tuple(TARGETS) if "all" in arguments.target else tuple(dict.fromkeys(arguments.target))
+    return ExportConfig(
+        model=arguments.model,
+        targets=targets,
+        output=arguments.output or Path("bundles") / f"{arguments.model}-{arguments.pruner}-{'-'.join(targets)}",
+        checkpoint=arguments.checkpoint,
+        pruner=arguments.pruner,
+        keep=arguments.keep,
+        prune_layer=arguments.prune_layer,
+        image_size=parse_image_size(arguments.image_size) if arguments.image_size else None,
+        image_fit=arguments.image_fit,
+        system_prompt=arguments.system_prompt,
+        text_len=arguments.text_len,
+        max_new_tokens=arguments.max_new_tokens,
+        precision=arguments.precision,
+        quant=arguments.quant,
+        overwrite=arguments.overwrite,
+        verify=not arguments.no_verify,
+    )
+
+
+def summary(result: "Result") -> str:
+    """The last line of an export: where it is, its size, parity, seconds and peak memory."""
+    manifest = result.manifest
+    errors = {check.name: check.value for check in manifest.parity.checks}
+    parity = manifest.parity.status
+    if errors:
+        parity += f", logits within {max(v for k, v in errors.items() if k.endswith('logits relative error')):.1e}"
+    return (
+        f"{result.output}: {manifest.target} {manifest.precision}, {manifest.pruner.kept_tokens} of "
+        f"{manifest.pruner.visual_tokens} visual tokens, {result.size_bytes / 2**20:.1f} MiB, verification {parity}, "
+        f"{result.seconds:.0f} s, peak memory {result.peak_memory_mib:.0f} MiB"
+    )
+
+
+def exit_with_one_line(program: str, action: Callable[[], None]) -> None:
+    """Run a command; what a person can mend ends as one line with exit code 2, Ctrl-C with 130."""
+    try:
+        action()
+    except UserError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted, nothing was written", file=sys.stderr)
+        raise SystemExit(130) from None

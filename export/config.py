@@ -1,0 +1,54 @@
+"""Settings of an export, checked as far as they can be without the checkpoint."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from vlmp.export.errors import UserError
+
+Precision = Literal["float32", "float16"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExportConfig:
+    """One export command. Raises UserError naming the option, its value and the limit."""
+
+    model: str
+    targets: tuple[str, ...]
+    output: Path
+    checkpoint: Path | None = None
+    pruner: str = "vlm-pruner"
+    keep: float = 1 / 9
+    """Kept share of the visual tokens."""
+    prune_layer: int = 2
+    image_size: tuple[int, int] | None = None
+    """(height, width) in pixels; None is the model's default."""
+    image_fit: Literal["pad", "stretch"] = "pad"
+    system_prompt: str | None = None
+    text_len: int = 64
+    max_new_tokens: int = 256
+    precision: Precision | None = None
+    """None is the target's default."""
+    quant: str = "none"
+    overwrite: bool = False
+    verify: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 < self.keep <= 1:
+            raise UserError(f"--keep {self.keep}: it is the kept share of visual tokens, greater than 0 and at most 1")
+        if self.text_len < 1:
+            raise UserError(f"--text-len {self.text_len}: must be at least 1")
+        if self.max_new_tokens < 1:
+            raise UserError(f"--max-new-tokens {self.max_new_tokens}: must be at least 1")
+        if self.prune_layer < 1:
+            raise UserError(f"--prune-layer {self.prune_layer}: must be at least 1")
+
+
+def parse_image_size(text: str) -> tuple[int, int]:
+    """`448` or `336x448` (height x width) -> (height, width). Raises UserError on anything else."""
+    match = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
+    if not match:
+        raise UserError(f"--image-size {text}: must be a side like 448, or HEIGHTxWIDTH like 336x448")
+    height = int(match[1])
+    return height, int(match[2] or height)

@@ -1,0 +1,112 @@
+"""All static sizes of an export, and the specs of the four methods derived from them.
+
+P prefix ids, N visual tokens, S kept, T text bucket, G room to generate, L layers, K pruned layer, D hidden size,
+V vocabulary. Trace inputs, declared inputs and the manifest all come from here, so they cannot disagree.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from .bundle import TensorSpec
+
+MethodName = Literal["vision", "prefill", "decode", "extend"]
+METHODS: tuple[MethodName, ...] = ("vision", "prefill", "decode", "extend")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Geometry:
+    """Sizes of one export; the derived ones are properties."""
+
+    height: int
+    width: int
+    grid: tuple[int, int]
+    prefix: int
+    kept: int
+    text: int
+    room: int
+    layers: int
+    prune_layer: int
+    kv_heads: int
+    head_dim: int
+    hidden: int
+    vocab: int
+
+    @property
+    def visual(self) -> int:
+        """N, visual tokens."""
+        return self.grid[0] * self.grid[1]
+
+    @property
+    def early_base(self) -> int:
+        """Slot of the first text token behind the image in layers before the pruner."""
+        return self.prefix + self.visual
+
+    @property
+    def late_base(self) -> int:
+        """The same in layers behind the pruner."""
+        return self.prefix + self.kept
+
+    @property
+    def text_room(self) -> int:
+        """Text tokens that fit behind the image over the whole chat."""
+        return self.text + self.room
+
+    @property
+    def text_start(self) -> int:
+        """M-RoPE position of the first text token behind the image (Qwen2-VL, arXiv 2409.12191, section 2.1)."""
+        return self.prefix + max(self.grid)
+
+    def base(self, layer: int) -> int:
+        """Slot of the first text token behind the image in `layer`."""
+        return self.early_base if layer < self.prune_layer else self.late_base
+
+    def slots(self, layer: int) -> int:
+        """Cache slots of `layer`."""
+        return self.base(layer) + self.text_room
+
+    def inputs(self, method: MethodName, dtype: Literal["float32", "float16"]) -> list[TensorSpec]:
+        """Inputs of a method in order."""
+        ids = TensorSpec(name="ids", shape=[1, 1 if method == "decode" else self.text], dtype="int32")
+        text_len = TensorSpec(name="text_len", shape=[1], dtype="int32")
+        past = TensorSpec(name="past", shape=[1], dtype="int32")
+        visual = TensorSpec(name="visual", shape=[self.visual, self.hidden], dtype=dtype)
+        caches = [
+            TensorSpec(
+                name=f"{kind}_cache_{layer}", shape=[self.kv_heads, self.slots(layer), self.head_dim], dtype=dtype
+            )
+            for layer in range(self.layers)
+            for kind in ("key", "value")
+        ]
+        match method:
+            case "vision":
+                return [TensorSpec(name="image", shape=[1, 3, self.height, self.width], dtype=dtype)]
+            case "prefill":
+                return [ids, text_len, visual]
+            case "decode":
+                return [ids, past, *caches]
+            case "extend":
+                return [ids, text_len, past, *caches]
+
+    def outputs(self, method: MethodName, dtype: Literal["float32", "float16"]) -> list[TensorSpec]:
+        """Outputs of a method in order."""
+        if method == "vision":
+            return [TensorSpec(name="visual", shape=[self.visual, self.hidden], dtype=dtype)]
+        logits = TensorSpec(name="logits", shape=[self.vocab], dtype=dtype)
+        kept = [
+            TensorSpec(name="kept", shape=[self.kept], dtype="int32"),
+            TensorSpec(name="order", shape=[self.kept], dtype="int32"),
+            TensorSpec(name="filled", shape=[1], dtype="int32"),
+        ]
+        rows = [
+            TensorSpec(
+                name=f"{kind}_{layer}", shape=[self.kv_heads, self._rows(method, layer), self.head_dim], dtype=dtype
+            )
+            for layer in range(self.layers)
+            for kind in ("key", "value")
+        ]
+        return [logits, *(kept if method == "prefill" else []), *rows]
+
+    def _rows(self, method: MethodName, layer: int) -> int:
+        if method == "prefill":
+            return self.base(layer) + self.text
+        return 1 if method == "decode" else self.text

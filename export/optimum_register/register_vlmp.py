@@ -1,0 +1,29 @@
+"""`optimum-cli export vlmp`: found by Optimum in its plug-in namespace `optimum.commands.register`."""
+
+from argparse import ArgumentParser
+
+from optimum.commands.base import BaseOptimumCLICommand, CommandInfo
+from optimum.commands.export.base import ExportCommand
+
+
+class VlmpExportCommand(BaseOptimumCLICommand):
+    """Export a vision-language model with visual-token pruning inside the graph."""
+
+    COMMAND = CommandInfo(name="vlmp", help="Export a vision-language model with visual-token pruning in its graph.")
+
+    @staticmethod
+    def parse_args(parser: ArgumentParser) -> None:
+        """The options of `vlmp-export`."""
+        from vlmp.export.cli import add_arguments
+
+        add_arguments(parser)
+
+    def run(self) -> None:
+        """Check the model type with Optimum's TasksManager, then export."""
+        from vlmp.export.cli import exit_with_one_line
+        from vlmp.export.optimum_tasks import run_checked
+
+        exit_with_one_line("optimum-cli export vlmp", lambda: run_checked(self.args))
+
+
+REGISTER_COMMANDS = [(VlmpExportCommand, ExportCommand)]

@@ -1,0 +1,240 @@
+"""One readable function: load, build graphs, insert the pruner, trace, lower, verify, write."""
+
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import torch
+from vlmp.export import checkpoint as checkpoints
+from vlmp.export.bundle import (
+    CostSpec,
+    ImageSpec,
+    KvSpec,
+    Manifest,
+    MethodSpec,
+    ParitySpec,
+    PrunerSpec,
+    RopeSpec,
+    check_output,
+    new_bundle,
+    size_bytes,
+    write_manifest,
+)
+from vlmp.export.config import ExportConfig, Precision
+from vlmp.export.errors import UserError
+from vlmp.export.geometry import METHODS, Geometry, MethodName
+from vlmp.export.memory import PeakMemory
+from vlmp.export.models import Family, model_entry, open_family
+from vlmp.export.prompt import ChatPrompt, read_prompt
+from vlmp.export.quantize import check_preset
+from vlmp.export.targets import Target, open_target
+from vlmp.export.verify import verify_export
+from vlmp.pruner import PRUNERS, PrunerConfig, build_pruner
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import nn
+
+DEFAULT_IMAGE_SIZE = {"vlmp-tiny": (336, 336)}
+FALLBACK_IMAGE_SIZE = (448, 448)
+PAD_RGB = (122, 116, 104)
+"""The mean colour that Qwen2-VL's normalisation maps to about 0."""
+TOKENIZER_NAME = "tokenizer.json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Result:
+    """What one export made."""
+
+    output: Path
+    manifest: Manifest
+    size_bytes: int
+    seconds: float
+    peak_memory_mib: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Source:
+    """A checkpoint that has been opened and checked against the settings."""
+
+    name: str
+    family: Family
+    prompt: ChatPrompt
+    geometry: Geometry
+    pruner: PrunerConfig
+
+
+def export(config: ExportConfig, report: Callable[[str], None] = lambda _: None) -> list[Result]:
+    """Export one model for each target of the config; a bundle appears only when it is complete and verified.
+
+    Raises UserError on settings or input that cannot be served, before anything is written, or when verification
+    fails.
+    """
+    check_preset(config.quant)
+    targets = {name: open_target(name) for name in config.targets}
+    outputs = {name: config.output / name if len(targets) > 1 else config.output for name in targets}
+    for name, output in outputs.items():
+        check_precision(name, targets[name], config.precision)
+        check_output(output, overwrite=config.overwrite)
+    report("checkpoint")
+    source = open_source(config)
+    return [export_target(config, source, name, targets[name], outputs[name], report) for name in targets]
+
+
+def export_target(
+    config: ExportConfig, source: Source, name: str, target: Target, output: Path, report: Callable[[str], None]
+) -> Result:
+    """Export for one target."""
+    started = perf_counter()
+    precision = config.precision or target.precisions[0]
+    with torch.no_grad(), PeakMemory() as memory, new_bundle(output, overwrite=config.overwrite) as folder:
+        report(f"{name}: weights")
+        methods = build_methods(source, config, target)
+        with _clear_errors(name):
+            specs = target.lower(methods, source.geometry, precision, folder, report)
+        source.prompt.tokenizer.save(str(folder / TOKENIZER_NAME))
+        manifest = describe(config, source, name, target, precision, specs)
+        report(f"{name}: verify" if config.verify else f"{name}: verification skipped")
+        parity = (
+            verify_export(folder, manifest, source.prompt, methods, report)
+            if config.verify
+            else ParitySpec(status="skipped", runtime="")
+        )
+        seconds = perf_counter() - started
+        cost = CostSpec(seconds=round(seconds, 1), peak_memory_mib=round(memory.peak_mib(), 1))
+        manifest = write_manifest(folder, manifest.model_copy(update={"parity": parity, "cost": cost}))
+    return Result(
+        output=output,
+        manifest=manifest,
+        size_bytes=size_bytes(output),
+        seconds=seconds,
+        peak_memory_mib=cost.peak_memory_mib,
+    )
+
+
+def open_source(config: ExportConfig) -> Source:
+    """Find and read the checkpoint, and check the settings against it. Raises UserError."""
+    entry = model_entry(config.model)
+    folder = config.checkpoint or checkpoints.locate(entry.checkpoint)
+    family = open_family(str(checkpoints.read_config(folder).get("model_type")), folder)
+    height, width = config.image_size or DEFAULT_IMAGE_SIZE.get(config.model, FALLBACK_IMAGE_SIZE)
+    side = family.merge_px
+    if height < side or width < side or height % side or width % side:
+        raise UserError(f"--image-size {height}x{width}: both sides must be multiples of {side} pixels")
+    if config.prune_layer >= family.layers:
+        raise UserError(
+            f"--prune-layer {config.prune_layer}: this model has {family.layers} layers, choose 1 to {family.layers - 1}"
+        )
+    visual = (height // side) * (width // side)
+    pruner = pruner_config(config, visual)
+    prompt = read_prompt(folder, family.image_token, config.system_prompt)
+    check_text_len(config, prompt)
+    geometry = family.geometry(
+        height=height, width=width, prefix=len(prompt.prefix_ids), kept=pruner.keep, text=config.text_len,
+        room=config.max_new_tokens, prune_layer=config.prune_layer,
+    )  # fmt: skip
+    name = checkpoints.identity(folder) if config.checkpoint else entry.checkpoint
+    return Source(name=name, family=family, prompt=prompt, geometry=geometry, pruner=pruner)
+
+
+def pruner_config(config: ExportConfig, visual: int) -> PrunerConfig:
+    """The pruner's settings with S = keep * N rounded half up. Raises UserError when S lies outside [pivots, N]."""
+    if config.pruner not in PRUNERS:
+        raise UserError(f"unknown pruner {config.pruner!r}: choose one of {', '.join(PRUNERS)}")
+    if config.pruner == "none":
+        return PrunerConfig(keep=visual, pivots=min(4, visual))
+    kept = int(config.keep * visual + 0.5)
+    pivots = PrunerConfig(keep=visual).pivots if visual >= 4 else 4
+    if kept < pivots:
+        raise UserError(
+            f"--keep {config.keep:.4g} keeps {kept} of {visual} visual tokens: at least {pivots} are needed, "
+            f"so --keep must be at least {pivots / visual:.4g}"
+        )
+    return PrunerConfig(keep=kept)
+
+
+def check_text_len(config: ExportConfig, prompt: ChatPrompt) -> None:
+    """Raises UserError when the bucket cannot hold the template and a word."""
+    around = max(
+        len(prompt.tokenizer.encode(text.replace("{prompt}", ""), add_special_tokens=False).ids)
+        for text in (prompt.first, prompt.following)
+    )
+    if config.text_len < around + 2:
+        raise UserError(
+            f"--text-len {config.text_len}: the chat template alone takes {around} tokens; use at least {around + 2}"
+        )
+
+
+def check_precision(name: str, target: Target, precision: Precision | None) -> None:
+    """Raises UserError when the target has no such precision."""
+    if precision is not None and precision not in target.precisions:
+        raise UserError(f"--precision {precision}: target {name} exports {', '.join(target.precisions)}")
+
+
+def build_methods(source: Source, config: ExportConfig, target: Target) -> "dict[MethodName, nn.Module]":
+    """The four float32 graphs with the pruner inside prefill."""
+    pruner = build_pruner(config.pruner, source.geometry.grid, source.pruner, target.loop)
+    return source.family.build(source.geometry, pruner, source.prompt.prefix_ids, torch.float32)
+
+
+def describe(
+    config: ExportConfig,
+    source: Source,
+    name: str,
+    target: Target,
+    precision: Precision,
+    specs: dict[MethodName, MethodSpec],
+) -> Manifest:
+    """The manifest without parity, cost and files."""
+    geometry, pruner = source.geometry, source.pruner
+    built = build_pruner(config.pruner, geometry.grid, pruner, target.loop)
+    settings = (
+        {}
+        if config.pruner == "none"
+        else {setting: getattr(pruner, setting) for setting in PrunerConfig.__slots__ if setting != "keep"}
+    )
+    return Manifest(
+        model=config.model,
+        family=source.family.name,
+        checkpoint=source.name,
+        target=name,
+        precision=precision,
+        quantization=config.quant,
+        vocab_size=geometry.vocab,
+        image=ImageSpec(
+            height=geometry.height, width=geometry.width, grid=geometry.grid, fit=config.image_fit, pad_rgb=PAD_RGB,
+            resample="bicubic",
+        ),
+        pruner=PrunerSpec(
+            name=config.pruner, layer=geometry.prune_layer, visual_tokens=geometry.visual, kept_tokens=geometry.kept,
+            settings=settings, loop=target.loop, exact=built.exact,
+        ),
+        kv=KvSpec(
+            layers=geometry.layers, kv_heads=geometry.kv_heads, head_dim=geometry.head_dim, dtype=precision,
+            early_layers=geometry.prune_layer, early_base=geometry.early_base,
+            early_slots=geometry.early_base + geometry.text_room, late_base=geometry.late_base,
+            late_slots=geometry.late_base + geometry.text_room,
+        ),
+        prompt=source.prompt.spec(
+            text_len=config.text_len, max_new_tokens=config.max_new_tokens, tokenizer_file=TOKENIZER_NAME
+        ),
+        rope=RopeSpec(
+            theta=source.family.rope_theta, mrope_section=source.family.mrope_section, text_start=geometry.text_start
+        ),
+        methods={method: specs[method] for method in METHODS},
+        parity=ParitySpec(status="skipped", runtime=""),
+        tools={"vlmp": checkpoints.package_version("vlmp"), "torch": torch.__version__, **target.tools()},
+    )  # fmt: skip
+
+
+@contextmanager
+def _clear_errors(name: str) -> "Iterator[None]":
+    """A full disk is the user's matter, not a traceback."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{name}: cannot write the bundle: {error.strerror or error}") from error

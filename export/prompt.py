@@ -1,0 +1,101 @@
+"""The chat template around image and text, rendered at export so that an app only inserts the user's words."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+from vlmp.export.bundle import PromptSpec
+from vlmp.export.errors import UserError
+
+_MARK = "\ue000prompt\ue000"
+_ANSWER = "\ue000answer\ue000"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChatPrompt:
+    """Template of one export and the tokenizer that goes with it."""
+
+    prefix_ids: list[int]
+    first: str
+    following: str
+    end_ids: list[int]
+    end_text_id: int
+    pad_id: int
+    special_tokens: dict[str, int]
+    tokenizer: Tokenizer
+
+    def spec(self, *, text_len: int, max_new_tokens: int, tokenizer_file: str) -> PromptSpec:
+        """The manifest's view."""
+        return PromptSpec(
+            prefix_ids=self.prefix_ids,
+            first=self.first,
+            following=self.following,
+            text_len=text_len,
+            max_new_tokens=max_new_tokens,
+            end_ids=self.end_ids,
+            end_text_id=self.end_text_id,
+            pad_id=self.pad_id,
+            special_tokens=self.special_tokens,
+            tokenizer_file=tokenizer_file,
+        )
+
+
+def read_prompt(folder: Path, image_token: str, system_prompt: str | None) -> ChatPrompt:
+    """Render the checkpoint's chat template once with marks in place of the words.
+
+    Raises UserError when tokenizer or template are missing, or the template does not hold image and text once each.
+    """
+    tokenizer = _load_tokenizer(folder)
+    if not tokenizer.chat_template:
+        raise UserError(f"{folder} has no chat template (chat_template.jinja or in tokenizer_config.json)")
+    system = [] if system_prompt is None else [{"role": "system", "content": system_prompt}]
+    user = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": _MARK}]}
+    again = {"role": "user", "content": [{"type": "text", "text": _MARK + _MARK}]}
+
+    def render(messages: list[dict[str, Any]]) -> str:
+        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+
+    whole = render([*system, user])
+    if whole.count(image_token) != 1 or whole.count(_MARK) != 1 or whole.index(image_token) > whole.index(_MARK):
+        raise UserError(f"{folder}: its chat template does not hold one {image_token} before the user's text")
+    prefix, first = whole.split(image_token)
+    longer = render([*system, user, {"role": "assistant", "content": _ANSWER}, again])
+    following = longer.split(_ANSWER)[1].replace(_MARK + _MARK, "{prompt}")
+
+    backend = tokenizer.backend_tokenizer
+    end_text_id = backend.encode(following, add_special_tokens=False).ids[0]
+    config_ids = _eos_ids(folder)
+    return ChatPrompt(
+        prefix_ids=backend.encode(prefix, add_special_tokens=False).ids,
+        first=first.replace(_MARK, "{prompt}"),
+        following=following[len(backend.id_to_token(end_text_id)) :],
+        end_ids=sorted({end_text_id, *config_ids}),
+        end_text_id=end_text_id,
+        pad_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else end_text_id,
+        special_tokens={token.content: index for index, token in sorted(backend.get_added_tokens_decoder().items())},
+        tokenizer=backend,
+    )
+
+
+def _load_tokenizer(folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
+        raise UserError(f"checkpoint folder {folder} has no tokenizer (tokenizer.json, or vocab.json with merges.txt)")
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    try:
+        return AutoTokenizer.from_pretrained(folder)
+    except Exception as error:  # many kinds, all meaning that the files do not fit
+        raise UserError(f"{folder}: its tokenizer cannot be read: {str(error).splitlines()[0]}") from error
+
+
+def _eos_ids(folder: Path) -> list[int]:
+    """End ids that the checkpoint's generation config names."""
+    from transformers import GenerationConfig
+
+    if not (folder / "generation_config.json").is_file():
+        return []
+    eos = GenerationConfig.from_pretrained(folder).eos_token_id
+    return [] if eos is None else [eos] if isinstance(eos, int) else list(eos)

@@ -1,0 +1,62 @@
+"""The runtimes that can be exported for. A target is one file beside this one."""
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING, Protocol
+
+from vlmp.export.errors import UserError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import nn
+    from vlmp.export.bundle import MethodSpec
+    from vlmp.export.config import Precision
+    from vlmp.export.geometry import Geometry, MethodName
+    from vlmp.pruner import Loop
+
+Report = Callable[[str], None]
+"""Takes a line about what is being done now."""
+
+
+class Target(Protocol):
+    """What a target file offers."""
+
+    precisions: "tuple[Precision, ...]"
+    """What it can be exported in; the first is the default."""
+    loop: "Loop"
+    """How its graph repeats the pruner's steps."""
+
+    def lower(
+        self,
+        methods: "dict[MethodName, nn.Module]",
+        geometry: "Geometry",
+        precision: "Precision",
+        folder: "Path",
+        report: Report,
+    ) -> "dict[MethodName, MethodSpec]":
+        """Write the graphs into `folder`. Modules hold float32 weights whatever the precision."""
+        ...
+
+    def tools(self) -> dict[str, str]:
+        """Versions of what lowered the graphs."""
+        ...
+
+
+TARGETS: dict[str, str] = {
+    "onnx": "vlmp.export.targets.onnx:OnnxTarget",
+    "executorch": "vlmp.export.targets.executorch:ExecuTorchTarget",
+    "coreml": "vlmp.export.targets.coreml:CoreMLTarget",
+}
+"""Target name -> "module:class"."""
+
+
+def open_target(name: str) -> Target:
+    """The target `name`. Raises UserError listing the choices, or naming the extra to install."""
+    if name not in TARGETS:
+        raise UserError(f"unknown target {name!r}: choose one of {', '.join(TARGETS)}, all")
+    module, attribute = TARGETS[name].split(":")
+    try:
+        return getattr(import_module(module), attribute)()
+    except ImportError as error:
+        raise UserError(f"target {name} needs {error.name}: pip install 'vlmp[{name}]'") from error

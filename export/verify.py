@@ -1,0 +1,64 @@
+"""Verification as a part of export: PyTorch answers, the written bundle must answer the same on its own runtime."""
+
+import gc
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+from vlmp.export.bundle import REFERENCE_NAME, Manifest, ParitySpec, write_manifest
+from vlmp.export.errors import UserError
+from vlmp.export.geometry import MethodName
+from vlmp.export.prompt import ChatPrompt
+from vlmp.runtimes.image import open_image, to_pixels
+from vlmp.runtimes.pytorch import TorchSession
+from vlmp.runtimes.session import load
+from vlmp.runtimes.verify import compare, describe, make_reference
+
+QUESTIONS = ("What is in this picture?", "What colour is it?")
+ANSWER_TOKENS = 24
+
+
+def verify_export(
+    folder: Path,
+    manifest: Manifest,
+    prompt: ChatPrompt,
+    methods: dict[MethodName, nn.Module],
+    report: Callable[[str], None],
+) -> ParitySpec:
+    """Write the reference into the bundle, run the bundle, and compare. Empties `methods`.
+
+    methods: the graphs in the precision of the export. Raises UserError with the figures when a limit is exceeded.
+    """
+    report("verify: PyTorch reference")
+    session = TorchSession(manifest, prompt.tokenizer, methods)
+    photo = open_image(Path(str(files("vlmp.runtimes"))) / "assets" / "photo.jpg")
+    pixels = to_pixels(photo, manifest.image).astype(np.uint8)
+    ids = _fit_question(prompt, prompt.first, QUESTIONS[0], manifest.prompt.text_len)
+    more = _fit_question(prompt, prompt.following, QUESTIONS[1], manifest.prompt.text_len - 1)
+    room = manifest.prompt.text_len + manifest.prompt.max_new_tokens - len(ids) - len(more) - 1
+    tokens = max(1, min(ANSWER_TOKENS, manifest.prompt.max_new_tokens, room))
+    reference = make_reference(session, pixels, ids, [prompt.end_text_id, *more], tokens)
+    reference.save(folder / REFERENCE_NAME)
+    # The runtime loads its own copy of the weights now.
+    del session
+    methods.clear()
+    gc.collect()
+
+    write_manifest(folder, manifest)
+    parity = compare(load(folder, check_hashes=False), reference, report)
+    if parity.status != "passed":
+        raise UserError(f"verification failed, nothing was written\n{describe(manifest, parity)}")
+    return parity
+
+
+def _fit_question(prompt: ChatPrompt, template: str, question: str, room: int) -> list[int]:
+    """Token ids of a turn, with as many of the question's words as fit."""
+    words = question.split()
+    while True:
+        text = template.replace("{prompt}", " ".join(words))
+        ids = prompt.tokenizer.encode(text, add_special_tokens=False).ids
+        if len(ids) <= room or not words:
+            return ids
+        words.pop()

@@ -1,0 +1,42 @@
+"""Visual-token pruning as static-shape tensor ops. Needs torch only."""
+
+from importlib import import_module
+
+import torch
+from torch import Tensor
+
+from .interface import Loop, Pruner, PrunerConfig, PruneResult
+
+PRUNERS: dict[str, str] = {
+    "vlm-pruner": "vlmp.pruner.vlm_pruner:VlmPruner",
+    "none": "vlmp.pruner.none:KeepAll",
+}
+"""Method name -> "module:class". A class takes (grid, config, loop) and is a `Pruner`."""
+
+__all__ = ["PRUNERS", "Loop", "PruneResult", "Pruner", "PrunerConfig", "build_pruner", "prune"]
+
+
+def build_pruner(name: str, grid: tuple[int, int], config: PrunerConfig, loop: Loop = "while") -> Pruner:
+    """The method `name` for a grid. Raises ValueError listing the choices when there is no such method."""
+    if name not in PRUNERS:
+        raise ValueError(f"unknown pruner {name!r}: choose one of {', '.join(PRUNERS)}")
+    module, attribute = PRUNERS[name].split(":")
+    return getattr(import_module(module), attribute)(grid, config, loop)
+
+
+def prune(hidden_ND: Tensor, keys_NC: Tensor, grid: tuple[int, int], config: PrunerConfig) -> PruneResult:
+    """Prune N visual tokens to `config.keep` by VLM-Pruner (arXiv 2512.02700).
+
+    hidden_ND: hidden states after decoder layer K-1, float [N, D]. keys_NC: keys of layer K-1 after rotary embedding,
+    float [N, n_kv * head_dim]. grid: (h, w) of the merged visual tokens, N = h * w. Returns PruneResult.
+    Raises ValueError on shapes that disagree and, in eager mode, on values that are not finite.
+    """
+    height, width = grid
+    for name, values in (("hidden_ND", hidden_ND), ("keys_NC", keys_NC)):
+        if values.ndim != 2 or values.shape[0] != height * width:
+            raise ValueError(
+                f"{name} has shape {tuple(values.shape)}: a grid of {height} x {width} needs [{height * width}, width]"
+            )
+        if not torch.compiler.is_exporting() and not bool(torch.isfinite(values).all()):
+            raise ValueError(f"{name} holds values that are not finite")
+    return build_pruner("vlm-pruner", grid, config).to(hidden_ND.device)(hidden_ND, keys_NC)

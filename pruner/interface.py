@@ -1,0 +1,89 @@
+"""What every pruning method takes and returns.
+
+Dims: N visual tokens on a merged grid of h x w (row major), S kept tokens, D hidden size, C key width.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol
+
+from torch import Tensor
+
+Loop = Literal["while", "unroll", "scan"]
+"""How an exported graph repeats the selection step: a loop construct of the runtime, or unrolled copies."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PrunerConfig:
+    """Settings of token pruning; the defaults are those of VLM-Pruner (arXiv 2512.02700).
+
+    Raises ValueError naming the setting, its value and the limit.
+    """
+
+    keep: int
+    """S, how many visual tokens are kept."""
+    pivots: int = 4
+    """How many tokens the selection starts from."""
+    channels: int = 256
+    """q, how many of the hidden channels (those of highest variance) similarity is computed on."""
+    bss_weight: float = 0.5
+    """lambda, how much distance on the grid raises the score of a token (Buffering for Spatial Sparsity)."""
+    threshold: float = 0.8
+    """tau0, in the first pass tokens with a score below it are added."""
+    threshold_step: float = 0.1
+    """By how much the threshold rises from pass to pass."""
+    batch: int = 16
+    """B, how many tokens are judged at once."""
+    fuse_weight: float = 0.3
+    """beta, the share of a kept token's own hidden state when discarded ones are fused into it."""
+
+    def __post_init__(self) -> None:
+        for name in ("keep", "pivots", "channels", "batch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: must be at least 1")
+        if self.keep < self.pivots:
+            raise ValueError(f"keep={self.keep}: must be at least the number of pivots, {self.pivots}")
+        if not self.bss_weight >= 0:
+            raise ValueError(f"bss_weight={self.bss_weight}: must not be negative")
+        if not 0 <= self.fuse_weight <= 1:
+            raise ValueError(f"fuse_weight={self.fuse_weight}: must lie in [0, 1]")
+        if not self.threshold_step > 0:
+            raise ValueError(f"threshold_step={self.threshold_step}: must be greater than 0, or passes would never end")
+        if not math.isfinite(self.threshold):
+            raise ValueError(f"threshold={self.threshold}: must be finite")
+
+
+class PruneResult(NamedTuple):
+    """The kept visual tokens.
+
+    kept_S int64: indices in ascending order. hidden_SD: their (fused) hidden states, dtype of the input.
+    order_S int64: the same indices in the order of selection. filled_1 int64: how many of them an unrolled graph of
+    bounded length added by lowest score after its last step (0 in eager mode and in loops: they run to the end).
+    """
+
+    kept_S: Tensor
+    hidden_SD: Tensor
+    order_S: Tensor
+    filled_1: Tensor
+
+
+class Pruner(Protocol):
+    """A pruning method bound to a grid and settings: an nn.Module whose call is traceable with static shapes."""
+
+    @property
+    def exact(self) -> bool:
+        """Whether an exported graph gives on every input what the eager method gives."""
+        ...
+
+    def __call__(self, hidden_ND: Tensor, keys_NC: Tensor) -> PruneResult: ...
+
+
+def check_fits(grid: tuple[int, int], config: PrunerConfig) -> int:
+    """Return N = h * w; raises ValueError when the grid is empty or `keep` exceeds it."""
+    height, width = grid
+    if height < 1 or width < 1:
+        raise ValueError(f"grid={grid}: both sides must be at least 1")
+    tokens = height * width
+    if config.keep > tokens:
+        raise ValueError(f"keep={config.keep}: a grid of {height} x {width} has only {tokens} visual tokens")
+    return tokens

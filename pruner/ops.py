@@ -1,0 +1,28 @@
+"""Small static-shape ops with defined ties, built from what every runtime has (no sort, no scatter)."""
+
+import torch
+from torch import Tensor
+
+
+def stable_order(values_N: Tensor) -> Tensor:
+    """Indices that sort `values_N` ascending, equal values by lower index. int64 [N].
+
+    `sort` is missing in ExecuTorch and in the ONNX exporter, and `topk` leaves the order of equal values open. So
+    values are ranked by one topk, and a second one over the exact integers (run of equal values) * N + index puts
+    each run into the order of its indices.
+    """
+    count = values_N.shape[0]
+    sorted_N, index_N = torch.topk(values_N, count, largest=False, sorted=True)
+    rises_N = torch.cat([torch.zeros_like(index_N[:1]), (sorted_N[1:] != sorted_N[:-1]).to(torch.int64)])
+    key_N = torch.cumsum(rises_N, 0) * count + index_N
+    return torch.topk(key_N, count, largest=False, sorted=True).values % count
+
+
+def squared_norm(values: Tensor) -> Tensor:
+    """Sum of squares over the last axis."""
+    return (values * values).sum(-1)
+
+
+def first_argmax(values_N: Tensor) -> Tensor:
+    """Index [1] of the highest value, the lowest index among equals. int64."""
+    return torch.argmax(values_N, dim=0, keepdim=True)

@@ -1,0 +1,153 @@
+"""The one host loop: photo and words in, greedy answer out."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+from vlmp.export.errors import UserError
+
+from .image import open_image, to_pixels
+from .session import Array, Session
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Timings:
+    """Where the time of one answer went, in milliseconds. Phases that did not happen are 0."""
+
+    load_ms: float
+    preprocess_ms: float = 0.0
+    vision_ms: float = 0.0
+    prefill_ms: float
+    decode_ms: float
+    decoded_tokens: int
+
+    @property
+    def first_token_ms(self) -> float:
+        """TTFT: from the photo to the first token, without loading."""
+        return self.preprocess_ms + self.vision_ms + self.prefill_ms
+
+    @property
+    def decode_tok_s(self) -> float:
+        """Decode rate in tokens per second, 0 when nothing was decoded."""
+        return self.decoded_tokens / self.decode_ms * 1e3 if self.decode_ms > 0 else 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """One turn. kept and order int32 [S]: kept visual tokens ascending, and in the order of selection."""
+
+    text: str
+    token_ids: list[int]
+    timings: Timings
+    kept: Array = field(default_factory=lambda: np.zeros(0, np.int32))
+    order: Array = field(default_factory=lambda: np.zeros(0, np.int32))
+
+
+def first_turn(
+    session: Session,
+    image: "Image | Path | str",
+    prompt: str,
+    max_new_tokens: int | None,
+    on_text: Callable[[str], None] | None,
+) -> Answer:
+    """Vision, prefill, decode."""
+    ids = prompt_ids(session, session.manifest.prompt.first, prompt)
+    limit = _limit(session, max_new_tokens)
+    start = perf_counter()
+    pixels = to_pixels(open_image(image), session.manifest.image)
+    seen = perf_counter()
+    visual = session.vision(pixels)
+    encoded = perf_counter()
+    prefilled = session.prefill(ids, visual)
+    filled = perf_counter()
+    tokens = _decode(session, prefilled.logits, limit, on_text)
+    done = perf_counter()
+    timings = Timings(
+        load_ms=session.load_ms,
+        preprocess_ms=(seen - start) * 1e3,
+        vision_ms=(encoded - seen) * 1e3,
+        prefill_ms=(filled - encoded) * 1e3,
+        decode_ms=(done - filled) * 1e3,
+        decoded_tokens=len(tokens) - 1,
+    )
+    text = session.tokenizer.decode(tokens, skip_special_tokens=True)
+    return Answer(text=text, token_ids=tokens, timings=timings, kept=prefilled.kept, order=prefilled.order)
+
+
+def next_turn(
+    session: Session, prompt: str, max_new_tokens: int | None, on_text: Callable[[str], None] | None
+) -> Answer:
+    """Extend, decode. The last answer's final token is not in the caches yet and goes first."""
+    if session.past == 0:
+        raise UserError("no image yet: generate() starts a conversation, reply() continues it")
+    ids = [session.manifest.prompt.end_text_id, *prompt_ids(session, session.manifest.prompt.following, prompt)]
+    start = perf_counter()
+    for token in session.unfed:
+        session.decode(token)
+    logits = session.extend(ids)
+    filled = perf_counter()
+    tokens = _decode(session, logits, _limit(session, max_new_tokens), on_text)
+    done = perf_counter()
+    timings = Timings(
+        load_ms=session.load_ms,
+        prefill_ms=(filled - start) * 1e3,
+        decode_ms=(done - filled) * 1e3,
+        decoded_tokens=len(tokens) - 1,
+    )
+    return Answer(text=session.tokenizer.decode(tokens, skip_special_tokens=True), token_ids=tokens, timings=timings)
+
+
+def prompt_ids(session: Session, template: str, prompt: str) -> list[int]:
+    """Token ids of a turn. Raises UserError telling how many tokens a prompt may have when it is too long."""
+    bucket = session.manifest.prompt.text_len
+    around = len(session.tokenizer.encode(template.replace("{prompt}", ""), add_special_tokens=False).ids)
+    room = bucket - around - (0 if template is session.manifest.prompt.first else 1)
+    ids = session.tokenizer.encode(template.replace("{prompt}", prompt), add_special_tokens=False).ids
+    if len(ids) - around > room:
+        raise UserError(
+            f"the prompt has {len(ids) - around} tokens: this bundle takes up to {room} (export with a larger --text-len)"
+        )
+    if not prompt.strip():
+        raise UserError("the prompt is empty: ask something about the image")
+    return ids
+
+
+def _decode(session: Session, logits: Array, limit: int, on_text: Callable[[str], None] | None) -> list[int]:
+    """Greedy tokens up to an end token, which is included, or the limit."""
+    tokens: list[int] = []
+    shown = ""
+    end_ids = set(session.manifest.prompt.end_ids)
+    while True:
+        token = int(np.argmax(logits))
+        tokens.append(token)
+        if on_text is not None:
+            shown = _stream(session, tokens, shown, on_text)
+        if token in end_ids or len(tokens) == limit or session.room == 0:
+            break
+        logits = session.decode(token)
+    session.unfed = [] if tokens[-1] in end_ids else tokens[-1:]
+    return tokens
+
+
+def _stream(session: Session, tokens: list[int], shown: str, on_text: Callable[[str], None]) -> str:
+    """Hand out what is new, but no character of which bytes are still to come."""
+    text = session.tokenizer.decode(tokens, skip_special_tokens=True)
+    if text.endswith("\ufffd") or len(text) <= len(shown):
+        return shown
+    on_text(text[len(shown) :])
+    return text
+
+
+def _limit(session: Session, max_new_tokens: int | None) -> int:
+    most = session.manifest.prompt.max_new_tokens
+    if max_new_tokens is None:
+        return most
+    if not 1 <= max_new_tokens <= most:
+        raise UserError(f"max_new_tokens={max_new_tokens}: this bundle allows 1 to {most}")
+    return max_new_tokens

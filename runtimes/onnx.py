@@ -1,0 +1,48 @@
+"""Bundles on ONNX Runtime."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import onnxruntime as ort
+from vlmp.export.bundle import Manifest, inside
+from vlmp.export.errors import UserError
+
+from .session import Array, Session
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+
+class OnnxSession(Session):
+    """All four graphs loaded; their weights are mapped from the one shared file.
+
+    Prepacking is off: it would copy every weight into each of prefill, decode and extend.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest, tokenizer: "Tokenizer", threads: int = 0) -> None:
+        super().__init__(manifest, tokenizer)
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = threads
+        options.add_session_config_entry("session.disable_prepacking", "1")
+        self._sessions = {}
+        for name, method in manifest.methods.items():
+            try:
+                self._sessions[name] = ort.InferenceSession(
+                    str(inside(folder, method.file)), options, providers=["CPUExecutionProvider"]
+                )
+            except Exception as error:  # onnxruntime's own exception classes share no base
+                raise UserError(f"{folder / method.file} cannot be loaded: {str(error).splitlines()[0]}") from error
+
+    @property
+    def runtime(self) -> str:
+        """Name and version."""
+        return f"onnxruntime {ort.__version__}"
+
+    def run(self, method: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Run one method; arrays are passed without a copy."""
+        spec = self.manifest.methods[method]  # type: ignore[index]
+        feeds = {tensor.name: inputs[tensor.name] for tensor in spec.inputs}
+        names = [tensor.name for tensor in spec.outputs]
+        return dict(zip(names, self._sessions[method].run(names, feeds), strict=True))

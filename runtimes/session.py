@@ -1,0 +1,195 @@
+"""A bundle in memory: the four methods, the KV caches, and the same bookkeeping whatever the runtime.
+
+The graphs are pure functions: a step reads the caches and returns the new rows, which are stored here. So a runtime
+only has to run a method on arrays.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from vlmp.export.bundle import Manifest, inside, read_manifest
+from vlmp.export.errors import UserError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from tokenizers import Tokenizer
+
+    from .generate import Answer
+
+Array = NDArray[np.generic]
+
+RUNTIMES: dict[str, str] = {
+    "onnx": "vlmp.runtimes.onnx:OnnxSession",
+    "executorch": "vlmp.runtimes.executorch:ExecuTorchSession",
+    "coreml": "vlmp.runtimes.coreml.session:CoreMLSession",
+}
+"""Target -> "module:class", imported when a bundle of it is loaded."""
+
+
+class Prefilled(NamedTuple):
+    """What prefill tells beside filling the caches. logits [V], kept, order int32 [S], filled int."""
+
+    logits: Array
+    kept: Array
+    order: Array
+    filled: int
+
+
+class Session(ABC):
+    """One loaded bundle and one conversation. Not for use from several threads at once."""
+
+    def __init__(self, manifest: Manifest, tokenizer: "Tokenizer") -> None:
+        self.manifest = manifest
+        self.tokenizer = tokenizer
+        self.load_ms = 0.0
+        self.past = 0
+        """Text tokens behind the image that the caches hold."""
+        self.unfed: list[int] = []
+        """Tokens of the last answer that the caches do not hold yet."""
+        self._caches = self._empty_caches()
+
+    @abstractmethod
+    def run(self, method: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Run one method on named arrays of the manifest's shapes and dtypes."""
+
+    @property
+    @abstractmethod
+    def runtime(self) -> str:
+        """Name and version of what runs the graphs."""
+
+    def vision(self, pixels: Array) -> Array:
+        """pixels [1, 3, height, width] RGB 0..255 -> visual tokens [N, D]."""
+        return self.run("vision", {"image": pixels.astype(self._dtype("vision", "image"), copy=False)})["visual"]
+
+    def prefill(self, ids: list[int], visual: Array) -> Prefilled:
+        """Fill the caches with prefix, image and the first text. Raises UserError when `ids` exceed the bucket."""
+        self.reset()
+        outputs = self.run("prefill", {**self._bucket(ids), "visual": visual})
+        for layer in range(self.manifest.kv.layers):
+            base = self._base(layer)
+            self._store(layer, outputs, slot=0, rows=base + len(ids))
+        self.past = len(ids)
+        return Prefilled(outputs["logits"], outputs["kept"], outputs["order"], int(outputs["filled"][0]))
+
+    def decode(self, token: int) -> Array:
+        """Append one token. Returns logits [V] for the next one. Raises UserError when the caches are full."""
+        self._check_room(1)
+        ids = np.array([[token]], dtype=np.int32)
+        return self._step("decode", {"ids": ids, "past": np.array([self.past], dtype=np.int32)}, 1)
+
+    def extend(self, ids: list[int]) -> Array:
+        """Append up to T tokens at once, for the next turn. Returns logits [V]. Raises UserError when they do not fit."""
+        inputs = {**self._bucket(ids), "past": np.array([self.past], dtype=np.int32)}
+        self._check_room(len(ids))
+        return self._step("extend", inputs, len(ids))
+
+    def reset(self) -> None:
+        """Forget the conversation. Old rows stay in the caches, masked until they are overwritten."""
+        self.past = 0
+        self.unfed = []
+
+    @property
+    def room(self) -> int:
+        """Text tokens that still fit."""
+        return self.manifest.prompt.text_len + self.manifest.prompt.max_new_tokens - self.past
+
+    def generate(
+        self,
+        image: "Image | Path | str",
+        prompt: str,
+        max_new_tokens: int | None = None,
+        on_text: Callable[[str], None] | None = None,
+    ) -> "Answer":
+        """Answer a question about an image, greedily. `on_text` gets the answer piece by piece.
+
+        Raises UserError on an unreadable image or a prompt that does not fit.
+        """
+        from .generate import first_turn
+
+        return first_turn(self, image, prompt, max_new_tokens, on_text)
+
+    def reply(
+        self, prompt: str, max_new_tokens: int | None = None, on_text: Callable[[str], None] | None = None
+    ) -> "Answer":
+        """Answer a further question about the same image, through `extend`.
+
+        Raises UserError before the first turn, or when the prompt does not fit.
+        """
+        from .generate import next_turn
+
+        return next_turn(self, prompt, max_new_tokens, on_text)
+
+    def _step(self, method: str, inputs: dict[str, Array], tokens: int) -> Array:
+        outputs = self.run(method, {**inputs, **self._caches})
+        for layer in range(self.manifest.kv.layers):
+            self._store(layer, outputs, slot=self._base(layer) + self.past, rows=tokens)
+        self.past += tokens
+        return outputs["logits"]
+
+    def _store(self, layer: int, outputs: Mapping[str, Array], *, slot: int, rows: int) -> None:
+        for kind in ("key", "value"):
+            self._caches[f"{kind}_cache_{layer}"][:, slot : slot + rows] = outputs[f"{kind}_{layer}"][:, :rows]
+
+    def _base(self, layer: int) -> int:
+        kv = self.manifest.kv
+        return kv.early_base if layer < kv.early_layers else kv.late_base
+
+    def _bucket(self, ids: list[int]) -> dict[str, Array]:
+        bucket = self.manifest.prompt.text_len
+        if not 0 < len(ids) <= bucket:
+            raise UserError(f"{len(ids)} text tokens: this bundle takes 1 to {bucket} at once")
+        padded = ids + [self.manifest.prompt.pad_id] * (bucket - len(ids))
+        return {"ids": np.array([padded], dtype=np.int32), "text_len": np.array([len(ids)], dtype=np.int32)}
+
+    def _check_room(self, tokens: int) -> None:
+        if self.past == 0:
+            raise UserError("no image yet: prefill comes before decode and extend")
+        if tokens > self.room:
+            raise UserError(f"the conversation is full: {tokens} more tokens, room for {self.room}; start a new one")
+
+    def _dtype(self, method: str, name: str) -> str:
+        specs = self.manifest.methods[method].inputs  # type: ignore[index]
+        return next(spec.dtype for spec in specs if spec.name == name)
+
+    def _empty_caches(self) -> dict[str, Array]:
+        specs = self.manifest.methods["decode"].inputs
+        return {spec.name: np.zeros(spec.shape, spec.dtype) for spec in specs if "_cache_" in spec.name}
+
+
+def load(bundle: Path | str, *, check_hashes: bool = True) -> Session:
+    """Open a bundle with the runtime that its manifest names.
+
+    Raises UserError on a damaged bundle or a runtime that is not installed.
+    """
+    folder = Path(bundle)
+    manifest = read_manifest(folder, check_hashes=check_hashes)
+    if manifest.target not in RUNTIMES:
+        raise UserError(f"{folder}: target {manifest.target!r} is unknown: this vlmp runs {', '.join(RUNTIMES)}")
+    module, attribute = RUNTIMES[manifest.target].split(":")
+    started = perf_counter()
+    try:
+        kind = getattr(import_module(module), attribute)
+    except ImportError as error:
+        raise UserError(
+            f"{folder} needs {error.name}, which is not installed: pip install 'vlmp[{manifest.target}]'"
+        ) from error
+    session = kind(folder, manifest, load_tokenizer(folder, manifest))
+    session.load_ms = (perf_counter() - started) * 1e3
+    return session
+
+
+def load_tokenizer(folder: Path, manifest: Manifest) -> "Tokenizer":
+    """The bundle's tokenizer. Raises UserError when its file cannot be read."""
+    from tokenizers import Tokenizer
+
+    path = inside(folder, manifest.prompt.tokenizer_file)
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises bare Exception
+        raise UserError(f"{path} is no tokenizer: {error}") from error

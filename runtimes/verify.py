@@ -1,0 +1,195 @@
+"""Compare a bundle on its own runtime with what PyTorch computed when it was exported.
+
+The reference travels in the bundle, so this needs neither torch nor the checkpoint: a Core ML bundle written on Linux
+is verified on a Mac by the same command.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+from vlmp.export.bundle import Check, Manifest, ParitySpec, inside
+from vlmp.export.errors import UserError
+
+from .session import Array, Session
+
+DECODED = 8
+"""Decode steps whose logits are compared."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """What a precision must keep. Relative errors are max |a - b| / max |b|."""
+
+    relative: float
+    cosine: float
+    kept_share: float
+    top1_share: float
+    token_share: float
+
+
+LIMITS: dict[Literal["float32", "float16"], Limits] = {
+    "float32": Limits(relative=1e-4, cosine=0.999999, kept_share=1.0, top1_share=1.0, token_share=1.0),
+    "float16": Limits(relative=5e-2, cosine=0.999, kept_share=0.9, top1_share=0.75, token_share=0.0),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reference:
+    """Inputs of a conversation and what PyTorch answered.
+
+    pixels uint8 [1, 3, height, width]; ids, more_ids: text of two turns; visual [N, D]; kept int32 [S];
+    prefill_logits [V]; tokens: the greedy answer; decode_logits [steps, V] after each of its first tokens;
+    extend_logits [V] after the second turn's text.
+    """
+
+    ids: list[int]
+    more_ids: list[int]
+    pixels: Array
+    visual: Array
+    kept: Array
+    prefill_logits: Array
+    tokens: list[int]
+    decode_logits: Array
+    extend_logits: Array
+    runtime: str
+
+    def save(self, path: Path) -> None:
+        """Write as safetensors."""
+        arrays = {name: getattr(self, name) for name in _ARRAYS}
+        texts = {name: json.dumps(getattr(self, name)) for name in ("ids", "more_ids", "tokens", "runtime")}
+        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path, metadata=texts)
+
+    @classmethod
+    def read(cls, path: Path) -> "Reference":
+        """Read a saved reference. Raises UserError when it is damaged."""
+        try:
+            with safe_open(path, framework="np") as file:
+                metadata = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
+                return cls(**metadata, **{name: file.get_tensor(name) for name in _ARRAYS})
+        except (SafetensorError, OSError, TypeError, ValueError) as error:
+            raise UserError(f"{path} cannot be read ({error}): export the model again") from None
+
+
+_ARRAYS = ("pixels", "visual", "kept", "prefill_logits", "decode_logits", "extend_logits")
+
+
+def verify_bundle(folder: Path, session: Session) -> ParitySpec:
+    """Verify a loaded bundle against the reference inside it. Raises UserError when it carries none."""
+    name = "reference.safetensors"
+    if not any(entry.path == name for entry in session.manifest.files):
+        raise UserError(f"{folder} was exported with --no-verify: it has no reference to compare with; export it again")
+    return compare(session, Reference.read(inside(folder, name)))
+
+
+def compare(session: Session, reference: Reference, report: Callable[[str], None] = lambda _: None) -> ParitySpec:
+    """Run every method of the session and measure how far it is from the reference."""
+    limits, checks = LIMITS[session.manifest.precision], []
+
+    def lower(name: str, value: float, limit: float) -> None:
+        checks.append(Check(name=name, value=float(value), limit=limit, better="lower"))
+
+    def higher(name: str, value: float, limit: float) -> None:
+        checks.append(Check(name=name, value=float(value), limit=limit, better="higher"))
+
+    report("verify: vision")
+    visual = session.vision(reference.pixels)
+    lower("vision relative error", relative_error(visual, reference.visual), limits.relative)
+    higher("vision cosine", cosine(visual, reference.visual), limits.cosine)
+
+    report("verify: prefill")
+    given = reference.visual.astype(visual.dtype)
+    first = session.prefill(reference.ids, given)
+    lower("prefill logits relative error", relative_error(first.logits, reference.prefill_logits), limits.relative)
+    higher("prefill logits cosine", cosine(first.logits, reference.prefill_logits), limits.cosine)
+    higher("kept tokens in common", np.isin(first.kept, reference.kept).mean(), limits.kept_share)
+    lower("tokens filled by lowest score", first.filled, 0)
+
+    report("verify: decode")
+    logits = [first.logits]
+    for token in reference.tokens[: len(reference.decode_logits)]:
+        logits.append(session.decode(token))
+    wanted = np.concatenate([reference.prefill_logits[None], reference.decode_logits])
+    decoded = list(zip(logits[1:], reference.decode_logits, strict=True))
+    lower("decode logits relative error", max(relative_error(a, b) for a, b in decoded), limits.relative)
+    same_top = np.mean([np.argmax(a) == np.argmax(b) for a, b in zip(logits, wanted, strict=True)])
+    higher("top-1 tokens in common", float(same_top), limits.top1_share)
+
+    report("verify: extend")
+    extended = session.extend(reference.more_ids)
+    lower("extend logits relative error", relative_error(extended, reference.extend_logits), limits.relative)
+
+    report("verify: one long prefill")
+    fitting = reference.tokens[: min(len(logits) - 1, session.manifest.prompt.text_len - len(reference.ids))]
+    if fitting:
+        long = session.prefill([*reference.ids, *fitting], given)
+        lower(
+            "prefill + decode against one long prefill",
+            relative_error(logits[len(fitting)], long.logits),
+            limits.relative,
+        )
+
+    report("verify: whole answer")
+    answer = greedy(session, reference.ids, visual, len(reference.tokens))
+    same = [a == b for a, b in zip(answer, reference.tokens, strict=True)]
+    higher("greedy tokens in common", float(np.mean(same)), limits.token_share)
+    status: Literal["passed", "failed"] = "passed" if all(check.passed for check in checks) else "failed"
+    return ParitySpec(status=status, runtime=session.runtime, checks=checks)
+
+
+def make_reference(session: Session, pixels: Array, ids: list[int], more_ids: list[int], tokens: int) -> Reference:
+    """Let a session (the PyTorch one) answer what others are compared with. pixels uint8 [1, 3, height, width]."""
+    visual = session.vision(pixels)
+    answer = greedy(session, ids, visual, tokens)
+    first = session.prefill(ids, visual)
+    steps = [session.decode(token) for token in answer[:DECODED]]
+    return Reference(
+        ids=ids,
+        more_ids=more_ids,
+        pixels=pixels,
+        visual=visual,
+        kept=first.kept,
+        prefill_logits=first.logits,
+        tokens=answer,
+        decode_logits=np.stack(steps),
+        extend_logits=session.extend(more_ids),
+        runtime=session.runtime,
+    )
+
+
+def greedy(session: Session, ids: list[int], visual: Array, tokens: int) -> list[int]:
+    """`tokens` greedy tokens, past end tokens too, so that answers of equal length are compared."""
+    logits = session.prefill(ids, visual).logits
+    answer = [int(np.argmax(logits))]
+    while len(answer) < tokens:
+        answer.append(int(np.argmax(session.decode(answer[-1]))))
+    return answer
+
+
+def relative_error(found: Array, wanted: Array) -> float:
+    """max |a - b| / max |b|; infinite where a value is not finite."""
+    difference = np.abs(found.astype(np.float64) - wanted.astype(np.float64))
+    if found.shape != wanted.shape or not np.isfinite(difference).all():
+        return float("inf")
+    return float(difference.max() / max(np.abs(wanted.astype(np.float64)).max(), 1e-30))
+
+
+def cosine(found: Array, wanted: Array) -> float:
+    """Cosine of the angle between two arrays taken as vectors."""
+    a, b = found.astype(np.float64).ravel(), wanted.astype(np.float64).ravel()
+    return float(a @ b / max(np.linalg.norm(a) * np.linalg.norm(b), 1e-30))
+
+
+def describe(manifest: Manifest, parity: ParitySpec) -> str:
+    """The figures, a line each, worst news visible."""
+    lines = [f"{manifest.model} for {manifest.target} ({manifest.precision}) on {parity.runtime}: {parity.status}"]
+    for check in parity.checks:
+        sign = "<=" if check.better == "lower" else ">="
+        mark = "ok  " if check.passed else "FAIL"
+        lines.append(f"  {mark} {check.name}: {check.value:.6g} (must be {sign} {check.limit:g})")
+    return "\n".join(lines)
