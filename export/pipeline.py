@@ -93,17 +93,18 @@ def export_target(
     precision = config.precision or target.precisions[0]
     with torch.no_grad(), PeakMemory() as memory, new_bundle(output, overwrite=config.overwrite) as folder:
         report(f"{name}: weights")
-        methods = build_methods(source, config, target)
+        methods = build_methods(source, config, target, "float32")
         with _clear_errors(name):
             specs = target.lower(methods, source.geometry, precision, folder, report)
         source.prompt.tokenizer.save(str(folder / TOKENIZER_NAME))
         manifest = describe(config, source, name, target, precision, specs)
         report(f"{name}: verify" if config.verify else f"{name}: verification skipped")
-        parity = (
-            verify_export(folder, manifest, source.prompt, methods, report)
-            if config.verify
-            else ParitySpec(status="skipped", runtime="")
-        )
+        if config.verify:
+            if precision != "float32":
+                methods = build_methods(source, config, target, precision)
+            parity = verify_export(folder, manifest, source.prompt, methods, report)
+        else:
+            parity = ParitySpec(status="skipped", runtime="")
         seconds = perf_counter() - started
         cost = CostSpec(seconds=round(seconds, 1), peak_memory_mib=round(memory.peak_mib(), 1))
         manifest = write_manifest(folder, manifest.model_copy(update={"parity": parity, "cost": cost}))
@@ -175,10 +176,12 @@ def check_precision(name: str, target: Target, precision: Precision | None) -> N
         raise UserError(f"--precision {precision}: target {name} exports {', '.join(target.precisions)}")
 
 
-def build_methods(source: Source, config: ExportConfig, target: Target) -> "dict[MethodName, nn.Module]":
-    """The four float32 graphs with the pruner inside prefill."""
+def build_methods(
+    source: Source, config: ExportConfig, target: Target, precision: Precision
+) -> "dict[MethodName, nn.Module]":
+    """The four graphs with the pruner inside prefill; the pruner computes in float32 in any precision."""
     pruner = build_pruner(config.pruner, source.geometry.grid, source.pruner, target.loop)
-    return source.family.build(source.geometry, pruner, source.prompt.prefix_ids, torch.float32)
+    return source.family.build(source.geometry, pruner, source.prompt.prefix_ids, getattr(torch, precision))
 
 
 def describe(

@@ -26,3 +26,16 @@ def squared_norm(values: Tensor) -> Tensor:
 def first_argmax(values_N: Tensor) -> Tensor:
     """Index [1] of the highest value, the lowest index among equals. int64."""
     return torch.argmax(values_N, dim=0, keepdim=True)
+
+
+def choose(condition: Tensor, value: Tensor, other: float) -> Tensor:
+    """`value` where the condition holds, the number `other` elsewhere, in the dtype of `value`.
+
+    Core ML knows `where` with two tensors only.
+    """
+    return torch.where(condition, value, torch.full_like(value, other))
+
+
+def matmul(left_AB: Tensor, right_BC: Tensor) -> Tensor:
+    """Product of two computed matrices, as a batch of one: XNNPACK takes `mm` with constant weights only."""
+    return torch.bmm(left_AB.unsqueeze(0), right_BC.unsqueeze(0)).squeeze(0)

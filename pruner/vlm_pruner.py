@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .interface import Loop, PrunerConfig, PruneResult, check_fits
-from .ops import first_argmax, squared_norm, stable_order
+from .ops import choose, first_argmax, matmul, squared_norm, stable_order
 
 BELOW_ANY_SIMILARITY = -2.0
 ABOVE_ANY_DISTANCE = 2.0
@@ -55,6 +55,7 @@ class VlmPruner(nn.Module):
         self.register_buffer("distance_NN", grid_distance(grid), persistent=False)
         self.register_buffer("thresholds", pass_thresholds(config), persistent=False)
         self.register_buffer("index_N", torch.arange(self.tokens), persistent=False)
+        self.register_buffer("padding", torch.zeros(self.slots - self.tokens, dtype=torch.int64), persistent=False)
         self.register_buffer("position_R", torch.arange(self.slots), persistent=False)
         self.register_buffer("position_B", torch.arange(config.batch), persistent=False)
 
@@ -97,7 +98,7 @@ class VlmPruner(nn.Module):
             gap_N = from_last_N if gap_N is None else torch.minimum(gap_N, from_last_N)
             # A pivot's own gap is 0; -1 keeps it from being chosen twice where all keys are equal.
             taken_N = torch.stack([self.index_N == pivot for pivot in pivots]).any(0)
-            pivots.append(first_argmax(torch.where(taken_N, torch.full_like(gap_N, -1.0), gap_N)))
+            pivots.append(first_argmax(choose(torch.logical_not(taken_N), gap_N, -1.0)))
         return pivots
 
     def similarity(self, hidden_ND: Tensor) -> Tensor:
@@ -110,14 +111,14 @@ class VlmPruner(nn.Module):
             screened_NQ = hidden_ND.index_select(1, stable_order(-variance_D)[: self.config.channels])
         norm_N1 = squared_norm(screened_NQ).sqrt().unsqueeze(1)
         unit_NQ = screened_NQ / norm_N1.clamp(min=1e-12)
-        return unit_NQ @ unit_NQ.transpose(0, 1)
+        return matmul(unit_NQ, unit_NQ.transpose(0, 1))
 
     def start(self, similarity_NN: Tensor, pivots: list[Tensor]) -> Selection:
         """The pivots are selected, and the first pass has ranked the others."""
         pivot_P = torch.cat(pivots)
         stamp_N = torch.full_like(self.index_N, -1)
         for position, pivot in enumerate(pivots):
-            stamp_N = torch.where(self.index_N == pivot, position, stamp_N)
+            stamp_N = choose(self.index_N != pivot, stamp_N, position)
         nearest_N = similarity_NN.index_select(0, pivot_P).amax(0)
         distance_N = self.distance_NN.index_select(0, pivot_P).amin(0)
         zero_1 = torch.zeros_like(pivots[0])
@@ -127,11 +128,11 @@ class VlmPruner(nn.Module):
     def open_scores(self, stamp_N: Tensor, nearest_N: Tensor, distance_N: Tensor) -> Tensor:
         """BSS score r_i = m_i (1 + lambda delta_i) of unselected tokens, infinite for selected ones."""
         score_N = nearest_N * (1 + self.config.bss_weight * distance_N)
-        return torch.where(stamp_N < 0, score_N, torch.full_like(score_N, math.inf))
+        return choose(stamp_N < 0, score_N, math.inf)
 
     def rank(self, score_N: Tensor) -> Tensor:
         """Token indices by ascending score, padded with zeros to whole batches. int64 [R]."""
-        return nn.functional.pad(stable_order(score_N), (0, self.slots - self.tokens))
+        return torch.cat([stable_order(score_N), self.padding])
 
     def step(self, similarity_NN: Tensor, state: Selection) -> Selection:
         """Add the next batch that has tokens below the threshold; if there is none, start the next pass."""
@@ -143,9 +144,9 @@ class VlmPruner(nn.Module):
         score_R = score_N.index_select(0, ranking_R)
         due_R = torch.logical_and(self.position_R >= start_1, self.position_R < self.tokens)
         below_R = torch.logical_and(score_R < threshold_1, due_R)
-        first_1 = torch.where(below_R, self.position_R, self.slots).amin(0, keepdim=True)
+        first_1 = choose(below_R, self.position_R, self.slots).amin(0, keepdim=True)
         found_1 = torch.logical_and(first_1 < self.slots, room_1 > 0)
-        begin_1 = torch.where(found_1, first_1 // batch * batch, 0)
+        begin_1 = choose(found_1, first_1 - first_1 % batch, 0)
 
         slot_B = begin_1 + self.position_B
         token_B = ranking_R.index_select(0, slot_B)
@@ -162,16 +163,16 @@ class VlmPruner(nn.Module):
         stamp_B = count_1 + torch.where(fits_1, torch.cumsum(valid_B.to(torch.int64), 0) - 1, place_B)
 
         hit_BN = torch.logical_and(token_B.unsqueeze(1) == self.index_N, added_B.unsqueeze(1))
-        stamp_BN = torch.where(hit_BN, stamp_B.unsqueeze(1), -1)
-        similar_BN = torch.where(added_B.unsqueeze(1), similarity_NN.index_select(0, token_B), BELOW_ANY_SIMILARITY)
-        distant_BN = torch.where(added_B.unsqueeze(1), self.distance_NN.index_select(0, token_B), ABOVE_ANY_DISTANCE)
+        stamp_BN = choose(hit_BN, stamp_B.unsqueeze(1), -1)
+        similar_BN = choose(added_B.unsqueeze(1), similarity_NN.index_select(0, token_B), BELOW_ANY_SIMILARITY)
+        distant_BN = choose(added_B.unsqueeze(1), self.distance_NN.index_select(0, token_B), ABOVE_ANY_DISTANCE)
         more_1 = torch.logical_and(room_1 > 0, torch.logical_not(found_1))
         return Selection(
             torch.maximum(stamp_N, stamp_BN.amax(0)),
             torch.maximum(nearest_N, similar_BN.amax(0)),
             torch.minimum(distance_N, distant_BN.amin(0)),
             torch.where(more_1, self.rank(score_N), ranking_R),
-            torch.where(more_1, 0, begin_1 + batch),
+            choose(found_1, begin_1 + batch, 0),
             pass_1 + more_1.to(torch.int64),
             count_1 + added_B.to(torch.int64).sum(0, keepdim=True),
         )
@@ -211,7 +212,7 @@ class VlmPruner(nn.Module):
         if self.exact:
             return state.stamp_N, missing_1
         order_N = stable_order(self.open_scores(state.stamp_N, state.nearest_N, state.distance_N))
-        place_NN = torch.where(order_N.unsqueeze(1) == self.index_N, self.index_N.unsqueeze(1), 0)
+        place_NN = choose(order_N.unsqueeze(1) == self.index_N, self.index_N.unsqueeze(1), 0)
         place_N = place_NN.amax(0)
         filled_N = torch.logical_and(place_N < missing_1, state.stamp_N < 0)
         return torch.where(filled_N, state.count_1 + place_N, state.stamp_N), missing_1
@@ -233,9 +234,9 @@ class VlmPruner(nn.Module):
         similarity_SN = similarity_NN.index_select(0, kept_S)
         home_N = torch.argmax(similarity_SN, dim=0)
         joins_SN = torch.logical_and(self.index_N[: self.config.keep].unsqueeze(1) == home_N, stamp_N < 0)
-        weight_SN = torch.where(joins_SN, similarity_SN, 0.0)
+        weight_SN = choose(joins_SN, similarity_SN, 0.0)
         total_S1 = weight_SN.sum(1, keepdim=True)
-        mixed_SD = (weight_SN / total_S1.clamp(min=1e-8)) @ hidden_ND
+        mixed_SD = matmul(weight_SN / total_S1.clamp(min=1e-8), hidden_ND)
         own_SD = hidden_ND.index_select(0, kept_S)
         own = self.config.fuse_weight
         return torch.where(total_S1 > 0, own * own_SD + (1 - own) * mixed_SD, own_SD)

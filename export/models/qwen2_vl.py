@@ -177,8 +177,8 @@ class VisionBlock(nn.Module):
         patches, width = hidden_ME.shape
         qkv = self.qkv(self.norm1(hidden_ME)).reshape(patches, 3, self.heads, -1).permute(1, 2, 0, 3)
         query_HMd, key_HMd, value_HMd = rotate(qkv[0], cos_Md, sin_Md), rotate(qkv[1], cos_Md, sin_Md), qkv[2]
-        score_HMM = (query_HMd * query_HMd.shape[-1] ** -0.5) @ key_HMd.transpose(1, 2)
-        mixed_HMd = torch.softmax(score_HMM, -1) @ value_HMd
+        score_HMM = torch.bmm(query_HMd * query_HMd.shape[-1] ** -0.5, key_HMd.transpose(1, 2))
+        mixed_HMd = torch.bmm(torch.softmax(score_HMM, -1), value_HMd)
         hidden_ME = hidden_ME + self.proj(mixed_HMd.permute(1, 0, 2).reshape(patches, width))
         inner = self.fc1(self.norm2(hidden_ME))
         return hidden_ME + self.fc2(inner * torch.sigmoid(1.702 * inner))
@@ -197,8 +197,11 @@ class RmsNorm(nn.Module):
 
     def forward(self, hidden_LD: Tensor) -> Tensor:
         """hidden [L, D] -> [L, D]."""
+        tokens, width = hidden_LD.shape
         wide = hidden_LD.float()
-        wide = wide * torch.rsqrt((wide * wide).mean(-1, keepdim=True) + self.eps)
+        # XNNPACK takes a mean over the last two of four dims only.
+        mean_L1 = (wide * wide).reshape(1, tokens, 1, width).mean((2, 3), keepdim=True).reshape(tokens, 1)
+        wide = wide * torch.rsqrt(mean_L1 + self.eps)
         return wide.to(hidden_LD.dtype) * self.weight
 
 
@@ -236,17 +239,18 @@ class Layer(nn.Module):
 
         # The g query heads of a key head are consecutive: as extra rows they need no repeated keys.
         query_JRd = query_HLd.reshape(self.kv_heads, -1, self.head_dim) * self.head_dim**-0.5
-        score_HLK = (query_JRd @ key_JLd.transpose(1, 2)).reshape(self.heads, tokens, tokens) + mask_LL
+        score_HLK = torch.bmm(query_JRd, key_JLd.transpose(1, 2)).reshape(self.heads, tokens, tokens) + mask_LL
         if cache is None:
             share_JRK = torch.softmax(score_HLK, -1).reshape(self.kv_heads, -1, tokens)
-            mixed_JRd = share_JRK @ value_JLd
+            mixed_JRd = torch.bmm(share_JRK, value_JLd)
         else:
             old_key_JCd, old_value_JCd, mask_1C = cache
             slots = old_key_JCd.shape[1]
-            old_HLC = (query_JRd @ old_key_JCd.transpose(1, 2)).reshape(self.heads, tokens, slots) + mask_1C
+            old_HLC = torch.bmm(query_JRd, old_key_JCd.transpose(1, 2)).reshape(self.heads, tokens, slots) + mask_1C
             share_HLK = torch.softmax(torch.cat([old_HLC, score_HLK], -1), -1)
             share_JRK = share_HLK.reshape(self.kv_heads, -1, slots + tokens)
-            mixed_JRd = share_JRK[:, :, :slots] @ old_value_JCd + share_JRK[:, :, slots:] @ value_JLd
+            mixed_JRd = torch.bmm(share_JRK[:, :, :slots], old_value_JCd)
+            mixed_JRd = mixed_JRd + torch.bmm(share_JRK[:, :, slots:], value_JLd)
         mixed_LD = mixed_JRd.reshape(self.heads, tokens, self.head_dim).permute(1, 0, 2).reshape(tokens, width)
 
         hidden_LD = hidden_LD + self.out(mixed_LD)
@@ -328,19 +332,16 @@ class Step(nn.Module):
         self.register_buffer("index_L", torch.arange(tokens, dtype=torch.int32), persistent=False)
         slots = geometry.early_base + geometry.text_room
         self.register_buffer("slot_C", torch.arange(slots, dtype=torch.int32), persistent=False)
+        last = torch.full((1,), geometry.text_room - 1, dtype=torch.int32)
+        self.register_buffer("last_position", last, persistent=False)
 
     def step(self, ids: Tensor, last_1: Tensor, past: Tensor, caches: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """ids [1, L] at text positions past, past + 1, ... -> logits [V] of row last_1, new keys and values [J, L, d]."""
         geometry, decoder = self.geometry, self.decoder
         # Padding of an almost full cache would point behind the table; its rows are never read.
-        position_L = (past + self.index_L).clamp(max=geometry.text_room - 1)
+        position_L = torch.minimum(past + self.index_L, self.last_position)
         cos_Ld, sin_Ld = self.cos.index_select(0, position_L), self.sin.index_select(0, position_L)
-        masks = {
-            base: torch.where(self.slot_C[: base + geometry.text_room] < past + base, 0.0, MASKED)
-            .to(self.mask_LL.dtype)
-            .unsqueeze(0)
-            for base in (geometry.early_base, geometry.late_base)
-        }
+        masks = {base: self.cache_mask(past, base) for base in (geometry.early_base, geometry.late_base)}
         hidden_LD = F.embedding(ids[0], decoder.embed)
         rows: list[Tensor] = []
         for index, layer in enumerate(decoder.layers):
@@ -348,6 +349,11 @@ class Step(nn.Module):
             hidden_LD, key_JLd, value_JLd = layer(hidden_LD, cos_Ld, sin_Ld, self.mask_LL, cache)
             rows += [key_JLd, value_JLd]
         return (decoder.logits(hidden_LD, last_1), *rows)
+
+    def cache_mask(self, past: Tensor, base: int) -> Tensor:
+        """0 for the slots that hold tokens, MASKED for those behind them. [1, C]."""
+        empty_C = self.slot_C[: base + self.geometry.text_room] >= past + base
+        return (empty_C.to(self.mask_LL.dtype) * MASKED).unsqueeze(0)
 
 
 class Decode(Step):

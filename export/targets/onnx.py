@@ -49,6 +49,7 @@ class OnnxTarget:
                 report(f"onnx: {name}")
                 inputs, outputs = geometry.inputs(name, precision), geometry.outputs(name, precision)
                 model = _export(module, example_inputs(inputs), [i.name for i in inputs], [o.name for o in outputs])
+                _strip(model)
                 _externalize(model, folder, weights, offsets)
                 ir.save(model, folder / f"{name}.onnx")
                 specs[name] = MethodSpec(file=f"{name}.onnx", entry="", inputs=inputs, outputs=outputs)
@@ -68,6 +69,19 @@ def _export(module: nn.Module, example: tuple[torch.Tensor, ...], inputs: list[s
         )
     assert program is not None  # only the legacy exporter, which writes files itself, returns nothing
     return program.model
+
+
+def _strip(model: ir.Model) -> None:
+    """Drop the tracer's notes: they hold paths of the exporting machine, and more bytes than the graph itself."""
+    for item in (model.graph, *model.graph.all_nodes(), *model.functions.values()):
+        item.metadata_props.clear()
+        item.doc_string = None
+    for value in (*model.graph.inputs, *model.graph.outputs, *model.graph.initializers.values()):
+        value.metadata_props.clear()
+    for node in model.graph.all_nodes():
+        for output in node.outputs:
+            output.metadata_props.clear()
+    model.metadata_props.clear()
 
 
 def _externalize(model: ir.Model, folder: Path, weights: BinaryIO, offsets: dict[str, int]) -> None:

@@ -1,0 +1,109 @@
+"""Core ML: one ML Program package (iOS 18) whose functions are the four methods and share their weights.
+
+KV caches are plain inputs and the new rows plain outputs: states must be float16 and cannot be shared between
+functions by contract, and the Neural Engine takes inputs and outputs but no states.
+"""
+
+import logging
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.export import ExportedProgram
+from vlmp.export.bundle import MethodSpec, TensorSpec
+from vlmp.export.config import Precision
+from vlmp.export.geometry import Geometry, MethodName
+from vlmp.export.targets import Report
+from vlmp.export.tracing import example_inputs
+from vlmp.pruner import Loop
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    logging.getLogger("coremltools").setLevel(logging.ERROR)
+    import coremltools as ct
+
+PACKAGE_NAME = "model.mlpackage"
+FLOAT32_ISLAND = "vlmp float32 island"
+"""Mark of the ops that stay in float32 in a float16 export."""
+_DTYPES = {"float32": np.float32, "float16": np.float16, "int32": np.int32}
+
+
+class CoreMLTarget:
+    """ML Program for iOS 18 and macOS 15. Loops do not convert, so the pruner's steps are unrolled."""
+
+    precisions: tuple[Precision, ...] = ("float16", "float32")
+    loop: Loop = "unroll"
+
+    @torch.no_grad()
+    def lower(
+        self,
+        methods: dict[MethodName, nn.Module],
+        geometry: Geometry,
+        precision: Precision,
+        folder: Path,
+        report: Report,
+    ) -> dict[MethodName, MethodSpec]:
+        """Convert method by method, then join them: equal weights are stored once."""
+        specs: dict[MethodName, MethodSpec] = {}
+        with TemporaryDirectory(dir=folder, prefix=".functions.") as scratch:
+            joined = ct.utils.MultiFunctionDescriptor()
+            for name, module in methods.items():
+                report(f"coreml: {name}")
+                inputs, outputs = geometry.inputs(name, precision), geometry.outputs(name, precision)
+                # Traced in float32; the converter brings all but the marked ops to float16.
+                program = torch.export.export(module, example_inputs(geometry.inputs(name, "float32")))
+                model = _convert(_marked(program.run_decompositions({})), inputs, outputs, precision)
+                path = str(Path(scratch) / f"{name}.mlpackage")
+                model.save(path)
+                joined.add_function(path, src_function_name="main", target_function_name=name)
+                specs[name] = MethodSpec(file=PACKAGE_NAME, entry=name, inputs=inputs, outputs=outputs)
+            report("coreml: joining functions")
+            joined.default_function_name = "prefill"
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                ct.utils.save_multifunction(joined, str(folder / PACKAGE_NAME))
+        return specs
+
+    def tools(self) -> dict[str, str]:
+        """Versions."""
+        return {"coremltools": version("coremltools")}
+
+
+def _marked(program: ExportedProgram) -> ExportedProgram:
+    """Mark the pruner (its thresholds are sensitive) and RMSNorm (its squares overflow) to stay in float32.
+
+    coremltools hands a node's stack trace to the precision selector and drops it when the model is written.
+    """
+    for node in program.graph.nodes:
+        owners = [str(owner) for _, owner in node.meta.get("nn_module_stack", {}).values()]
+        island = any(owner.startswith("vlmp.pruner.") or owner.endswith(".RmsNorm") for owner in owners)
+        node.meta["stack_trace"] = FLOAT32_ISLAND if island else "main"
+    return program
+
+
+def _in_island(operation: Any) -> bool:
+    traces = operation.scopes.get(ct.converters.mil.mil.scope.ScopeSource.EXIR_STACK_TRACE, [])
+    return any(FLOAT32_ISLAND in str(trace) for trace in traces)
+
+
+def _convert(
+    program: ExportedProgram, inputs: list[TensorSpec], outputs: list[TensorSpec], precision: Precision
+) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return ct.convert(
+            program,
+            inputs=[ct.TensorType(name=i.name, shape=tuple(i.shape), dtype=_DTYPES[i.dtype]) for i in inputs],
+            outputs=[ct.TensorType(name=o.name, dtype=_DTYPES[o.dtype]) for o in outputs],
+            convert_to="mlprogram",
+            minimum_deployment_target=ct.target.iOS18,
+            compute_precision=ct.precision.FLOAT32
+            if precision == "float32"
+            else ct.transform.FP16ComputePrecision(op_selector=lambda operation: not _in_island(operation)),
+            skip_model_load=True,
+        )

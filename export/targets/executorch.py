@@ -1,0 +1,113 @@
+"""ExecuTorch with XNNPACK: one program with four methods, all weights once in a data file beside it."""
+
+import logging
+import warnings
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+from executorch.exir import EdgeCompileConfig, ExecutorchBackendConfig, to_edge_transform_and_lower
+from executorch.exir.passes import MemoryPlanningPass
+from executorch.exir.passes.external_constants_pass import delegate_external_constants_pass_unlifted
+from torch import nn
+from torch.export import ExportedProgram
+from torch.fx import Node
+from vlmp.export.bundle import MethodSpec
+from vlmp.export.config import Precision
+from vlmp.export.geometry import Geometry, MethodName
+from vlmp.export.targets import Report
+from vlmp.export.tracing import example_inputs
+from vlmp.pruner import Loop
+
+PROGRAM_NAME = "model.pte"
+WEIGHTS_TAG = "weights"
+"""Names the data file: weights.ptd."""
+
+
+class ExecuTorchTarget:
+    """XNNPACK delegates for the model, portable kernels for the pruner, whose steps are a scan."""
+
+    precisions: tuple[Precision, ...] = ("float32",)
+    loop: Loop = "scan"
+
+    @torch.no_grad()
+    def lower(
+        self,
+        methods: dict[MethodName, nn.Module],
+        geometry: Geometry,
+        precision: Precision,
+        folder: Path,
+        report: Report,
+    ) -> dict[MethodName, MethodSpec]:
+        """Trace all methods, then lower them together, so that equal weights are stored once."""
+        programs: dict[str, ExportedProgram] = {}
+        specs: dict[MethodName, MethodSpec] = {}
+        for name, module in methods.items():
+            report(f"executorch: trace {name}")
+            inputs, outputs = geometry.inputs(name, precision), geometry.outputs(name, precision)
+            programs[name] = _trace(module, example_inputs(inputs))
+            specs[name] = MethodSpec(file=PROGRAM_NAME, entry=name, inputs=inputs, outputs=outputs)
+        report("executorch: lower to XNNPACK")
+        logging.getLogger().setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            edge = to_edge_transform_and_lower(
+                programs,
+                partitioner=[_SkippingPartitioner(_in_pruner)],
+                compile_config=EdgeCompileConfig(_check_ir_validity=False),
+            )
+            report("executorch: write")
+            program = edge.to_executorch(
+                ExecutorchBackendConfig(
+                    external_constants=_external_tag,
+                    # The caches come in as they are, instead of being copied into the program's memory.
+                    memory_planning_pass=MemoryPlanningPass(alloc_graph_input=False),
+                )
+            )
+        program.save(str(folder / PROGRAM_NAME))
+        program.write_tensor_data_to_file(str(folder))
+        return specs
+
+    def tools(self) -> dict[str, str]:
+        """Versions."""
+        return {"executorch": version("executorch")}
+
+
+def _trace(module: nn.Module, example: tuple[torch.Tensor, ...]) -> ExportedProgram:
+    """Export with every weight tagged for the data file; delegates and portable kernels then share one copy.
+
+    Weights only: the file finds data by name, and constants of the same name differ from method to method.
+    """
+    unlifted = torch.export.export(module, example, strict=False).module()
+    weights = {name for name, _ in module.named_parameters(remove_duplicate=False)}
+    delegate_external_constants_pass_unlifted(
+        unlifted, lambda node: WEIGHTS_TAG if str(node.target) in weights else None
+    )
+    return torch.export.export(unlifted, example, strict=False)
+
+
+def _external_tag(node: Node) -> str | None:
+    """The same for weights that portable kernels read: torch.export names parameters p_..., buffers b_..."""
+    return WEIGHTS_TAG if node.name.startswith("p_") else None
+
+
+def _in_pruner(node: Node) -> bool:
+    """Whether a node belongs to the pruner; its many small ops would become dozens of tiny delegates."""
+    owners = [str(owner) for _, owner in (node.meta.get("nn_module_stack") or {}).values()]
+    return "bmm" not in str(node.target) and any("vlmp.pruner." in owner for owner in owners)
+
+
+class _SkippingPartitioner(XnnpackPartitioner):
+    """XNNPACK's partitioner, blind to some nodes."""
+
+    def __init__(self, skip: Callable[[Node], bool]) -> None:
+        super().__init__()
+        self._skip = skip
+
+    def get_matched_nodes_from_configs(self, program: ExportedProgram) -> list[Any]:
+        """The groups of nodes that XNNPACK could take, less those with a skipped one."""
+        groups = super().get_matched_nodes_from_configs(program)
+        return [group for group in groups if not any(self._skip(node) for node in group)]

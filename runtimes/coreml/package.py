@@ -1,0 +1,180 @@
+"""A saved Core ML package as it lies on disk: its protobuf, and its weights mapped from the file, not copied."""
+
+from __future__ import annotations
+
+import math
+import mmap
+import struct
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from vlmp.runtimes.coreml.ops import unpack_bits
+
+Array = NDArray[Any]
+Shape = tuple[int | None, ...]
+
+# MIL's data types by their number in the protobuf: name, numpy dtype that holds one element, bits in the file.
+_DATA_TYPES: dict[int, tuple[str, str, int]] = {
+    1: ("bool", "bool", 8), 10: ("fp16", "float16", 16), 11: ("fp32", "float32", 32), 12: ("fp64", "float64", 64),
+    21: ("int8", "int8", 8), 22: ("int16", "int16", 16), 23: ("int32", "int32", 32), 24: ("int64", "int64", 64),
+    25: ("int4", "int8", 4), 31: ("uint8", "uint8", 8), 32: ("uint16", "uint16", 16), 33: ("uint32", "uint32", 32),
+    34: ("uint64", "uint64", 64), 35: ("uint4", "uint8", 4), 36: ("uint2", "uint8", 2), 37: ("uint1", "uint8", 1),
+    38: ("uint6", "uint8", 6), 39: ("uint3", "uint8", 3),
+}  # fmt: skip
+_STRING = 2
+# The same types by their number in a blob's header.
+_BLOB_TYPES = {
+    "fp16": 1, "fp32": 2, "uint8": 3, "int8": 4, "int16": 6, "uint16": 7, "int4": 8, "uint1": 9, "uint2": 10,
+    "uint4": 11, "uint3": 12, "uint6": 13, "int32": 14, "uint32": 15,
+}  # fmt: skip
+_BLOB_HEADER = struct.Struct("<IIQQ")  # sentinel, data type, bytes, offset of the data
+_BLOB_SENTINEL = 0xDEADBEEF
+
+
+@dataclass(frozen=True, slots=True)
+class TensorType:
+    """Declared type of a value: numpy dtype that holds it, dims (None where flexible)."""
+
+    name: str
+    dtype: np.dtype[Any]
+    bits: int
+    shape: Shape
+
+    def accepts(self, shape: tuple[int, ...]) -> bool:
+        """Whether `shape` fits the declared dims."""
+        return len(shape) == len(self.shape) and all(
+            want in (None, size) for want, size in zip(self.shape, shape, strict=True)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """A value known from the file. Equal keys mean equal bytes, in whichever function they stand."""
+
+    key: Hashable
+    read: Callable[[], Any]
+
+
+class Package:
+    """An opened `.mlpackage`: its spec, and its weights, which all functions made from it share.
+
+    Weights are mapped from the file, compressed ones dequantized on first use and kept. `cache_mib` bounds the fp16
+    weights of matrix products that are kept in float32 as well; that makes decoding several times faster.
+    Raises FileNotFoundError if there is no package, ValueError if it holds no ML program.
+    """
+
+    def __init__(self, path: Path, *, cache_mib: int = 0) -> None:
+        # coremltools takes seconds to import, and only this class needs it.
+        from coremltools.models.utils import load_spec
+
+        self.path = Path(path)
+        if not self.path.is_dir():
+            raise FileNotFoundError(f"no Core ML package at {self.path}")
+        self.spec = load_spec(str(self.path))
+        if self.spec.WhichOneof("Type") != "mlProgram":
+            raise ValueError(f"{self.path} holds {self.spec.WhichOneof('Type')!r}, not an ML program")
+        self.functions: tuple[str, ...] = tuple(sorted(self.spec.mlProgram.functions))
+        self._maps: dict[str, mmap.mmap] = {}
+        self._dense: dict[Hashable, Any] = {}
+        self._wide: dict[Hashable, Array] = {}
+        self._wide_left = cache_mib * 2**20
+
+    @property
+    def default_function(self) -> str:
+        """The function that Core ML runs when none is named. Raises ValueError if the package names none of several."""
+        named = self.spec.description.defaultFunctionName
+        for name in (named, "main", *(self.functions if len(self.functions) == 1 else ())):
+            if name in self.functions:
+                return str(name)
+        raise ValueError(f"{self.path} has no default function; name one of {', '.join(self.functions)}")
+
+    def blob(self, file_name: str, offset: int, declared: TensorType) -> Array:
+        """The tensor whose header stands at `offset`: a read-only view of the file, unpacked if below 8 bits.
+
+        Raises ValueError if the header is broken, or its type or size is not the declared one.
+        """
+        data = self._map(file_name)
+        sentinel, data_type, size, start = _BLOB_HEADER.unpack_from(data, offset)
+        count = math.prod(size or 0 for size in declared.shape)
+        expected = -(-count * declared.bits // 8)
+        where = f"{file_name} at {offset}"
+        if sentinel != _BLOB_SENTINEL:
+            raise ValueError(f"{where} is no blob header")
+        if data_type != _BLOB_TYPES.get(declared.name) or size != expected:
+            raise ValueError(
+                f"{where} has {size} bytes of blob type {data_type}; the program declares {declared.name} "
+                f"{list(declared.shape)}, {expected} bytes of type {_BLOB_TYPES.get(declared.name)}"
+            )
+        return _decode(memoryview(data)[start : start + size], declared)
+
+    def constant(self, value: Any) -> Constant:
+        """A protobuf Value, read now if it stands in the program, mapped later if it stands in the weight file."""
+        if value.type.WhichOneof("type") == "tensorType" and value.type.tensorType.dataType == _STRING:
+            text = value.immediateValue.tensor.strings.values[0]
+            return Constant(("str", text), lambda: text)
+        declared = tensor_type(value.type)
+        if value.WhichOneof("value") == "blobFileValue":
+            file_name, offset = value.blobFileValue.fileName, int(value.blobFileValue.offset)
+            key = ("blob", file_name, offset, declared)
+            return Constant(key, partial(self.blob, file_name, offset, declared))
+        tensor = value.immediateValue.tensor
+        field = tensor.WhichOneof("value")
+        if field == "bytes":
+            array = _decode(tensor.bytes.values, declared)
+        else:
+            shape = tuple(size or 0 for size in declared.shape)
+            array = np.array(getattr(tensor, field).values, declared.dtype).reshape(shape)
+        return Constant(("immediate", declared, array.tobytes()), lambda: array)
+
+    def dequantized(self, key: Hashable, run: Callable[..., Any], inputs: Mapping[str, Constant]) -> Any:
+        """Value of a `constexpr_*` op, computed once for all functions."""
+        if key not in self._dense:
+            self._dense[key] = run(**{name: constant.read() for name, constant in inputs.items()})
+        return self._dense[key]
+
+    def widened(self, constant: Constant) -> Any:
+        """The constant, in float32 if it is fp16 and the cache has room: exact, and what products use anyway."""
+        if constant.key in self._wide:
+            return self._wide[constant.key]
+        value = constant.read()
+        if value.dtype != np.float16 or 2 * value.nbytes > self._wide_left:
+            return value
+        self._wide_left -= 2 * value.nbytes
+        self._wide[constant.key] = value.astype(np.float32)
+        return self._wide[constant.key]
+
+    def _map(self, file_name: str) -> mmap.mmap:
+        if file_name not in self._maps:
+            root = (self.path / "Data" / "com.apple.CoreML").resolve()
+            path = (root / file_name.removeprefix("@model_path/")).resolve()
+            if not path.is_relative_to(root):
+                raise ValueError(f"weight file {file_name!r} leaves the package {self.path}")
+            with path.open("rb") as file:
+                self._maps[file_name] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return self._maps[file_name]
+
+
+def _decode(raw: memoryview | bytes, declared: TensorType) -> Array:
+    shape = tuple(size or 0 for size in declared.shape)
+    if declared.bits >= 8:
+        return np.frombuffer(raw, declared.dtype).reshape(shape)
+    packed = np.frombuffer(raw, np.uint8)
+    return unpack_bits(packed, declared.bits, math.prod(shape), declared.dtype == np.int8).reshape(shape)
+
+
+def tensor_type(value_type: Any) -> TensorType:
+    """Type of a protobuf ValueType; of a state, the type of the tensor in it. Raises ValueError for other types."""
+    kind = value_type.WhichOneof("type")
+    if kind == "stateType":
+        return tensor_type(value_type.stateType.wrappedType)
+    if kind != "tensorType" or value_type.tensorType.dataType not in _DATA_TYPES:
+        raise ValueError(f"values of type {value_type} are not interpreted")
+    name, dtype, bits = _DATA_TYPES[value_type.tensorType.dataType]
+    dims = value_type.tensorType.dimensions
+    shape = tuple(int(dim.constant.size) if dim.WhichOneof("dimension") == "constant" else None for dim in dims)
+    return TensorType(name, np.dtype(dtype), bits, shape)

@@ -1,0 +1,65 @@
+"""Bundles on Core ML: Apple's runtime on macOS, elsewhere our interpreter of the saved package."""
+
+import platform
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vlmp.export.bundle import Manifest, inside
+from vlmp.export.errors import UserError
+
+from ..session import Array, Session
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+Predict = Callable[[Mapping[str, Array]], dict[str, Array]]
+
+
+class CoreMLSession(Session):
+    """The package's functions, loaded together: they share its weights."""
+
+    def __init__(self, folder: Path, manifest: Manifest, tokenizer: "Tokenizer") -> None:
+        super().__init__(manifest, tokenizer)
+        entries = {name: (inside(folder, method.file), method.entry) for name, method in manifest.methods.items()}
+        self._native = platform.system() == "Darwin"
+        self._predict: dict[str, Predict] = (_apple if self._native else _interpreted)(entries)
+
+    @property
+    def runtime(self) -> str:
+        """Name and version; an interpreted run proves graph and serialization, not Apple's kernels."""
+        if self._native:
+            return f"Core ML on macOS {platform.mac_ver()[0]}"
+        return f"vlmp interpreter of ML Programs (coremltools {version('coremltools')} format), not Apple's kernels"
+
+    def run(self, method: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Run one function."""
+        spec = self.manifest.methods[method]  # type: ignore[index]
+        outputs = self._predict[method]({tensor.name: inputs[tensor.name] for tensor in spec.inputs})
+        return {tensor.name: outputs[tensor.name].astype(tensor.dtype, copy=False) for tensor in spec.outputs}
+
+
+def _apple(entries: Mapping[str, tuple[Path, str]]) -> dict[str, Predict]:
+    import coremltools as ct
+
+    def predictor(path: Path, function: str) -> Predict:
+        model = ct.models.MLModel(str(path), function_name=function)
+        return lambda inputs: model.predict(dict(inputs))
+
+    return {name: predictor(*entry) for name, entry in entries.items()}
+
+
+def _interpreted(entries: Mapping[str, tuple[Path, str]]) -> dict[str, Predict]:
+    from .interpreter import MilProgram, load_functions
+
+    packages: dict[Path, dict[str, MilProgram]] = {}
+    predictors: dict[str, Predict] = {}
+    for name, (path, function) in entries.items():
+        if path not in packages:
+            packages[path] = load_functions(path)
+        if function not in packages[path]:
+            raise UserError(f"{path} has no function {function!r}: export the model again")
+        program: Any = packages[path][function]
+        predictors[name] = program.predict
+    return predictors
