@@ -25,6 +25,10 @@ MANIFEST_NAME = "manifest.json"
 REFERENCE_NAME = "reference.safetensors"
 
 
+MethodName = Literal["vision", "prefill", "decode", "extend"]
+METHODS: tuple[MethodName, ...] = ("vision", "prefill", "decode", "extend")
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -162,7 +166,7 @@ class Manifest(_Strict):
     kv: KvSpec
     prompt: PromptSpec
     rope: RopeSpec
-    methods: dict[Literal["vision", "prefill", "decode", "extend"], MethodSpec]
+    methods: dict[MethodName, MethodSpec]
     parity: ParitySpec
     cost: CostSpec | None = None
     tools: dict[str, str]

@@ -31,7 +31,7 @@ def locate(checkpoint: str) -> Path:
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"cannot download {checkpoint} from Hugging Face ({reason}): go online, or pass --checkpoint DIR with a copy"
+            f"cannot download {checkpoint} from Hugging Face ({reason}): go online, or pass --checkpoint DIR"
         ) from error
 
 
@@ -120,7 +120,7 @@ class Weights:
 
 
 def canonical(name: str) -> str:
-    """The hub's name of a tensor, whatever layout transformers saved it in (model.visual..., model.language_model...)."""
+    """The hub's name of a tensor, in whatever layout transformers saved it (model.visual, model.language_model)."""
     for newer, hub in (
         ("model.language_model.", "model."),
         ("model.visual.", "visual."),

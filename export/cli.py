@@ -2,12 +2,12 @@
 
 import sys
 from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser, Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from vlmp.export.config import ExportConfig, parse_image_size
-from vlmp.export.errors import UserError
+from vlmp.export.errors import OneLineParser, UserError, exit_with_one_line
 from vlmp.export.models import MODELS
 from vlmp.export.quantize import PRESETS
 from vlmp.export.targets import TARGETS
@@ -15,14 +15,6 @@ from vlmp.pruner import PRUNERS
 
 if TYPE_CHECKING:
     from vlmp.export.pipeline import Result
-
-
-class OneLineParser(ArgumentParser):
-    """argparse whose errors are one line, exit code 2."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print one line and exit with 2."""
-        self.exit(2, f"{self.prog}: {message}\n")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -57,13 +49,12 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> None:
     """Export as the options say. Raises UserError."""
     if arguments.list:
-        for name in {"models": MODELS, "targets": TARGETS, "pruners": PRUNERS}[arguments.list]:
-            print(name)
+        choices = {"models": list(MODELS), "targets": list(TARGETS), "pruners": list(PRUNERS)}
+        print(*choices[arguments.list], sep="\n")
         return
     config = read_config(arguments)
 
     from rich.console import Console
-
     from vlmp.export.pipeline import export  # loads torch and transformers: only once the options are known to be good
 
     console = Console(stderr=True)
@@ -114,7 +105,7 @@ def summary(result: "Result") -> str:
     """The last line of an export: where it is, its size, parity, seconds and peak memory."""
     manifest = result.manifest
     errors = {check.name: check.value for check in manifest.parity.checks}
-    parity = manifest.parity.status
+    parity: str = manifest.parity.status
     if errors:
         parity += f", logits within {max(v for k, v in errors.items() if k.endswith('logits relative error')):.1e}"
     return (
@@ -122,15 +113,3 @@ def summary(result: "Result") -> str:
         f"{manifest.pruner.visual_tokens} visual tokens, {result.size_bytes / 2**20:.1f} MiB, verification {parity}, "
         f"{result.seconds:.0f} s, peak memory {result.peak_memory_mib:.0f} MiB"
     )
-
-
-def exit_with_one_line(program: str, action: Callable[[], None]) -> None:
-    """Run a command; what a person can mend ends as one line with exit code 2, Ctrl-C with 130."""
-    try:
-        action()
-    except UserError as error:
-        print(f"{program}: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print(f"{program}: interrupted, nothing was written", file=sys.stderr)
-        raise SystemExit(130) from None

@@ -7,10 +7,7 @@ V vocabulary. Trace inputs, declared inputs and the manifest all come from here,
 from dataclasses import dataclass
 from typing import Literal
 
-from .bundle import TensorSpec
-
-MethodName = Literal["vision", "prefill", "decode", "extend"]
-METHODS: tuple[MethodName, ...] = ("vision", "prefill", "decode", "extend")
+from .bundle import MethodName, TensorSpec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 import torch
 from vlmp.export import checkpoint as checkpoints
 from vlmp.export.bundle import (
+    METHODS,
     CostSpec,
     ImageSpec,
     KvSpec,
     Manifest,
+    MethodName,
     MethodSpec,
     ParitySpec,
     PrunerSpec,
@@ -25,7 +27,7 @@ from vlmp.export.bundle import (
 )
 from vlmp.export.config import ExportConfig, Precision
 from vlmp.export.errors import UserError
-from vlmp.export.geometry import METHODS, Geometry, MethodName
+from vlmp.export.geometry import Geometry
 from vlmp.export.memory import PeakMemory
 from vlmp.export.models import Family, model_entry, open_family
 from vlmp.export.prompt import ChatPrompt, read_prompt
@@ -128,7 +130,7 @@ def open_source(config: ExportConfig) -> Source:
         raise UserError(f"--image-size {height}x{width}: both sides must be multiples of {side} pixels")
     if config.prune_layer >= family.layers:
         raise UserError(
-            f"--prune-layer {config.prune_layer}: this model has {family.layers} layers, choose 1 to {family.layers - 1}"
+            f"--prune-layer {config.prune_layer}: this model has {family.layers} layers, so 1 to {family.layers - 1}"
         )
     visual = (height // side) * (width // side)
     pruner = pruner_config(config, visual)

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 from torch import nn
-from vlmp.export.bundle import REFERENCE_NAME, Manifest, ParitySpec, write_manifest
+from vlmp.export.bundle import REFERENCE_NAME, Manifest, MethodName, ParitySpec, write_manifest
 from vlmp.export.errors import UserError
-from vlmp.export.geometry import MethodName
 from vlmp.export.prompt import ChatPrompt
 from vlmp.runtimes.image import open_image, to_pixels
 from vlmp.runtimes.pytorch import TorchSession

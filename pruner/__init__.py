@@ -11,7 +11,7 @@ PRUNERS: dict[str, str] = {
     "vlm-pruner": "vlmp.pruner.vlm_pruner:VlmPruner",
     "none": "vlmp.pruner.none:KeepAll",
 }
-"""Method name -> "module:class". A class takes (grid, config, loop) and is a `Pruner`."""
+"""Method name -> "module:class", a subclass of `Pruner`."""
 
 __all__ = ["PRUNERS", "Loop", "PruneResult", "Pruner", "PrunerConfig", "build_pruner", "prune"]
 

@@ -4,10 +4,11 @@ Dims: N visual tokens on a merged grid of h x w (row major), S kept tokens, D hi
 """
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
-from torch import Tensor
+from torch import Tensor, nn
 
 Loop = Literal["while", "unroll", "scan"]
 """How an exported graph repeats the selection step: a loop construct of the runtime, or unrolled copies."""
@@ -67,15 +68,23 @@ class PruneResult(NamedTuple):
     filled_1: Tensor
 
 
-class Pruner(Protocol):
-    """A pruning method bound to a grid and settings: an nn.Module whose call is traceable with static shapes."""
+class Pruner(nn.Module, ABC):
+    """A pruning method bound to a grid and settings; its call is traceable with static shapes."""
+
+    def __init__(self, grid: tuple[int, int], config: PrunerConfig, loop: Loop = "while") -> None:
+        """grid (h, w): merged visual tokens. loop: how an exported graph repeats steps, where a method has any."""
+        super().__init__()
+        self.grid, self.config, self.loop = grid, config, loop
+        self.tokens = check_fits(grid, config)
 
     @property
     def exact(self) -> bool:
         """Whether an exported graph gives on every input what the eager method gives."""
-        ...
+        return True
 
-    def __call__(self, hidden_ND: Tensor, keys_NC: Tensor) -> PruneResult: ...
+    @abstractmethod
+    def forward(self, hidden_ND: Tensor, keys_NC: Tensor) -> PruneResult:
+        """hidden_ND: hidden states after layer K-1. keys_NC: keys of layer K-1 after rotary embedding."""
 
 
 def check_fits(grid: tuple[int, int], config: PrunerConfig) -> int:

@@ -1,22 +1,21 @@
 """Keep every visual token: the unpruned export, along the same path as the pruned one."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from .interface import Loop, PrunerConfig, PruneResult, check_fits
+from .interface import Loop, Pruner, PrunerConfig, PruneResult
 
 
-class KeepAll(nn.Module):
+class KeepAll(Pruner):
     """Keeps all N tokens in their order, hidden states untouched. Raises ValueError when `keep` is not N."""
 
-    exact = True
+    index_N: Tensor
 
     def __init__(self, grid: tuple[int, int], config: PrunerConfig, loop: Loop = "while") -> None:
-        super().__init__()
-        tokens = check_fits(grid, config)
-        if config.keep != tokens:
-            raise ValueError(f"keep={config.keep}: method 'none' keeps all {tokens} visual tokens")
-        self.register_buffer("index_N", torch.arange(tokens), persistent=False)
+        super().__init__(grid, config, loop)
+        if config.keep != self.tokens:
+            raise ValueError(f"keep={config.keep}: method 'none' keeps all {self.tokens} visual tokens")
+        self.register_buffer("index_N", torch.arange(self.tokens), persistent=False)
 
     def forward(self, hidden_ND: Tensor, keys_NC: Tensor) -> PruneResult:
         """hidden_ND any float dtype, keys_NC unused. Returns PruneResult with S = N."""

@@ -12,9 +12,9 @@ import math
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from .interface import Loop, PrunerConfig, PruneResult, check_fits
+from .interface import Loop, Pruner, PrunerConfig, PruneResult
 from .ops import choose, first_argmax, matmul, squared_norm, stable_order
 
 BELOW_ANY_SIMILARITY = -2.0
@@ -40,17 +40,21 @@ class Selection(NamedTuple):
     """int64, how many tokens are selected."""
 
 
-class VlmPruner(nn.Module):
+class VlmPruner(Pruner):
     """VLM-Pruner for one grid: always exactly S tokens, selection in float32, ties by lower index.
 
     grid (h, w): the merged-token grid. loop: how an exported graph repeats steps; eager calls stop when S are selected.
     """
 
+    distance_NN: Tensor
+    thresholds: Tensor
+    index_N: Tensor
+    padding: Tensor
+    position_R: Tensor
+    position_B: Tensor
+
     def __init__(self, grid: tuple[int, int], config: PrunerConfig, loop: Loop = "while") -> None:
-        super().__init__()
-        self.config = config
-        self.loop: Loop = loop
-        self.tokens = check_fits(grid, config)
+        super().__init__(grid, config, loop)
         self.slots = math.ceil(self.tokens / config.batch) * config.batch
         self.register_buffer("distance_NN", grid_distance(grid), persistent=False)
         self.register_buffer("thresholds", pass_thresholds(config), persistent=False)

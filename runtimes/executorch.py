@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from executorch.extension.pybindings import portable_lib
 from executorch.runtime import Runtime, Verification
-from vlmp.export.bundle import Manifest, inside
+from vlmp.export.bundle import Manifest, MethodName, inside
 from vlmp.export.errors import UserError
 
 from .session import Array, Session
@@ -47,9 +47,9 @@ class ExecuTorchSession(Session):
         """Name and version."""
         return f"executorch {version('executorch')} (XNNPACK)"
 
-    def run(self, method: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    def run(self, method: MethodName, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run one method; inputs are passed without a copy."""
-        spec = self.manifest.methods[method]  # type: ignore[index]
+        spec = self.manifest.methods[method]
         tensors = [torch.from_numpy(np.ascontiguousarray(inputs[tensor.name])) for tensor in spec.inputs]
         outputs = self._methods[method].execute(tensors)
         return {tensor.name: value.numpy() for tensor, value in zip(spec.outputs, outputs, strict=True)}

@@ -111,7 +111,7 @@ def prompt_ids(session: Session, template: str, prompt: str) -> list[int]:
     ids = session.tokenizer.encode(template.replace("{prompt}", prompt), add_special_tokens=False).ids
     if len(ids) - around > room:
         raise UserError(
-            f"the prompt has {len(ids) - around} tokens: this bundle takes up to {room} (export with a larger --text-len)"
+            f"the prompt has {len(ids) - around} tokens, the bundle takes up to {room}: export with a larger --text-len"
         )
     if not prompt.strip():
         raise UserError("the prompt is empty: ask something about the image")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import onnxruntime as ort
-from vlmp.export.bundle import Manifest, inside
+from vlmp.export.bundle import Manifest, MethodName, inside
 from vlmp.export.errors import UserError
 
 from .session import Array, Session
@@ -40,9 +40,9 @@ class OnnxSession(Session):
         """Name and version."""
         return f"onnxruntime {ort.__version__}"
 
-    def run(self, method: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    def run(self, method: MethodName, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run one method; arrays are passed without a copy."""
-        spec = self.manifest.methods[method]  # type: ignore[index]
+        spec = self.manifest.methods[method]
         feeds = {tensor.name: inputs[tensor.name] for tensor in spec.inputs}
         names = [tensor.name for tensor in spec.outputs]
         return dict(zip(names, self._sessions[method].run(names, feeds), strict=True))

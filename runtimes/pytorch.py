@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from vlmp.export.bundle import Manifest
+from vlmp.export.bundle import Manifest, MethodName
 
 from .session import Array, Session
 
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 class TorchSession(Session):
     """methods: name -> callable on tensors that returns a tensor or a tuple, as the manifest's specs say."""
 
-    def __init__(self, manifest: Manifest, tokenizer: "Tokenizer", methods: Mapping[str, Callable[..., Any]]) -> None:
+    def __init__(
+        self, manifest: Manifest, tokenizer: "Tokenizer", methods: Mapping[MethodName, Callable[..., Any]]
+    ) -> None:
         super().__init__(manifest, tokenizer)
         self._methods = methods
 
@@ -26,9 +28,9 @@ class TorchSession(Session):
         return f"pytorch {torch.__version__}"
 
     @torch.no_grad()
-    def run(self, method: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    def run(self, method: MethodName, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run one method eagerly."""
-        spec = self.manifest.methods[method]  # type: ignore[index]
+        spec = self.manifest.methods[method]
         outputs = self._methods[method](*(torch.from_numpy(np.asarray(inputs[tensor.name])) for tensor in spec.inputs))
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         return {tensor.name: value.numpy() for tensor, value in zip(spec.outputs, outputs, strict=True)}

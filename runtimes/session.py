@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from vlmp.export.bundle import Manifest, inside, read_manifest
+from vlmp.export.bundle import Manifest, MethodName, inside, read_manifest
 from vlmp.export.errors import UserError
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Session(ABC):
         self._caches = self._empty_caches()
 
     @abstractmethod
-    def run(self, method: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    def run(self, method: MethodName, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run one method on named arrays of the manifest's shapes and dtypes."""
 
     @property
@@ -84,7 +84,7 @@ class Session(ABC):
         return self._step("decode", {"ids": ids, "past": np.array([self.past], dtype=np.int32)}, 1)
 
     def extend(self, ids: list[int]) -> Array:
-        """Append up to T tokens at once, for the next turn. Returns logits [V]. Raises UserError when they do not fit."""
+        """Append up to T tokens at once, for the next turn. Returns logits [V]. Raises UserError when full."""
         inputs = {**self._bucket(ids), "past": np.array([self.past], dtype=np.int32)}
         self._check_room(len(ids))
         return self._step("extend", inputs, len(ids))
@@ -125,7 +125,7 @@ class Session(ABC):
 
         return next_turn(self, prompt, max_new_tokens, on_text)
 
-    def _step(self, method: str, inputs: dict[str, Array], tokens: int) -> Array:
+    def _step(self, method: MethodName, inputs: dict[str, Array], tokens: int) -> Array:
         outputs = self.run(method, {**inputs, **self._caches})
         for layer in range(self.manifest.kv.layers):
             self._store(layer, outputs, slot=self._base(layer) + self.past, rows=tokens)
@@ -153,8 +153,8 @@ class Session(ABC):
         if tokens > self.room:
             raise UserError(f"the conversation is full: {tokens} more tokens, room for {self.room}; start a new one")
 
-    def _dtype(self, method: str, name: str) -> str:
-        specs = self.manifest.methods[method].inputs  # type: ignore[index]
+    def _dtype(self, method: MethodName, name: str) -> str:
+        specs = self.manifest.methods[method].inputs
         return next(spec.dtype for spec in specs if spec.name == name)
 
     def _empty_caches(self) -> dict[str, Array]:

@@ -173,16 +173,17 @@ def greedy(session: Session, ids: list[int], visual: Array, tokens: int) -> list
 
 def relative_error(found: Array, wanted: Array) -> float:
     """max |a - b| / max |b|; infinite where a value is not finite."""
-    difference = np.abs(found.astype(np.float64) - wanted.astype(np.float64))
+    right = wanted.astype(np.float64)
+    difference = np.abs(found.astype(np.float64) - right)
     if found.shape != wanted.shape or not np.isfinite(difference).all():
         return float("inf")
-    return float(difference.max() / max(np.abs(wanted.astype(np.float64)).max(), 1e-30))
+    return float(difference.max()) / max(float(np.abs(right).max()), 1e-30)
 
 
 def cosine(found: Array, wanted: Array) -> float:
     """Cosine of the angle between two arrays taken as vectors."""
     a, b = found.astype(np.float64).ravel(), wanted.astype(np.float64).ravel()
-    return float(a @ b / max(np.linalg.norm(a) * np.linalg.norm(b), 1e-30))
+    return float(a @ b) / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-30)
 
 
 def describe(manifest: Manifest, parity: ParitySpec) -> str:

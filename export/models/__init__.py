@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
     import torch
     from torch import nn
-    from vlmp.export.geometry import Geometry, MethodName
+    from vlmp.export.bundle import MethodName
+    from vlmp.export.geometry import Geometry
     from vlmp.pruner import Pruner
 
 

@@ -4,7 +4,6 @@ Dims: N visual tokens, M = 4 N patches, E vision width, P prefix ids, S kept, T 
 D hidden size, C cache slots, H query heads, J key/value heads, g = H / J, d head size, V vocabulary.
 """
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import Qwen2VLConfig
+from vlmp.export.bundle import MethodName
 from vlmp.export.checkpoint import Weights, read_config
 from vlmp.export.errors import UserError
-from vlmp.export.geometry import Geometry, MethodName
+from vlmp.export.geometry import Geometry
 from vlmp.pruner import Pruner
 
 MASKED = -40000.0
@@ -117,6 +117,11 @@ class Qwen2VL:
 
 class Vision(nn.Module):
     """image [1, 3, height, width] in 0..255 -> visual tokens [N, D]."""
+
+    scale: Tensor
+    shift: Tensor
+    cos_Md: Tensor
+    sin_Md: Tensor
 
     def __init__(self, model: Qwen2VL, geometry: Geometry) -> None:
         super().__init__()
@@ -281,6 +286,12 @@ class Decoder(nn.Module):
 class Prefill(nn.Module):
     """First turn: layers < K over all P+N+T tokens, the pruner, layers >= K over P+S+T."""
 
+    prefix_P: Tensor
+    cos: Tensor
+    sin: Tensor
+    mask_early: Tensor
+    mask_late: Tensor
+
     def __init__(
         self, decoder: Decoder, pruner: Pruner, geometry: Geometry, prefix_ids: list[int], rope: tuple[Tensor, Tensor]
     ) -> None:
@@ -323,6 +334,13 @@ class Prefill(nn.Module):
 class Step(nn.Module):
     """Tokens behind a filled cache: the caches are read, the new rows returned."""
 
+    cos: Tensor
+    sin: Tensor
+    mask_LL: Tensor
+    index_L: Tensor
+    slot_C: Tensor
+    last_position: Tensor
+
     def __init__(self, decoder: Decoder, geometry: Geometry, rope: tuple[Tensor, Tensor], tokens: int) -> None:
         super().__init__()
         self.decoder, self.geometry = decoder, geometry
@@ -336,7 +354,7 @@ class Step(nn.Module):
         self.register_buffer("last_position", last, persistent=False)
 
     def step(self, ids: Tensor, last_1: Tensor, past: Tensor, caches: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """ids [1, L] at text positions past, past + 1, ... -> logits [V] of row last_1, new keys and values [J, L, d]."""
+        """ids [1, L] at text positions past, past + 1, ... -> logits [V] of row last_1, keys and values [J, L, d]."""
         geometry, decoder = self.geometry, self.decoder
         # Padding of an almost full cache would point behind the table; its rows are never read.
         position_L = torch.minimum(past + self.index_L, self.last_position)
@@ -389,7 +407,7 @@ def in_merge_order(plane: Tensor) -> Tensor:
 
 def prompt_positions(geometry: Geometry) -> Tensor:
     """M-RoPE positions (time, row, column) of prefix, image and text bucket. float32 [3, P+N+T]."""
-    rows, columns = geometry.grid
+    columns = geometry.grid[1]
     prefix_3P = torch.arange(geometry.prefix).expand(3, -1)
     index_N = torch.arange(geometry.visual)
     visual_3N = geometry.prefix + torch.stack([torch.zeros_like(index_N), index_N // columns, index_N % columns])

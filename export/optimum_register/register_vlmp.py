@@ -20,7 +20,7 @@ class VlmpExportCommand(BaseOptimumCLICommand):
 
     def run(self) -> None:
         """Check the model type with Optimum's TasksManager, then export."""
-        from vlmp.export.cli import exit_with_one_line
+        from vlmp.export.errors import exit_with_one_line
         from vlmp.export.optimum_tasks import run_checked
 
         exit_with_one_line("optimum-cli export vlmp", lambda: run_checked(self.args))

@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import nn
-    from vlmp.export.bundle import MethodSpec
+    from vlmp.export.bundle import MethodName, MethodSpec
     from vlmp.export.config import Precision
-    from vlmp.export.geometry import Geometry, MethodName
+    from vlmp.export.geometry import Geometry
     from vlmp.pruner import Loop
 
 Report = Callable[[str], None]

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import nn
 from torch.export import ExportedProgram
-from vlmp.export.bundle import MethodSpec, TensorSpec
+from vlmp.export.bundle import MethodName, MethodSpec, TensorSpec
 from vlmp.export.config import Precision
-from vlmp.export.geometry import Geometry, MethodName
+from vlmp.export.geometry import Geometry
 from vlmp.export.targets import Report
 from vlmp.export.tracing import example_inputs
 from vlmp.pruner import Loop

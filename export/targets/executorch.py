@@ -15,9 +15,9 @@ from executorch.exir.passes.external_constants_pass import delegate_external_con
 from torch import nn
 from torch.export import ExportedProgram
 from torch.fx import Node
-from vlmp.export.bundle import MethodSpec
+from vlmp.export.bundle import MethodName, MethodSpec
 from vlmp.export.config import Precision
-from vlmp.export.geometry import Geometry, MethodName
+from vlmp.export.geometry import Geometry
 from vlmp.export.targets import Report
 from vlmp.export.tracing import example_inputs
 from vlmp.pruner import Loop

@@ -12,16 +12,16 @@ from typing import BinaryIO
 import onnx_ir as ir
 import torch
 from torch import nn
-from vlmp.export.bundle import MethodSpec
+from vlmp.export.bundle import MethodName, MethodSpec
 from vlmp.export.config import Precision
-from vlmp.export.geometry import Geometry, MethodName
+from vlmp.export.geometry import Geometry
 from vlmp.export.targets import Report
 from vlmp.export.tracing import example_inputs
 from vlmp.pruner import Loop
 
 WEIGHTS_NAME = "weights.bin"
-ALIGNMENT = 4096
-"""Offsets on page borders let ONNX Runtime map each tensor."""
+PAGE_BYTES = 4096
+"""Large tensors start on page borders, so that ONNX Runtime can map each; small ones would waste a page each."""
 INLINE_BYTES = 1024
 """Smaller tensors stay in the graph file."""
 
@@ -73,7 +73,12 @@ def _export(module: nn.Module, example: tuple[torch.Tensor, ...], inputs: list[s
 
 def _strip(model: ir.Model) -> None:
     """Drop the tracer's notes: they hold paths of the exporting machine, and more bytes than the graph itself."""
-    for item in (model.graph, *model.graph.all_nodes(), *model.functions.values()):
+    described: list[ir.Graph | ir.Node | ir.Function] = [
+        model.graph,
+        *model.graph.all_nodes(),
+        *model.functions.values(),
+    ]
+    for item in described:
         item.metadata_props.clear()
         item.doc_string = None
     for value in (*model.graph.inputs, *model.graph.outputs, *model.graph.initializers.values()):
@@ -93,10 +98,16 @@ def _externalize(model: ir.Model, folder: Path, weights: BinaryIO, offsets: dict
         content = tensor.tobytes()
         digest = hashlib.sha256(content).hexdigest()
         if digest not in offsets:
-            weights.seek(-(-weights.tell() // ALIGNMENT) * ALIGNMENT)
+            alignment = PAGE_BYTES if len(content) >= 16 * PAGE_BYTES else 64
+            weights.seek(-(-weights.tell() // alignment) * alignment)
             offsets[digest] = weights.tell()
             weights.write(content)
         value.const_value = ir.ExternalTensor(
-            WEIGHTS_NAME, offsets[digest], len(content), tensor.dtype, shape=tensor.shape, name=tensor.name or "",
+            WEIGHTS_NAME,
+            offsets[digest],
+            len(content),
+            tensor.dtype,
+            shape=ir.Shape(tensor.shape.numpy()),
+            name=tensor.name or "",
             base_dir=folder,
-        )  # fmt: skip
+        )

@@ -6,7 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlmp.export.bundle import Manifest, inside
+from vlmp.export.bundle import Manifest, MethodName, inside
 from vlmp.export.errors import UserError
 
 from ..session import Array, Session
@@ -24,7 +24,7 @@ class CoreMLSession(Session):
         super().__init__(manifest, tokenizer)
         entries = {name: (inside(folder, method.file), method.entry) for name, method in manifest.methods.items()}
         self._native = platform.system() == "Darwin"
-        self._predict: dict[str, Predict] = (_apple if self._native else _interpreted)(entries)
+        self._predict: dict[MethodName, Predict] = (_apple if self._native else _interpreted)(entries)
 
     @property
     def runtime(self) -> str:
@@ -33,14 +33,14 @@ class CoreMLSession(Session):
             return f"Core ML on macOS {platform.mac_ver()[0]}"
         return f"vlmp interpreter of ML Programs (coremltools {version('coremltools')} format), not Apple's kernels"
 
-    def run(self, method: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    def run(self, method: MethodName, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run one function."""
-        spec = self.manifest.methods[method]  # type: ignore[index]
+        spec = self.manifest.methods[method]
         outputs = self._predict[method]({tensor.name: inputs[tensor.name] for tensor in spec.inputs})
         return {tensor.name: outputs[tensor.name].astype(tensor.dtype, copy=False) for tensor in spec.outputs}
 
 
-def _apple(entries: Mapping[str, tuple[Path, str]]) -> dict[str, Predict]:
+def _apple(entries: Mapping[MethodName, tuple[Path, str]]) -> dict[MethodName, Predict]:
     import coremltools as ct
 
     def predictor(path: Path, function: str) -> Predict:
@@ -50,11 +50,11 @@ def _apple(entries: Mapping[str, tuple[Path, str]]) -> dict[str, Predict]:
     return {name: predictor(*entry) for name, entry in entries.items()}
 
 
-def _interpreted(entries: Mapping[str, tuple[Path, str]]) -> dict[str, Predict]:
+def _interpreted(entries: Mapping[MethodName, tuple[Path, str]]) -> dict[MethodName, Predict]:
     from .interpreter import MilProgram, load_functions
 
     packages: dict[Path, dict[str, MilProgram]] = {}
-    predictors: dict[str, Predict] = {}
+    predictors: dict[MethodName, Predict] = {}
     for name, (path, function) in entries.items():
         if path not in packages:
             packages[path] = load_functions(path)

@@ -1,0 +1,81 @@
+"""`vlmp-run` and `vlmp-verify`: answer a question with a bundle, and check a bundle."""
+
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+from vlmp.export.errors import OneLineParser, UserError, exit_with_one_line
+
+from .generate import Answer, Timings
+from .session import Session, load
+from .verify import describe, verify_bundle
+
+
+def run(argv: Sequence[str] | None = None) -> None:
+    """Entry point of `vlmp-run`."""
+    parser = OneLineParser("vlmp-run", description="Answer questions about an image with a bundle.")
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--image", type=Path, required=True, metavar="FILE", help="photo, in any format of Pillow")
+    parser.add_argument(
+        "--prompt", action="append", required=True, metavar="TEXT", help="question; repeat it for further turns"
+    )
+    parser.add_argument("--max-new-tokens", type=int, metavar="N", help="longest answer; the bundle's room otherwise")
+    parser.add_argument("--show-kept", type=Path, metavar="PNG", help="draw the kept visual tokens over the photo")
+    arguments = parser.parse_args(argv)
+    exit_with_one_line("vlmp-run", lambda: _run(arguments))
+
+
+def verify(argv: Sequence[str] | None = None) -> None:
+    """Entry point of `vlmp-verify`; exit code 1 when a limit is exceeded."""
+    parser = OneLineParser("vlmp-verify", description="Compare a bundle on this machine with PyTorch's answers in it.")
+    parser.add_argument("bundle", type=Path)
+    arguments = parser.parse_args(argv)
+    exit_with_one_line("vlmp-verify", lambda: _verify(arguments.bundle))
+
+
+def _run(arguments: Namespace) -> None:
+    session = load(arguments.bundle)
+    first, *others = arguments.prompt
+    answer = session.generate(arguments.image, first, arguments.max_new_tokens, on_text=_stream)
+    _finish(session, answer)
+    if arguments.show_kept:
+        from .draw import draw_kept
+        from .image import open_image
+
+        try:
+            draw_kept(open_image(arguments.image), session.manifest.image, answer.order).save(arguments.show_kept)
+        except (OSError, ValueError) as error:
+            raise UserError(f"cannot write {arguments.show_kept}: {error}") from error
+        print(f"kept tokens drawn in {arguments.show_kept}", file=sys.stderr)
+    for prompt in others:
+        _finish(session, session.reply(prompt, arguments.max_new_tokens, on_text=_stream))
+
+
+def _verify(bundle: Path) -> None:
+    session = load(bundle)
+    parity = verify_bundle(bundle, session)
+    print(describe(session.manifest, parity))
+    if parity.status != "passed":
+        raise SystemExit(1)
+
+
+def _stream(piece: str) -> None:
+    print(piece, end="", flush=True)
+
+
+def _finish(session: Session, answer: Answer) -> None:
+    print(flush=True)
+    if len(answer.kept):
+        pruner = session.manifest.pruner
+        print(f"kept {len(answer.kept)} of {pruner.visual_tokens} visual tokens ({pruner.name})", file=sys.stderr)
+    print(timing_line(answer.timings), file=sys.stderr)
+
+
+def timing_line(timings: Timings) -> str:
+    """The phases in milliseconds, and the decode rate."""
+    return (
+        f"load {timings.load_ms:.0f} ms, preprocess {timings.preprocess_ms:.0f} ms, vision {timings.vision_ms:.0f} ms, "
+        f"prefill {timings.prefill_ms:.0f} ms, decode {timings.decode_ms:.0f} ms "
+        f"({timings.decoded_tokens} tokens, {timings.decode_tok_s:.1f} tok/s)"
+    )

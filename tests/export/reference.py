@@ -1,0 +1,206 @@
+"""What the static graphs are compared with: transformers' own Qwen2-VL, and the same pruned between two decoder layers.
+
+Nothing here is shared with `vlmp.export`: the layers, the rotary tables, the positions and the caches are those of
+transformers, and only the choice of tokens is `vlmp.pruner.prune`, which the golden cases check.
+
+Dims: N visual tokens, L tokens, S kept, D hidden size, C key width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import (
+    AutoImageProcessor,
+    AutoTokenizer,
+    DynamicCache,
+    Qwen2VLConfig,
+    Qwen2VLForConditionalGeneration,
+    Qwen2VLProcessor,
+)
+from vlmp.pruner import PrunerConfig, prune
+
+
+class ImageOnly(Qwen2VLProcessor):
+    """transformers' processor without videos, for which it wants torchvision."""
+
+    def __init__(self, image_processor: Any = None, tokenizer: Any = None, chat_template: str | None = None) -> None:
+        super().__init__(image_processor, tokenizer, None, chat_template)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Original:
+    """A checkpoint as transformers runs it: eager attention, float32."""
+
+    folder: Path
+    model: Any
+    processor: ImageOnly
+
+    @classmethod
+    def open(cls, folder: Path) -> Original:
+        """Load model and processor."""
+        model = Qwen2VLForConditionalGeneration.from_pretrained(
+            folder, dtype=torch.float32, attn_implementation="eager"
+        )
+        images = AutoImageProcessor.from_pretrained(folder, backend="pil")
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        return cls(folder=folder, model=model.eval(), processor=ImageOnly(images, tokenizer, tokenizer.chat_template))
+
+    def render(self, question: str, *later: str) -> str:
+        """The chat as text up to the next answer. later: answer, question, answer, question, ..."""
+        messages: list[dict[str, Any]] = [
+            {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}
+        ]
+        for index, text in enumerate(later):
+            messages.append({"role": ("assistant", "user")[index % 2], "content": [{"type": "text", "text": text}]})
+        return self.processor.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+
+    def inputs(self, photo: Image.Image, question: str) -> dict[str, Tensor]:
+        """The model's inputs for one question about one photo, as the processor makes them."""
+        return dict(self.processor(text=[self.render(question)], images=[photo], return_tensors="pt"))
+
+    def append(self, inputs: dict[str, Tensor], ids: list[int]) -> dict[str, Tensor]:
+        """The same inputs with more text tokens behind them."""
+        more = {"input_ids": torch.tensor([ids]), "attention_mask": torch.ones(1, len(ids), dtype=torch.int64)}
+        more["mm_token_type_ids"] = torch.zeros(1, len(ids), dtype=inputs["mm_token_type_ids"].dtype)
+        return inputs | {name: torch.cat([inputs[name], new], 1) for name, new in more.items()}
+
+    @torch.no_grad()
+    def visual(self, inputs: dict[str, Tensor]) -> Tensor:
+        """Visual tokens [N, D]."""
+        return self.model.model.visual(inputs["pixel_values"], inputs["image_grid_thw"]).pooler_output
+
+    @torch.no_grad()
+    def logits(self, inputs: dict[str, Tensor]) -> Tensor:
+        """Logits [V] behind the last token."""
+        return self.model(**inputs).logits[0, -1]
+
+    @torch.no_grad()
+    def generate(
+        self, inputs: dict[str, Tensor], tokens: int, end_ids: list[int] | None = None
+    ) -> tuple[list[int], Tensor]:
+        """The greedy answer of transformers' `generate`, and the logits [tokens, V] that each token was chosen from."""
+        output = self.model.generate(
+            **inputs, max_new_tokens=tokens, do_sample=False, eos_token_id=end_ids, output_logits=True,
+            return_dict_in_generate=True,
+        )  # fmt: skip
+        return output.sequences[0, inputs["input_ids"].shape[1] :].tolist(), torch.cat(output.logits)
+
+    def grid(self, inputs: dict[str, Tensor]) -> tuple[int, int]:
+        """Merged visual tokens (rows, columns)."""
+        _, rows, columns = inputs["image_grid_thw"][0].tolist()
+        return rows // 2, columns // 2
+
+
+class Pruned:
+    """One conversation with transformers' layers, its visual tokens pruned between decoder layers K-1 and K."""
+
+    def __init__(self, original: Original, prune_layer: int, config: PrunerConfig) -> None:
+        self.original, self.prune_layer, self.config = original, prune_layer, config
+        self.cache = DynamicCache()
+        self.next_position = 0
+        self.kept_S = torch.zeros(0, dtype=torch.int64)
+
+    @torch.no_grad()
+    def prefill(self, inputs: dict[str, Tensor]) -> Tensor:
+        """Fill the ragged caches with image and first question. Returns logits [V]."""
+        model = self.original.model.model
+        is_visual_L = inputs["mm_token_type_ids"][0] == 1
+        hidden_LD = model.get_input_embeddings()(inputs["input_ids"])[0]
+        hidden_LD[is_visual_L] = self.original.visual(inputs)
+        position_3L = model.get_rope_index(inputs["input_ids"], inputs["mm_token_type_ids"], inputs["image_grid_thw"])[
+            0
+        ][:, 0]
+        self.next_position = int(position_3L.max()) + 1
+
+        hidden_LD = self._run(slice(None, self.prune_layer), hidden_LD, position_3L)
+
+        key_JLd = self.cache.layers[self.prune_layer - 1].keys[0]
+        keys_NC = key_JLd[:, is_visual_L].transpose(0, 1).flatten(1)
+        result = prune(hidden_LD[is_visual_L], keys_NC, self.original.grid(inputs), self.config)
+        self.kept_S = result.kept_S
+        hidden_LD[is_visual_L.nonzero()[:, 0][result.kept_S]] = result.hidden_SD
+        stays_L = ~is_visual_L
+        stays_L[is_visual_L.nonzero()[:, 0][result.kept_S]] = True
+
+        hidden_LD = self._run(slice(self.prune_layer, None), hidden_LD[stays_L], position_3L[:, stays_L])
+        return self._logits(hidden_LD)
+
+    @torch.no_grad()
+    def decode(self, token: int) -> Tensor:
+        """Append one text token. Returns logits [V]."""
+        hidden_1D = self.original.model.model.get_input_embeddings()(torch.tensor([token]))
+        position_31 = torch.full((3, 1), self.next_position)
+        self.next_position += 1
+        return self._logits(self._run(slice(None), hidden_1D, position_31))
+
+    def answer(self, logits: Tensor, tokens: int) -> tuple[list[int], Tensor]:
+        """`tokens` greedy tokens and the logits [tokens, V] that each was chosen from; the last one is not fed."""
+        ids, seen = [int(logits.argmax())], [logits]
+        while len(ids) < tokens:
+            seen.append(self.decode(ids[-1]))
+            ids.append(int(seen[-1].argmax()))
+        return ids, torch.stack(seen)
+
+    def _run(self, which: slice, hidden_LD: Tensor, position_3L: Tensor) -> Tensor:
+        """Some of the decoder layers, behind what their caches hold."""
+        decoder, tokens = self.original.model.model.language_model, hidden_LD.shape[0]
+        hidden = hidden_LD[None]
+        rope = decoder.rotary_emb(hidden, position_3L[:, None])
+        # Several tokens come at once only in the prefill, when the caches are empty.
+        mask = torch.full((1, 1, tokens, tokens), -math.inf).triu(1) if tokens > 1 else None
+        for layer in decoder.layers[which]:
+            hidden = layer(hidden, attention_mask=mask, position_embeddings=rope, past_key_values=self.cache)
+        return hidden[0]
+
+    def _logits(self, hidden_LD: Tensor) -> Tensor:
+        return self.original.model.lm_head(self.original.model.model.language_model.norm(hidden_LD[-1]))
+
+
+def write_other(folder: Path, tiny: Path, *, seed: int) -> None:
+    """Save a random Qwen2-VL in bfloat16 that shares no size with vlmp-tiny, but its tokenizer.
+
+    Three query heads a key head, uneven M-RoPE sections, odd head sizes, an untied head, patches of 16 pixels, more
+    hidden channels than the pruner compares, and lively weights: transformers' own would give nearly uniform logits.
+    """
+    token = {
+        name: AutoTokenizer.from_pretrained(tiny).convert_tokens_to_ids(f"<|{name}|>")
+        for name in ("endoftext", "im_end", "image_pad", "video_pad", "vision_start", "vision_end")
+    }
+    config = Qwen2VLConfig(
+        text_config=dict(
+            vocab_size=1600, hidden_size=288, intermediate_size=416, num_hidden_layers=5, num_attention_heads=6,
+            num_key_value_heads=2, max_position_embeddings=1024, rms_norm_eps=1e-5,
+            bos_token_id=token["endoftext"], eos_token_id=token["im_end"],
+            rope_parameters={"rope_type": "default", "rope_theta": 5e4, "mrope_section": [5, 8, 11]},
+        ),
+        vision_config=dict(depth=3, embed_dim=120, num_heads=3, mlp_ratio=3, hidden_size=288, patch_size=16),
+        tie_word_embeddings=False,
+        image_token_id=token["image_pad"],
+        video_token_id=token["video_pad"],
+        vision_start_token_id=token["vision_start"],
+        vision_end_token_id=token["vision_end"],
+    )  # fmt: skip
+    model = Qwen2VLForConditionalGeneration(config)
+    noise = torch.Generator().manual_seed(seed)
+    for name, parameter in model.named_parameters():
+        values = torch.randn(parameter.shape, generator=noise)
+        if parameter.ndim == 1:  # biases around zero, norms around one
+            values = values * 0.2 + float(name.endswith("weight"))
+        elif "embed_tokens" not in name:
+            values = values * 1.5 / math.sqrt(math.prod(parameter.shape[1:]))
+        parameter.data = values
+    model.generation_config.eos_token_id = token["im_end"]
+    model.to(torch.bfloat16).save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        shutil.copy(tiny / name, folder / name)
+    AutoImageProcessor.from_pretrained(
+        tiny, backend="pil", patch_size=16, min_pixels=1, max_pixels=60_000
+    ).save_pretrained(folder)
