@@ -25,9 +25,14 @@ WEIGHTS_NAME = "weights.ptd"
 class ExecuTorchSession(Session):
     """All four methods loaded; XNNPACK's weight cache makes them share the packed weights."""
 
-    def __init__(self, folder: Path, manifest: Manifest, tokenizer: "Tokenizer") -> None:
+    share_packed = True
+
+    def __init__(self, folder: Path, manifest: Manifest, tokenizer: "Tokenizer", threads: int | None = None) -> None:
         super().__init__(manifest, tokenizer)
-        share_packed_weights()
+        if self.share_packed:
+            share_packed_weights()
+        if threads is not None:
+            portable_lib._unsafe_reset_threadpool(threads)  # of the whole process; there is no other way
         entries = {name: (inside(folder, method.file), method.entry) for name, method in manifest.methods.items()}
         programs = {}
         self._methods = {}

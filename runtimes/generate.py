@@ -7,7 +7,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 import numpy as np
-from vlmp.export.errors import UserError
+from vlmp.export.errors import UserError, check_text
 
 from .image import open_image, to_pixels
 from .session import Array, Session
@@ -87,12 +87,16 @@ def next_turn(
     if session.past == 0:
         raise UserError("no image yet: generate() starts a conversation, reply() continues it")
     ids = [session.manifest.prompt.end_text_id, *prompt_ids(session, session.manifest.prompt.following, prompt)]
+    limit = _limit(session, max_new_tokens)
+    # Before anything is fed: a refused turn must leave the conversation as it was.
+    session.check_room(len(session.unfed) + len(ids))
     start = perf_counter()
     for token in session.unfed:
         session.decode(token)
+    session.unfed = []
     logits = session.extend(ids)
     filled = perf_counter()
-    tokens = _decode(session, logits, _limit(session, max_new_tokens), on_text)
+    tokens = _decode(session, logits, limit, on_text)
     done = perf_counter()
     timings = Timings(
         load_ms=session.load_ms,
@@ -105,6 +109,7 @@ def next_turn(
 
 def prompt_ids(session: Session, template: str, prompt: str) -> list[int]:
     """Token ids of a turn. Raises UserError telling how many tokens a prompt may have when it is too long."""
+    check_text("the prompt", prompt)
     bucket = session.manifest.prompt.text_len
     around = len(session.tokenizer.encode(template.replace("{prompt}", ""), add_special_tokens=False).ids)
     room = bucket - around - (0 if template is session.manifest.prompt.first else 1)
@@ -126,19 +131,19 @@ def _decode(session: Session, logits: Array, limit: int, on_text: Callable[[str]
     while True:
         token = int(np.argmax(logits))
         tokens.append(token)
+        session.unfed = [] if token in end_ids else [token]
+        ended = token in end_ids or len(tokens) == limit or session.room == 0
         if on_text is not None:
-            shown = _stream(session, tokens, shown, on_text)
-        if token in end_ids or len(tokens) == limit or session.room == 0:
-            break
+            shown = _stream(session, tokens, shown, on_text, ended=ended)
+        if ended:
+            return tokens
         logits = session.decode(token)
-    session.unfed = [] if tokens[-1] in end_ids else tokens[-1:]
-    return tokens
 
 
-def _stream(session: Session, tokens: list[int], shown: str, on_text: Callable[[str], None]) -> str:
-    """Hand out what is new, but no character of which bytes are still to come."""
+def _stream(session: Session, tokens: list[int], shown: str, on_text: Callable[[str], None], *, ended: bool) -> str:
+    """Hand out what is new, but no character of which bytes are still to come, unless the answer has ended."""
     text = session.tokenizer.decode(tokens, skip_special_tokens=True)
-    if text.endswith("\ufffd") or len(text) <= len(shown):
+    if (text.endswith("\ufffd") and not ended) or len(text) <= len(shown):
         return shown
     on_text(text[len(shown) :])
     return text

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from vlmp.export.bundle import ImageSpec
-from vlmp.export.errors import UserError
+from vlmp.export.errors import UserError, first_line
 
 MAX_PIXELS = 100_000_000
 
@@ -21,7 +21,7 @@ def open_image(source: "Image.Image | Path | str") -> Image.Image:
         return to_rgb(source)
     path = Path(source)
     if not path.is_file():
-        raise UserError(f"image {path} does not exist")
+        raise UserError(f"image {path} {'is not a file' if path.exists() else 'does not exist'}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -36,8 +36,10 @@ def open_image(source: "Image.Image | Path | str") -> Image.Image:
         raise UserError(f"image {path} is too large: at most {MAX_PIXELS // 10**6} megapixels are read") from None
     except UnidentifiedImageError:
         raise UserError(f"image {path} is not in a format that Pillow reads (JPEG, PNG, WebP, ...)") from None
-    except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"image {path} cannot be read: {error}") from None
+    except UserError:
+        raise
+    except Exception as error:  # Pillow's readers raise many kinds on damaged files
+        raise UserError(f"image {path} cannot be read: {first_line(error)}") from None
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -54,10 +56,11 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 def _wide_grey(image: Image.Image) -> Image.Image:
     """16-bit and float grey: Pillow's own conversion would clip at 255."""
-    values = np.asarray(image, dtype=np.float64)
-    top = (
-        1.0 if image.mode == "F" and values.max(initial=0) <= 1 else 255.0 if values.max(initial=0) <= 255 else 65535.0
-    )
+    values = np.nan_to_num(np.asarray(image, dtype=np.float64))
+    brightest = values.max()
+    top = 65535.0
+    if not image.mode.startswith("I;16"):  # The other modes do not tell which number is white.
+        top = 1.0 if image.mode == "F" and brightest <= 1 else 255.0 if brightest <= 255 else top
     return Image.fromarray(np.clip(values * (255 / top), 0, 255).round().astype(np.uint8)).convert("RGB")
 
 

@@ -20,12 +20,14 @@ class OnnxSession(Session):
     Prepacking is off: it would copy every weight into each of prefill, decode and extend.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest, tokenizer: "Tokenizer", threads: int = 0) -> None:
+    prepack = False
+
+    def __init__(self, folder: Path, manifest: Manifest, tokenizer: "Tokenizer", threads: int | None = None) -> None:
         super().__init__(manifest, tokenizer)
         options = ort.SessionOptions()
         options.log_severity_level = 3
-        options.intra_op_num_threads = threads
-        options.add_session_config_entry("session.disable_prepacking", "1")
+        options.intra_op_num_threads = threads or 0
+        options.add_session_config_entry("session.disable_prepacking", "0" if self.prepack else "1")
         self._sessions = {}
         for name, method in manifest.methods.items():
             try:

@@ -79,14 +79,14 @@ class Session(ABC):
 
     def decode(self, token: int) -> Array:
         """Append one token. Returns logits [V] for the next one. Raises UserError when the caches are full."""
-        self._check_room(1)
+        self.check_room(1)
         ids = np.array([[token]], dtype=np.int32)
         return self._step("decode", {"ids": ids, "past": np.array([self.past], dtype=np.int32)}, 1)
 
     def extend(self, ids: list[int]) -> Array:
         """Append up to T tokens at once, for the next turn. Returns logits [V]. Raises UserError when full."""
         inputs = {**self._bucket(ids), "past": np.array([self.past], dtype=np.int32)}
-        self._check_room(len(ids))
+        self.check_room(len(ids))
         return self._step("extend", inputs, len(ids))
 
     def reset(self) -> None:
@@ -147,7 +147,8 @@ class Session(ABC):
         padded = ids + [self.manifest.prompt.pad_id] * (bucket - len(ids))
         return {"ids": np.array([padded], dtype=np.int32), "text_len": np.array([len(ids)], dtype=np.int32)}
 
-    def _check_room(self, tokens: int) -> None:
+    def check_room(self, tokens: int) -> None:
+        """Raises UserError unless so many text tokens can be appended."""
         if self.past == 0:
             raise UserError("no image yet: prefill comes before decode and extend")
         if tokens > self.room:
@@ -162,8 +163,8 @@ class Session(ABC):
         return {spec.name: np.zeros(spec.shape, spec.dtype) for spec in specs if "_cache_" in spec.name}
 
 
-def load(bundle: Path | str, *, check_hashes: bool = True) -> Session:
-    """Open a bundle with the runtime that its manifest names.
+def load(bundle: Path | str, *, check_hashes: bool = True, threads: int | None = None) -> Session:
+    """Open a bundle with the runtime that its manifest names. threads: None is the runtime's own choice.
 
     Raises UserError on a damaged bundle or a runtime that is not installed.
     """
@@ -175,11 +176,13 @@ def load(bundle: Path | str, *, check_hashes: bool = True) -> Session:
     started = perf_counter()
     try:
         kind = getattr(import_module(module), attribute)
-    except ImportError as error:
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("vlmp"):
+            raise
         raise UserError(
             f"{folder} needs {error.name}, which is not installed: pip install 'vlmp[{manifest.target}]'"
         ) from error
-    session = kind(folder, manifest, load_tokenizer(folder, manifest))
+    session = kind(folder, manifest, load_tokenizer(folder, manifest), threads)
     session.load_ms = (perf_counter() - started) * 1e3
     return session
 

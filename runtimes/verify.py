@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 from vlmp.export.bundle import Check, Manifest, ParitySpec, inside
 from vlmp.export.errors import UserError
 
@@ -63,7 +63,7 @@ class Reference:
         """Write as safetensors."""
         arrays = {name: getattr(self, name) for name in _ARRAYS}
         texts = {name: json.dumps(getattr(self, name)) for name in ("ids", "more_ids", "tokens", "runtime")}
-        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path, metadata=texts)
+        path.write_bytes(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, texts))
 
     @classmethod
     def read(cls, path: Path) -> "Reference":

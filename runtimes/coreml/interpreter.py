@@ -78,8 +78,11 @@ class _Parser:
         for op in spec.operations:
             if op.type == "const":
                 self.counts["const"] += 1
-                name, value = op.outputs[0].name, self.package.constant(op.attributes["val"])
-                scope[name] = self.constants[name] = value
+                name = op.outputs[0].name
+                try:
+                    scope[name] = self.constants[name] = self.package.constant(op.attributes["val"])
+                except ValueError as error:  # dictionaries of classifiers, 8-bit floats
+                    raise UnsupportedOpError("const", name, self.function, str(error)) from error
                 continue
             parsed = self.op(op, scope)
             if op.type.startswith("constexpr_"):

@@ -18,9 +18,9 @@ Predict = Callable[[Mapping[str, Array]], dict[str, Array]]
 
 
 class CoreMLSession(Session):
-    """The package's functions, loaded together: they share its weights."""
+    """The package's functions, loaded together: they share its weights. Core ML chooses its threads itself."""
 
-    def __init__(self, folder: Path, manifest: Manifest, tokenizer: "Tokenizer") -> None:
+    def __init__(self, folder: Path, manifest: Manifest, tokenizer: "Tokenizer", threads: int | None = None) -> None:
         super().__init__(manifest, tokenizer)
         entries = {name: (inside(folder, method.file), method.entry) for name, method in manifest.methods.items()}
         self._native = platform.system() == "Darwin"

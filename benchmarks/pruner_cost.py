@@ -1,0 +1,116 @@
+"""What the pruner costs inside the pruned prefill, per target, at N = 576, S = 64 and the widths of Qwen2-VL-2B.
+
+    python benchmarks/pruner_cost.py --target onnx --target executorch
+
+CPU seconds of one thread, so that other work on the machine does not count.
+Baseline: the same export with a method that keeps the first S tokens and computes nothing. The difference of both
+prefills is the pruner, with everything that it causes. All 28 layers do not fit a small machine in float32, so prefill
+is measured at two depths and continued linearly: every layer behind the pruner does the same work.
+Core ML runs on a Mac only; on Linux the target is refused.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+from time import process_time
+
+import torch
+from torch import Tensor
+from vlmp.export.config import ExportConfig
+from vlmp.export.pipeline import export
+from vlmp.pruner import PRUNERS, Loop, PrunerConfig, PruneResult
+from vlmp.pruner.interface import Pruner
+from vlmp.runtimes import Session, load
+from vlmp.runtimes.generate import prompt_ids
+from vlmp.runtimes.image import open_image, to_pixels
+
+sys.path.insert(0, str(Path(__file__).parent))
+from make_random import write_checkpoint
+
+SHALLOW, DEEP, FULL = 3, 6, 28
+KEEP = 64 / 576
+RUNS = 9
+
+
+class KeepFirst(Pruner):
+    """The first S tokens: a pruner without cost."""
+
+    index_N: Tensor
+
+    def __init__(self, grid: tuple[int, int], config: PrunerConfig, loop: Loop = "while") -> None:
+        super().__init__(grid, config, loop)
+        self.register_buffer("index_N", torch.arange(self.tokens), persistent=False)
+
+    def forward(self, hidden_ND: Tensor, keys_NC: Tensor) -> PruneResult:
+        """Slices."""
+        kept_S = self.index_N[: self.config.keep].clone()
+        hidden_SD = hidden_ND[: self.config.keep].clone()
+        return PruneResult(kept_S, hidden_SD, kept_S.clone(), torch.zeros_like(kept_S[:1]))
+
+
+def main() -> None:
+    """Export three thin models per target, time them interleaved, print the share."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--target", action="append", choices=["onnx", "executorch", "coreml"], required=True)
+    arguments = parser.parse_args()
+    if "coreml" in arguments.target and sys.platform != "darwin":
+        parser.error("Core ML has no timing on this machine: run this on a Mac")
+    # As a module of its own name, so that the registry can find the class.
+    PRUNERS["first"] = "pruner_cost:KeepFirst"
+    with tempfile.TemporaryDirectory() as scratch:
+        checkpoints = {layers: Path(scratch) / f"l{layers}" for layers in (SHALLOW, DEEP)}
+        for layers, folder in checkpoints.items():
+            write_checkpoint(folder, layers=layers, vision_layers=1, vocab=4096)
+        for target in arguments.target:
+            report(target, checkpoints, Path(scratch))
+
+
+def report(target: str, checkpoints: dict[int, Path], scratch: Path) -> None:
+    """Measure one target and print its line."""
+    plan = {"pruned": ("vlm-pruner", SHALLOW), "free": ("first", SHALLOW), "deep": ("first", DEEP)}
+    prefills: dict[str, Callable[[], float]] = {}
+    for name, (pruner, layers) in plan.items():
+        config = ExportConfig(
+            model="qwen2-vl-2b", targets=(target,), output=scratch / f"{target}-{name}", checkpoint=checkpoints[layers],
+            pruner=pruner, keep=KEEP, image_size=(672, 672), verify=False,
+        )  # fmt: skip
+        export(config)
+        prefills[name] = prefill_timer(load(config.output, threads=1))
+    times: dict[str, list[float]] = {name: [] for name in plan}
+    for _ in range(RUNS):
+        for name, prefill in prefills.items():
+            times[name].append(prefill())
+    wall = {name: statistics.median(values) for name, values in times.items()}
+    pruner = statistics.median(a - b for a, b in zip(times["pruned"], times["free"], strict=True))
+    full = wall["pruned"] + (FULL - SHALLOW) * (wall["deep"] - wall["free"]) / (DEEP - SHALLOW)
+    print(
+        f"{target}: pruner {pruner * 1e3:.1f} ms of a pruned prefill of {full * 1e3:.0f} ms ({FULL} layers): "
+        f"{pruner / full:.2%}  [medians of {RUNS}; prefill {SHALLOW} layers: pruned {wall['pruned'] * 1e3:.0f} ms, "
+        f"without pruner {wall['free'] * 1e3:.0f} ms; {DEEP} layers without pruner {wall['deep'] * 1e3:.0f} ms]",
+        flush=True,
+    )
+
+
+def prefill_timer(session: Session) -> Callable[[], float]:
+    """A call that runs one warm prefill on a real photo and returns its CPU seconds."""
+    photo = Path(str(files("vlmp.runtimes"))) / "assets" / "photo.jpg"
+    visual = session.vision(to_pixels(open_image(photo), session.manifest.image))
+    ids = prompt_ids(session, session.manifest.prompt.first, "What is in this picture?")
+
+    def prefill() -> float:
+        started = process_time()
+        session.prefill(ids, visual)
+        return process_time() - started
+
+    prefill()
+    return prefill
+
+
+if __name__ == "__main__":
+    started = process_time()
+    main()
+    print(f"{process_time() - started:.0f} CPU seconds in all")
