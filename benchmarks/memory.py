@@ -54,7 +54,7 @@ def measure(bundle: Path, *, runtime_defaults: bool) -> None:
     ran = usage()
     print(
         f"{manifest.target}{' (runtime defaults)' if runtime_defaults else ''}: weights {weights / MIB:.0f} MiB; "
-        f"resident after loading {(loaded[0] - before[0]) / MIB:.0f} MiB, after running all methods "
+        f"memory after loading {(loaded[0] - before[0]) / MIB:.0f} MiB, after running all methods "
         f"{(ran[0] - before[0]) / MIB:.0f} MiB ({(ran[0] - before[0]) / weights:.2f}x the weights), of which "
         f"{(ran[1] - before[1]) / MIB:.0f} MiB anonymous"
     )
@@ -85,10 +85,10 @@ def switch_layout_off(target: str) -> None:
 
 
 def usage() -> tuple[int, int]:
-    """(resident, anonymous) bytes of this process."""
+    """(proportional, anonymous) bytes of this process: a page that is mapped three times counts once."""
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]
     values = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines}
-    return values["Rss"], values["Anonymous"]
+    return values["Pss"], values["Anonymous"]
 
 
 if __name__ == "__main__":

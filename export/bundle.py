@@ -11,12 +11,12 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from types import FrameType
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from .errors import UserError
 
@@ -172,6 +172,14 @@ class Manifest(_Strict):
     tools: dict[str, str]
     files: list[FileSpec] = []
 
+    @field_validator("methods")
+    @classmethod
+    def _complete(cls, methods: dict[MethodName, MethodSpec]) -> dict[MethodName, MethodSpec]:
+        missing = [name for name in METHODS if name not in methods]
+        if missing:
+            raise ValueError(f"{missing[0]} is missing")
+        return methods
+
 
 def json_schema() -> str:
     """JSON Schema of the manifest, as stored in `manifest.schema.json`."""
@@ -185,21 +193,37 @@ def new_bundle(output: Path, *, overwrite: bool) -> Iterator[Path]:
     Raises UserError when `output` exists and `overwrite` is false, or when it is no bundle and would be replaced.
     """
     check_output(output, overwrite=overwrite)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+    made = [parent for parent in output.parents if not parent.exists()]
+    with _terminable():
+        try:
+            output.parent.mkdir(parents=True, exist_ok=True)
+            folder = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+            try:
+                yield folder
+                _readable(folder)
+                _put(folder, output)
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+        except BaseException:
+            for parent in made:
+                with suppress(OSError):  # never made, or somebody else's file is in it by now
+                    parent.rmdir()
+            raise
+
+
+def _put(folder: Path, output: Path) -> None:
+    """Rename `folder` to `output`. A bundle that is there goes, but stays if anything fails before it is replaced."""
+    if not output.exists():
+        folder.rename(output)
+        return
+    earlier = Path(tempfile.mkdtemp(prefix=f".{output.name}.old.", dir=output.parent)) / "bundle"
     try:
-        with _terminable():
-            yield folder
-            folder.chmod(0o755)
-            if output.exists():
-                replaced = Path(tempfile.mkdtemp(prefix=f".{output.name}.old.", dir=output.parent)) / "bundle"
-                output.rename(replaced)
-                folder.rename(output)
-                shutil.rmtree(replaced.parent)
-            else:
-                folder.rename(output)
+        output.rename(earlier)
+        folder.rename(output)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if earlier.exists() and not output.exists():
+            earlier.rename(output)
+        shutil.rmtree(earlier.parent, ignore_errors=True)
 
 
 @contextmanager
@@ -220,14 +244,31 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def _readable(folder: Path) -> None:
+    """Some writers make files that only their owner may read; a bundle is there to be copied."""
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+
+
 def check_output(output: Path, *, overwrite: bool) -> None:
     """Raises UserError unless a bundle may be written to `output`."""
-    if not output.exists():
+    if not os.path.lexists(output):
         return
     if not overwrite:
         raise UserError(f"output {output} exists: choose another --output or pass --overwrite")
-    if not output.is_dir() or (any(output.iterdir()) and not (output / MANIFEST_NAME).is_file()):
-        raise UserError(f"output {output} is not a bundle (no {MANIFEST_NAME}): --overwrite replaces bundles only")
+    if not output.is_dir() or (any(output.iterdir()) and not _has_manifest(output)):
+        raise UserError(
+            f"output {output} is not a bundle (no {MANIFEST_NAME} of vlmp): --overwrite replaces bundles only"
+        )
+
+
+def _has_manifest(folder: Path) -> bool:
+    """Whether there is a manifest of ours, of any version; browser extensions and web apps have files of that name."""
+    try:
+        raw = json.loads((folder / MANIFEST_NAME).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(raw, dict) and {"schema_version", "methods", "files"} <= raw.keys()
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
@@ -240,7 +281,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
     complete = manifest.model_copy(update={"files": files})
     text = complete.model_dump_json(indent=2) + "\n"
     temporary = folder / f"{MANIFEST_NAME}.new"
-    temporary.write_text(text)
+    temporary.write_text(text, encoding="utf-8")
     temporary.rename(folder / MANIFEST_NAME)
     return complete
 
@@ -256,7 +297,7 @@ def read_manifest(bundle: Path, *, check_hashes: bool = True) -> Manifest:
         raise UserError(f"{bundle} is not a bundle: it has no {MANIFEST_NAME}")
     try:
         raw = json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not valid JSON: {error}") from None
     version = raw.get("schema_version") if isinstance(raw, dict) else None
     if not isinstance(version, int):
@@ -280,7 +321,8 @@ def inside(bundle: Path, relative: str) -> Path:
     path = bundle / pure
     if not pure.parts or pure.is_absolute() or ".." in pure.parts or "\\" in relative or "\0" in relative:
         raise UserError(f"{bundle}: manifest names {relative!r}, which leaves the bundle's folder")
-    if not path.resolve().is_relative_to(bundle.resolve()):
+    # Not Path.resolve: it raises RuntimeError on links in a circle.
+    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(bundle)):
         raise UserError(f"{bundle}: {relative!r} is a link that leaves the bundle's folder")
     return path
 

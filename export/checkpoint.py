@@ -11,7 +11,7 @@ from typing import Any, Self
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
-from vlmp.export.errors import UserError
+from vlmp.export.errors import UserError, one_line
 
 NEEDED = ["*.json", "*.safetensors", "*.jinja", "*.txt"]
 
@@ -24,31 +24,34 @@ def locate(checkpoint: str) -> Path:
     if checkpoint.startswith("bundled:"):
         return Path(str(files("vlmp.export"))) / "assets" / checkpoint.removeprefix("bundled:")
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(checkpoint, allow_patterns=NEEDED))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    except Exception as error:  # the hub's own kinds, its HTTP client's and its transfer library's share no base
         raise UserError(
-            f"cannot download {checkpoint} from Hugging Face ({reason}): go online, or pass --checkpoint DIR"
+            f"cannot download {checkpoint} from Hugging Face ({one_line(error)}): go online, or pass --checkpoint DIR"
         ) from error
 
 
 def read_config(folder: Path) -> dict[str, Any]:
     """config.json of a checkpoint. Raises UserError when the folder or the file is missing or unreadable."""
     if not folder.is_dir():
-        raise UserError(f"checkpoint folder {folder} does not exist")
+        raise UserError(f"checkpoint folder {folder} {'is not a folder' if folder.exists() else 'does not exist'}")
     path = folder / "config.json"
     if not path.is_file():
         raise UserError(f"checkpoint folder {folder} has no config.json")
+    return read_json(path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file that holds an object. Raises UserError when it does not."""
     try:
-        config = json.loads(path.read_text())
-    except (ValueError, UnicodeDecodeError) as error:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
         raise UserError(f"{path} is not valid JSON: {error}") from None
-    if not isinstance(config, dict):
+    if not isinstance(content, dict):
         raise UserError(f"{path} is not a JSON object")
-    return config
+    return content
 
 
 def identity(folder: Path) -> str:
@@ -67,7 +70,8 @@ def package_version(name: str) -> str:
 class Weights:
     """Tensors of a checkpoint by name, memory-mapped; names of old and new transformers layouts are both found.
 
-    Raises UserError when there are no safetensors or a file is damaged.
+    Like transformers it reads model.safetensors, else the files of the index, else whatever safetensors there are: a
+    stray file must not replace tensors. Raises UserError when there are no safetensors or a file is damaged.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -83,10 +87,17 @@ class Weights:
             raise UserError(f"checkpoint folder {folder} has no *.safetensors")
         index = folder / "model.safetensors.index.json"
         if index.is_file():
-            listed = set(json.loads(index.read_text()).get("weight_map", {}).values())
+            weight_map = read_json(index).get("weight_map")
+            if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
+                raise UserError(f"{index} has no weight_map: download it again")
+            listed = set(weight_map.values())
             missing = sorted(listed - {path.name for path in paths})
             if missing:
                 raise UserError(f"{folder}: {missing[0]} is listed in {index.name} but missing")
+            paths = [path for path in paths if path.name in listed]
+        whole = folder / "model.safetensors"
+        if whole.is_file():
+            paths = [whole]
         self._files: dict[str, Any] = {}
         self._names: dict[str, tuple[Path, str]] = {}
         for path in paths:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from vlmp.export.errors import UserError
+from vlmp.export.errors import UserError, check_text
 
 Precision = Literal["float32", "float16"]
 
@@ -19,7 +19,7 @@ class ExportConfig:
     output: Path
     checkpoint: Path | None = None
     pruner: str = "vlm-pruner"
-    keep: float = 1 / 9
+    keep: float = 0.111
     """Kept share of the visual tokens."""
     prune_layer: int = 2
     image_size: tuple[int, int] | None = None
@@ -37,6 +37,7 @@ class ExportConfig:
     def __post_init__(self) -> None:
         if not 0 < self.keep <= 1:
             raise UserError(f"--keep {self.keep}: it is the kept share of visual tokens, greater than 0 and at most 1")
+        check_text("--system-prompt", self.system_prompt or "")
         if self.text_len < 1:
             raise UserError(f"--text-len {self.text_len}: must be at least 1")
         if self.max_new_tokens < 1:
@@ -47,7 +48,7 @@ class ExportConfig:
 
 def parse_image_size(text: str) -> tuple[int, int]:
     """`448` or `336x448` (height x width) -> (height, width). Raises UserError on anything else."""
-    match = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
+    match = re.fullmatch(r"([0-9]{1,5})(?:x([0-9]{1,5}))?", text)
     if not match:
         raise UserError(f"--image-size {text}: must be a side like 448, or HEIGHTxWIDTH like 336x448")
     height = int(match[1])

@@ -1,5 +1,6 @@
 """One readable function: load, build graphs, insert the pruner, trace, lower, verify, write."""
 
+import shutil
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,8 +34,9 @@ from vlmp.export.models import Family, model_entry, open_family
 from vlmp.export.prompt import ChatPrompt, read_prompt
 from vlmp.export.quantize import check_preset
 from vlmp.export.targets import Target, open_target
+from vlmp.export.tracing import shared_provenance
 from vlmp.export.verify import verify_export
-from vlmp.pruner import PRUNERS, PrunerConfig, build_pruner
+from vlmp.pruner import DEFAULT_PIVOTS, PRUNERS, PrunerConfig, build_pruner
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,7 +78,9 @@ def export(config: ExportConfig, report: Callable[[str], None] = lambda _: None)
     Raises UserError on settings or input that cannot be served, before anything is written, or when verification
     fails.
     """
+    model_entry(config.model)
     check_preset(config.quant)
+    check_pruner(config.pruner)
     targets = {name: open_target(name) for name in config.targets}
     outputs = {name: config.output / name if len(targets) > 1 else config.output for name in targets}
     for name, output in outputs.items():
@@ -93,12 +97,17 @@ def export_target(
     """Export for one target."""
     started = perf_counter()
     precision = config.precision or target.precisions[0]
-    with torch.no_grad(), PeakMemory() as memory, new_bundle(output, overwrite=config.overwrite) as folder:
+    with (
+        torch.no_grad(),
+        PeakMemory() as memory,
+        _clear_errors(output),
+        new_bundle(output, overwrite=config.overwrite) as folder,
+    ):
         report(f"{name}: weights")
         methods = build_methods(source, config, target, "float32")
-        with _clear_errors(name):
+        with shared_provenance():
             specs = target.lower(methods, source.geometry, precision, folder, report)
-        source.prompt.tokenizer.save(str(folder / TOKENIZER_NAME))
+        (folder / TOKENIZER_NAME).write_text(source.prompt.tokenizer.to_str(pretty=True), encoding="utf-8")
         manifest = describe(config, source, name, target, precision, specs)
         report(f"{name}: verify" if config.verify else f"{name}: verification skipped")
         if config.verify:
@@ -140,22 +149,31 @@ def open_source(config: ExportConfig) -> Source:
         height=height, width=width, prefix=len(prompt.prefix_ids), kept=pruner.keep, text=config.text_len,
         room=config.max_new_tokens, prune_layer=config.prune_layer,
     )  # fmt: skip
+    check_lengths(geometry, family, prompt)
     name = checkpoints.identity(folder) if config.checkpoint else entry.checkpoint
     return Source(name=name, family=family, prompt=prompt, geometry=geometry, pruner=pruner)
 
 
+def check_pruner(name: str) -> None:
+    """Raises UserError listing the choices when there is no such pruner."""
+    if name not in PRUNERS:
+        raise UserError(f"unknown pruner {name!r}: choose one of {', '.join(PRUNERS)}")
+
+
 def pruner_config(config: ExportConfig, visual: int) -> PrunerConfig:
     """The pruner's settings with S = keep * N rounded half up. Raises UserError when S lies outside [pivots, N]."""
-    if config.pruner not in PRUNERS:
-        raise UserError(f"unknown pruner {config.pruner!r}: choose one of {', '.join(PRUNERS)}")
     if config.pruner == "none":
-        return PrunerConfig(keep=visual, pivots=min(4, visual))
-    kept = int(config.keep * visual + 0.5)
-    pivots = PrunerConfig(keep=visual).pivots if visual >= 4 else 4
-    if kept < pivots:
+        return PrunerConfig(keep=visual, pivots=min(DEFAULT_PIVOTS, visual))
+    if visual < DEFAULT_PIVOTS:
         raise UserError(
-            f"--keep {config.keep:.4g} keeps {kept} of {visual} visual tokens: at least {pivots} are needed, "
-            f"so --keep must be at least {pivots / visual:.4g}"
+            f"this image size gives {visual} visual tokens, pruner {config.pruner} starts from {DEFAULT_PIVOTS}: "
+            "choose a larger --image-size, or --pruner none"
+        )
+    kept = int(config.keep * visual + 0.5)
+    if kept < DEFAULT_PIVOTS:
+        raise UserError(
+            f"--keep {config.keep:.4g} keeps {kept} of {visual} visual tokens: at least {DEFAULT_PIVOTS} are needed, "
+            f"so --keep must be at least {DEFAULT_PIVOTS / visual:.4g}"
         )
     return PrunerConfig(keep=kept)
 
@@ -169,6 +187,22 @@ def check_text_len(config: ExportConfig, prompt: ChatPrompt) -> None:
     if config.text_len < around + 2:
         raise UserError(
             f"--text-len {config.text_len}: the chat template alone takes {around} tokens; use at least {around + 2}"
+        )
+
+
+def check_lengths(geometry: Geometry, family: Family, prompt: ChatPrompt) -> None:
+    """Raises UserError when the whole chat is longer than the model was made for, or the tokenizer is another's."""
+    longest = geometry.early_base + geometry.text_room
+    if longest > family.max_positions:
+        raise UserError(
+            f"{geometry.visual} visual tokens, --text-len {geometry.text} and --max-new-tokens {geometry.room} make up "
+            f"to {longest} positions, this model has {family.max_positions}: choose less of one of them"
+        )
+    known = prompt.tokenizer.get_vocab_size()
+    if known > geometry.vocab:
+        raise UserError(
+            f"the checkpoint's tokenizer has {known} tokens, its config says vocab_size {geometry.vocab}: the files of "
+            "two models are mixed"
         )
 
 
@@ -237,9 +271,11 @@ def describe(
 
 
 @contextmanager
-def _clear_errors(name: str) -> "Iterator[None]":
+def _clear_errors(output: Path) -> "Iterator[None]":
     """A full disk is the user's matter, not a traceback."""
     try:
         yield
     except OSError as error:
-        raise UserError(f"{name}: cannot write the bundle: {error.strerror or error}") from error
+        # Copying a folder fails with a list of (from, to, reason).
+        reason = error.args[0][0][-1] if isinstance(error, shutil.Error) else error.strerror or error
+        raise UserError(f"cannot write {output}: {reason}") from error

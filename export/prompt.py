@@ -7,7 +7,8 @@ from typing import Any
 
 from tokenizers import Tokenizer
 from vlmp.export.bundle import PromptSpec
-from vlmp.export.errors import UserError
+from vlmp.export.checkpoint import read_json
+from vlmp.export.errors import UserError, one_line
 
 _MARK = "\ue000prompt\ue000"
 _ANSWER = "\ue000answer\ue000"
@@ -50,22 +51,32 @@ def read_prompt(folder: Path, image_token: str, system_prompt: str | None) -> Ch
     tokenizer = _load_tokenizer(folder)
     if not tokenizer.chat_template:
         raise UserError(f"{folder} has no chat template (chat_template.jinja or in tokenizer_config.json)")
+    if image_token in (system_prompt or ""):
+        raise UserError(f"--system-prompt holds {image_token}, which stands for the image")
     system = [] if system_prompt is None else [{"role": "system", "content": system_prompt}]
     user = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": _MARK}]}
     again = {"role": "user", "content": [{"type": "text", "text": _MARK + _MARK}]}
 
     def render(messages: list[dict[str, Any]]) -> str:
-        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        try:
+            return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        except Exception as error:  # a template may raise anything
+            raise UserError(f"{folder}: its chat template cannot be rendered: {one_line(error)}") from error
 
     whole = render([*system, user])
     if whole.count(image_token) != 1 or whole.count(_MARK) != 1 or whole.index(image_token) > whole.index(_MARK):
         raise UserError(f"{folder}: its chat template does not hold one {image_token} before the user's text")
     prefix, first = whole.split(image_token)
     longer = render([*system, user, {"role": "assistant", "content": _ANSWER}, again])
-    following = longer.split(_ANSWER)[1].replace(_MARK + _MARK, "{prompt}")
+    following = longer.partition(_ANSWER)[2].replace(_MARK + _MARK, "{prompt}")
+    if following.count("{prompt}") != 1:
+        raise UserError(f"{folder}: its chat template does not hold an answer before the next question")
 
     backend = tokenizer.backend_tokenizer
+    added = backend.get_added_tokens_decoder()
     end_text_id = backend.encode(following, add_special_tokens=False).ids[0]
+    if end_text_id not in added:
+        raise UserError(f"{folder}: its chat template does not end an answer with a special token")
     config_ids = _eos_ids(folder)
     return ChatPrompt(
         prefix_ids=backend.encode(prefix, add_special_tokens=False).ids,
@@ -74,7 +85,7 @@ def read_prompt(folder: Path, image_token: str, system_prompt: str | None) -> Ch
         end_ids=sorted({end_text_id, *config_ids}),
         end_text_id=end_text_id,
         pad_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else end_text_id,
-        special_tokens={token.content: index for index, token in sorted(backend.get_added_tokens_decoder().items())},
+        special_tokens={token.content: index for index, token in sorted(added.items())},
         tokenizer=backend,
     )
 
@@ -88,14 +99,16 @@ def _load_tokenizer(folder: Path) -> Any:
     try:
         return AutoTokenizer.from_pretrained(folder)
     except Exception as error:  # many kinds, all meaning that the files do not fit
-        raise UserError(f"{folder}: its tokenizer cannot be read: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{folder}: its tokenizer cannot be read: {one_line(error)}") from error
 
 
 def _eos_ids(folder: Path) -> list[int]:
     """End ids that the checkpoint's generation config names."""
-    from transformers import GenerationConfig
-
-    if not (folder / "generation_config.json").is_file():
+    path = folder / "generation_config.json"
+    if not path.is_file():
         return []
-    eos = GenerationConfig.from_pretrained(folder).eos_token_id
-    return [] if eos is None else [eos] if isinstance(eos, int) else list(eos)
+    eos = read_json(path).get("eos_token_id")
+    ids = [] if eos is None else eos if isinstance(eos, list) else [eos]
+    if not all(isinstance(index, int) for index in ids):
+        raise UserError(f"{path}: eos_token_id is {eos!r}, it must be a token id or a list of them")
+    return ids

@@ -34,11 +34,13 @@ def verify_export(
     session = TorchSession(manifest, prompt.tokenizer, methods)
     photo = open_image(Path(str(files("vlmp.runtimes"))) / "assets" / "photo.jpg")
     pixels = to_pixels(photo, manifest.image).astype(np.uint8)
-    ids = _fit_question(prompt, prompt.first, QUESTIONS[0], manifest.prompt.text_len)
-    more = _fit_question(prompt, prompt.following, QUESTIONS[1], manifest.prompt.text_len - 1)
-    room = manifest.prompt.text_len + manifest.prompt.max_new_tokens - len(ids) - len(more) - 1
-    tokens = max(1, min(ANSWER_TOKENS, manifest.prompt.max_new_tokens, room))
-    reference = make_reference(session, pixels, ids, [prompt.end_text_id, *more], tokens)
+    bucket, answer = manifest.prompt.text_len, manifest.prompt.max_new_tokens
+    # However small the caches: the first turn, a decoded token and at least a token of the second turn have room.
+    ids = _fit_question(prompt, prompt.first, QUESTIONS[0], min(bucket, bucket + answer - 2))
+    room = bucket + answer - len(ids)
+    more = [prompt.end_text_id, *_fit_question(prompt, prompt.following, QUESTIONS[1], bucket - 1)][: room - 1]
+    tokens = min(ANSWER_TOKENS, answer, room - len(more))
+    reference = make_reference(session, pixels, ids, more, tokens)
     reference.save(folder / REFERENCE_NAME)
     # The runtime loads its own copy of the weights now.
     del session

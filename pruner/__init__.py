@@ -5,7 +5,7 @@ from importlib import import_module
 import torch
 from torch import Tensor
 
-from .interface import Loop, Pruner, PrunerConfig, PruneResult
+from .interface import DEFAULT_PIVOTS, Loop, Pruner, PrunerConfig, PruneResult
 
 PRUNERS: dict[str, str] = {
     "vlm-pruner": "vlmp.pruner.vlm_pruner:VlmPruner",
@@ -13,7 +13,7 @@ PRUNERS: dict[str, str] = {
 }
 """Method name -> "module:class", a subclass of `Pruner`."""
 
-__all__ = ["PRUNERS", "Loop", "PruneResult", "Pruner", "PrunerConfig", "build_pruner", "prune"]
+__all__ = ["DEFAULT_PIVOTS", "PRUNERS", "Loop", "PruneResult", "Pruner", "PrunerConfig", "build_pruner", "prune"]
 
 
 def build_pruner(name: str, grid: tuple[int, int], config: PrunerConfig, loop: Loop = "while") -> Pruner:
@@ -37,6 +37,6 @@ def prune(hidden_ND: Tensor, keys_NC: Tensor, grid: tuple[int, int], config: Pru
             raise ValueError(
                 f"{name} has shape {tuple(values.shape)}: a grid of {height} x {width} needs [{height * width}, width]"
             )
-        if not torch.compiler.is_exporting() and not bool(torch.isfinite(values).all()):
-            raise ValueError(f"{name} holds values that are not finite")
+        if not torch.compiler.is_exporting() and not bool(torch.isfinite(values.float()).all()):
+            raise ValueError(f"{name} holds values that are not finite in float32")
     return build_pruner("vlm-pruner", grid, config).to(hidden_ND.device)(hidden_ND, keys_NC)

@@ -13,6 +13,10 @@ from torch import Tensor, nn
 Loop = Literal["while", "unroll", "scan"]
 """How an exported graph repeats the selection step: a loop construct of the runtime, or unrolled copies."""
 
+DEFAULT_PIVOTS = 4
+MOST_PASSES = 1000
+"""Each pass costs an exported graph a step, and the default settings need 8."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PrunerConfig:
@@ -23,7 +27,7 @@ class PrunerConfig:
 
     keep: int
     """S, how many visual tokens are kept."""
-    pivots: int = 4
+    pivots: int = DEFAULT_PIVOTS
     """How many tokens the selection starts from."""
     channels: int = 256
     """q, how many of the hidden channels (those of highest variance) similarity is computed on."""
@@ -44,14 +48,20 @@ class PrunerConfig:
                 raise ValueError(f"{name}={getattr(self, name)}: must be at least 1")
         if self.keep < self.pivots:
             raise ValueError(f"keep={self.keep}: must be at least the number of pivots, {self.pivots}")
-        if not self.bss_weight >= 0:
-            raise ValueError(f"bss_weight={self.bss_weight}: must not be negative")
+        if not 0 <= self.bss_weight < math.inf:
+            raise ValueError(f"bss_weight={self.bss_weight}: must be finite and not negative")
         if not 0 <= self.fuse_weight <= 1:
             raise ValueError(f"fuse_weight={self.fuse_weight}: must lie in [0, 1]")
         if not self.threshold_step > 0:
             raise ValueError(f"threshold_step={self.threshold_step}: must be greater than 0, or passes would never end")
         if not math.isfinite(self.threshold):
             raise ValueError(f"threshold={self.threshold}: must be finite")
+        passes = (1 + self.bss_weight - self.threshold) / self.threshold_step
+        if passes > MOST_PASSES:
+            raise ValueError(
+                f"threshold_step={self.threshold_step}: the threshold would rise {passes:.3g} times from "
+                f"{self.threshold} to 1 + bss_weight, and at most {MOST_PASSES} are possible: raise the step"
+            )
 
 
 class PruneResult(NamedTuple):

@@ -18,6 +18,11 @@ def stable_order(values_N: Tensor) -> Tensor:
     return torch.topk(key_N, count, largest=False, sorted=True).values % count
 
 
+def stable_rank(values_N: Tensor) -> Tensor:
+    """Place of each value in ascending order, equal values by lower index. int64 [N]."""
+    return torch.topk(stable_order(values_N), values_N.shape[0], largest=False, sorted=True).indices
+
+
 def squared_norm(values: Tensor) -> Tensor:
     """Sum of squares over the last axis."""
     return (values * values).sum(-1)

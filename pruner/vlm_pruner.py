@@ -1,11 +1,11 @@
 """VLM-Pruner (arXiv 2512.02700) as static-shape ops: pivots, selection by buffered spatial sparsity, fusion.
 
 The paper's code walks through passes and batches with data-dependent lengths. Here one selection step finds the next
-batch that adds something, adds it, and otherwise starts the next pass; a step after the last changes nothing. Steps
-can therefore be looped or unrolled, and every tensor has a static shape.
+batch that has tokens below the threshold and adds them, and otherwise starts the next pass; a step after the last
+changes nothing. Steps can therefore be looped or unrolled, and every tensor has a static shape.
 
-Dims: N visual tokens, D hidden size, C key width, Q screened channels, B batch of candidates, S kept,
-R = N rounded up to whole batches (positions of a pass's ranking).
+Dims: N visual tokens, D hidden size, C key width, Q screened channels, B batch of candidates, S kept, R = N + 1 (a
+neutral row behind the tokens').
 """
 
 import math
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .interface import Loop, Pruner, PrunerConfig, PruneResult
-from .ops import choose, first_argmax, matmul, squared_norm, stable_order
+from .ops import choose, first_argmax, matmul, squared_norm, stable_order, stable_rank
 
 BELOW_ANY_SIMILARITY = -2.0
 ABOVE_ANY_DISTANCE = 2.0
@@ -25,43 +25,47 @@ class Selection(NamedTuple):
     """The state that one step turns into the next. All tensors, so that a runtime's loop can carry it."""
 
     stamp_N: Tensor
-    """int64, position in the order of selection, -1 while unselected."""
+    """int64, when a token was selected (not contiguous, but in order), -1 while unselected."""
     nearest_N: Tensor
     """float32, m_i: the highest similarity to a selected token."""
     distance_N: Tensor
     """float32, delta_i: the smallest grid distance to a selected token."""
-    ranking_R: Tensor
-    """int64, token indices by ascending score as of the start of the pass."""
+    rank_N: Tensor
+    """int64, place of each token by ascending score as of the start of the pass."""
     start_1: Tensor
-    """int64, ranking position from which batches of this pass are still to come."""
+    """int64, the rank from which batches of this pass are still to come."""
     pass_1: Tensor
     """int64, number of the pass."""
     count_1: Tensor
     """int64, how many tokens are selected."""
+    open_1: Tensor
+    """int64, 1 while further steps are needed: fewer than S are selected, and the next batch may still fit."""
 
 
 class VlmPruner(Pruner):
     """VLM-Pruner for one grid: always exactly S tokens, selection in float32, ties by lower index.
 
-    grid (h, w): the merged-token grid. loop: how an exported graph repeats steps; eager calls stop when S are selected.
+    Eager calls and loops step to the end; an unrolled graph does `unrolled_steps`.
     """
 
-    distance_NN: Tensor
+    distance_RN: Tensor
     thresholds: Tensor
     index_N: Tensor
-    padding: Tensor
-    position_R: Tensor
-    position_B: Tensor
+    neutral_N: Tensor
+    beyond_N: Tensor
+    infinite_N: Tensor
 
     def __init__(self, grid: tuple[int, int], config: PrunerConfig, loop: Loop = "while") -> None:
         super().__init__(grid, config, loop)
+        neutral_1N = torch.full((1, self.tokens), ABOVE_ANY_DISTANCE)
+        index_N = torch.arange(self.tokens)
         self.slots = math.ceil(self.tokens / config.batch) * config.batch
-        self.register_buffer("distance_NN", grid_distance(grid), persistent=False)
+        self.register_buffer("distance_RN", torch.cat([grid_distance(grid), neutral_1N]), persistent=False)
         self.register_buffer("thresholds", pass_thresholds(config), persistent=False)
-        self.register_buffer("index_N", torch.arange(self.tokens), persistent=False)
-        self.register_buffer("padding", torch.zeros(self.slots - self.tokens, dtype=torch.int64), persistent=False)
-        self.register_buffer("position_R", torch.arange(self.slots), persistent=False)
-        self.register_buffer("position_B", torch.arange(config.batch), persistent=False)
+        self.register_buffer("index_N", index_N, persistent=False)
+        self.register_buffer("neutral_N", torch.full_like(index_N, self.tokens), persistent=False)
+        self.register_buffer("beyond_N", torch.full_like(index_N, self.slots), persistent=False)
+        self.register_buffer("infinite_N", torch.full((self.tokens,), math.inf), persistent=False)
 
     @property
     def max_steps(self) -> int:
@@ -85,12 +89,12 @@ class VlmPruner(Pruner):
         embedding. Returns PruneResult with hidden_SD in the dtype of `hidden_ND`.
         """
         hidden_f32_ND, keys_f32_NC = hidden_ND.float(), keys_NC.float()
-        similarity_NN = self.similarity(hidden_f32_ND)
-        state = self.start(similarity_NN, self.pivots(keys_f32_NC))
-        state = self.repeat_steps(similarity_NN, state)
-        stamp_N, filled_1 = self.fill(state)
+        similarity_RN = self.similarity(hidden_f32_ND)
+        state = self.start(similarity_RN, self.pivots(keys_f32_NC))
+        state = self.repeat_steps(similarity_RN, state)
+        stamp_N, filled_1 = self.finish(state)
         kept_S, order_S = self.kept(stamp_N)
-        fused_SD = self.fuse(hidden_f32_ND, similarity_NN, kept_S, stamp_N)
+        fused_SD = self.fuse(hidden_f32_ND, similarity_RN, kept_S, stamp_N)
         return PruneResult(kept_S, fused_SD.to(hidden_ND.dtype), order_S, filled_1)
 
     def pivots(self, keys_NC: Tensor) -> list[Tensor]:
@@ -106,7 +110,7 @@ class VlmPruner(Pruner):
         return pivots
 
     def similarity(self, hidden_ND: Tensor) -> Tensor:
-        """Cosine similarity over the Q channels of highest variance. float32 [N, N]."""
+        """Cosine similarity over the Q channels of highest variance, and a row below any similarity. float32 [R, N]."""
         tokens, width = hidden_ND.shape
         screened_NQ = hidden_ND
         if width > self.config.channels:
@@ -115,87 +119,82 @@ class VlmPruner(Pruner):
             screened_NQ = hidden_ND.index_select(1, stable_order(-variance_D)[: self.config.channels])
         norm_N1 = squared_norm(screened_NQ).sqrt().unsqueeze(1)
         unit_NQ = screened_NQ / norm_N1.clamp(min=1e-12)
-        return matmul(unit_NQ, unit_NQ.transpose(0, 1))
+        similarity_NN = matmul(unit_NQ, unit_NQ.transpose(0, 1))
+        return torch.cat([similarity_NN, torch.full_like(similarity_NN[:1], BELOW_ANY_SIMILARITY)])
 
-    def start(self, similarity_NN: Tensor, pivots: list[Tensor]) -> Selection:
+    def start(self, similarity_RN: Tensor, pivots: list[Tensor]) -> Selection:
         """The pivots are selected, and the first pass has ranked the others."""
         pivot_P = torch.cat(pivots)
         stamp_N = torch.full_like(self.index_N, -1)
         for position, pivot in enumerate(pivots):
             stamp_N = choose(self.index_N != pivot, stamp_N, position)
-        nearest_N = similarity_NN.index_select(0, pivot_P).amax(0)
-        distance_N = self.distance_NN.index_select(0, pivot_P).amin(0)
+        nearest_N = similarity_RN.index_select(0, pivot_P).amax(0)
+        distance_N = self.distance_RN.index_select(0, pivot_P).amin(0)
+        rank_N = stable_rank(self.open_scores(stamp_N, nearest_N, distance_N))
         zero_1 = torch.zeros_like(pivots[0])
-        ranking_R = self.rank(self.open_scores(stamp_N, nearest_N, distance_N))
-        return Selection(stamp_N, nearest_N, distance_N, ranking_R, zero_1, zero_1 + 0, zero_1 + len(pivots))
+        count_1 = zero_1 + len(pivots)
+        open_1 = (count_1 < self.config.keep).to(torch.int64)
+        return Selection(stamp_N, nearest_N, distance_N, rank_N, zero_1, zero_1 + 0, count_1, open_1)
 
     def open_scores(self, stamp_N: Tensor, nearest_N: Tensor, distance_N: Tensor) -> Tensor:
         """BSS score r_i = m_i (1 + lambda delta_i) of unselected tokens, infinite for selected ones."""
         score_N = nearest_N * (1 + self.config.bss_weight * distance_N)
-        return choose(stamp_N < 0, score_N, math.inf)
+        return torch.where(stamp_N < 0, score_N, self.infinite_N)
 
-    def rank(self, score_N: Tensor) -> Tensor:
-        """Token indices by ascending score, padded with zeros to whole batches. int64 [R]."""
-        return torch.cat([stable_order(score_N), self.padding])
+    def next_batch(self, score_N: Tensor, state: Selection) -> tuple[Tensor, Tensor]:
+        """The tokens below the threshold in the first batch that has any [N], and the rank where it ends [1].
 
-    def step(self, similarity_NN: Tensor, state: Selection) -> Selection:
-        """Add the next batch that has tokens below the threshold; if there is none, start the next pass."""
-        stamp_N, nearest_N, distance_N, ranking_R, start_1, pass_1, count_1 = state
-        batch, room_1 = self.config.batch, self.config.keep - count_1
+        When no batch of the pass has any, that rank lies beyond `slots`.
+        """
+        threshold_1 = self.thresholds.index_select(0, state.pass_1)
+        below_N = torch.logical_and(score_N < threshold_1, state.rank_N >= state.start_1)
+        first_1 = torch.where(below_N, state.rank_N, self.beyond_N).amin(0, keepdim=True)
+        end_1 = first_1 - first_1 % self.config.batch + self.config.batch
+        return torch.logical_and(below_N, state.rank_N < end_1), end_1
+
+    def step(self, similarity_RN: Tensor, state: Selection) -> Selection:
+        """Add the next batch if all of it fits; if there is none, start the next pass."""
+        stamp_N, nearest_N, distance_N, rank_N, start_1, pass_1, count_1, open_1 = state
         score_N = self.open_scores(stamp_N, nearest_N, distance_N)
-        threshold_1 = self.thresholds.index_select(0, pass_1)
+        batch_N, end_1 = self.next_batch(score_N, state)
+        fits_1 = count_1 + batch_N.to(torch.int64).sum(0, keepdim=True) <= self.config.keep
+        added_N = torch.logical_and(batch_N, fits_1)
 
-        score_R = score_N.index_select(0, ranking_R)
-        due_R = torch.logical_and(self.position_R >= start_1, self.position_R < self.tokens)
-        below_R = torch.logical_and(score_R < threshold_1, due_R)
-        first_1 = choose(below_R, self.position_R, self.slots).amin(0, keepdim=True)
-        found_1 = torch.logical_and(first_1 < self.slots, room_1 > 0)
-        begin_1 = choose(found_1, first_1 - first_1 % batch, 0)
+        candidate_N = torch.where(added_N, self.index_N, self.neutral_N)
+        width = min(self.config.batch, self.tokens)
+        token_B = torch.topk(candidate_N, width, largest=False, sorted=True).values  # N: the neutral row
+        nearest_N = torch.maximum(nearest_N, similarity_RN.index_select(0, token_B).amax(0))
+        distance_N = torch.minimum(distance_N, self.distance_RN.index_select(0, token_B).amin(0))
+        stamp_N = torch.where(added_N, (pass_1 + 1) * self.tokens + rank_N, stamp_N)
+        count_1 = count_1 + added_N.to(torch.int64).sum(0, keepdim=True)
 
-        slot_B = begin_1 + self.position_B
-        token_B = ranking_R.index_select(0, slot_B)
-        score_B = score_N.index_select(0, token_B)
-        valid_B = torch.logical_and(torch.logical_and(score_B < threshold_1, slot_B < self.tokens), found_1)
-        # Among the valid ones of the batch, how many come before: if more are valid than fit, the lowest scores win.
-        equal_BB = score_B.unsqueeze(0) == score_B.unsqueeze(1)
-        before_BB = torch.logical_and(equal_BB, token_B.unsqueeze(0) < token_B.unsqueeze(1))
-        rival_BB = torch.logical_or(score_B.unsqueeze(0) < score_B.unsqueeze(1), before_BB)
-        place_B = torch.logical_and(rival_BB, valid_B.unsqueeze(0)).to(torch.int64).sum(1)
-        added_B = torch.logical_and(valid_B, place_B < room_1)
-        # Order of selection: along the ranking, but by score where a batch did not fit.
-        fits_1 = valid_B.to(torch.int64).sum(0, keepdim=True) <= room_1
-        stamp_B = count_1 + torch.where(fits_1, torch.cumsum(valid_B.to(torch.int64), 0) - 1, place_B)
-
-        hit_BN = torch.logical_and(token_B.unsqueeze(1) == self.index_N, added_B.unsqueeze(1))
-        stamp_BN = choose(hit_BN, stamp_B.unsqueeze(1), -1)
-        similar_BN = choose(added_B.unsqueeze(1), similarity_NN.index_select(0, token_B), BELOW_ANY_SIMILARITY)
-        distant_BN = choose(added_B.unsqueeze(1), self.distance_NN.index_select(0, token_B), ABOVE_ANY_DISTANCE)
-        more_1 = torch.logical_and(room_1 > 0, torch.logical_not(found_1))
+        rerank_1 = torch.logical_and(open_1 > 0, end_1 > self.slots)
         return Selection(
-            torch.maximum(stamp_N, stamp_BN.amax(0)),
-            torch.maximum(nearest_N, similar_BN.amax(0)),
-            torch.minimum(distance_N, distant_BN.amin(0)),
-            torch.where(more_1, self.rank(score_N), ranking_R),
-            choose(found_1, begin_1 + batch, 0),
-            pass_1 + more_1.to(torch.int64),
-            count_1 + added_B.to(torch.int64).sum(0, keepdim=True),
+            stamp_N,
+            nearest_N,
+            distance_N,
+            torch.where(rerank_1, stable_rank(score_N), rank_N),
+            choose(torch.logical_not(rerank_1), torch.where(fits_1, end_1, start_1), 0),
+            pass_1 + rerank_1.to(torch.int64),
+            count_1,
+            torch.logical_and(fits_1, count_1 < self.config.keep).to(torch.int64),
         )
 
-    def repeat_steps(self, similarity_NN: Tensor, state: Selection) -> Selection:
-        """Steps until S tokens are selected; an unrolled graph does a fixed number of them."""
+    def repeat_steps(self, similarity_RN: Tensor, state: Selection) -> Selection:
+        """Steps until no more is needed; an unrolled graph does a fixed number of them."""
         if not torch.compiler.is_exporting():
-            while int(state.count_1) < self.config.keep:
-                state = self.step(similarity_NN, state)
+            while int(state.open_1) > 0:
+                state = self.step(similarity_RN, state)
             return state
         if self.loop == "unroll":
             for _ in range(self.unrolled_steps):
-                state = self.step(similarity_NN, state)
+                state = self.step(similarity_RN, state)
             return state
         if self.loop == "scan":
             from torch._higher_order_ops.scan import scan
 
             def scanned(carry: tuple[Tensor, ...], _: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-                after = self.step(similarity_NN, Selection(*carry))
+                after = self.step(similarity_RN, Selection(*carry))
                 return tuple(after), after.count_1.clone()
 
             carried, _ = scan(scanned, tuple(state), torch.arange(self.max_steps))
@@ -204,26 +203,32 @@ class VlmPruner(Pruner):
 
         return Selection(
             *while_loop(
-                lambda *carry: (carry[-1] < self.config.keep).squeeze(0),
-                lambda *carry: tuple(self.step(similarity_NN, Selection(*carry))),
+                lambda *carry: (carry[-1] > 0).squeeze(0),
+                lambda *carry: tuple(self.step(similarity_RN, Selection(*carry))),
                 tuple(state),
             )
         )
 
-    def fill(self, state: Selection) -> tuple[Tensor, Tensor]:
-        """What a bounded number of steps left open is filled by lowest score. Returns stamps [N], how many [1]."""
+    def finish(self, state: Selection) -> tuple[Tensor, Tensor]:
+        """Of a last batch that does not fit, the lowest scores are taken. Returns stamps [N], and how many [1] beyond.
+
+        Beyond that, the lowest scores of all are taken where an unrolled graph had too few steps.
+        """
+        score_N = self.open_scores(state.stamp_N, state.nearest_N, state.distance_N)
+        batch_N, _ = self.next_batch(score_N, state)
         missing_1 = self.config.keep - state.count_1
-        if self.exact:
-            return state.stamp_N, missing_1
-        order_N = stable_order(self.open_scores(state.stamp_N, state.nearest_N, state.distance_N))
-        place_NN = choose(order_N.unsqueeze(1) == self.index_N, self.index_N.unsqueeze(1), 0)
-        place_N = place_NN.amax(0)
-        filled_N = torch.logical_and(place_N < missing_1, state.stamp_N < 0)
-        return torch.where(filled_N, state.count_1 + place_N, state.stamp_N), missing_1
+        rank_N = stable_rank(score_N)
+        place_N = stable_rank(torch.where(batch_N, rank_N, rank_N + self.tokens))
+        added_N = torch.logical_and(place_N < missing_1, state.stamp_N < 0)
+        last_pass = (len(self.thresholds) + 1) * self.tokens
+        stamp_N = torch.where(added_N, last_pass + place_N, state.stamp_N)
+        in_batch_1 = batch_N.to(torch.int64).sum(0, keepdim=True)
+        return stamp_N, torch.maximum(missing_1 - in_batch_1, torch.zeros_like(missing_1))
 
     def kept(self, stamp_N: Tensor) -> tuple[Tensor, Tensor]:
         """Selected indices ascending, and in the order of selection. Both int64 [S]."""
-        last_N = self.index_N + self.tokens  # Unselected tokens sort behind all others.
+        # Unselected tokens sort behind all others.
+        last_N = self.index_N + (len(self.thresholds) + 2) * self.tokens
         ascending_N = torch.where(stamp_N >= 0, self.index_N, last_N)
         selection_N = torch.where(stamp_N >= 0, stamp_N, last_N)
         kept_S = torch.topk(ascending_N, self.config.keep, largest=False, sorted=True).values

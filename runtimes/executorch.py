@@ -12,7 +12,7 @@ import torch
 from executorch.extension.pybindings import portable_lib
 from executorch.runtime import Runtime, Verification
 from vlmp.export.bundle import Manifest, MethodName, inside
-from vlmp.export.errors import UserError
+from vlmp.export.errors import UserError, one_line
 
 from .session import Array, Session
 
@@ -44,7 +44,7 @@ class ExecuTorchSession(Session):
                     )
                 self._methods[name] = programs[path].load_method(entry)
             except RuntimeError as error:
-                raise UserError(f"{path} cannot be loaded: {str(error).splitlines()[0]}") from error
+                raise UserError(f"{path} cannot be loaded: {one_line(error)}") from error
         self._programs = programs  # A method must not outlive its program.
 
     @property

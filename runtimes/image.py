@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from vlmp.export.bundle import ImageSpec
-from vlmp.export.errors import UserError, first_line
+from vlmp.export.errors import UserError, one_line
 
 MAX_PIXELS = 100_000_000
 
@@ -39,7 +39,7 @@ def open_image(source: "Image.Image | Path | str") -> Image.Image:
     except UserError:
         raise
     except Exception as error:  # Pillow's readers raise many kinds on damaged files
-        raise UserError(f"image {path} cannot be read: {first_line(error)}") from None
+        raise UserError(f"image {path} cannot be read: {one_line(error)}") from None
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

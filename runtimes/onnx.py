@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import onnxruntime as ort
 from vlmp.export.bundle import Manifest, MethodName, inside
-from vlmp.export.errors import UserError
+from vlmp.export.errors import UserError, one_line
 
 from .session import Array, Session
 
@@ -35,7 +35,7 @@ class OnnxSession(Session):
                     str(inside(folder, method.file)), options, providers=["CPUExecutionProvider"]
                 )
             except Exception as error:  # onnxruntime's own exception classes share no base
-                raise UserError(f"{folder / method.file} cannot be loaded: {str(error).splitlines()[0]}") from error
+                raise UserError(f"{folder / method.file} cannot be loaded: {one_line(error)}") from error
 
     @property
     def runtime(self) -> str:

@@ -24,6 +24,8 @@ class Family(Protocol):
     merge_px: int
     """Side of the image area that becomes one visual token, in pixels."""
     layers: int
+    max_positions: int
+    """Longest sequence that the model was made for."""
     image_token: str
     rope_theta: float
     mrope_section: list[int]

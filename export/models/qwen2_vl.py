@@ -12,11 +12,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import Qwen2VLConfig
 from vlmp.export.bundle import MethodName
-from vlmp.export.checkpoint import Weights, read_config
-from vlmp.export.errors import UserError
+from vlmp.export.checkpoint import Weights, read_config, read_json
+from vlmp.export.errors import UserError, one_line
 from vlmp.export.geometry import Geometry
 from vlmp.pruner import Pruner
 
+TEXT_SIZES = ("hidden_size", "intermediate_size", "max_position_embeddings", "num_attention_heads",
+              "num_hidden_layers", "num_key_value_heads", "vocab_size")  # fmt: skip
+VISION_SIZES = ("depth", "embed_dim", "mlp_ratio", "num_heads", "patch_size")
 MASKED = -40000.0
 """Added to scores that must not count: finite in float16, and exp(-40000) is 0 in every precision."""
 
@@ -32,20 +35,30 @@ class Qwen2VL:
 
     def __init__(self, checkpoint: Path) -> None:
         raw = read_config(checkpoint)
+        self.checkpoint = checkpoint
         try:
             self.config = Qwen2VLConfig.from_dict(raw)
+            self.text, self.vision = self.config.text_config, self.config.vision_config
+            self._check_sizes()
+            self.rope_theta = float(self.text.rope_parameters["rope_theta"])
+            self.mrope_section = list(self.text.rope_parameters.get("mrope_section", []))
+            self.layers: int = self.text.num_hidden_layers
+            self.max_positions: int = self.text.max_position_embeddings
+            self.head_dim: int = self.text.hidden_size // self.text.num_attention_heads
+            self.merge_px: int = self.vision.patch_size * self.vision.spatial_merge_size
+            self._check()
+        except UserError:
+            raise
         except Exception as error:  # transformers raises many kinds here, all meaning that the file is wrong
-            raise UserError(
-                f"{checkpoint / 'config.json'} is no Qwen2-VL config: {str(error).splitlines()[0]}"
-            ) from error
-        self.checkpoint = checkpoint
-        self.text, self.vision = self.config.text_config, self.config.vision_config
-        self.rope_theta = float(self.text.rope_parameters["rope_theta"])
-        self.mrope_section = list(self.text.rope_parameters.get("mrope_section", []))
-        self.layers: int = self.text.num_hidden_layers
-        self.head_dim: int = self.text.hidden_size // self.text.num_attention_heads
-        self.merge_px: int = self.vision.patch_size * self.vision.spatial_merge_size
-        self._check()
+            path = checkpoint / "config.json"
+            raise UserError(f"{path} is no Qwen2-VL config: {one_line(error)}") from error
+
+    def _check_sizes(self) -> None:
+        for section, names in ((self.text, TEXT_SIZES), (self.vision, VISION_SIZES)):
+            for name in names:
+                size = getattr(section, name)
+                if not size >= 1:
+                    raise UserError(f"{self.checkpoint / 'config.json'}: {name} is {size!r}, it must be at least 1")
 
     def _check(self) -> None:
         text, vision, path = self.text, self.vision, self.checkpoint / "config.json"
@@ -54,15 +67,39 @@ class Qwen2VL:
             "vision hidden_act": (vision.hidden_act, "quick_gelu"),
             "rope_type": (text.rope_parameters.get("rope_type", "default"), "default"),
             "use_sliding_window": (bool(text.use_sliding_window), False),
+            "entries of mrope_section": (len(self.mrope_section), 3),
+            "vision rope_theta": (vision.rope_parameters["rope_theta"], 10000.0),
+            "vision temporal_patch_size": (vision.temporal_patch_size, 2),
             "spatial_merge_size": (vision.spatial_merge_size, 2),
             "vision hidden_size": (vision.hidden_size, text.hidden_size),
             "sum of mrope_section": (sum(self.mrope_section), self.head_dim // 2),
-            "hidden_size mod heads": (text.hidden_size % text.num_attention_heads, 0),
+            "hidden_size mod 2 heads": (text.hidden_size % (2 * text.num_attention_heads), 0),
+            "vision embed_dim mod 4 heads": (vision.embed_dim % (4 * vision.num_heads), 0),
+            "in_channels": (vision.in_channels, 3),
             "heads mod kv heads": (text.num_attention_heads % text.num_key_value_heads, 0),
         }
         for name, (value, right) in wanted.items():
             if value != right:
                 raise UserError(f"{path}: {name} is {value!r}, only {right!r} is supported")
+        self._check_pixels()
+
+    def _check_pixels(self) -> None:
+        """The normalisation of pixels is baked into the vision graph; a checkpoint may not ask for another one."""
+        from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
+
+        wanted = {
+            "image_mean": OPENAI_CLIP_MEAN, "image_std": OPENAI_CLIP_STD, "rescale_factor": 1 / 255,
+            "do_normalize": True, "do_rescale": True,
+        }  # fmt: skip
+        for path in (self.checkpoint / name for name in ("preprocessor_config.json", "processor_config.json")):
+            if not path.is_file():
+                continue
+            settings = read_json(path)
+            nested = settings.get("image_processor")
+            settings = nested if isinstance(nested, dict) else settings
+            for name, right in wanted.items():
+                if settings.get(name, right) != right:
+                    raise UserError(f"{path}: {name} is {settings[name]!r}, only {right!r} is supported")
 
     def geometry(
         self, *, height: int, width: int, prefix: int, kept: int, text: int, room: int, prune_layer: int
@@ -478,7 +515,8 @@ def load(module: nn.Module, weights: Weights, names: dict[str, str], dtype: torc
     for ours, theirs in checkpoint_names(module, names):
         expected = tuple(module.get_parameter(ours).shape)
         if ours == "patch.weight":
-            kernel = weights.get(theirs, (expected[0], expected[1], 2, *expected[2:])).sum(2)
+            # Not in the checkpoint's precision: that would round the sum.
+            kernel = weights.get(theirs, (expected[0], expected[1], 2, *expected[2:])).float().sum(2)
         else:
             kernel = weights.get(theirs, expected)
         owner, _, leaf = ours.rpartition(".")

@@ -58,5 +58,7 @@ def open_target(name: str) -> Target:
     module, attribute = TARGETS[name].split(":")
     try:
         return getattr(import_module(module), attribute)()
-    except ImportError as error:
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("vlmp"):
+            raise
         raise UserError(f"target {name} needs {error.name}: pip install 'vlmp[{name}]'") from error

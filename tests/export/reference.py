@@ -78,19 +78,11 @@ class Original:
         return self.model.model.visual(inputs["pixel_values"], inputs["image_grid_thw"]).pooler_output
 
     @torch.no_grad()
-    def logits(self, inputs: dict[str, Tensor]) -> Tensor:
-        """Logits [V] behind the last token."""
-        return self.model(**inputs).logits[0, -1]
-
-    @torch.no_grad()
-    def generate(
-        self, inputs: dict[str, Tensor], tokens: int, end_ids: list[int] | None = None
-    ) -> tuple[list[int], Tensor]:
+    def generate(self, inputs: dict[str, Tensor], tokens: int) -> tuple[list[int], Tensor]:
         """The greedy answer of transformers' `generate`, and the logits [tokens, V] that each token was chosen from."""
         output = self.model.generate(
-            **inputs, max_new_tokens=tokens, do_sample=False, eos_token_id=end_ids, output_logits=True,
-            return_dict_in_generate=True,
-        )  # fmt: skip
+            **inputs, max_new_tokens=tokens, do_sample=False, output_logits=True, return_dict_in_generate=True
+        )
         return output.sequences[0, inputs["input_ids"].shape[1] :].tolist(), torch.cat(output.logits)
 
     def grid(self, inputs: dict[str, Tensor]) -> tuple[int, int]:
@@ -113,11 +105,11 @@ class Pruned:
         """Fill the ragged caches with image and first question. Returns logits [V]."""
         model = self.original.model.model
         is_visual_L = inputs["mm_token_type_ids"][0] == 1
+
         hidden_LD = model.get_input_embeddings()(inputs["input_ids"])[0]
         hidden_LD[is_visual_L] = self.original.visual(inputs)
-        position_3L = model.get_rope_index(inputs["input_ids"], inputs["mm_token_type_ids"], inputs["image_grid_thw"])[
-            0
-        ][:, 0]
+        places = [inputs[name] for name in ("input_ids", "mm_token_type_ids", "image_grid_thw")]
+        position_3L = model.get_rope_index(*places)[0][:, 0]
         self.next_position = int(position_3L.max()) + 1
 
         hidden_LD = self._run(slice(None, self.prune_layer), hidden_LD, position_3L)
@@ -126,9 +118,10 @@ class Pruned:
         keys_NC = key_JLd[:, is_visual_L].transpose(0, 1).flatten(1)
         result = prune(hidden_LD[is_visual_L], keys_NC, self.original.grid(inputs), self.config)
         self.kept_S = result.kept_S
-        hidden_LD[is_visual_L.nonzero()[:, 0][result.kept_S]] = result.hidden_SD
+        kept_in_L = is_visual_L.nonzero()[:, 0][result.kept_S]
+        hidden_LD[kept_in_L] = result.hidden_SD
         stays_L = ~is_visual_L
-        stays_L[is_visual_L.nonzero()[:, 0][result.kept_S]] = True
+        stays_L[kept_in_L] = True
 
         hidden_LD = self._run(slice(self.prune_layer, None), hidden_LD[stays_L], position_3L[:, stays_L])
         return self._logits(hidden_LD)
@@ -177,7 +170,7 @@ def write_other(folder: Path, tiny: Path, *, seed: int) -> None:
     config = Qwen2VLConfig(
         text_config=dict(
             vocab_size=1600, hidden_size=288, intermediate_size=416, num_hidden_layers=5, num_attention_heads=6,
-            num_key_value_heads=2, max_position_embeddings=1024, rms_norm_eps=1e-5,
+            num_key_value_heads=2, max_position_embeddings=1024, rms_norm_eps=1e-2,
             bos_token_id=token["endoftext"], eos_token_id=token["im_end"],
             rope_parameters={"rope_type": "default", "rope_theta": 5e4, "mrope_section": [5, 8, 11]},
         ),

@@ -318,6 +318,19 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], tuple[Tensor, ...]]] = {
 }
 
 
+def compare(program: MilProgram, module: nn.Module, inputs: tuple[Tensor, ...], bound: float) -> None:
+    """Floats within the bound, integers exactly."""
+    with torch.no_grad():
+        want = module(*inputs)
+    for index, (got, w) in enumerate(
+        zip(run(program, inputs), want if isinstance(want, tuple) else (want,), strict=True)
+    ):
+        if w.is_floating_point():
+            assert error(got, w.numpy()) <= bound, f"output {index}"
+        else:
+            np.testing.assert_array_equal(got, w.numpy(), err_msg=f"output {index}")
+
+
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize("name", MODULES)
 def test_module_equals_torch(name: str, precision: str, tmp_path: Path) -> None:
@@ -327,17 +340,29 @@ def test_module_equals_torch(name: str, precision: str, tmp_path: Path) -> None:
         round_weights(module)
         inputs = tuple(t.half().float() if t.is_floating_point() else t for t in inputs)
     program = MilProgram(export(module, inputs, tmp_path / "m.mlpackage", precision))
-    with torch.no_grad():
-        want = module(*inputs)
-    want = want if isinstance(want, tuple) else (want,)
-    got = run(program, inputs)
-    bound = (BLOCK_BOUND if name in BLOCKS else BOUND)[precision]
-    assert len(got) == len(want)
-    for index, (g, w) in enumerate(zip(got, want, strict=True)):
-        if w.is_floating_point():
-            assert error(g, w.numpy()) <= bound, f"{name} output {index}"
-        else:
-            np.testing.assert_array_equal(g, w.numpy(), err_msg=f"{name} output {index}")
+    compare(program, module, inputs, (BLOCK_BOUND if name in BLOCKS else BOUND)[precision])
+
+
+@pytest.mark.parametrize("target", ["iOS16", "iOS17"])
+@pytest.mark.parametrize("name", ["decoder", "pick"])
+def test_other_systems(name: str, target: str, tmp_path: Path) -> None:
+    make, inputs = BLOCKS[name]
+    module = make()
+    path = export(module, inputs, tmp_path / "m.mlpackage", target=getattr(ct.target, target))
+    compare(MilProgram(path), module, inputs, BLOCK_BOUND["fp32"])
+
+
+def test_torch_export_path(tmp_path: Path) -> None:
+    make, inputs = BLOCKS["decoder"]
+    module = make().eval()
+    model = ct.convert(
+        torch.export.export(module, inputs).run_decompositions({}),
+        compute_precision=ct.precision.FLOAT32,
+        minimum_deployment_target=ct.target.iOS18,
+        skip_model_load=True,
+    )
+    model.save(str(tmp_path / "m.mlpackage"))
+    compare(MilProgram(tmp_path / "m.mlpackage"), module, inputs, BLOCK_BOUND["fp32"])
 
 
 # --- one op against coremltools' own constant folding -----------------------------------------------------------------
@@ -910,6 +935,24 @@ def test_vector_palette(axis: int, tmp_path: Path) -> None:
     want = np.array(rows)  # [6, 8, 2]
     want = want.transpose(0, 2, 1).reshape(12, 8) if axis == 0 else want.reshape(6, 16)
     np.testing.assert_array_equal(got, want)
+
+
+def test_slabs_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, scale = RNG.integers(-8, 8, (12, 8)).astype(np.int8), RNG.uniform(1, 2, (3, 2)).astype(np.float16)
+    indices, lut = RNG.integers(0, 4, (12, 8)).astype(np.uint8), RNG.standard_normal((3, 1, 4, 2)).astype(np.float16)
+    x, weight = RNG.standard_normal((5, 8)).astype(np.float32), RNG.standard_normal((12, 8)).astype(np.float16)
+    calls: list[Callable[[], np.ndarray]] = [
+        lambda: call("constexpr_blockwise_shift_scale", data=data, scale=scale, offset=np.ones((3, 2), np.int8)),
+        lambda: call("constexpr_blockwise_shift_scale", data=data, scale=scale[:1]),
+        lambda: call("constexpr_lut_to_dense", indices=indices, lut=lut, vector_axis=0),
+        lambda: call("linear", x=x, weight=weight),
+    ]
+    whole = [make() for make in calls]
+    monkeypatch.setattr("vlmp.runtimes.coreml.ops._CHUNK_ELEMENTS", 40)
+    monkeypatch.setattr("vlmp.runtimes.coreml.ops_math._WIDEN_ELEMENTS", 40)
+    for make, want in zip(calls, whole, strict=True):
+        np.testing.assert_allclose(make(), want, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(whole[3], x @ weight.astype(np.float32).T, rtol=0, atol=1e-5)
 
 
 # --- errors and memory ------------------------------------------------------------------------------------------------

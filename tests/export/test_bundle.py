@@ -1,0 +1,409 @@
+"""The bundle on disk: what is written is read back, what was changed is noticed, and nothing appears half done."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from vlmp.export.bundle import (
+    MANIFEST_NAME,
+    METHODS,
+    SCHEMA_VERSION,
+    Check,
+    Manifest,
+    MethodSpec,
+    check_output,
+    inside,
+    json_schema,
+    new_bundle,
+    read_manifest,
+    sha256,
+    size_bytes,
+    write_manifest,
+)
+from vlmp.export.config import ExportConfig
+from vlmp.export.errors import UserError
+from vlmp.export.pipeline import describe, open_source
+from vlmp.export.targets import open_target
+
+ROOT = Path(__file__).parents[2]
+SCHEMA = ROOT / "export/manifest.schema.json"
+NAN = float("nan")
+FILES = ("graphs/steps.onnx", "tokenizer.json", "vision.onnx")
+
+
+@pytest.fixture(scope="module")
+def described() -> Manifest:
+    """What the pipeline says about an export of vlmp-tiny, with made-up files."""
+    config = ExportConfig(model="vlmp-tiny", targets=("onnx",), output=Path("out"), image_size=(112, 140), keep=0.3)
+    source = open_source(config)
+    specs = {
+        name: MethodSpec(
+            file="vision.onnx" if name == "vision" else "graphs/steps.onnx",
+            entry=name,
+            inputs=source.geometry.inputs(name, "float32"),
+            outputs=source.geometry.outputs(name, "float32"),
+        )
+        for name in METHODS
+    }
+    return describe(config, source, "onnx", open_target("onnx"), "float32", specs)
+
+
+def write_files(folder: Path) -> None:
+    for name in FILES:
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(name.encode() * 100)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, described: Manifest) -> Path:
+    """A complete bundle."""
+    output = tmp_path / "parent" / "bundle"
+    with new_bundle(output, overwrite=False) as working:
+        write_files(working)
+        write_manifest(working, described)
+    return output
+
+
+def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change a bundle's manifest by hand."""
+    path = folder / MANIFEST_NAME
+    raw = json.loads(path.read_bytes())
+    change(raw)
+    path.write_text(json.dumps(raw))
+
+
+# --- Manifest ---------------------------------------------------------------------------------------------------------
+
+
+def test_round_trip(folder: Path, described: Manifest) -> None:
+    manifest = read_manifest(folder)
+    assert manifest.model_copy(update={"files": []}) == described
+    assert [entry.path for entry in manifest.files] == sorted(FILES)
+    for entry in manifest.files:
+        assert entry.size_bytes == (folder / entry.path).stat().st_size
+        assert entry.sha256 == sha256(folder / entry.path)
+    assert read_manifest(folder, check_hashes=False) == manifest
+    assert size_bytes(folder) == sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def test_the_manifest_says_everything_that_an_app_needs(described: Manifest) -> None:
+    assert described.schema_version == SCHEMA_VERSION
+    assert (described.image.height, described.image.width, described.image.grid) == (112, 140, (4, 5))
+    assert (described.pruner.name, described.pruner.visual_tokens, described.pruner.kept_tokens) == (
+        "vlm-pruner",
+        20,
+        6,
+    )
+    kv, prompt = described.kv, described.prompt
+    prefix = len(prompt.prefix_ids)
+    assert (kv.early_base, kv.late_base, kv.early_layers) == (prefix + 20, prefix + 6, 2)
+    assert kv.early_slots - kv.early_base == kv.late_slots - kv.late_base == prompt.text_len + prompt.max_new_tokens
+    caches = {spec.name: spec.shape for spec in described.methods["decode"].inputs if "_cache_" in spec.name}
+    assert len(caches) == 2 * kv.layers
+    assert caches["key_cache_1"] == [kv.kv_heads, kv.early_slots, kv.head_dim]
+    assert caches["value_cache_2"] == [kv.kv_heads, kv.late_slots, kv.head_dim]
+    assert described.rope.text_start == prefix + 5
+    assert prompt.end_text_id in prompt.end_ids
+    assert set(described.tools) >= {"vlmp", "torch", "onnxruntime"}
+
+
+def test_the_manifest_is_utf_8_whatever_the_locale(folder: Path) -> None:
+    """Python can be told to warn where a file is opened in the locale's encoding."""
+    script = """
+import sys
+from pathlib import Path
+from vlmp.export.bundle import read_manifest, write_manifest
+
+folder = Path(sys.argv[1])
+manifest = read_manifest(folder)
+prompt = manifest.prompt.model_copy(update={"first": "\u2013 fr\u00fcher: {prompt}"})
+write_manifest(folder, manifest.model_copy(update={"prompt": prompt}))
+assert read_manifest(folder).prompt == prompt
+"""
+    options = ["-X", "warn_default_encoding", "-W", "error::EncodingWarning:vlmp.export.bundle"]
+    subprocess.run([sys.executable, *options, "-c", script, folder], check=True, timeout=60)
+    assert "\u2013 fr\u00fcher: {prompt}".encode() in (folder / MANIFEST_NAME).read_bytes()
+
+
+def test_no_path_or_name_of_the_exporting_machine(folder: Path) -> None:
+    text = (folder / MANIFEST_NAME).read_text()
+    for trace in (str(ROOT), str(folder), str(Path.home()) + "/", socket.gethostname()):
+        assert trace not in text
+    assert [word for word in json.loads(text)["files"] if word["path"].startswith("/")] == []
+
+
+def test_schema_file_is_current() -> None:
+    command = "python -c 'from vlmp.export.bundle import json_schema; print(json_schema(), end=\"\")'"
+    assert SCHEMA.is_file(), f"write it: {command} > export/manifest.schema.json"
+    assert SCHEMA.read_text(encoding="utf-8") == json_schema(), f"stale: {command} > export/manifest.schema.json"
+
+
+def test_a_real_manifest_fits_the_schema(folder: Path) -> None:
+    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
+    validator = jsonschema.Draft202012Validator(schema)
+    validator.check_schema(schema)
+    raw = json.loads((folder / MANIFEST_NAME).read_bytes())
+    assert [error.message for error in validator.iter_errors(raw)] == []
+    for wrong in ({**raw, "colour": "blue"}, {**raw, "precision": "int8"}, {**raw, "kv": {}}):
+        assert list(validator.iter_errors(wrong))
+    del raw["prompt"]
+    assert list(validator.iter_errors(raw))
+
+
+@pytest.mark.parametrize(
+    ("value", "better", "passed"),
+    [(1, "lower", True), (1.1, "lower", False), (1, "higher", True), (0.9, "higher", False), (NAN, "lower", False),
+     (NAN, "higher", False)],
+)  # fmt: skip
+def test_a_check_passes_at_its_limit_and_never_without_a_number(value: float, better: Any, passed: bool) -> None:
+    assert Check(name="x", value=value, limit=1, better=better).passed is passed
+
+
+# --- What was changed -------------------------------------------------------------------------------------------------
+
+
+def test_no_manifest(folder: Path, tmp_path: Path) -> None:
+    (folder / MANIFEST_NAME).unlink()
+    for path in (folder, tmp_path, tmp_path / "nowhere", folder / "tokenizer.json"):
+        with pytest.raises(UserError, match=r"is not a bundle: it has no manifest\.json"):
+            read_manifest(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "is not valid JSON"),
+        (b'{"schema_version": 1', "is not valid JSON"),
+        (b"\xff\xfe\xfa", "is not valid JSON"),
+        (b"[" * 100_000, "is not valid JSON"),
+        (b"[]", "no schema_version: not a vlmp manifest"),
+        (b"null", "no schema_version: not a vlmp manifest"),
+        (b"{}", "no schema_version: not a vlmp manifest"),
+        (b'{"schema_version": "1"}', "no schema_version: not a vlmp manifest"),
+        (b'{"schema_version": 2}', "schema version 2, this vlmp reads version 1: upgrade vlmp"),
+        (b'{"schema_version": 0}', "schema version 0, this vlmp reads version 1: export the model again"),
+        (b'{"schema_version": 1}', "model: Field required"),
+    ],
+)
+def test_manifests_that_cannot_be_read(folder: Path, content: bytes, says: str) -> None:
+    (folder / MANIFEST_NAME).write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        read_manifest(folder)
+    assert says in str(caught.value)
+    assert str(folder / MANIFEST_NAME) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda raw: raw.update(colour="blue"), "colour: Extra inputs are not permitted"),
+        (lambda raw: raw["image"].update(crop=1), "image.crop: Extra inputs are not permitted"),
+        (lambda raw: raw["prompt"].pop("pad_id"), "prompt.pad_id: Field required"),
+        (lambda raw: raw.update(precision="int8"), "precision: Input should be"),
+        (lambda raw: raw["image"].update(grid=[4]), "image.grid"),
+        (lambda raw: raw["kv"].update(layers="six"), "kv.layers"),
+        (lambda raw: raw["methods"].pop("decode"), "methods: Value error, decode is missing"),
+        (lambda raw: raw["methods"].update(train=raw["methods"]["decode"]), "methods.train"),
+        (lambda raw: raw["files"].clear(), "but does not list it among its files"),
+        (lambda raw: raw["files"].pop(1), "manifest uses tokenizer.json but does not list it"),
+        (
+            lambda raw: raw["methods"]["vision"].update(file="other.onnx"),
+            "manifest uses other.onnx but does not list it",
+        ),
+        (lambda raw: raw["methods"]["vision"].update(file="graph"), "manifest uses graph but does not list it"),
+        (lambda raw: raw["files"][0].update(sha256="0" * 64), "graphs/steps.onnx is damaged (sha256 differs)"),
+        (lambda raw: raw["files"][0].update(size_bytes=1), "graphs/steps.onnx has 1700 bytes, the manifest says 1"),
+    ],
+)
+def test_manifests_that_do_not_fit(folder: Path, change: Callable[[dict[str, Any]], object], says: str) -> None:
+    edit(folder, change)
+    with pytest.raises(UserError) as caught:
+        read_manifest(folder)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_method_may_name_a_folder_of_listed_files(folder: Path) -> None:
+    edit(folder, lambda raw: raw["methods"]["decode"].update(file="graphs"))
+    assert read_manifest(folder).methods["decode"].file == "graphs"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_files_that_were_changed(folder: Path, name: str) -> None:
+    path = folder / name
+    content = bytearray(path.read_bytes())
+    for place in (0, len(content) // 2, len(content) - 1):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        with pytest.raises(UserError, match=f"{name} is damaged .sha256 differs.: copy the bundle again"):
+            read_manifest(folder)
+    read_manifest(folder, check_hashes=False)
+    for other in (content[:-1], content + b"x", b""):
+        path.write_bytes(other)
+        for check_hashes in (True, False):
+            with pytest.raises(UserError, match=f"{name} has {len(other)} bytes, the manifest says {len(content)}"):
+                read_manifest(folder, check_hashes=check_hashes)
+    path.unlink()
+    with pytest.raises(UserError, match=f"{name} is missing"):
+        read_manifest(folder)
+    path.mkdir()
+    with pytest.raises(UserError, match=f"{name} is missing"):
+        read_manifest(folder)
+    path.rmdir()
+    path.write_bytes(content)
+    read_manifest(folder)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", ".", "..", "../other", "graphs/../../other", "/etc/passwd", "//etc/passwd", "..\\other", "graphs\\steps.onnx",
+     "C:\\other", "a\0b"],
+)  # fmt: skip
+@pytest.mark.parametrize("where", ["files", "method", "tokenizer"])
+def test_paths_that_leave_the_folder(folder: Path, name: str, where: str) -> None:
+    (folder.parent / "other").write_text("x")
+
+    def change(raw: dict[str, Any]) -> None:
+        if where == "files":
+            raw["files"].append({"path": name, "sha256": "0" * 64, "size_bytes": 1})
+        elif where == "method":
+            raw["methods"]["prefill"]["file"] = name
+        else:
+            raw["prompt"]["tokenizer_file"] = name
+
+    edit(folder, change)
+    with pytest.raises(UserError, match="which leaves the bundle's folder"):
+        read_manifest(folder)
+    with pytest.raises(UserError, match="which leaves the bundle's folder"):
+        inside(folder, name)
+
+
+def test_links(folder: Path) -> None:
+    content = (folder / "vision.onnx").read_bytes()
+    (folder / "vision.onnx").unlink()
+    for elsewhere in (folder.parent / "other", Path("../other")):
+        (folder.parent / "other").write_bytes(content)
+        (folder / "vision.onnx").symlink_to(elsewhere)
+        with pytest.raises(UserError, match=r"'vision\.onnx' is a link that leaves the bundle's folder"):
+            read_manifest(folder)
+        (folder / "vision.onnx").unlink()
+    (folder / "copy").write_bytes(content)
+    (folder / "vision.onnx").symlink_to("copy")
+    assert read_manifest(folder)
+    (folder / "copy").unlink()
+    (folder / "copy").symlink_to("vision.onnx")
+    with pytest.raises(UserError, match="vision"):
+        read_manifest(folder)
+
+
+def test_a_folder_of_the_bundle_that_is_a_link(folder: Path) -> None:
+    (folder / "graphs").rename(folder.parent / "graphs")
+    (folder / "graphs").symlink_to("../graphs")
+    with pytest.raises(UserError, match="is a link that leaves the bundle's folder"):
+        read_manifest(folder)
+
+
+def test_a_bundle_may_be_reached_through_a_link(folder: Path) -> None:
+    link = folder.parent / "link"
+    link.symlink_to(folder)
+    assert read_manifest(link) == read_manifest(folder)
+
+
+# --- Writing ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_folder_appears_only_when_it_is_complete(tmp_path: Path) -> None:
+    output = tmp_path / "a" / "b" / "bundle"
+    with new_bundle(output, overwrite=False) as working:
+        assert not output.exists()
+        assert working.parent == output.parent
+        assert working.name.startswith(".bundle.")
+        (working / "x").write_text("x")
+        assert not output.exists()
+    assert [path.name for path in output.parent.iterdir()] == ["bundle"]
+    assert (output / "x").read_text() == "x"
+    assert output.stat().st_mode & 0o777 == 0o755
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+def test_a_failure_leaves_nothing(tmp_path: Path, error: type[BaseException]) -> None:
+    (tmp_path / "there").mkdir()
+    with pytest.raises(error), new_bundle(tmp_path / "there" / "a" / "b" / "bundle", overwrite=False) as working:  # noqa: PT012
+        (working / "deep").mkdir()
+        (working / "deep" / "x").write_text("x")
+        raise error
+    assert [path.name for path in tmp_path.rglob("*")] == ["there"]
+
+
+def test_a_failure_leaves_what_others_wrote_meanwhile(tmp_path: Path) -> None:
+    with pytest.raises(ValueError), new_bundle(tmp_path / "a" / "bundle", overwrite=False):  # noqa: PT011, PT012
+        (tmp_path / "a" / "notes").write_text("mine")
+        raise ValueError
+    assert [path.name for path in tmp_path.rglob("*")] == ["a", "notes"]
+
+
+def test_an_earlier_bundle_stays_when_it_cannot_be_replaced(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {path: path.read_bytes() for path in folder.parent.rglob("*") if path.is_file()}
+    real = Path.rename
+
+    for failing in (1, 2):
+        calls = []
+
+        def rename(path: Path, target: Path, failing: int = failing, calls: list[Path] = calls) -> Path:
+            calls.append(path)
+            if len(calls) == failing:
+                raise KeyboardInterrupt
+            return real(path, target)
+
+        monkeypatch.setattr(Path, "rename", rename)
+        with pytest.raises(KeyboardInterrupt), new_bundle(folder, overwrite=True) as working:
+            (working / "x").write_text("x")
+        monkeypatch.setattr(Path, "rename", real)
+        assert {path: path.read_bytes() for path in folder.parent.rglob("*") if path.is_file()} == before
+        assert [path.name for path in folder.parent.iterdir()] == ["bundle"]
+
+
+def test_sigterm_unwinds_and_the_handler_returns(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), new_bundle(tmp_path / "bundle", overwrite=False):
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_it_works_outside_the_main_thread(tmp_path: Path) -> None:
+    def work() -> None:
+        with new_bundle(tmp_path / "bundle", overwrite=False) as working:
+            (working / "x").write_text("x")
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert (tmp_path / "bundle" / "x").is_file()
+
+
+def test_what_may_be_overwritten(folder: Path) -> None:
+    with pytest.raises(UserError, match="exists: choose another --output or pass --overwrite"):
+        check_output(folder, overwrite=False)
+    check_output(folder, overwrite=True)
+    check_output(folder.parent / "new", overwrite=False)
+    (folder.parent / "empty").mkdir()
+    check_output(folder.parent / "empty", overwrite=True)
+    edit(folder, lambda raw: raw.update(schema_version=0))
+    check_output(folder, overwrite=True)
+    for content in ("{}", "[]", "{", '{"schema_version": 1}', '{"manifest_version": 3}'):
+        (folder / MANIFEST_NAME).write_text(content)
+        with pytest.raises(UserError, match="--overwrite replaces bundles only"):
+            check_output(folder, overwrite=True)

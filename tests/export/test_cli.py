@@ -1,0 +1,280 @@
+"""The command lines: options and defaults are frozen here, and what they turn into is checked."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from dataclasses import fields
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+from vlmp.export import cli
+from vlmp.export.bundle import Check, Manifest, ParitySpec
+from vlmp.export.config import ExportConfig, parse_image_size
+from vlmp.export.errors import OneLineParser, UserError, check_text, exit_with_one_line, one_line
+from vlmp.export.models import FAMILIES, MODELS
+from vlmp.export.pipeline import Result
+from vlmp.export.targets import TARGETS, open_target
+from vlmp.pruner import PRUNERS
+from vlmp.runtimes import cli as run_cli
+from vlmp.runtimes.session import RUNTIMES
+
+ROOT = Path(__file__).parents[2]
+
+EXPORT = {
+    "--help": "flag",
+    "--model": None,
+    "--target": "None, repeatable",
+    "--checkpoint": None,
+    "--pruner": "vlm-pruner",
+    "--keep": 0.111,
+    "--prune-layer": 2,
+    "--image-size": None,
+    "--image-fit": "pad of pad|stretch",
+    "--system-prompt": None,
+    "--text-len": 64,
+    "--max-new-tokens": 256,
+    "--precision": "None of float32|float16",
+    "--quant": "none",
+    "--output": None,
+    "--overwrite": "flag",
+    "--no-verify": "flag",
+    "--list": "None of models|targets|pruners",
+}
+RUN = {
+    "--help": "flag",
+    "bundle": "required",
+    "--image": "required",
+    "--prompt": "required, repeatable",
+    "--max-new-tokens": None,
+    "--show-kept": None,
+}
+VERIFY = {"--help": "flag", "bundle": "required"}
+"""Who changes these changes what people have typed into their scripts."""
+
+
+def options_of(parser: argparse.ArgumentParser) -> dict[str, Any]:
+    """Option -> default, with what kind of option it is where that is not plain."""
+    found: dict[str, Any] = {}
+    for action in parser._actions:
+        value: Any = "required" if action.required else action.default
+        if action.choices:
+            value = f"{value} of {'|'.join(action.choices)}"
+        if isinstance(action, argparse._AppendAction):
+            value = f"{value}, repeatable"
+        if action.nargs == 0:
+            value = "flag"
+        found[action.option_strings[-1] if action.option_strings else action.dest] = value
+    return found
+
+
+@pytest.mark.parametrize(("main", "frozen"), [(cli.main, EXPORT), (run_cli.run, RUN), (run_cli.verify, VERIFY)])
+def test_options_and_defaults_are_frozen(
+    monkeypatch: pytest.MonkeyPatch, main: Callable[[list[str]], None], frozen: dict[str, Any]
+) -> None:
+    parsers: list[argparse.ArgumentParser] = []
+
+    def stop(parser: argparse.ArgumentParser, _argv: object) -> argparse.Namespace:
+        parsers.append(parser)
+        raise SystemExit(0)
+
+    monkeypatch.setattr(OneLineParser, "parse_args", stop)
+    with pytest.raises(SystemExit):
+        main([])
+    assert options_of(parsers[0]) == frozen
+
+
+def parsed(*argv: str) -> ExportConfig:
+    parser = OneLineParser("vlmp-export")
+    cli.add_arguments(parser)
+    return cli.read_config(parser.parse_args(["--model", "vlmp-tiny", *argv]))
+
+
+def test_defaults_are_those_of_the_config() -> None:
+    config = parsed("--target", "onnx", "--output", "out")
+    assert config == ExportConfig(model="vlmp-tiny", targets=("onnx",), output=Path("out"))
+
+
+def test_every_option_reaches_the_config() -> None:
+    config = parsed(
+        *("--target", "onnx", "--target", "coreml", "--checkpoint", "c", "--pruner", "none", "--keep", "0.5"),
+        *("--prune-layer", "3", "--image-size", "112x140", "--image-fit", "stretch", "--system-prompt", "Hi"),
+        *("--text-len", "32", "--max-new-tokens", "9", "--precision", "float16", "--quant", "int8"),
+        *("--output", "o", "--overwrite", "--no-verify"),
+    )
+    wanted = ExportConfig(
+        model="vlmp-tiny",
+        targets=("onnx", "coreml"),
+        output=Path("o"),
+        checkpoint=Path("c"),
+        pruner="none",
+        keep=0.5,
+        prune_layer=3,
+        image_size=(112, 140),
+        image_fit="stretch",
+        system_prompt="Hi",
+        text_len=32,
+        max_new_tokens=9,
+        precision="float16",
+        quant="int8",
+        overwrite=True,
+        verify=False,
+    )
+    assert config == wanted
+    plain = ExportConfig(model="", targets=(), output=Path())
+    same = [field.name for field in fields(ExportConfig) if getattr(wanted, field.name) == getattr(plain, field.name)]
+    assert same == [], "an option at its default would not show whether it arrives"
+
+
+def test_targets_and_the_folder_that_is_named_after_them() -> None:
+    assert parsed("--target", "onnx", "--target", "onnx").targets == ("onnx",)
+    assert parsed("--target", "coreml", "--target", "onnx").targets == ("coreml", "onnx")
+    assert parsed("--target", "coreml", "--target", "all").targets == tuple(TARGETS)
+    assert parsed("--target", "onnx").output == Path("bundles/vlmp-tiny-vlm-pruner-onnx")
+    assert parsed("--target", "coreml", "--target", "onnx", "--pruner", "none").output == Path(
+        "bundles/vlmp-tiny-none-coreml-onnx"
+    )
+
+
+def test_the_system_prompt_may_be_empty_which_is_not_the_same_as_none() -> None:
+    assert parsed("--target", "onnx", "--system-prompt", "").system_prompt == ""
+    assert parsed("--target", "onnx").system_prompt is None
+
+
+@pytest.mark.parametrize(("text", "size"), [("448", (448, 448)), ("336x448", (336, 448)), ("28x56", (28, 56))])
+def test_image_size_is_height_by_width(text: str, size: tuple[int, int]) -> None:
+    assert parse_image_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "x", "448X448", "448 ", "4.5", "448,448", "٤٤٨", "448x448x", "100000"])
+def test_image_sizes_that_are_none(text: str) -> None:
+    with pytest.raises(UserError, match="must be a side like 448, or HEIGHTxWIDTH like 336x448"):
+        parse_image_size(text)
+
+
+@pytest.mark.parametrize(("what", "choices"), [("models", MODELS), ("targets", TARGETS), ("pruners", PRUNERS)])
+def test_list(capsys: pytest.CaptureFixture[str], what: str, choices: dict[str, object]) -> None:
+    cli.main(["--list", what])
+    out, err = capsys.readouterr()
+    assert out.splitlines() == list(choices)
+    assert err == ""
+
+
+def test_every_target_has_a_file_and_a_session() -> None:
+    assert list(TARGETS) == list(RUNTIMES)
+    for place in (*TARGETS.values(), *RUNTIMES.values(), *PRUNERS.values(), *FAMILIES.values()):
+        module, attribute = place.split(":")
+        spec = find_spec(module)
+        assert spec is not None, place
+        assert spec.origin is not None
+        assert f"class {attribute}" in Path(spec.origin).read_text(encoding="utf-8")
+    assert open_target("onnx").precisions == ("float32",)
+    with pytest.raises(UserError, match="unknown target 'tpu': choose one of onnx, executorch, coreml, all"):
+        open_target("tpu")
+
+
+def test_a_target_whose_packages_are_missing_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TARGETS, "coreml", "no_such_package.target:Target")
+    with pytest.raises(UserError, match=r"target coreml needs no_such_package: pip install 'vlmp\[coreml\]'"):
+        open_target("coreml")
+    monkeypatch.setitem(TARGETS, "coreml", "vlmp.export.targets.no_such_file:Target")
+    with pytest.raises(ModuleNotFoundError):
+        open_target("coreml")
+
+
+def test_help_says_which_share_keep_is(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "kept share of the visual tokens (1 - pruning ratio) (default: 0.111)" in text
+    for name in (*MODELS, *TARGETS, *PRUNERS):
+        assert name in text
+
+
+def test_programs_are_the_functions_that_pyproject_names() -> None:
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    for program, place in scripts.items():
+        module, function = place.split(":")
+        assert callable(getattr(import_module(module), function)), program
+    assert {"vlmp-export", "vlmp-run", "vlmp-verify"} <= scripts.keys()
+
+
+def test_choices_are_told_without_loading_what_exports() -> None:
+    script = (
+        "import sys; from vlmp.export.cli import main; main(['--list', 'targets']);"
+        "heavy = {'transformers', 'onnx', 'onnxruntime', 'coremltools', 'executorch', 'huggingface_hub'};"
+        "assert not heavy & sys.modules.keys(), heavy & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=120, stdout=subprocess.DEVNULL)
+
+
+# --- The last line ----------------------------------------------------------------------------------------------------
+
+
+def result(parity: ParitySpec) -> Result:
+    pruner = {"name": "none", "layer": 2, "visual_tokens": 144, "kept_tokens": 16}
+    manifest = Manifest.model_construct(
+        target="onnx", precision="float32", parity=parity, pruner=argparse.Namespace(**pruner)
+    )
+    return Result(
+        output=Path("some/where"), manifest=manifest, size_bytes=3 * 2**19, seconds=12.4, peak_memory_mib=99.6
+    )
+
+
+def test_summary() -> None:
+    checks = [
+        Check(name="prefill logits relative error", value=2e-6, limit=1, better="lower"),
+        Check(name="extend logits relative error", value=3e-6, limit=1, better="lower"),
+        Check(name="prefill logits cosine", value=1, limit=0, better="higher"),
+    ]
+    line = cli.summary(result(ParitySpec(status="passed", runtime="x", checks=checks)))
+    assert line == (
+        "some/where: onnx float32, 16 of 144 visual tokens, 1.5 MiB, verification passed, logits within 3.0e-06, "
+        "12 s, peak memory 100 MiB"
+    )
+    skipped = cli.summary(result(ParitySpec(status="skipped", runtime="")))
+    assert "1.5 MiB, verification skipped, 12 s" in skipped
+
+
+# --- Errors -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "says"),
+    [
+        (UserError("so it is"), 2, "program: so it is\n"),
+        (FileNotFoundError(2, "No such file", "a.txt"), 2, "program: [Errno 2] No such file: 'a.txt'\n"),
+        (KeyboardInterrupt(), 130, "program: interrupted, nothing unfinished is left behind\n"),
+    ],
+)
+def test_how_commands_end(capsys: pytest.CaptureFixture[str], error: BaseException, code: int, says: str) -> None:
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as end:
+        exit_with_one_line("program", fail)
+    assert end.value.code == code
+    assert capsys.readouterr() == ("", says)
+
+
+def test_our_own_mistakes_are_not_dressed_up_as_the_users() -> None:
+    def fail() -> None:
+        raise KeyError("bug")
+
+    with pytest.raises(KeyError):
+        exit_with_one_line("program", fail)
+
+
+def test_one_line() -> None:
+    assert one_line(ValueError("a\n  b\n")) == "a b"
+    assert one_line(ValueError("")) == "ValueError"
+    assert len(one_line(ValueError("word " * 999))) <= 300
+    check_text("x", "früh 🙂")
+    with pytest.raises(UserError, match="x is not valid UTF-8"):
+        check_text("x", "fr\udcfch")

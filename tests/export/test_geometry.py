@@ -1,0 +1,145 @@
+"""Sizes: what the methods declare is what the graphs take and return, and caches have room for every token."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from vlmp.export.bundle import METHODS
+from vlmp.export.config import ExportConfig
+from vlmp.export.errors import UserError
+from vlmp.export.geometry import Geometry
+from vlmp.export.pipeline import build_methods, open_source, pruner_config
+from vlmp.export.tracing import example_inputs
+from vlmp.pruner import PrunerConfig
+
+DTYPES = {torch.float32: "float32", torch.float16: "float16", torch.int32: "int32"}
+EXAMPLE = Geometry(
+    height=112, width=140, grid=(4, 5), prefix=15, kept=6, text=32, room=8, layers=4, prune_layer=3, kv_heads=2,
+    head_dim=64, hidden=256, vocab=2048,
+)  # fmt: skip
+
+
+@st.composite
+def geometries(draw: st.DrawFn) -> Geometry:
+    rows, columns, layers = (draw(st.integers(1, 40)) for _ in range(3))
+    return Geometry(
+        height=28 * rows,
+        width=28 * columns,
+        grid=(rows, columns),
+        prefix=draw(st.integers(0, 99)),
+        kept=draw(st.integers(1, rows * columns)),
+        text=draw(st.integers(1, 99)),
+        room=draw(st.integers(1, 99)),
+        layers=layers + 1,
+        prune_layer=draw(st.integers(1, layers)),
+        kv_heads=draw(st.integers(1, 8)),
+        head_dim=draw(st.integers(1, 128)),
+        hidden=draw(st.integers(1, 999)),
+        vocab=draw(st.integers(1, 9999)),
+    )
+
+
+def test_derived_sizes() -> None:
+    assert EXAMPLE.visual == 20
+    assert (EXAMPLE.early_base, EXAMPLE.late_base, EXAMPLE.text_room) == (35, 21, 40)
+    assert [EXAMPLE.base(layer) for layer in range(4)] == [35, 35, 35, 21]
+    assert [EXAMPLE.slots(layer) for layer in range(4)] == [75, 75, 75, 61]
+    assert EXAMPLE.text_start == 15 + 5
+    assert replace(EXAMPLE, grid=(5, 4)).text_start == 15 + 5
+
+
+def test_declared_inputs_and_outputs() -> None:
+    names = {method: [spec.name for spec in EXAMPLE.inputs(method, "float16")] for method in METHODS}
+    caches = [f"{kind}_cache_{layer}" for layer in range(4) for kind in ("key", "value")]
+    rows = [f"{kind}_{layer}" for layer in range(4) for kind in ("key", "value")]
+    assert names == {
+        "vision": ["image"],
+        "prefill": ["ids", "text_len", "visual"],
+        "decode": ["ids", "past", *caches],
+        "extend": ["ids", "text_len", "past", *caches],
+    }
+    outputs = {method: {spec.name: spec for spec in EXAMPLE.outputs(method, "float16")} for method in METHODS}
+    assert list(outputs["prefill"]) == ["logits", "kept", "order", "filled", *rows]
+    assert list(outputs["decode"]) == list(outputs["extend"]) == ["logits", *rows]
+    assert outputs["prefill"]["key_2"].shape == [2, 35 + 32, 64]
+    assert outputs["prefill"]["value_3"].shape == [2, 21 + 32, 64]
+    assert outputs["decode"]["key_0"].shape == [2, 1, 64]
+    assert outputs["extend"]["key_3"].shape == [2, 32, 64]
+    for method in METHODS:
+        for spec in (*EXAMPLE.inputs(method, "float16"), *outputs[method].values()):
+            whole = spec.name in ("ids", "text_len", "past", "kept", "order", "filled")
+            assert spec.dtype == ("int32" if whole else "float16"), spec
+
+
+@given(geometry=geometries())
+def test_caches_have_room_for_whatever_is_stored(geometry: Geometry) -> None:
+    slots = {spec.name: spec.shape for spec in geometry.inputs("decode", "float32") if "_cache_" in spec.name}
+    assert slots == {spec.name: spec.shape for spec in geometry.inputs("extend", "float32") if "_cache_" in spec.name}
+    prefilled = {spec.name: spec.shape for spec in geometry.outputs("prefill", "float32")}
+    for layer in range(geometry.layers):
+        kv_heads, rows, head_dim = prefilled[f"key_{layer}"]
+        assert [kv_heads, head_dim] == [geometry.kv_heads, geometry.head_dim]
+        assert (
+            slots[f"key_cache_{layer}"] == slots[f"value_cache_{layer}"] == [kv_heads, rows + geometry.room, head_dim]
+        )
+        visual = geometry.visual if layer < geometry.prune_layer else geometry.kept
+        assert rows == geometry.prefix + visual + geometry.text
+    for method in METHODS:
+        names = [spec.name for spec in geometry.inputs(method, "float32")]
+        assert len(set(names)) == len(names)
+        assert all(size >= 1 for spec in geometry.inputs(method, "float32") for size in spec.shape)
+
+
+@pytest.mark.parametrize("pruner", ["vlm-pruner", "none"])
+@torch.no_grad()
+def test_graphs_return_what_is_declared(pruner: str) -> None:
+    config = ExportConfig(
+        model="vlmp-tiny", targets=("fake",), output=Path("out"), image_size=(84, 140), keep=0.4, text_len=20,
+        max_new_tokens=3, pruner=pruner,
+    )  # fmt: skip
+
+    class Target:
+        loop = "while"
+
+    source = open_source(config)
+    methods = build_methods(source, config, Target(), "float32")  # type: ignore[arg-type]
+    assert list(methods) == list(METHODS)
+    for name, module in methods.items():
+        outputs = module(*example_inputs(source.geometry.inputs(name, "float32")))
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        found = [(list(output.shape), DTYPES[output.dtype]) for output in outputs]
+        assert found == [(spec.shape, spec.dtype) for spec in source.geometry.outputs(name, "float32")], name
+
+
+def config(**changes: object) -> ExportConfig:
+    return ExportConfig(**{"model": "m", "targets": (), "output": Path(), **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("keep", "visual", "kept"),
+    [(0.111, 144, 16), (0.111, 256, 28), (1, 7, 7), (0.5, 9, 5), (0.25, 16, 4), (0.219, 16, 4), (0.9999, 5, 5)],
+)
+def test_the_kept_share_is_rounded_half_up(keep: float, visual: int, kept: int) -> None:
+    assert pruner_config(config(keep=keep), visual) == PrunerConfig(keep=kept)
+
+
+@given(keep=st.floats(0, 1, exclude_min=True), visual=st.integers(1, 3000))
+def test_whatever_share_is_taken_lies_between_pivots_and_all(keep: float, visual: int) -> None:
+    try:
+        settings = pruner_config(config(keep=keep), visual)
+    except UserError:
+        assert visual < 4 or int(keep * visual + 0.5) < 4
+        return
+    assert settings.pivots == 4 <= settings.keep <= visual
+    assert abs(settings.keep - keep * visual) <= 0.5
+
+
+@pytest.mark.parametrize("visual", [1, 3, 4, 144])
+def test_without_pruning_all_tokens_stay_whatever_keep_says(visual: int) -> None:
+    settings = pruner_config(config(pruner="none", keep=0.001), visual)
+    assert settings.keep == visual

@@ -1,0 +1,488 @@
+"""The static Qwen2-VL graphs equal transformers' own model: unpruned to its `generate`, pruned to `reference.Pruned`.
+
+Both sides compute in float32 with the same weights, so they differ by rounding only.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from reference import Original, Pruned, write_other
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers import Qwen2VLForConditionalGeneration
+from vlmp.export.bundle import METHODS, MethodSpec
+from vlmp.export.config import ExportConfig
+from vlmp.export.errors import UserError
+from vlmp.export.models.qwen2_vl import Qwen2VL
+from vlmp.export.pipeline import build_methods, describe, open_source
+from vlmp.pruner import Loop, PrunerConfig
+from vlmp.runtimes.image import fit, to_pixels
+from vlmp.runtimes.pytorch import TorchSession
+
+ROOT = Path(__file__).parents[2]
+TINY = ROOT / "export/assets/vlmp-tiny"
+OTHER_SEED = 29  # no top-1 margin of the answers below is under 3e-3, while logits are off by about 1e-5
+QUESTIONS = ("What colour is the cup?", "Describe the image in detail.")
+NEXT_QUESTION = "How many spoons are there?"
+TOLERANCE = 1e-4
+ANSWER_TOKENS = 40
+
+
+class Eager:
+    """A target that lowers nothing."""
+
+    precisions = ("float32",)
+    loop: Loop = "while"
+
+    def lower(self, *_: object) -> Any:
+        raise AssertionError("the eager modules are run as they are")
+
+    def tools(self) -> dict[str, str]:
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Case:
+    """A checkpoint, the photo it looks at, and the size that transformers' processor gives this photo."""
+
+    original: Original
+    photo: Image.Image
+    size: tuple[int, int]
+
+    def inputs(self, question: str) -> dict[str, Tensor]:
+        return self.original.inputs(self.photo, question)
+
+    def session(self, **settings: Any) -> TorchSession:
+        return open_session(self.original.folder, self.size, **settings)
+
+    def behind_answer(self, question: str, next_question: str) -> list[int]:
+        """Ids of transformers' chat from the end of the first answer to the start of the second."""
+        _, text = self.original.render(question, "ANSWER", next_question).split("ANSWER")
+        return self.original.processor.tokenizer(text)["input_ids"]
+
+
+def new_case(folder: Path, photo: Image.Image) -> Case:
+    original = Original.open(folder)
+    rows, columns = original.grid(original.inputs(photo, QUESTIONS[0]))
+    side = 2 * original.processor.image_processor.patch_size
+    return Case(original=original, photo=photo, size=(rows * side, columns * side))
+
+
+@pytest.fixture(scope="module")
+def other_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("other")
+    write_other(folder, TINY, seed=OTHER_SEED)
+    return folder
+
+
+@pytest.fixture(scope="module", params=["tiny wide", "other tall"])
+def case(request: pytest.FixtureRequest, other_folder: Path) -> Case:
+    photo = Image.open(ROOT / "runtimes/assets/photo.jpg").convert("RGB")
+    if request.param == "tiny wide":
+        return new_case(TINY, photo)
+    return new_case(other_folder, photo.transpose(Image.Transpose.ROTATE_90))
+
+
+def open_session(folder: Path, size: tuple[int, int], **settings: Any) -> TorchSession:
+    """The eager graphs behind the host interface, as the pipeline builds them."""
+    values: dict[str, Any] = {"pruner": "none", "text_len": 48, "max_new_tokens": 96} | settings
+    config = ExportConfig(
+        model="vlmp-tiny", targets=(), output=Path("unused"), checkpoint=folder, image_size=size, image_fit="stretch",
+        **values,
+    )  # fmt: skip
+    source, target = open_source(config), Eager()
+    geometry = source.geometry
+    specs = {
+        method: MethodSpec(
+            file="",
+            entry=method,
+            inputs=geometry.inputs(method, "float32"),
+            outputs=geometry.outputs(method, "float32"),
+        )
+        for method in METHODS
+    }
+    manifest = describe(config, source, "pytorch", target, "float32", specs)
+    return TorchSession(manifest, source.prompt.tokenizer, build_methods(source, config, target, "float32"))
+
+
+def question_ids(session: TorchSession, question: str) -> list[int]:
+    text = session.manifest.prompt.first.replace("{prompt}", question)
+    return session.tokenizer.encode(text, add_special_tokens=False).ids
+
+
+def visual_tokens(session: TorchSession, case: Case) -> np.ndarray:
+    return session.vision(to_pixels(case.photo, session.manifest.image))
+
+
+def assert_close(found: Any, wanted: Any) -> None:
+    """The largest difference stays below TOLERANCE of the largest value."""
+    a, b = (np.asarray(values, dtype=np.float64) for values in (found, wanted))
+    assert a.shape == b.shape
+    error = np.abs(a - b).max() / np.abs(b).max()
+    assert error < TOLERANCE, f"relative error {error:.2e}"
+
+
+# --- Unpruned ---------------------------------------------------------------------------------------------------------
+
+
+def test_photo_becomes_the_same_pixels(case: Case) -> None:
+    session = case.session()
+    fitted = fit(case.photo, session.manifest.image)
+    wanted = case.inputs(QUESTIONS[0])["pixel_values"]
+    found = case.original.processor.image_processor(images=[fitted], do_resize=False, return_tensors="pt")
+    torch.testing.assert_close(found["pixel_values"], wanted, rtol=0, atol=0)
+    assert np.array_equal(to_pixels(case.photo, session.manifest.image)[0].transpose(1, 2, 0), np.asarray(fitted))
+
+
+def test_vision_equals_transformers(case: Case) -> None:
+    rows, columns = case.original.grid(case.inputs(QUESTIONS[0]))
+    assert rows != columns
+    visual = visual_tokens(case.session(), case)
+    assert_close(visual, case.original.visual(case.inputs(QUESTIONS[0])))
+
+
+@pytest.mark.parametrize("question", [*QUESTIONS, "Wo ist die Tür?\n  <|im_end|> 深 "])
+def test_prompt_ids_equal_the_processor_s(case: Case, question: str) -> None:
+    session = case.session()
+    prompt = session.manifest.prompt
+    image = [prompt.special_tokens["<|image_pad|>"]] * session.manifest.pruner.visual_tokens
+    found = [*prompt.prefix_ids, *image, *question_ids(session, question)]
+    assert found == case.inputs(question)["input_ids"][0].tolist()
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_unpruned_answer_equals_generate(case: Case, question: str) -> None:
+    session = case.session()
+    wanted_ids, wanted_logits = case.original.generate(case.inputs(question), ANSWER_TOKENS)
+    assert len(wanted_ids) == ANSWER_TOKENS
+
+    answer = session.generate(case.photo, question, ANSWER_TOKENS)
+    assert answer.token_ids == wanted_ids
+    assert answer.text == case.original.processor.tokenizer.decode(wanted_ids, skip_special_tokens=True)
+    assert answer.kept.tolist() == list(range(session.manifest.pruner.visual_tokens))
+
+    logits = [session.prefill(question_ids(session, question), visual_tokens(session, case)).logits]
+    logits += [session.decode(token) for token in wanted_ids[:-1]]
+    for found, wanted in zip(logits, wanted_logits, strict=True):
+        assert_close(found, wanted)
+
+
+@pytest.mark.parametrize("ended", [False, True], ids=["cut off", "ended"])
+def test_second_turn_equals_the_whole_conversation(case: Case, ended: bool) -> None:
+    """Unpruned `reply`; the first answer either runs into the limit or ends with an end token, which is not fed."""
+    session = case.session()
+    inputs = case.inputs(QUESTIONS[0])
+    first_ids, _ = case.original.generate(inputs, 12)
+    if ended:
+        prompt = session.manifest.prompt.model_copy(update={"end_ids": [first_ids[-1]]})
+        session.manifest = session.manifest.model_copy(update={"prompt": prompt})
+        assert first_ids.index(first_ids[-1]) == 11
+    assert session.generate(case.photo, QUESTIONS[0], 12).token_ids == first_ids
+    answer = session.reply(NEXT_QUESTION, ANSWER_TOKENS)
+
+    heard_ids = first_ids[:-1] if ended else first_ids
+    behind_ids = case.behind_answer(QUESTIONS[0], NEXT_QUESTION)
+    whole = case.original.append(inputs, heard_ids + behind_ids)
+    assert session.past == len(question_ids(session, QUESTIONS[0])) + len(heard_ids + behind_ids) + ANSWER_TOKENS - 1
+    wanted_ids, wanted_logits = case.original.generate(whole, ANSWER_TOKENS)
+    assert answer.token_ids == wanted_ids
+
+    session.prefill(question_ids(session, QUESTIONS[0]), visual_tokens(session, case))
+    for token in heard_ids:
+        session.decode(token)
+    assert_close(session.extend(behind_ids), wanted_logits[0])
+
+
+# --- Pruned -----------------------------------------------------------------------------------------------------------
+
+
+def test_reference_that_keeps_all_tokens_equals_generate(case: Case) -> None:
+    """What the pruned graphs are compared with is itself right: without pruning it is transformers' own answer."""
+    inputs = case.inputs(QUESTIONS[0])
+    rows, columns = case.original.grid(inputs)
+    reference = Pruned(case.original, 2, PrunerConfig(keep=rows * columns))
+    found_ids, found_logits = reference.answer(reference.prefill(inputs), ANSWER_TOKENS)
+    wanted_ids, wanted_logits = case.original.generate(inputs, ANSWER_TOKENS)
+    assert found_ids == wanted_ids
+    assert_close(found_logits, wanted_logits)
+
+
+@pytest.mark.parametrize("keep", [0.12, 0.4])
+@pytest.mark.parametrize("prune_layer", [1, 2, 3])
+def test_pruned_answer_equals_pruned_transformers(case: Case, prune_layer: int, keep: float) -> None:
+    session = case.session(pruner="vlm-pruner", keep=keep, prune_layer=prune_layer)
+    kept_tokens = session.manifest.pruner.kept_tokens
+    assert kept_tokens == int(keep * session.manifest.pruner.visual_tokens + 0.5)
+    reference = Pruned(case.original, prune_layer, PrunerConfig(keep=kept_tokens))
+    wanted_ids, wanted_logits = reference.answer(reference.prefill(case.inputs(QUESTIONS[0])), ANSWER_TOKENS)
+
+    answer = session.generate(case.photo, QUESTIONS[0], ANSWER_TOKENS)
+    assert answer.kept.tolist() == reference.kept_S.tolist()
+    assert sorted(answer.order.tolist()) == answer.kept.tolist()
+    assert answer.token_ids == wanted_ids
+
+    prefilled = session.prefill(question_ids(session, QUESTIONS[0]), visual_tokens(session, case))
+    assert prefilled.filled == 0
+    logits = [prefilled.logits, *(session.decode(token) for token in wanted_ids[:-1])]
+    for found, wanted in zip(logits, wanted_logits, strict=True):
+        assert_close(found, wanted)
+
+
+def test_pruned_second_turn_equals_pruned_transformers(case: Case) -> None:
+    session = case.session(pruner="vlm-pruner", keep=0.2)
+    reference = Pruned(case.original, 2, PrunerConfig(keep=session.manifest.pruner.kept_tokens))
+    first_ids, _ = reference.answer(reference.prefill(case.inputs(QUESTIONS[0])), 12)
+    assert session.generate(case.photo, QUESTIONS[0], 12).token_ids == first_ids
+    for token in [first_ids[-1], *case.behind_answer(QUESTIONS[0], NEXT_QUESTION)]:
+        logits = reference.decode(token)
+    assert session.reply(NEXT_QUESTION, ANSWER_TOKENS).token_ids == reference.answer(logits, ANSWER_TOKENS)[0]
+
+
+def test_pruning_changes_the_answer(case: Case) -> None:
+    """Otherwise the tests above would prove nothing about pruning."""
+    unpruned = case.session().generate(case.photo, QUESTIONS[0], ANSWER_TOKENS).token_ids
+    layers = {
+        tuple(
+            case.session(pruner="vlm-pruner", keep=0.12, prune_layer=layer)
+            .generate(case.photo, QUESTIONS[0], ANSWER_TOKENS)
+            .token_ids
+        )
+        for layer in (1, 2, 3)
+    }
+    assert len(layers | {tuple(unpruned)}) == 4
+
+
+# --- The four methods among themselves --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pruner", ["none", "vlm-pruner"])
+def test_prefill_and_decode_equal_one_longer_prefill(case: Case, pruner: str) -> None:
+    session = case.session(pruner=pruner, keep=0.2)
+    visual, ids = visual_tokens(session, case), question_ids(session, QUESTIONS[0])
+    bucket = session.manifest.prompt.text_len
+    words = np.random.default_rng(0).integers(0, 1500, bucket - len(ids)).tolist()
+    short = session.prefill(ids, visual)
+    for token in words:
+        stepwise = session.decode(token)
+    session.prefill(ids, visual)
+    at_once = session.extend(words)
+    long = session.prefill([*ids, *words], visual)
+    assert short.kept.tolist() == long.kept.tolist()
+    assert_close(stepwise, long.logits)
+    assert_close(at_once, long.logits)
+
+
+def test_the_last_slots_of_the_caches_are_as_good_as_the_first(case: Case) -> None:
+    """`extend` with its padding reaching behind the caches, and a decode into the very last slot."""
+    small = case.session(max_new_tokens=8, pruner="vlm-pruner", keep=0.2)
+    large = case.session(max_new_tokens=80, pruner="vlm-pruner", keep=0.2)
+    ids = question_ids(small, QUESTIONS[0])
+    words = np.random.default_rng(1).integers(0, 1500, small.manifest.prompt.text_len + 8 - len(ids)).tolist()
+    answers = []
+    for session in (small, large):
+        session.prefill(ids, visual_tokens(session, case))
+        for token in words[:-4]:
+            session.decode(token)
+        answers.append([session.extend(words[-4:-1]), session.decode(words[-1])])
+    assert small.room == 0
+    for found, wanted in zip(*answers, strict=True):
+        assert_close(found, wanted)
+    with pytest.raises(UserError, match="full"):
+        small.decode(words[0])
+
+
+def test_an_earlier_conversation_leaves_nothing_behind(case: Case) -> None:
+    session = case.session()
+    fresh = session.generate(case.photo, QUESTIONS[1], 8).token_ids
+    session.generate(case.photo.transpose(Image.Transpose.FLIP_LEFT_RIGHT), QUESTIONS[0], 60)
+    session.reply(NEXT_QUESTION, 8)
+    assert session.generate(case.photo, QUESTIONS[1], 8).token_ids == fresh
+
+
+@pytest.mark.parametrize("refused", [{"prompt": "word " * 99}, {"prompt": "Why?", "max_new_tokens": 97}])
+def test_a_refused_turn_leaves_the_conversation_as_it_was(case: Case, refused: dict[str, Any]) -> None:
+    session = case.session()
+    session.generate(case.photo, QUESTIONS[0], 8)
+    wanted = session.reply(NEXT_QUESTION, 8).token_ids
+    session.generate(case.photo, QUESTIONS[0], 8)
+    with pytest.raises(UserError):
+        session.reply(**refused)
+    assert session.reply(NEXT_QUESTION, 8).token_ids == wanted
+
+
+def test_a_turn_that_does_not_fit_feeds_nothing(case: Case) -> None:
+    session = case.session(max_new_tokens=8)
+    session.generate(case.photo, QUESTIONS[0], 8)
+    session.decode(0)
+    while session.room > 4:
+        session.decode(0)
+    past, unfed = session.past, session.unfed
+    with pytest.raises(UserError, match="full"):
+        session.reply(NEXT_QUESTION, 8)
+    assert (session.past, session.unfed) == (past, unfed)
+
+
+def test_an_answer_stopped_by_the_app_can_be_continued(case: Case) -> None:
+    """`on_text` raises after some tokens: the one that it saw last is not lost."""
+    session = case.session()
+    wanted_ids, _ = case.original.generate(case.inputs(QUESTIONS[0]), 8)
+    shown: list[str] = []
+
+    def stop(text: str) -> None:
+        shown.append(text)
+        if session.past == len(question_ids(session, QUESTIONS[0])) + 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        session.generate(case.photo, QUESTIONS[0], 40, stop)
+    stopped = session.reply(NEXT_QUESTION, 8).token_ids
+    assert case.original.processor.tokenizer.decode(wanted_ids).startswith("".join(shown))
+    session.generate(case.photo, QUESTIONS[0], 8)
+    assert stopped == session.reply(NEXT_QUESTION, 8).token_ids
+
+
+# --- Checkpoints ------------------------------------------------------------------------------------------------------
+
+
+def copy_of(folder: Path, to: Path, **files: dict[str, Any]) -> Path:
+    """A copy of a checkpoint; files: name of a JSON file without its ending -> what replaces or extends its content."""
+    shutil.copytree(folder, to)
+    for name, content in files.items():
+        (to / f"{name}.json").write_text(json.dumps(content))
+    return to
+
+
+def weights_of(folder: Path) -> dict[str, Tensor]:
+    """Every parameter that the graphs take from a checkpoint."""
+    methods = open_session(folder, (224, 448))._methods
+    return {
+        f"{method}.{name}": value
+        for method in ("vision", "prefill")
+        for name, value in methods[method].named_parameters()
+    }
+
+
+def assert_same_weights(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
+    assert found.keys() == wanted.keys()
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+@pytest.mark.parametrize("original_format", [True, False], ids=["hub names", "new names"])
+@pytest.mark.parametrize("shard_size", ["500KB", "1GB"], ids=["sharded", "one file"])
+def test_layouts_of_a_bfloat16_checkpoint_load_equally(
+    other_folder: Path, tmp_path: Path, shard_size: str, original_format: bool
+) -> None:
+    folder = copy_of(other_folder, tmp_path / "checkpoint")
+    (folder / "model.safetensors").unlink()
+    model = Qwen2VLForConditionalGeneration.from_pretrained(other_folder, dtype=torch.bfloat16)
+    model.save_pretrained(folder, max_shard_size=shard_size, save_original_format=original_format)
+    shards = sorted(folder.glob("*.safetensors"))
+    assert (len(shards) > 3, (folder / "model.safetensors.index.json").is_file()) == (shard_size != "1GB",) * 2
+    names = set()
+    for path in shards:
+        with safe_open(path, framework="pt") as file:
+            names |= set(file.keys())
+            assert {file.get_slice(name).get_dtype() for name in file.keys()} == {"BF16"}  # noqa: SIM118
+    assert ("model.norm.weight" in names, "model.language_model.norm.weight" in names) == (
+        original_format,
+        not original_format,
+    )
+
+    weights = weights_of(folder)
+    assert_same_weights(weights, weights_of(other_folder))
+    embedding = model.get_input_embeddings().weight.float()
+    assert torch.equal(weights["prefill.decoder.embed"], embedding)
+
+
+def test_both_kernels_are_summed_in_float32(other_folder: Path) -> None:
+    """A sum rounded to bfloat16 would move the visual tokens by 0.2 %."""
+    model = Qwen2VLForConditionalGeneration.from_pretrained(other_folder, dtype=torch.bfloat16)
+    kernel = model.model.visual.patch_embed.proj.weight.float().sum(2)
+    assert torch.equal(weights_of(other_folder)["vision.patch.weight"], kernel)
+
+
+@pytest.mark.parametrize("beside", ["one file", "sharded"])
+def test_a_stray_weight_file_changes_nothing(other_folder: Path, tmp_path: Path, beside: str) -> None:
+    folder = copy_of(other_folder, tmp_path / "checkpoint")
+    if beside == "sharded":
+        (folder / "model.safetensors").unlink()
+        model = Qwen2VLForConditionalGeneration.from_pretrained(other_folder, dtype=torch.bfloat16)
+        model.save_pretrained(folder, max_shard_size="500KB")
+    save_file({"model.norm.weight": torch.zeros(288)}, folder / "training.safetensors")
+    assert_same_weights(weights_of(folder), weights_of(other_folder))
+
+
+def hub_config(folder: Path) -> dict[str, Any]:
+    """The config as the hub's Qwen2-VL checkpoints write it: text settings at the top level, M-RoPE as a scaling."""
+    config = json.loads((folder / "config.json").read_text())
+    settings = config.pop("text_config")
+    rope = settings.pop("rope_parameters")
+    for name in ("model_type", "layer_types"):
+        settings.pop(name)
+    vision = {
+        name: value
+        for name, value in config["vision_config"].items()
+        if name in ("depth", "embed_dim", "hidden_size", "mlp_ratio", "num_heads", "patch_size", "spatial_merge_size")
+    }
+    return settings | config | {
+        "rope_theta": rope["rope_theta"],
+        "rope_scaling": {"type": "mrope", "mrope_section": rope["mrope_section"]},
+        "sliding_window": 32768,
+        "vision_config": vision | {"in_chans": 3, "spatial_patch_size": vision["patch_size"]},
+    }  # fmt: skip
+
+
+def test_flat_config_of_the_hub_reads_equally(case: Case, tmp_path: Path) -> None:
+    folder = copy_of(case.original.folder, tmp_path / "hub", config=hub_config(case.original.folder))
+    answer = open_session(folder, case.size).generate(case.photo, QUESTIONS[0], 16).token_ids
+    assert answer == case.session().generate(case.photo, QUESTIONS[0], 16).token_ids
+    assert answer == case.original.generate(case.inputs(QUESTIONS[0]), 16)[0]
+    tied = Qwen2VL(folder).config.tie_word_embeddings
+    assert tied == case.original.model.config.tie_word_embeddings == (case.original.folder == TINY)
+
+
+@pytest.mark.parametrize(
+    ("part", "setting", "value"),
+    [
+        ("text_config", "use_sliding_window", True),
+        ("text_config", "hidden_act", "gelu"),
+        ("text_config", "num_key_value_heads", 3),
+        ("text_config", "rope_parameters", {"rope_type": "linear", "factor": 2.0, "mrope_section": [8, 12, 12]}),
+        ("text_config", "rope_parameters", {"rope_type": "default", "mrope_section": [8, 12, 8]}),
+        ("text_config", "rope_parameters", {"rope_type": "default", "mrope_section": [8, 4, 4, 0, 8, 8]}),
+        ("text_config", "rope_parameters", {"rope_type": "default"}),
+        ("vision_config", "hidden_act", "gelu"),
+        ("vision_config", "hidden_size", 512),
+        ("vision_config", "spatial_merge_size", 4),
+        ("vision_config", "temporal_patch_size", 1),
+        ("vision_config", "rope_parameters", {"rope_type": "axial", "rope_theta": 100.0}),
+    ],
+)
+def test_unsupported_settings_are_refused(tmp_path: Path, part: str, setting: str, value: Any) -> None:
+    config = json.loads((TINY / "config.json").read_text())
+    config[part][setting] = value
+    folder = copy_of(TINY, tmp_path / "checkpoint", config=config)
+    with pytest.raises(UserError, match=r"config\.json: .* is .*, only .* is supported") as refusal:
+        Qwen2VL(folder)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("nested", [False, True], ids=["preprocessor_config", "processor_config"])
+@pytest.mark.parametrize(
+    ("setting", "value"), [("image_mean", [0.5] * 3), ("image_std", [0.5] * 3), ("do_normalize", False)]
+)
+def test_another_normalisation_is_refused(tmp_path: Path, nested: bool, setting: str, value: Any) -> None:
+    settings = json.loads((TINY / "preprocessor_config.json").read_text()) | {setting: value}
+    files = {"processor_config": {"image_processor": settings}} if nested else {"preprocessor_config": settings}
+    with pytest.raises(UserError, match=setting):
+        Qwen2VL(copy_of(TINY, tmp_path / "checkpoint", **files))

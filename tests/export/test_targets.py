@@ -1,0 +1,254 @@
+"""Every target on its own runtime: exports verify, answer as PyTorch does, and hold their weights once."""
+
+import json
+import math
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from reference import write_other
+from safetensors import safe_open
+from vlmp.export.bundle import Manifest, read_manifest, sha256
+from vlmp.export.checkpoint import locate
+from vlmp.export.config import ExportConfig, Precision
+from vlmp.export.errors import UserError
+from vlmp.export.models import model_entry
+from vlmp.export.pipeline import build_methods, export, open_source
+from vlmp.export.targets import open_target
+from vlmp.runtimes import Session, load
+from vlmp.runtimes.cli import run as vlmp_run
+from vlmp.runtimes.cli import verify as vlmp_verify
+from vlmp.runtimes.pytorch import TorchSession
+from vlmp.runtimes.verify import Reference, relative_error
+
+ROOT = Path(__file__).parents[2]
+PHOTO = ROOT / "runtimes" / "assets" / "photo.jpg"
+TINY = locate(model_entry("vlmp-tiny").checkpoint)
+CASES: list[tuple[str, Precision]] = [("onnx", "float32"), ("executorch", "float32"), ("coreml", "float16")]
+OTHER: list[tuple[str, Precision]] = [("onnx", "float32"), ("executorch", "float32"), ("coreml", "float32")]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Exported:
+    """A bundle, its manifest, and PyTorch's session of the same settings and precision."""
+
+    folder: Path
+    manifest: Manifest
+    eager: TorchSession
+
+
+def exported(config: ExportConfig, precision: Precision) -> Exported:
+    (result,) = export(config)
+    source, target = open_source(config), open_target(config.targets[0])
+    methods = build_methods(source, config, target, precision)
+    eager = TorchSession(result.manifest, source.prompt.tokenizer, methods)
+    return Exported(folder=result.output, manifest=result.manifest, eager=eager)
+
+
+@pytest.fixture(scope="module", params=CASES, ids=lambda case: "-".join(case))
+def tiny(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """vlmp-tiny with the default settings of each target."""
+    target, precision = request.param
+    output = tmp_path_factory.mktemp("tiny") / "bundle"
+    return exported(ExportConfig(model="vlmp-tiny", targets=(target,), output=output, text_len=48), precision)
+
+
+@pytest.fixture(scope="module", params=OTHER, ids=lambda case: "-".join(case))
+def other(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """A random Qwen2-VL of another size, saved by transformers itself, on a grid that is not square."""
+    target, precision = request.param
+    folder = tmp_path_factory.mktemp("other")
+    write_other(folder / "checkpoint", TINY, seed=5)
+    config = ExportConfig(
+        model="qwen2-vl-2b", targets=(target,), output=folder / "bundle", checkpoint=folder / "checkpoint",
+        image_size=(160, 224), image_fit="stretch", keep=0.25, prune_layer=1, text_len=40, max_new_tokens=40,
+        precision=precision,
+    )  # fmt: skip
+    return exported(config, precision)
+
+
+def figures(manifest: Manifest) -> dict[str, float]:
+    return {check.name: check.value for check in manifest.parity.checks}
+
+
+def test_default_export_is_verified_on_its_runtime(tiny: Exported) -> None:
+    assert tiny.manifest.parity.status == "passed"
+    values = figures(tiny.manifest)
+    assert values["kept tokens in common"] == 1.0
+    assert values["tokens filled by lowest score"] == 0
+    errors = [value for name, value in values.items() if "error" in name or "against" in name]
+    assert len(errors) == 5
+    limit = 1e-4 if tiny.manifest.precision == "float32" else 5e-2
+    assert max(errors) <= limit
+    if tiny.manifest.precision == "float32":
+        assert values["greedy tokens in common"] == 1.0
+
+
+def test_other_checkpoint_exports_verifies_and_answers(other: Exported) -> None:
+    assert other.manifest.parity.status == "passed"
+    session = load(other.folder)
+    answer = session.generate(PHOTO, "What is in this picture?", max_new_tokens=20)
+    wanted = other.eager.generate(PHOTO, "What is in this picture?", max_new_tokens=20)
+    assert answer.token_ids == wanted.token_ids
+    assert answer.kept.tolist() == wanted.kept.tolist()
+    assert answer.order.tolist() == wanted.order.tolist()
+    rows, columns = other.manifest.image.grid
+    assert rows != columns
+    assert len(answer.kept) == other.manifest.pruner.kept_tokens < rows * columns
+
+
+def test_chat_equals_pytorch(other: Exported) -> None:
+    session = load(other.folder)
+    for assistant in (session, other.eager):
+        assistant.generate(PHOTO, "How many?", max_new_tokens=5)
+    pieces: list[str] = []
+    found = session.reply("And what colour is it?", max_new_tokens=8, on_text=pieces.append)
+    wanted = other.eager.reply("And what colour is it?", max_new_tokens=8)
+    assert found.token_ids == wanted.token_ids
+    assert session.past == other.eager.past
+    assert found.text.startswith("".join(pieces))
+
+
+def test_methods_return_what_the_manifest_says(tiny: Exported) -> None:
+    session = load(tiny.folder)
+    random = np.random.default_rng(0)
+    for name, method in tiny.manifest.methods.items():
+        inputs = {}
+        for spec in method.inputs:
+            if spec.dtype == "int32":
+                inputs[spec.name] = np.full(spec.shape, 3, np.int32)
+            else:
+                inputs[spec.name] = random.standard_normal(spec.shape).astype(spec.dtype)
+        outputs = session.run(name, inputs)
+        assert list(outputs) == [spec.name for spec in method.outputs]
+        for spec in method.outputs:
+            assert list(outputs[spec.name].shape) == spec.shape, (name, spec)
+            assert outputs[spec.name].dtype == spec.dtype, (name, spec)
+
+
+def test_rows_and_logits_equal_pytorch_on_any_input(other: Exported) -> None:
+    """Every output of every method, not only the logits: broken KV rows cannot hide."""
+    session = load(other.folder)
+    random = np.random.default_rng(1)
+    for name, method in other.manifest.methods.items():
+        inputs = {}
+        for spec in method.inputs:
+            if spec.dtype == "int32":
+                inputs[spec.name] = random.integers(1, 9, spec.shape, dtype=np.int32)
+            else:
+                inputs[spec.name] = random.standard_normal(spec.shape).astype(spec.dtype) * (
+                    100 if name == "vision" else 1
+                )
+        found, wanted = session.run(name, inputs), other.eager.run(name, inputs)
+        for spec in method.outputs:
+            if spec.dtype == "int32":
+                assert found[spec.name].tolist() == wanted[spec.name].tolist(), (name, spec.name)
+            else:
+                assert relative_error(found[spec.name], wanted[spec.name]) < 1e-4, (name, spec.name)
+
+
+def test_weights_stand_once_on_disk(tiny: Exported) -> None:
+    names = {"onnx": "weights.bin", "executorch": "weights.ptd", "coreml": "weight.bin"}
+    stored = next(f for f in tiny.manifest.files if Path(f.path).name == names[tiny.manifest.target])
+    width = 4 if tiny.manifest.precision == "float32" else 2
+    with safe_open(TINY / "model.safetensors", framework="np") as weights:
+        elements = sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
+    assert elements * width * 0.9 < stored.size_bytes < elements * width * 1.05
+    total = sum(entry.size_bytes for entry in tiny.manifest.files)
+    # Graphs, tokenizer and reference take about a MiB whatever the model's size.
+    assert total - stored.size_bytes < 2 << 20
+
+
+def test_bundle_tells_nothing_of_the_machine_that_made_it(tiny: Exported) -> None:
+    for path in tiny.folder.rglob("*"):
+        if path.is_file() and path.stat().st_size < 4 << 20:
+            content = path.read_bytes()
+            assert str(ROOT).encode() not in content, path
+            assert str(tiny.folder).encode() not in content, path
+
+
+def test_vlmp_run_answers_and_draws(tiny: Exported, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture = tmp_path / "kept.png"
+    vlmp_run(
+        [str(tiny.folder), "--image", str(PHOTO), "--prompt", "What is in this picture?", "--prompt", "Why?",
+         "--max-new-tokens", "6", "--show-kept", str(picture)]
+    )  # fmt: skip
+    shown = capsys.readouterr()
+    wanted = tiny.eager.generate(PHOTO, "What is in this picture?", max_new_tokens=6)
+    if tiny.manifest.precision == "float32":
+        assert shown.out.startswith(wanted.text)
+    assert "kept 16 of 144 visual tokens (vlm-pruner)" in shown.err
+    assert shown.err.count("prefill") == 2
+    assert picture.is_file()
+
+
+def test_vlmp_verify_passes_and_notices_another_answer(
+    tiny: Exported, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vlmp_verify([str(tiny.folder)])
+    assert ": passed" in capsys.readouterr().out
+
+    changed = shutil.copytree(tiny.folder, tmp_path / "changed")
+    path = changed / "reference.safetensors"
+    reference = Reference.read(path)
+    worse = {name: getattr(reference, name) for name in Reference.__slots__}
+    worse["extend_logits"] = -reference.extend_logits
+    Reference(**worse).save(path)
+    manifest = json.loads((changed / "manifest.json").read_text())
+    entry = next(entry for entry in manifest["files"] if entry["path"] == path.name)
+    entry.update(sha256=sha256(path), size_bytes=path.stat().st_size)
+    (changed / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(SystemExit) as stopped:
+        vlmp_verify([str(changed)])
+    assert stopped.value.code == 1
+    assert "FAIL extend logits relative error" in capsys.readouterr().out
+
+
+def test_damaged_weights_are_noticed_before_they_are_loaded(tiny: Exported, tmp_path: Path) -> None:
+    changed = shutil.copytree(tiny.folder, tmp_path / "changed")
+    largest = max((p for p in changed.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    with largest.open("r+b") as file:
+        file.seek(largest.stat().st_size // 2)
+        byte = file.read(1)
+        file.seek(-1, 1)
+        file.write(bytes([byte[0] ^ 1]))
+    with pytest.raises(UserError, match="is damaged"):
+        load(changed)
+
+
+def test_manifest_says_how_the_pruner_runs(tiny: Exported) -> None:
+    loops = {"onnx": "while", "executorch": "scan", "coreml": "unroll"}
+    pruner = read_manifest(tiny.folder).pruner
+    assert pruner.loop == loops[tiny.manifest.target]
+    assert (pruner.visual_tokens, pruner.kept_tokens, pruner.layer) == (144, 16, 2)
+    assert pruner.settings["threshold"] == 0.8
+
+
+@pytest.fixture(scope="module")
+def unpruned(tmp_path_factory: pytest.TempPathFactory) -> Session:
+    """The unpruned export of a second checkpoint: one target is enough, the path is the same."""
+    folder = tmp_path_factory.mktemp("unpruned")
+    write_other(folder / "checkpoint", TINY, seed=6)
+    config = ExportConfig(
+        model="qwen2-vl-2b", targets=("onnx",), output=folder / "bundle", checkpoint=folder / "checkpoint",
+        image_size=(160, 160), pruner="none", text_len=40, max_new_tokens=24,
+    )  # fmt: skip
+    export(config)
+    return load(config.output)
+
+
+def test_unpruned_export_keeps_every_token(unpruned: Session) -> None:
+    answer = unpruned.generate(PHOTO, "What?", max_new_tokens=4)
+    spec = unpruned.manifest.pruner
+    assert answer.kept.tolist() == list(range(spec.visual_tokens))
+    assert unpruned.manifest.kv.early_slots == unpruned.manifest.kv.late_slots
+    assert unpruned.manifest.parity.status == "passed"
+
+
+def test_precision_that_a_target_lacks_is_refused(tmp_path: Path) -> None:
+    config = ExportConfig(model="vlmp-tiny", targets=("onnx",), output=tmp_path / "b", precision="float16")
+    with pytest.raises(UserError, match="target onnx exports float32"):
+        export(config)
+    assert not (tmp_path / "b").exists()

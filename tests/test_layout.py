@@ -1,0 +1,259 @@
+"""The tree: packages are listed, arrows between the folders hold, and nothing points outside the repository."""
+
+from __future__ import annotations
+
+import ast
+import fnmatch
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+FOLDERS = ("export", "pruner", "runtimes")
+
+
+def sources(folder: str) -> list[Path]:
+    return sorted((ROOT / folder).rglob("*.py"))
+
+
+def module_of(path: Path) -> str:
+    """The name under which users import a file."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(("vlmp", *(parts[:-1] if parts[-1] == "__init__" else parts)))
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that a file imports anywhere, in functions and for the type checker too."""
+    package = module_of(path) if path.name == "__init__.py" else module_of(path).rpartition(".")[0]
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(package.split(".")[: len(package.split(".")) - node.level + 1]) if node.level else ""
+            module = ".".join(part for part in (base, node.module or "") if part)
+            # `from vlmp.export import cli` imports a module, `from pathlib import Path` does not; both count.
+            found.update(f"{module}.{alias.name}" for alias in node.names)
+    return found
+
+
+def within(name: str, *modules: str) -> bool:
+    return any(name == module or name.startswith(f"{module}.") for module in modules)
+
+
+def third_party(names: set[str]) -> set[str]:
+    tops = {name.partition(".")[0] for name in names}
+    return tops - set(sys.stdlib_module_names) - {"vlmp"}
+
+
+# --- Packages ---------------------------------------------------------------------------------------------------------
+
+
+def test_every_package_of_the_tree_is_listed_and_nothing_more() -> None:
+    folders = PYPROJECT["tool"]["setuptools"]["package-dir"]
+    packages = {}
+    for package in PYPROJECT["tool"]["setuptools"]["packages"]:
+        owner = max((name for name in folders if within(package, name)), key=len)
+        packages[package] = folders[owner] + package.removeprefix(owner).replace(".", "/")
+    tree = {path.parent.relative_to(ROOT).as_posix() for folder in FOLDERS for path in sources(folder)}
+    assert sorted(packages.values()) == sorted(tree)
+    assert len(set(packages)) == len(PYPROJECT["tool"]["setuptools"]["packages"])
+
+
+def test_packages_but_the_namespace_of_optimum_have_an_init() -> None:
+    for folder in FOLDERS:
+        for path in sources(folder):
+            assert (path.parent / "__init__.py").is_file() is (path.parent.name != "optimum_register"), path
+
+
+def test_files_beside_the_code_are_packaged() -> None:
+    patterns = PYPROJECT["tool"]["setuptools"]["package-data"]
+    for folder in FOLDERS:
+        packaged = {path for pattern in patterns.get(f"vlmp.{folder}", []) for path in (ROOT / folder).glob(pattern)}
+        files = {path for path in (ROOT / folder).rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+        assert packaged == files
+
+
+def test_imported_distributions_are_declared() -> None:
+    project = PYPROJECT["project"]
+    lines = [*project["dependencies"], *(line for extra in project["optional-dependencies"].values() for line in extra)]
+    declared = {re.split(r"[^\w-]", line)[0].lower().replace("-", "_") for line in lines}
+    distribution = {"PIL": "pillow"}
+    brought = {"onnx_ir"}  # onnxscript's own library, without which it does not install
+    for folder in FOLDERS:
+        for path in sources(folder):
+            used = {distribution.get(top, top).lower() for top in third_party(imports(path))} - brought
+            assert used <= declared, (path, used - declared)
+
+
+# --- Arrows -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", sources("pruner"), ids=lambda path: path.name)
+def test_pruner_needs_torch_only(path: Path) -> None:
+    names = imports(path)
+    assert third_party(names) <= {"torch"}
+    assert [name for name in names if within(name, "vlmp") and not within(name, "vlmp.pruner")] == []
+
+
+@pytest.mark.parametrize("path", sources("runtimes"), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_runtimes_know_the_bundle_and_no_exporter(path: Path) -> None:
+    names = imports(path)
+    ours = {name for name in names if within(name, "vlmp")}
+    allowed = ("vlmp.runtimes", "vlmp.export.bundle", "vlmp.export.errors")
+    assert [name for name in ours if not within(name, *allowed)] == []
+    may = {"pytorch.py", "executorch.py"} if path.parent.name == "runtimes" else set()
+    assert path.name in may or not third_party(names) & {"torch", "transformers", "torchao", "optimum"}
+
+
+@pytest.mark.parametrize("path", sources("export"), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_export_imports_nothing_that_is_not_installed_with_it(path: Path) -> None:
+    tops = {name.partition(".")[0] for name in imports(path)}
+    assert not tops & {"benchmarks", "tests", "export", "pruner", "runtimes", "conftest", "pytest", "hypothesis"}
+
+
+def test_the_bundle_schema_needs_neither_torch_nor_the_exporter() -> None:
+    for name in ("bundle", "errors", "__init__"):
+        names = imports(ROOT / "export" / f"{name}.py")
+        assert third_party(names) <= {"pydantic"}
+        assert [other for other in names if within(other, "vlmp") and not within(other, "vlmp.export.errors")] == []
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_heavy_packages_stay_in_the_file_of_their_target(folder: str) -> None:
+    heavy = {"onnx", "onnx_ir", "onnxruntime", "onnxscript", "executorch", "coremltools"}
+    for path in sources(folder):
+        found = third_party(imports(path)) & heavy
+        if found:
+            assert {path.stem, path.parent.name} & {"onnx", "executorch", "coreml"}, (path, found)
+
+
+def test_a_bundle_can_be_used_without_torch_and_the_exporters_packages(tmp_path: Path) -> None:
+    """In a process of its own, in which importing any of them fails."""
+    script = """
+import sys
+
+class Blocked:
+    names = {"torch", "transformers", "onnx", "onnxscript", "onnx_ir", "coremltools", "executorch", "optimum",
+             "huggingface_hub", "torchao", "vlmp.pruner"}
+
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in self.names or name in self.names:
+            raise ImportError(f"{name} is blocked")
+
+sys.meta_path.insert(0, Blocked())
+import vlmp.runtimes, vlmp.runtimes.cli, vlmp.runtimes.verify, vlmp.runtimes.draw, vlmp.runtimes.image
+from pathlib import Path
+from vlmp.export.bundle import METHODS, Manifest, read_manifest, write_manifest
+
+folder = Path(sys.argv[1])
+raw = {
+    "model": "m", "family": "f", "checkpoint": "c", "target": "t", "precision": "float32", "quantization": "none",
+    "vocab_size": 1, "tools": {},
+    "image": {"height": 28, "width": 28, "grid": [1, 1], "fit": "pad", "pad_rgb": [0, 0, 0], "resample": "bicubic"},
+    "pruner": {"name": "none", "layer": 1, "visual_tokens": 1, "kept_tokens": 1, "settings": {}, "loop": "while",
+               "exact": True},
+    "kv": {"layers": 2, "kv_heads": 1, "head_dim": 2, "dtype": "float32", "early_layers": 1, "early_base": 1,
+           "early_slots": 2, "late_base": 1, "late_slots": 2},
+    "prompt": {"prefix_ids": [], "first": "", "following": "", "text_len": 1, "max_new_tokens": 1, "end_ids": [],
+               "end_text_id": 0, "pad_id": 0, "special_tokens": {}, "tokenizer_file": "a"},
+    "rope": {"theta": 1.0, "mrope_section": [1], "text_start": 1},
+    "methods": {name: {"file": "a", "entry": "", "inputs": [], "outputs": []} for name in METHODS},
+    "parity": {"status": "skipped", "runtime": ""},
+}
+(folder / "a").write_text("a")
+written = write_manifest(folder, Manifest.model_validate(raw))
+assert read_manifest(folder) == written
+assert not Blocked.names & sys.modules.keys()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, tmp_path], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+
+
+# --- Types ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_type_checker_sees_through_the_import_names(tmp_path: Path) -> None:
+    """`vlmp.*` must not silently be Any: wrong calls are reported, right ones are not."""
+    links = tmp_path / "typed" / "vlmp"
+    links.mkdir(parents=True)
+    for folder in FOLDERS:
+        (links / folder).symlink_to(ROOT / folder)
+    assert (
+        "MYPYPATH=$(TYPED) $(BIN)/mypy -p vlmp.pruner -p vlmp.export -p vlmp.runtimes"
+        in (ROOT / "Makefile").read_text()
+    )
+    snippet = tmp_path / "snippet.py"
+    snippet.write_text(
+        "from pathlib import Path\n"
+        "from vlmp.export.bundle import read_manifest\n"
+        "from vlmp.pruner import PrunerConfig, prune\n"
+        "from vlmp.runtimes import load\n"
+        "def wrong(hidden: object) -> None:\n"
+        "    prune(hidden, hidden, 12, PrunerConfig(keep=16))\n"  # line 6
+        "    PrunerConfig(keep='16')\n"
+        "    read_manifest(3)\n"
+        "    load('bundle').generate('photo.jpg')\n"
+        "def right(folder: Path) -> str:\n"
+        "    PrunerConfig(keep=read_manifest(folder).pruner.kept_tokens)\n"
+        "    return load(folder).generate('photo.jpg', 'What is this?').text\n"
+    )
+    # torch's own types take a minute and are not the question.
+    (tmp_path / "mypy.ini").write_text(
+        "[mypy]\nnamespace_packages = True\nexplicit_package_bases = True\ndisallow_untyped_defs = True\n"
+        "[mypy-torch.*]\nfollow_imports = skip\nignore_missing_imports = True\n"
+        "[mypy-PIL.*,numpy.*,tokenizers.*,pydantic.*]\nfollow_imports = skip\nignore_missing_imports = True\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--config-file", "mypy.ini", "--cache-dir", "cache", "snippet.py"],
+        cwd=tmp_path, env={**os.environ, "MYPYPATH": "typed"}, capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    reported = {int(line.split(":")[1]) for line in done.stdout.splitlines() if line.startswith("snippet.py:")}
+    assert reported == {6, 7, 8, 9}, done.stdout + done.stderr
+
+
+# --- The repository ---------------------------------------------------------------------------------------------------
+
+
+def repository_files() -> Iterator[Path]:
+    """What is in the tree and not ignored."""
+    ignored = [line.strip("/\n") for line in (ROOT / ".gitignore").read_text().splitlines() if line]
+    for folder, folders, names in os.walk(ROOT):
+        folders[:] = [name for name in folders if name != ".git" and not matches(name, ignored)]
+        yield from (Path(folder, name) for name in names if not matches(name, ignored))
+
+
+def matches(name: str, patterns: list[str]) -> bool:
+    return any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
+
+
+def test_nothing_points_outside_the_repository_or_at_a_tracker() -> None:
+    """Paths of the machine it was made on mean nothing to a reader, and neither do numbers of somebody's issues."""
+    wrong = {
+        "a path of one machine": re.compile(r"(?<![\w.])/" + r"(?:work|root|home)/\w"),
+        "a folder beside the repository": re.compile(r"\.\./" + "shared"),
+        "an issue number": re.compile(r"(?:^|[\s(])#\d{1,6}\b|/(?:issues|pull)/\d+|\bGH-\d+", re.MULTILINE),
+    }
+    seen = 0
+    for path in repository_files():
+        if path.name == "tokenizer.json":
+            continue
+        try:
+            text = path.read_bytes().decode("utf-8")
+        except UnicodeDecodeError:
+            continue
+        seen += 1
+        for what, pattern in wrong.items():
+            match = pattern.search(text)
+            assert match is None, f"{path.relative_to(ROOT)} holds {what}: {match[0]!r}"
+    assert seen > 50
