@@ -107,7 +107,7 @@ def compare(session: Session, reference: Reference, report: Callable[[str], None
     first = session.prefill(reference.ids, given)
     lower("prefill logits relative error", relative_error(first.logits, reference.prefill_logits), limits.relative)
     higher("prefill logits cosine", cosine(first.logits, reference.prefill_logits), limits.cosine)
-    higher("kept tokens in common", np.isin(first.kept, reference.kept).mean(), limits.kept_share)
+    higher("kept tokens in common", np.isin(reference.kept, first.kept).mean(), limits.kept_share)
     lower("tokens filled by lowest score", first.filled, 0)
 
     report("verify: decode")
