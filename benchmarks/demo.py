@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from vlmp.export.cli import quiet_libraries
 from vlmp.export.config import ExportConfig
 from vlmp.export.pipeline import Result, export
 from vlmp.export.targets import TARGETS
@@ -40,6 +41,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("demo-output"))
     parser.add_argument("--target", action="append", choices=list(TARGETS), help="all when not given")
     arguments = parser.parse_args()
+    quiet_libraries()
     console = Console(width=150 if not sys.stdout.isatty() else None)
     photo = Path(str(files("vlmp.runtimes"))) / "assets" / "photo.jpg"
 

@@ -1,5 +1,6 @@
 """`vlmp-export`: from a checkpoint to verified bundles."""
 
+import logging
 import sys
 from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser, Namespace
 from collections.abc import Sequence
@@ -53,6 +54,7 @@ def run(arguments: Namespace) -> None:
         print(*choices[arguments.list], sep="\n")
         return
     config = read_config(arguments)
+    quiet_libraries()
 
     from rich.console import Console
     from vlmp.export.pipeline import export  # loads torch and transformers: only once the options are known to be good
@@ -69,6 +71,12 @@ def run(arguments: Namespace) -> None:
         results = export(config, report)
     for result in results:
         print(summary(result))
+
+
+def quiet_libraries() -> None:
+    """Keep what torch, torchao and transformers log about themselves off the terminal; errors still show."""
+    for name in ("torch", "torchao", "transformers", "coremltools", "optimum"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def read_config(arguments: Namespace) -> ExportConfig:

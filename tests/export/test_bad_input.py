@@ -519,10 +519,17 @@ def test_interruption(
     cause: Callable[..., Any],
     place: tuple[type, str],
 ) -> None:
-    handler = signal.getsignal(signal.SIGTERM)
+    def unhandled(*_: object) -> None:
+        pytest.fail("SIGTERM would have ended the process")
+
     monkeypatch.setattr(*place, cause)
-    assert refused(argv, code=130) == "vlmp-export: interrupted, nothing unfinished is left behind"
-    assert signal.getsignal(signal.SIGTERM) == handler
+    before = signal.signal(signal.SIGTERM, unhandled)
+    try:
+        line = refused(argv, code=130)
+        assert signal.getsignal(signal.SIGTERM) is unhandled
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert line == "vlmp-export: interrupted, nothing unfinished is left behind"
 
 
 def test_an_interruption_leaves_the_bundles_that_are_complete(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -566,6 +573,10 @@ def other_kept(outputs: Outputs) -> Outputs:
     return (outputs[0], (outputs[1] + 1) % 16, *outputs[2:])
 
 
+def repeated_kept(outputs: Outputs) -> Outputs:
+    return (outputs[0], outputs[1][:1].expand_as(outputs[1]), *outputs[2:])
+
+
 def filled(outputs: Outputs) -> Outputs:
     return (*outputs[:3], outputs[3] + 1, *outputs[4:])
 
@@ -602,6 +613,7 @@ def wrong_graph(method: str, change: Callable[[Outputs], Outputs]) -> Callable[.
         ("prefill", scaled, "prefill logits relative error: 0.00"),
         ("prefill", not_finite, "prefill logits relative error: inf"),
         ("prefill", other_kept, "kept tokens in common: "),
+        ("prefill", repeated_kept, "kept tokens in common: 0.2"),
         ("prefill", filled, "tokens filled by lowest score: 1"),
         ("prefill", last_rows_lost, "decode logits relative error: "),
         ("decode", scaled, "decode logits relative error: 0.00"),

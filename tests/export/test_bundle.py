@@ -376,10 +376,16 @@ def test_an_earlier_bundle_stays_when_it_cannot_be_replaced(folder: Path, monkey
 
 
 def test_sigterm_unwinds_and_the_handler_returns(tmp_path: Path) -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(KeyboardInterrupt), new_bundle(tmp_path / "bundle", overwrite=False):
-        os.kill(os.getpid(), signal.SIGTERM)
-    assert signal.getsignal(signal.SIGTERM) == before
+    def unhandled(*_: object) -> None:
+        pytest.fail("SIGTERM would have ended the process")
+
+    before = signal.signal(signal.SIGTERM, unhandled)
+    try:
+        with pytest.raises(KeyboardInterrupt), new_bundle(tmp_path / "bundle", overwrite=False):
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) is unhandled
+    finally:
+        signal.signal(signal.SIGTERM, before)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from vlmp.export.bundle import METHODS
 from vlmp.export.config import ExportConfig
@@ -76,6 +76,7 @@ def test_declared_inputs_and_outputs() -> None:
             assert spec.dtype == ("int32" if whole else "float16"), spec
 
 
+@settings(deadline=None)
 @given(geometry=geometries())
 def test_caches_have_room_for_whatever_is_stored(geometry: Geometry) -> None:
     slots = {spec.name: spec.shape for spec in geometry.inputs("decode", "float32") if "_cache_" in spec.name}
@@ -128,6 +129,7 @@ def test_the_kept_share_is_rounded_half_up(keep: float, visual: int, kept: int) 
     assert pruner_config(config(keep=keep), visual) == PrunerConfig(keep=kept)
 
 
+@settings(deadline=None)
 @given(keep=st.floats(0, 1, exclude_min=True), visual=st.integers(1, 3000))
 def test_whatever_share_is_taken_lies_between_pivots_and_all(keep: float, visual: int) -> None:
     try:

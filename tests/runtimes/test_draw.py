@@ -1,0 +1,102 @@
+"""The drawing of kept tokens shows the photo where the model still sees it, and dims the rest."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from vlmp.export.bundle import ImageSpec
+from vlmp.runtimes.draw import MIN_CELL_PX, draw_kept
+from vlmp.runtimes.image import fit
+
+
+def spec(rows: int, columns: int, side: int = 28) -> ImageSpec:
+    return ImageSpec(
+        height=rows * side, width=columns * side, grid=(rows, columns), fit="pad", pad_rgb=(9, 9, 9), resample="bicubic"
+    )
+
+
+def photo(width: int, height: int) -> Image.Image:
+    pixels = np.random.default_rng(0).integers(120, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels).resize((width, height))
+
+
+def cell(picture: Image.Image, grid: tuple[int, int], token: int) -> NDArray[np.int_]:
+    """The lower right corner of a token's cell, where neither frame nor number is."""
+    width, height = picture.width // grid[1], picture.height // grid[0]
+    row, column = divmod(token, grid[1])
+    pixels = np.asarray(picture, dtype=int)
+    return pixels[row * height + height * 3 // 4 : (row + 1) * height - 4,
+                  column * width + width * 3 // 4 : (column + 1) * width - 4]  # fmt: skip
+
+
+@pytest.mark.parametrize(("grid", "side"), [((12, 12), 28), ((3, 5), 28), ((5, 3), 32), ((2, 2), 100)])
+def test_cells_are_whole_and_large_enough_to_read(grid: tuple[int, int], side: int) -> None:
+    target = spec(*grid, side)
+    picture = draw_kept(photo(300, 200), target, np.array([0], np.int32))
+    assert picture.mode == "RGB"
+    assert picture.width % target.width == 0
+    assert picture.width * target.height == picture.height * target.width
+    assert picture.width // grid[1] >= MIN_CELL_PX
+    assert picture.width // grid[1] < 2 * max(MIN_CELL_PX, side)
+
+
+@pytest.mark.parametrize("size", [(140, 112), (900, 300), (31, 64)])
+def test_kept_cells_are_the_photo_and_the_others_are_dimmed(size: tuple[int, int]) -> None:
+    target, kept = spec(4, 5), [7, 0, 19, 12]
+    image = photo(*size)
+    picture = draw_kept(image, target, np.array(kept, np.int32))
+    wanted = fit(image, target).resize(picture.size, Image.Resampling.BICUBIC)
+    for token in range(20):
+        found, original = cell(picture, target.grid, token), cell(wanted, target.grid, token)
+        if token in kept:
+            np.testing.assert_array_equal(found, original)
+        else:
+            assert (found[..., 0] == found[..., 1]).all()
+            assert (found[..., 1] == found[..., 2]).all()
+            np.testing.assert_allclose(found.mean(), original.mean() * 0.45, rtol=0.1)
+
+
+def test_kept_cells_are_framed_in_the_colours_of_their_order() -> None:
+    target, kept = spec(3, 3), [4, 0, 8]
+    picture = draw_kept(Image.new("RGB", (84, 84), (50, 50, 50)), target, np.array(kept, np.int32))
+    side = picture.width // 3
+    frames = [picture.getpixel((token % 3 * side, (token // 3 + 1) * side - 1)) for token in kept]
+    assert len(set(frames)) == 3
+    yellow, *_, violet = frames
+    assert isinstance(yellow, tuple)
+    assert isinstance(violet, tuple)
+    assert yellow[0] > 200
+    assert yellow[1] > 200
+    assert yellow[2] < 100
+    assert violet[2] > 200
+    assert picture.getpixel((side, 0)) == picture.getpixel((2 * side - 1, side - 1))
+
+
+def test_numbers_tell_the_order() -> None:
+    """A cell's number is drawn at its upper left; the first token's differs from the second's."""
+    target = spec(1, 2, 112)
+    image = Image.new("RGB", (224, 112), (50, 50, 50))
+    one, two = (np.asarray(draw_kept(image, target, np.array(order))) for order in ([0, 1], [1, 0]))
+    side = one.shape[0]
+    corner = slice(4, side // 2)
+    lit = [np.abs(picture[corner, corner].astype(int) - 50).max(-1) > 60 for picture in (one, two)]
+    assert lit[0].any()
+    assert lit[1].any()
+    assert (lit[0] != lit[1]).any()
+
+
+@pytest.mark.parametrize("kept", [0, 1, 2, 144])
+def test_any_number_of_kept_tokens(kept: int) -> None:
+    target = spec(12, 12)
+    order = np.random.default_rng(0).permutation(144)[:kept]
+    picture = draw_kept(photo(50, 80), target, order)
+    assert picture.size == draw_kept(photo(50, 80), target, order[:0]).size
+
+
+def test_the_photo_is_left_alone() -> None:
+    image = photo(84, 84)
+    before = image.tobytes()
+    draw_kept(image, spec(3, 3), np.arange(9))
+    assert image.tobytes() == before
