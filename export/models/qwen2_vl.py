@@ -4,7 +4,6 @@ Dims: N visual tokens, M = 4 N patches, E vision width, P prefix ids, S kept, T 
 D hidden size, C cache slots, H query heads, J key/value heads, g = H / J, d head size, V vocabulary.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -12,16 +11,24 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import Qwen2VLConfig
 from vlmp.export.bundle import MethodName
-from vlmp.export.checkpoint import Weights, read_config, read_json
+from vlmp.export.checkpoint import Weights, checkpoint_names, read_config, read_json
 from vlmp.export.errors import UserError, one_line
 from vlmp.export.geometry import Geometry
+from vlmp.export.models.layers import (
+    MASKED,
+    RmsNorm,
+    causal_mask,
+    in_merge_order,
+    prompt_positions,
+    rope_rows,
+    rotate,
+    text_positions,
+)
 from vlmp.pruner import Pruner
 
 TEXT_SIZES = ("hidden_size", "intermediate_size", "max_position_embeddings", "num_attention_heads",
               "num_hidden_layers", "num_key_value_heads", "vocab_size")  # fmt: skip
 VISION_SIZES = ("depth", "embed_dim", "mlp_ratio", "num_heads", "patch_size")
-MASKED = -40000.0
-"""Added to scores that must not count: finite in float16, and exp(-40000) is 0 in every precision."""
 
 
 class Qwen2VL:
@@ -135,11 +142,11 @@ class Qwen2VL:
             load(vision, weights, vision_names(), dtype)
             load(decoder, weights, decoder_names(tied=self.config.tie_word_embeddings), dtype)
         vision.bake(self, geometry, dtype)
-        text_rope = rope_rows(self, text_positions(geometry), dtype)
+        text_rope = self.rope_rows(text_positions(geometry), dtype)
         methods: dict[MethodName, nn.Module] = {
             "vision": vision,
             "prefill": Prefill(
-                decoder, pruner, geometry, prefix_ids, rope_rows(self, prompt_positions(geometry), dtype)
+                decoder, pruner, geometry, prefix_ids, self.rope_rows(prompt_positions(geometry), dtype)
             ),
             "decode": Decode(decoder, geometry, text_rope),
             "extend": Extend(decoder, geometry, text_rope),
@@ -147,6 +154,10 @@ class Qwen2VL:
         for module in methods.values():
             module.eval().requires_grad_(False)
         return methods
+
+    def rope_rows(self, positions_3L: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """cos and sin [L, d] of the checkpoint's M-RoPE."""
+        return rope_rows(positions_3L, self.head_dim, self.rope_theta, self.mrope_section, dtype)
 
 
 # --- Vision -----------------------------------------------------------------------------------------------------------
@@ -227,24 +238,6 @@ class VisionBlock(nn.Module):
 
 
 # --- Decoder ----------------------------------------------------------------------------------------------------------
-
-
-class RmsNorm(nn.Module):
-    """x / sqrt(mean(x^2) + eps) * weight, in float32 whatever the precision of the rest."""
-
-    def __init__(self, width: int, eps: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(width))
-        self.eps = eps
-
-    def forward(self, hidden_LD: Tensor) -> Tensor:
-        """hidden [L, D] -> [L, D]."""
-        tokens, width = hidden_LD.shape
-        wide = hidden_LD.float()
-        # XNNPACK takes a mean over the last two of four dims only.
-        mean_L1 = (wide * wide).reshape(1, tokens, 1, width).mean((2, 3), keepdim=True).reshape(tokens, 1)
-        wide = wide * torch.rsqrt(mean_L1 + self.eps)
-        return wide.to(hidden_LD.dtype) * self.weight
 
 
 class Layer(nn.Module):
@@ -433,52 +426,6 @@ class Extend(Step):
         return self.step(ids, text_len - 1, past, caches)
 
 
-# --- Positions and masks ----------------------------------------------------------------------------------------------
-
-
-def in_merge_order(plane: Tensor) -> Tensor:
-    """[2h, 2w] -> [4 h w]: the four patches of a merged token follow each other."""
-    rows, columns = plane.shape
-    return plane.reshape(rows // 2, 2, columns // 2, 2).permute(0, 2, 1, 3).reshape(-1)
-
-
-def prompt_positions(geometry: Geometry) -> Tensor:
-    """M-RoPE positions (time, row, column) of prefix, image and text bucket. float32 [3, P+N+T]."""
-    columns = geometry.grid[1]
-    prefix_3P = torch.arange(geometry.prefix).expand(3, -1)
-    index_N = torch.arange(geometry.visual)
-    visual_3N = geometry.prefix + torch.stack([torch.zeros_like(index_N), index_N // columns, index_N % columns])
-    text_3T = (geometry.text_start + torch.arange(geometry.text)).expand(3, -1)
-    return torch.cat([prefix_3P, visual_3N, text_3T], 1).float()
-
-
-def text_positions(geometry: Geometry) -> Tensor:
-    """M-RoPE positions of all text that may follow the image. float32 [3, T+G]."""
-    return (geometry.text_start + torch.arange(geometry.text_room)).expand(3, -1).float()
-
-
-def rope_rows(model: Qwen2VL, positions_3L: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """cos and sin [L, d]: each frequency band turns with the time, row or column position (M-RoPE)."""
-    half = model.head_dim // 2
-    frequency = 1.0 / model.rope_theta ** (torch.arange(0, half).float() * 2 / model.head_dim)
-    axis_h = torch.repeat_interleave(torch.arange(3), torch.tensor(model.mrope_section))
-    angle_Lh = positions_3L[axis_h].T * frequency
-    angle_Ld = torch.cat([angle_Lh, angle_Lh], -1)
-    return angle_Ld.cos().to(dtype), angle_Ld.sin().to(dtype)
-
-
-def rotate(heads_HLd: Tensor, cos_Ld: Tensor, sin_Ld: Tensor) -> Tensor:
-    """Rotary embedding of [H, L, d]."""
-    half = heads_HLd.shape[-1] // 2
-    turned_HLd = torch.cat([-heads_HLd[..., half:], heads_HLd[..., :half]], -1)
-    return heads_HLd * cos_Ld + turned_HLd * sin_Ld
-
-
-def causal_mask(tokens: int, dtype: torch.dtype) -> Tensor:
-    """0 where a token may look, MASKED where it may not. [L, L]."""
-    return torch.full((tokens, tokens), MASKED, dtype=dtype).triu(1)
-
-
 # --- Checkpoint names -------------------------------------------------------------------------------------------------
 
 
@@ -523,16 +470,3 @@ def load(module: nn.Module, weights: Weights, names: dict[str, str], dtype: torc
         setattr(module.get_submodule(owner), leaf, nn.Parameter(kernel.to(dtype), requires_grad=False))
     if isinstance(module, Decoder) and "head" not in names:
         module.head = module.embed
-
-
-def checkpoint_names(module: nn.Module, names: dict[str, str]) -> Iterator[tuple[str, str]]:
-    """(our name, the checkpoint's name) of each parameter."""
-    for ours, _ in module.named_parameters():
-        parts = ours.split(".")
-        number = next((part for part in parts if part.isdigit()), "")
-        pattern = ours.replace(f".{number}.", ".{}.") if number else ours
-        if pattern in names:
-            yield ours, names[pattern].format(number)
-            continue
-        prefix, _, leaf = pattern.rpartition(".")
-        yield ours, f"{names[prefix].format(number)}.{leaf}"

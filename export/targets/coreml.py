@@ -4,8 +4,10 @@ KV caches are plain inputs and the new rows plain outputs: states must be float1
 functions by contract, and the Neural Engine takes inputs and outputs but no states.
 """
 
+import io
 import logging
 import warnings
+from contextlib import redirect_stderr
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -94,7 +96,7 @@ def _in_island(operation: Any) -> bool:
 def _convert(
     program: ExportedProgram, inputs: list[TensorSpec], outputs: list[TensorSpec], precision: Precision
 ) -> Any:
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), redirect_stderr(io.StringIO()):  # its progress bars
         warnings.simplefilter("ignore")
         return ct.convert(
             program,
