@@ -1,6 +1,5 @@
 """`vlmp-export`: from a checkpoint to verified bundles."""
 
-import logging
 import sys
 from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser, Namespace
 from collections.abc import Sequence
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vlmp.export.config import ExportConfig, parse_image_size
-from vlmp.export.errors import OneLineParser, UserError, exit_with_one_line
+from vlmp.export.errors import OneLineParser, UserError, exit_with_one_line, quiet_libraries
 from vlmp.export.models import MODELS
 from vlmp.export.quantize import PRESETS
 from vlmp.export.targets import TARGETS
@@ -71,12 +70,6 @@ def run(arguments: Namespace) -> None:
         results = export(config, report)
     for result in results:
         print(summary(result))
-
-
-def quiet_libraries() -> None:
-    """Keep what torch, torchao and transformers log about themselves off the terminal; errors still show."""
-    for name in ("torch", "torchao", "transformers", "coremltools", "optimum"):
-        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def read_config(arguments: Namespace) -> ExportConfig:

@@ -1,5 +1,6 @@
 """What all command lines share: the one error that a person sees, and how it is shown."""
 
+import logging
 import sys
 from argparse import ArgumentParser
 from collections.abc import Callable
@@ -42,3 +43,9 @@ def exit_with_one_line(program: str, action: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         print(f"{program}: interrupted, nothing unfinished is left behind", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def quiet_libraries() -> None:
+    """Keep what torch, torchao and transformers log about themselves off the terminal; errors still show."""
+    for name in ("torch", "torchao", "transformers", "coremltools", "optimum"):
+        logging.getLogger(name).setLevel(logging.ERROR)

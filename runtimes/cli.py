@@ -5,9 +5,11 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from vlmp.export.errors import OneLineParser, UserError, exit_with_one_line
+from vlmp.export.errors import OneLineParser, UserError, exit_with_one_line, quiet_libraries
 
+from .draw import draw_kept
 from .generate import Answer, Timings
+from .image import open_image
 from .session import Session, load
 from .verify import describe, verify_bundle
 
@@ -35,16 +37,15 @@ def verify(argv: Sequence[str] | None = None) -> None:
 
 
 def _run(arguments: Namespace) -> None:
+    quiet_libraries()
+    image = open_image(arguments.image)  # before the bundle, which may take long to load
     session = load(arguments.bundle)
     first, *others = arguments.prompt
-    answer = session.generate(arguments.image, first, arguments.max_new_tokens, on_text=_stream)
+    answer = session.generate(image, first, arguments.max_new_tokens, on_text=_stream)
     _finish(session, answer)
     if arguments.show_kept:
-        from .draw import draw_kept
-        from .image import open_image
-
         try:
-            draw_kept(open_image(arguments.image), session.manifest.image, answer.order).save(arguments.show_kept)
+            draw_kept(image, session.manifest.image, answer.order).save(arguments.show_kept)
         except (OSError, ValueError) as error:
             raise UserError(f"cannot write {arguments.show_kept}: {error}") from error
         print(f"kept tokens drawn in {arguments.show_kept}", file=sys.stderr)
@@ -53,6 +54,7 @@ def _run(arguments: Namespace) -> None:
 
 
 def _verify(bundle: Path) -> None:
+    quiet_libraries()
     session = load(bundle)
     parity = verify_bundle(bundle, session)
     print(describe(session.manifest, parity))

@@ -788,7 +788,7 @@ def read_manifest_unchecked(folder: Path) -> Manifest:
     [
         ("vlmp-export", ["--model", "vlmp-tiny", "--target", "tflite"], "unknown target 'tflite'"),
         ("vlmp-export", ["--model", "qwen2-vl-2b", "--target", "onnx"], "go online, or pass --checkpoint DIR"),
-        ("vlmp-run", ["nowhere", "--image", "a.jpg", "--prompt", "Hm?"], "nowhere is not a bundle"),
+        ("vlmp-run", ["nowhere", "--image", "a.jpg", "--prompt", "Hm?"], "image a.jpg does not exist"),
         ("vlmp-verify", ["nowhere"], "nowhere is not a bundle"),
     ],
 )
