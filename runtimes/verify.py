@@ -30,12 +30,13 @@ class Limits:
     cosine: float
     kept_share: float
     top1_share: float
-    token_share: float
+    token_share: float | None
+    """None where rounding may turn a near tie, after which answers differ: top-1 given the same tokens says it all."""
 
 
 LIMITS: dict[Literal["float32", "float16"], Limits] = {
     "float32": Limits(relative=1e-4, cosine=0.999999, kept_share=1.0, top1_share=1.0, token_share=1.0),
-    "float16": Limits(relative=5e-2, cosine=0.999, kept_share=0.9, top1_share=0.75, token_share=0.0),
+    "float16": Limits(relative=5e-2, cosine=0.999, kept_share=0.9, top1_share=0.75, token_share=None),
 }
 
 
@@ -134,10 +135,11 @@ def compare(session: Session, reference: Reference, report: Callable[[str], None
             limits.relative,
         )
 
-    report("verify: whole answer")
-    answer = greedy(session, reference.ids, visual, len(reference.tokens))
-    same = [a == b for a, b in zip(answer, reference.tokens, strict=True)]
-    higher("greedy tokens in common", float(np.mean(same)), limits.token_share)
+    if limits.token_share is not None:
+        report("verify: whole answer")
+        answer = greedy(session, reference.ids, visual, len(reference.tokens))
+        same = [a == b for a, b in zip(answer, reference.tokens, strict=True)]
+        higher("greedy tokens in common", float(np.mean(same)), limits.token_share)
     status: Literal["passed", "failed"] = "passed" if all(check.passed for check in checks) else "failed"
     return ParitySpec(status=status, runtime=session.runtime, checks=checks)
 
