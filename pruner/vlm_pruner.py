@@ -74,7 +74,7 @@ class VlmPruner(Pruner):
 
     @property
     def unrolled_steps(self) -> int:
-        """Steps of an unrolled graph: twice what 288 measured cases needed, and never more than `max_steps`."""
+        """Steps of an unrolled graph: half again what random inputs of many kinds need, at most `max_steps`."""
         return min(self.max_steps, 16 + math.ceil(self.config.keep / 4))
 
     @property

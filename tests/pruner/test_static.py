@@ -233,6 +233,15 @@ def test_measured_cases_stay_within_the_unrolled_steps() -> None:
         assert 1 <= pruner.steps <= pruner.unrolled_steps
 
 
+@pytest.mark.parametrize("keep", [64, 192])
+@pytest.mark.parametrize("kind", KINDS)
+def test_unrolled_steps_are_half_again_what_is_needed(kind: str, keep: int) -> None:
+    for seed in range(4):
+        pruner = CountingPruner((24, 24), PrunerConfig(keep=keep))
+        pruner(*random_input(kind, (24, 24), seed))
+        assert pruner.steps * 1.5 <= pruner.unrolled_steps
+
+
 @pytest.mark.parametrize("keep", [4, 21, 64])
 @pytest.mark.parametrize("kind", KINDS)
 def test_steps_after_the_last_change_nothing(kind: str, keep: int) -> None:
