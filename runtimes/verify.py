@@ -4,6 +4,7 @@ The reference travels in the bundle, so this needs neither torch nor the checkpo
 is verified on a Mac by the same command.
 """
 
+import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from vlmp.export.bundle import Check, Manifest, ParitySpec, inside
@@ -61,10 +63,10 @@ class Reference:
     runtime: str
 
     def save(self, path: Path) -> None:
-        """Write as safetensors."""
-        arrays = {name: getattr(self, name) for name in _ARRAYS}
+        """Write as safetensors; the picture is packed as PNG."""
+        arrays = {name: np.ascontiguousarray(getattr(self, name)) for name in _ARRAYS}
         texts = {name: json.dumps(getattr(self, name)) for name in ("ids", "more_ids", "tokens", "runtime")}
-        path.write_bytes(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, texts))
+        path.write_bytes(save({**arrays, "picture_png": _to_png(self.pixels)}, metadata=texts))
 
     @classmethod
     def read(cls, path: Path) -> "Reference":
@@ -72,12 +74,24 @@ class Reference:
         try:
             with safe_open(path, framework="np") as file:
                 metadata = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
-                return cls(**metadata, **{name: file.get_tensor(name) for name in _ARRAYS})
+                arrays = {name: file.get_tensor(name) for name in _ARRAYS}
+                return cls(**metadata, **arrays, pixels=_from_png(file.get_tensor("picture_png")))
         except (SafetensorError, OSError, TypeError, ValueError) as error:
             raise UserError(f"{path} cannot be read ({error}): export the model again") from None
 
 
-_ARRAYS = ("pixels", "visual", "kept", "prefill_logits", "decode_logits", "extend_logits")
+def _to_png(pixels: Array) -> Array:
+    packed = io.BytesIO()
+    Image.fromarray(pixels[0].transpose(1, 2, 0)).save(packed, "PNG", optimize=True)
+    return np.frombuffer(packed.getvalue(), np.uint8)
+
+
+def _from_png(packed: Array) -> Array:
+    picture = np.asarray(Image.open(io.BytesIO(packed.tobytes())).convert("RGB"))
+    return np.ascontiguousarray(picture.transpose(2, 0, 1)[None])
+
+
+_ARRAYS = ("visual", "kept", "prefill_logits", "decode_logits", "extend_logits")
 
 
 def verify_bundle(folder: Path, session: Session) -> ParitySpec:

@@ -157,8 +157,10 @@ def test_weights_stand_once_on_disk(tiny: Exported) -> None:
         elements = sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
     assert elements * width * 0.9 < stored.size_bytes < elements * width * 1.05
     total = sum(entry.size_bytes for entry in tiny.manifest.files)
-    # Graphs, tokenizer and reference take about a MiB whatever the model's size.
+    # Graphs, tokenizer and reference take about a MiB whatever the model's size; Core ML's float16 bundle of so small
+    # a model is the only one in which that exceeds 5 %.
     assert total - stored.size_bytes < 2 << 20
+    assert total < elements * width * 1.05 or tiny.manifest.target == "coreml"
 
 
 def test_bundle_tells_nothing_of_the_machine_that_made_it(tiny: Exported) -> None:
