@@ -46,6 +46,7 @@ class MethodSpec(_Strict):
 
     file: str = Field(description="Path of the graph inside the bundle.")
     entry: str = Field(description="Method or function name inside the file; empty when the file is one graph.")
+    data_file: str = Field(default="", description="File with the graph's weights, where a runtime must be told of it.")
     inputs: list[TensorSpec]
     outputs: list[TensorSpec]
 
@@ -329,7 +330,9 @@ def inside(bundle: Path, relative: str) -> Path:
 
 def _check_files(bundle: Path, manifest: Manifest, *, check_hashes: bool) -> None:
     listed = {entry.path for entry in manifest.files}
-    for named in [manifest.prompt.tokenizer_file, *(method.file for method in manifest.methods.values())]:
+    graphs = [method.file for method in manifest.methods.values()]
+    data = [method.data_file for method in manifest.methods.values() if method.data_file]
+    for named in [manifest.prompt.tokenizer_file, *graphs, *data]:
         path = inside(bundle, named)
         if named not in listed and not any(entry.startswith(f"{named}/") for entry in listed):
             raise UserError(f"{bundle}: manifest uses {path.name} but does not list it among its files")

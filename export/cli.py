@@ -90,7 +90,7 @@ def read_config(arguments: Namespace) -> ExportConfig:
         pruner=arguments.pruner,
         keep=arguments.keep,
         prune_layer=arguments.prune_layer,
-        image_size=parse_image_size(arguments.image_size) if arguments.image_size else None,
+        image_size=parse_image_size(arguments.image_size) if arguments.image_size is not None else None,
         image_fit=arguments.image_fit,
         system_prompt=arguments.system_prompt,
         text_len=arguments.text_len,

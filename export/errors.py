@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import warnings
 from argparse import ArgumentParser
 from collections.abc import Callable
 from textwrap import shorten
@@ -49,3 +50,4 @@ def quiet_libraries() -> None:
     """Keep what torch, torchao and transformers log about themselves off the terminal; errors still show."""
     for name in ("torch", "torchao", "transformers", "coremltools", "optimum"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.simplefilter("ignore", FutureWarning)

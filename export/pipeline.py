@@ -1,5 +1,6 @@
 """One readable function: load, build graphs, insert the pruner, trace, lower, verify, write."""
 
+import errno
 import shutil
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from vlmp.export import checkpoint as checkpoints
 from vlmp.export.bundle import (
+    MANIFEST_NAME,
     METHODS,
     CostSpec,
     ImageSpec,
@@ -48,6 +50,9 @@ FALLBACK_IMAGE_SIZE = (448, 448)
 PAD_RGB = (122, 116, 104)
 """The mean colour that Qwen2-VL's normalisation maps to about 0."""
 TOKENIZER_NAME = "tokenizer.json"
+CANNOT_WRITE = {
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EBUSY,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,6 +87,8 @@ def export(config: ExportConfig, report: Callable[[str], None] = lambda _: None)
     check_preset(config.quant)
     check_pruner(config.pruner)
     targets = {name: open_target(name) for name in config.targets}
+    if len(targets) > 1 and (config.output / MANIFEST_NAME).exists():
+        raise UserError(f"output {config.output} is itself a bundle, not a folder for several: choose another --output")
     outputs = {name: config.output / name if len(targets) > 1 else config.output for name in targets}
     for name, output in outputs.items():
         check_precision(name, targets[name], config.precision)
@@ -112,6 +119,7 @@ def export_target(
         report(f"{name}: verify" if config.verify else f"{name}: verification skipped")
         if config.verify:
             if precision != "float32":
+                methods.clear()
                 methods = build_methods(source, config, target, precision)
             parity = verify_export(folder, manifest, source.prompt, methods, report)
         else:
@@ -255,8 +263,8 @@ def describe(
         kv=KvSpec(
             layers=geometry.layers, kv_heads=geometry.kv_heads, head_dim=geometry.head_dim, dtype=precision,
             early_layers=geometry.prune_layer, early_base=geometry.early_base,
-            early_slots=geometry.early_base + geometry.text_room, late_base=geometry.late_base,
-            late_slots=geometry.late_base + geometry.text_room,
+            early_slots=geometry.slots(0), late_base=geometry.late_base,
+            late_slots=geometry.slots(geometry.layers - 1),
         ),
         prompt=source.prompt.spec(
             text_len=config.text_len, max_new_tokens=config.max_new_tokens, tokenizer_file=TOKENIZER_NAME
@@ -272,10 +280,12 @@ def describe(
 
 @contextmanager
 def _clear_errors(output: Path) -> "Iterator[None]":
-    """A full disk is the user's matter, not a traceback."""
+    """A full or read-only disk is the user's matter, not a traceback."""
     try:
         yield
+    except shutil.Error as error:  # a list of (from, to, reason), from copying a folder
+        raise UserError(f"cannot write {output}: {error.args[0][0][-1]}") from error
     except OSError as error:
-        # Copying a folder fails with a list of (from, to, reason).
-        reason = error.args[0][0][-1] if isinstance(error, shutil.Error) else error.strerror or error
-        raise UserError(f"cannot write {output}: {reason}") from error
+        if error.errno not in CANNOT_WRITE:
+            raise
+        raise UserError(f"cannot write {output}: {error.strerror}") from error

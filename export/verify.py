@@ -50,7 +50,9 @@ def verify_export(
     write_manifest(folder, manifest)
     parity = compare(load(folder, check_hashes=False), reference, report)
     if parity.status != "passed":
-        raise UserError(f"verification failed, nothing was written\n{describe(manifest, parity)}")
+        report(describe(manifest, parity))
+        failed = ", ".join(f"{c.name} {c.value:.3g} (limit {c.limit:g})" for c in parity.checks if not c.passed)
+        raise UserError(f"verification for {manifest.target} failed, its bundle was not written: {failed}")
     return parity
 
 

@@ -19,8 +19,6 @@ from .session import Array, Session
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-WEIGHTS_NAME = "weights.ptd"
-
 
 class ExecuTorchSession(Session):
     """All four methods loaded; XNNPACK's weight cache makes them share the packed weights."""
@@ -33,16 +31,15 @@ class ExecuTorchSession(Session):
             share_packed_weights()
         if threads is not None:
             portable_lib._unsafe_reset_threadpool(threads)  # of the whole process; there is no other way
-        entries = {name: (inside(folder, method.file), method.entry) for name, method in manifest.methods.items()}
         programs = {}
         self._methods = {}
-        for name, (path, entry) in entries.items():
+        for name, method in manifest.methods.items():
+            path = inside(folder, method.file)
+            data = inside(folder, method.data_file) if method.data_file else None
             try:
                 if path not in programs:
-                    programs[path] = Runtime.get().load_program(
-                        path, verification=Verification.Minimal, data_path=inside(folder, WEIGHTS_NAME)
-                    )
-                self._methods[name] = programs[path].load_method(entry)
+                    programs[path] = Runtime.get().load_program(path, verification=Verification.Minimal, data_path=data)
+                self._methods[name] = programs[path].load_method(method.entry)
             except RuntimeError as error:
                 raise UserError(f"{path} cannot be loaded: {one_line(error)}") from error
         self._programs = programs  # A method must not outlive its program.
@@ -81,7 +78,6 @@ def share_packed_weights() -> bool:
     Off by default, and Python has no call for it; the library exports the C++ one. Without it a session works the
     same and takes about three times the memory.
     """
-    assert portable_lib is not None  # imported for its effect: it loads the library
     library_path = Path(next(iter(executorch.__path__))) / "lib" / "libexecutorch.so"
     if not library_path.is_file():
         return False

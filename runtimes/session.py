@@ -164,10 +164,15 @@ class Session(ABC):
 
 
 def load(bundle: Path | str, *, check_hashes: bool = True, threads: int | None = None) -> Session:
-    """Open a bundle with the runtime that its manifest names. threads: None is the runtime's own choice.
+    """Open a bundle with the runtime that its manifest names.
+
+    threads: None is the runtime's own choice. ExecuTorch has one pool for the process, so that the last number given
+    counts from then on; Core ML chooses for itself.
 
     Raises UserError on a damaged bundle or a runtime that is not installed.
     """
+    if threads is not None and threads < 1:
+        raise UserError(f"threads={threads}: must be at least 1")
     folder = Path(bundle)
     manifest = read_manifest(folder, check_hashes=check_hashes)
     if manifest.target not in RUNTIMES:

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
-from vlmp.export.bundle import Check, Manifest, ParitySpec, inside
+from vlmp.export.bundle import REFERENCE_NAME, Check, Manifest, ParitySpec, inside
 from vlmp.export.errors import UserError
 
 from .session import Array, Session
@@ -96,10 +96,9 @@ _ARRAYS = ("visual", "kept", "prefill_logits", "decode_logits", "extend_logits")
 
 def verify_bundle(folder: Path, session: Session) -> ParitySpec:
     """Verify a loaded bundle against the reference inside it. Raises UserError when it carries none."""
-    name = "reference.safetensors"
-    if not any(entry.path == name for entry in session.manifest.files):
+    if not any(entry.path == REFERENCE_NAME for entry in session.manifest.files):
         raise UserError(f"{folder} was exported with --no-verify: it has no reference to compare with; export it again")
-    return compare(session, Reference.read(inside(folder, name)))
+    return compare(session, Reference.read(inside(folder, REFERENCE_NAME)))
 
 
 def compare(session: Session, reference: Reference, report: Callable[[str], None] = lambda _: None) -> ParitySpec:

@@ -1,6 +1,5 @@
 """ExecuTorch with XNNPACK: one program with four methods, all weights once in a data file beside it."""
 
-import logging
 import warnings
 from collections.abc import Callable
 from importlib.metadata import version
@@ -24,7 +23,7 @@ from vlmp.pruner import Loop
 
 PROGRAM_NAME = "model.pte"
 WEIGHTS_TAG = "weights"
-"""Names the data file: weights.ptd."""
+"""Names the data file."""
 
 
 class ExecuTorchTarget:
@@ -49,9 +48,10 @@ class ExecuTorchTarget:
             report(f"executorch: trace {name}")
             inputs, outputs = geometry.inputs(name, precision), geometry.outputs(name, precision)
             programs[name] = _trace(module, example_inputs(inputs))
-            specs[name] = MethodSpec(file=PROGRAM_NAME, entry=name, inputs=inputs, outputs=outputs)
+            specs[name] = MethodSpec(
+                file=PROGRAM_NAME, entry=name, data_file=f"{WEIGHTS_TAG}.ptd", inputs=inputs, outputs=outputs
+            )
         report("executorch: lower to XNNPACK")
-        logging.getLogger().setLevel(logging.ERROR)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             edge = to_edge_transform_and_lower(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlmp.export.bundle import Manifest, MethodName, inside
-from vlmp.export.errors import UserError
+from vlmp.export.errors import UserError, one_line
 
 from ..session import Array, Session
 
@@ -18,7 +18,7 @@ Predict = Callable[[Mapping[str, Array]], dict[str, Array]]
 
 
 class CoreMLSession(Session):
-    """The package's functions, loaded together: they share its weights. Core ML chooses its threads itself."""
+    """The package's functions; in the interpreter they share its weights. Core ML chooses its threads itself."""
 
     def __init__(self, folder: Path, manifest: Manifest, tokenizer: "Tokenizer", threads: int | None = None) -> None:
         super().__init__(manifest, tokenizer)
@@ -44,7 +44,12 @@ def _apple(entries: Mapping[MethodName, tuple[Path, str]]) -> dict[MethodName, P
     import coremltools as ct
 
     def predictor(path: Path, function: str) -> Predict:
-        model = ct.models.MLModel(str(path), function_name=function)
+        if int(platform.mac_ver()[0].split(".")[0]) < 15:
+            raise UserError(f"{path} needs macOS 15 or later, this is macOS {platform.mac_ver()[0]}")
+        try:
+            model = ct.models.MLModel(str(path), function_name=function)
+        except Exception as error:  # coremltools raises bare exceptions here
+            raise UserError(f"{path} cannot be loaded: {one_line(error)}") from error
         return lambda inputs: model.predict(dict(inputs))
 
     return {name: predictor(*entry) for name, entry in entries.items()}

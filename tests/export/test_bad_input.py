@@ -457,6 +457,11 @@ def test_overwrite_replaces_a_bundle_and_leaves_nothing_else(exported: Path) -> 
     assert read_manifest(exported).parity.status == "passed"
 
 
+def test_several_targets_are_not_put_into_a_bundle(refused: Callable[..., str], exported: Path) -> None:
+    line = refused([*BASE, "--target", "second", "--overwrite"])
+    assert "is itself a bundle" in line
+
+
 def test_several_targets_get_a_folder_each(capsys: pytest.CaptureFixture[str]) -> None:
     cli.main([*BASE, "--target", "second", "--target", "fake", "--output", "deep/er"])
     assert sorted(path.as_posix() for path in Path().glob("*/*/*")) == ["deep/er/fake", "deep/er/second"]
@@ -635,8 +640,10 @@ def test_wrong_graphs_fail_the_export_with_the_figures(
     with pytest.raises(SystemExit, match="2"):
         cli.main(BASE)
     out, err = capsys.readouterr()
-    assert "vlmp-export: verification failed, nothing was written\n" in err
     assert f"  FAIL {figure}" in err
+    last = err.splitlines()[-1]
+    assert last.startswith("vlmp-export: verification for fake failed, its bundle was not written: ")
+    assert figure.split(":")[0] in last
     assert "Traceback" not in err
     assert out == ""
     assert files_below(Path()) == {}
@@ -649,7 +656,7 @@ def test_a_failed_verification_leaves_the_earlier_bundle(
     before = files_below(Path())
     with pytest.raises(SystemExit, match="2"):
         cli.main([*BASE, "--overwrite", "--pruner", "none"])
-    assert "verification failed" in capsys.readouterr().err
+    assert "verification for fake failed" in capsys.readouterr().err
     assert files_below(Path()) == before
 
 
