@@ -45,10 +45,6 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-DEFAULT_IMAGE_SIZE = {"vlmp-tiny": (336, 336)}
-FALLBACK_IMAGE_SIZE = (448, 448)
-PAD_RGB = (122, 116, 104)
-"""The mean colour that Qwen2-VL's normalisation maps to about 0."""
 TOKENIZER_NAME = "tokenizer.json"
 CANNOT_WRITE = {
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EBUSY,
@@ -141,7 +137,7 @@ def open_source(config: ExportConfig) -> Source:
     entry = model_entry(config.model)
     folder = config.checkpoint or checkpoints.locate(entry.checkpoint)
     family = open_family(str(checkpoints.read_config(folder).get("model_type")), folder)
-    height, width = config.image_size or DEFAULT_IMAGE_SIZE.get(config.model, FALLBACK_IMAGE_SIZE)
+    height, width = config.image_size or entry.image_size
     side = family.merge_px
     if height < side or width < side or height % side or width % side:
         raise UserError(f"--image-size {height}x{width}: both sides must be multiples of {side} pixels")
@@ -253,8 +249,8 @@ def describe(
         quantization=config.quant,
         vocab_size=geometry.vocab,
         image=ImageSpec(
-            height=geometry.height, width=geometry.width, grid=geometry.grid, fit=config.image_fit, pad_rgb=PAD_RGB,
-            resample="bicubic",
+            height=geometry.height, width=geometry.width, grid=geometry.grid, fit=config.image_fit,
+            pad_rgb=source.family.pad_rgb, resample="bicubic",
         ),
         pruner=PrunerSpec(
             name=config.pruner, layer=geometry.prune_layer, visual_tokens=geometry.visual, kept_tokens=geometry.kept,

@@ -86,7 +86,8 @@ def next_turn(
     """Extend, decode. The last answer's final token is not in the caches yet and goes first."""
     if session.past == 0:
         raise UserError("no image yet: generate() starts a conversation, reply() continues it")
-    ids = [session.manifest.prompt.end_text_id, *prompt_ids(session, session.manifest.prompt.following, prompt)]
+    spec = session.manifest.prompt
+    ids = [spec.end_text_id, *prompt_ids(session, spec.following, prompt, reserved=1)]
     limit = _limit(session, max_new_tokens)
     # Before anything is fed: a refused turn must leave the conversation as it was.
     session.check_room(len(session.unfed) + len(ids))
@@ -107,12 +108,15 @@ def next_turn(
     return Answer(text=session.tokenizer.decode(tokens, skip_special_tokens=True), token_ids=tokens, timings=timings)
 
 
-def prompt_ids(session: Session, template: str, prompt: str) -> list[int]:
-    """Token ids of a turn. Raises UserError telling how many tokens a prompt may have when it is too long."""
+def prompt_ids(session: Session, template: str, prompt: str, *, reserved: int = 0) -> list[int]:
+    """Token ids of a turn, leaving `reserved` places of the bucket free.
+
+    Raises UserError when the prompt is empty, or too long: then it says how many tokens a prompt may have.
+    """
     check_text("the prompt", prompt)
     bucket = session.manifest.prompt.text_len
     around = len(session.tokenizer.encode(template.replace("{prompt}", ""), add_special_tokens=False).ids)
-    room = bucket - around - (0 if template is session.manifest.prompt.first else 1)
+    room = bucket - around - reserved
     ids = session.tokenizer.encode(template.replace("{prompt}", prompt), add_special_tokens=False).ids
     if len(ids) - around > room:
         raise UserError(

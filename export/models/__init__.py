@@ -27,6 +27,8 @@ class Family(Protocol):
     max_positions: int
     """Longest sequence that the model was made for."""
     image_token: str
+    pad_rgb: tuple[int, int, int]
+    """Colour of the bars beside a padded photo."""
     rope_theta: float
     mrope_section: list[int]
 
@@ -50,13 +52,15 @@ class ModelEntry:
     checkpoint: str
     """Hugging Face id, or `bundled:NAME` for a checkpoint that travels with the package."""
     family: str
+    image_size: tuple[int, int] = (448, 448)
+    """Default (height, width) in pixels."""
 
 
 FAMILIES: dict[str, str] = {"qwen2_vl": "vlmp.export.models.qwen2_vl:Qwen2VL"}
 """`model_type` of a checkpoint's config -> "module:class"."""
 
 MODELS: dict[str, ModelEntry] = {
-    "vlmp-tiny": ModelEntry("bundled:vlmp-tiny", "qwen2_vl"),
+    "vlmp-tiny": ModelEntry("bundled:vlmp-tiny", "qwen2_vl", image_size=(336, 336)),
     "qwen2-vl-2b": ModelEntry("Qwen/Qwen2-VL-2B-Instruct", "qwen2_vl"),
     "qwen2-vl-7b": ModelEntry("Qwen/Qwen2-VL-7B-Instruct", "qwen2_vl"),
 }

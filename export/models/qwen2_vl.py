@@ -39,6 +39,7 @@ class Qwen2VL:
 
     name = "qwen2_vl"
     image_token = "<|image_pad|>"
+    pad_rgb = (122, 116, 104)  # the mean colour: the normalisation maps it to about 0
 
     def __init__(self, checkpoint: Path) -> None:
         raw = read_config(checkpoint)
