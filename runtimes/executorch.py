@@ -1,6 +1,7 @@
 """Bundles on ExecuTorch's Python runtime."""
 
 import ctypes
+import warnings
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -27,8 +28,8 @@ class ExecuTorchSession(Session):
 
     def __init__(self, folder: Path, manifest: Manifest, tokenizer: "Tokenizer", threads: int | None = None) -> None:
         super().__init__(manifest, tokenizer)
-        if self.share_packed:
-            share_packed_weights()
+        if self.share_packed and not share_packed_weights():
+            warnings.warn("XNNPACK's weight cache cannot be set here: methods pack a copy each", stacklevel=2)
         if threads is not None:
             portable_lib._unsafe_reset_threadpool(threads)  # of the whole process; there is no other way
         programs = {}
