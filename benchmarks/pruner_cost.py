@@ -46,7 +46,9 @@ class KeepFirst(Pruner):
         super().__init__(grid, config, loop)
         self.register_buffer("index_N", torch.arange(self.tokens), persistent=False)
 
-    def forward(self, hidden_ND: Tensor, keys_NC: Tensor) -> PruneResult:
+    def forward(
+        self, hidden_ND: Tensor, keys_NC: Tensor | None = None, attention_N: Tensor | None = None
+    ) -> PruneResult:
         """Slices."""
         kept_S = self.index_N[: self.config.keep].clone()
         hidden_SD = hidden_ND[: self.config.keep].clone()

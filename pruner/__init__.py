@@ -1,4 +1,4 @@
-"""Visual-token pruning as static-shape tensor ops. Needs torch only."""
+"""Visual-token pruning as static-shape tensor ops: VLM-Pruner and its peers. Needs torch only."""
 
 from importlib import import_module
 
@@ -10,18 +10,30 @@ from .interface import DEFAULT_PIVOTS, Loop, Pruner, PrunerConfig, PruneResult
 PRUNERS: dict[str, str] = {
     "vlm-pruner": "vlmp.pruner.vlm_pruner:VlmPruner",
     "none": "vlmp.pruner.none:KeepAll",
+    "random": "vlmp.pruner.random:KeepRandom",
+    "uniform": "vlmp.pruner.uniform:KeepUniform",
+    "fastv": "vlmp.pruner.fastv:FastV",
+    "divprune": "vlmp.pruner.divprune:DivPrune",
+    "dart": "vlmp.pruner.dart:Dart",
 }
 """Method name -> "module:class", a subclass of `Pruner`."""
 
-__all__ = ["DEFAULT_PIVOTS", "PRUNERS", "Loop", "PruneResult", "Pruner", "PrunerConfig", "build_pruner", "prune"]
+__all__ = [
+    "DEFAULT_PIVOTS", "PRUNERS", "Loop", "PruneResult", "Pruner", "PrunerConfig", "build_pruner", "method", "prune",
+]  # fmt: skip
+
+
+def method(name: str) -> type[Pruner]:
+    """The class of the method `name`. Raises ValueError listing the choices when there is no such method."""
+    if name not in PRUNERS:
+        raise ValueError(f"unknown pruner {name!r}: choose one of {', '.join(PRUNERS)}")
+    module, attribute = PRUNERS[name].split(":")
+    return getattr(import_module(module), attribute)
 
 
 def build_pruner(name: str, grid: tuple[int, int], config: PrunerConfig, loop: Loop = "while") -> Pruner:
     """The method `name` for a grid. Raises ValueError listing the choices when there is no such method."""
-    if name not in PRUNERS:
-        raise ValueError(f"unknown pruner {name!r}: choose one of {', '.join(PRUNERS)}")
-    module, attribute = PRUNERS[name].split(":")
-    return getattr(import_module(module), attribute)(grid, config, loop)
+    return method(name)(grid, config, loop)
 
 
 def prune(hidden_ND: Tensor, keys_NC: Tensor, grid: tuple[int, int], config: PrunerConfig) -> PruneResult:

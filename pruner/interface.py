@@ -6,12 +6,16 @@ Dims: N visual tokens on a merged grid of h x w (row major), S kept tokens, D hi
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 Loop = Literal["while", "unroll", "scan"]
 """How an exported graph repeats the selection step: a loop construct of the runtime, or unrolled copies."""
+
+Need = Literal["keys", "attention"]
+"""What decoder layer K-1 tells about the visual tokens, beside their hidden states behind it."""
 
 DEFAULT_PIVOTS = 4
 MOST_PASSES = 1000
@@ -21,6 +25,8 @@ MOST_PASSES = 1000
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PrunerConfig:
     """Settings of token pruning; the defaults are those of VLM-Pruner (arXiv 2512.02700).
+
+    A method reads those that it names in `Pruner.settings`.
 
     Raises ValueError naming the setting, its value and the limit.
     """
@@ -41,11 +47,15 @@ class PrunerConfig:
     """B, how many tokens are judged at once."""
     fuse_weight: float = 0.3
     """beta, the share of a kept token's own hidden state when discarded ones are fused into it."""
+    seed: int = 0
+    """Which of the random sets is drawn."""
 
     def __post_init__(self) -> None:
         for name in ("keep", "pivots", "channels", "batch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: must be at least 1")
+        if self.seed < 0:
+            raise ValueError(f"seed={self.seed}: must be at least 0")
         if self.keep < self.pivots:
             raise ValueError(f"keep={self.keep}: must be at least the number of pivots, {self.pivots}")
         if not 0 <= self.bss_weight < math.inf:
@@ -81,6 +91,13 @@ class PruneResult(NamedTuple):
 class Pruner(nn.Module, ABC):
     """A pruning method bound to a grid and settings; its call is traceable with static shapes."""
 
+    place: ClassVar[int | None] = None
+    """K where the method's paper prunes; None: it leaves that to the exporter's default."""
+    needs: ClassVar[frozenset[Need]] = frozenset()
+    """What the method reads of layer K-1. One that needs anything cannot stand before the language model, at K = 0."""
+    settings: ClassVar[tuple[str, ...]] = ()
+    """Fields of PrunerConfig that the method reads, beside `keep`."""
+
     def __init__(self, grid: tuple[int, int], config: PrunerConfig, loop: Loop = "while") -> None:
         """grid (h, w): merged visual tokens. loop: how an exported graph repeats steps, where a method has any."""
         super().__init__()
@@ -93,8 +110,29 @@ class Pruner(nn.Module, ABC):
         return True
 
     @abstractmethod
-    def forward(self, hidden_ND: Tensor, keys_NC: Tensor) -> PruneResult:
-        """hidden_ND: hidden states after layer K-1. keys_NC: keys of layer K-1 after rotary embedding."""
+    def forward(
+        self, hidden_ND: Tensor, keys_NC: Tensor | None = None, attention_N: Tensor | None = None
+    ) -> PruneResult:
+        """Choose S of N tokens. Any float dtypes.
+
+        hidden_ND: hidden states after layer K-1; with K = 0, what the vision encoder hands to the language model.
+        keys_NC: keys of layer K-1 after rotary embedding. attention_N: share of the attention of layer K-1 that each
+        token receives from the last token of the prompt, averaged over heads. Methods that do not name these two in
+        `needs` ignore them. Raises ValueError when what is needed is missing.
+        """
+
+    def unfused(self, hidden_ND: Tensor, order_S: Tensor) -> PruneResult:
+        """The result of choosing the tokens order_S, int64 [S]: their hidden states as they are."""
+        # Some runtimes lack `sort`; the S lowest of S distinct numbers come out sorted.
+        kept_S = torch.topk(order_S, self.config.keep, largest=False, sorted=True).values
+        return PruneResult(kept_S, hidden_ND.index_select(0, kept_S), order_S, torch.zeros_like(kept_S[:1]))
+
+
+def needed(values: Tensor | None, what: str) -> Tensor:
+    """The values that a method cannot do without. Raises ValueError when they are missing."""
+    if values is None:
+        raise ValueError(f"{what} is missing: this method chooses by it")
+    return values
 
 
 def check_fits(grid: tuple[int, int], config: PrunerConfig) -> int:

@@ -17,7 +17,9 @@ class KeepAll(Pruner):
             raise ValueError(f"keep={config.keep}: method 'none' keeps all {self.tokens} visual tokens")
         self.register_buffer("index_N", torch.arange(self.tokens), persistent=False)
 
-    def forward(self, hidden_ND: Tensor, keys_NC: Tensor) -> PruneResult:
-        """hidden_ND any float dtype, keys_NC unused. Returns PruneResult with S = N."""
+    def forward(
+        self, hidden_ND: Tensor, keys_NC: Tensor | None = None, attention_N: Tensor | None = None
+    ) -> PruneResult:
+        """hidden_ND any float dtype, the others unused. Returns PruneResult with S = N."""
         kept_S = self.index_N.clone()
         return PruneResult(kept_S, hidden_ND, self.index_N.clone(), torch.zeros_like(kept_S[:1]))

@@ -28,6 +28,21 @@ def squared_norm(values: Tensor) -> Tensor:
     return (values * values).sum(-1)
 
 
+def unit_rows(rows_ND: Tensor) -> Tensor:
+    """Rows divided by their L2 norm, so that their products are cosines; rows of zeros stay. float [N, D]."""
+    norm_N1 = squared_norm(rows_ND).sqrt().unsqueeze(1)
+    return rows_ND / norm_N1.clamp(min=1e-12)
+
+
+def farthest(gap_N: Tensor, taken_N: Tensor) -> Tensor:
+    """Index [1] of the largest gap among tokens not taken yet, the lowest index among equals. int64.
+
+    One step of max-min (farthest-point) selection. A taken token's own gap is about 0; -1 keeps it from being chosen
+    again where all others are duplicates of taken ones.
+    """
+    return first_argmax(choose(torch.logical_not(taken_N), gap_N, -1.0))
+
+
 def first_argmax(values_N: Tensor) -> Tensor:
     """Index [1] of the highest value, the lowest index among equals. int64."""
     return torch.argmax(values_N, dim=0, keepdim=True)

@@ -9,13 +9,14 @@ neutral row behind the tokens').
 """
 
 import math
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
-from .interface import Loop, Pruner, PrunerConfig, PruneResult
-from .ops import choose, first_argmax, matmul, squared_norm, stable_order, stable_rank
+from .interface import Loop, Need, Pruner, PrunerConfig, PruneResult, needed
+from .loops import repeat
+from .ops import choose, farthest, first_argmax, matmul, squared_norm, stable_order, stable_rank, unit_rows
 
 BELOW_ANY_SIMILARITY = -2.0
 ABOVE_ANY_DISTANCE = 2.0
@@ -47,6 +48,11 @@ class VlmPruner(Pruner):
 
     Eager calls and loops step to the end; an unrolled graph does `unrolled_steps`.
     """
+
+    needs: ClassVar[frozenset[Need]] = frozenset({"keys"})
+    settings: ClassVar[tuple[str, ...]] = (
+        "pivots", "channels", "bss_weight", "threshold", "threshold_step", "batch", "fuse_weight",
+    )  # fmt: skip
 
     distance_RN: Tensor
     thresholds: Tensor
@@ -82,13 +88,15 @@ class VlmPruner(Pruner):
         """Whether an exported graph always runs to the end, so that nothing is ever filled by lowest score."""
         return self.loop != "unroll" or self.unrolled_steps == self.max_steps
 
-    def forward(self, hidden_ND: Tensor, keys_NC: Tensor) -> PruneResult:
+    def forward(
+        self, hidden_ND: Tensor, keys_NC: Tensor | None = None, attention_N: Tensor | None = None
+    ) -> PruneResult:
         """Select S tokens and fuse the others into them.
 
         hidden_ND: hidden states after decoder layer K-1, any float dtype. keys_NC: keys of layer K-1 after rotary
         embedding. Returns PruneResult with hidden_SD in the dtype of `hidden_ND`.
         """
-        hidden_f32_ND, keys_f32_NC = hidden_ND.float(), keys_NC.float()
+        hidden_f32_ND, keys_f32_NC = hidden_ND.float(), needed(keys_NC, "keys_NC").float()
         similarity_RN = self.similarity(hidden_f32_ND)
         state = self.start(similarity_RN, self.pivots(keys_f32_NC))
         state = self.repeat_steps(similarity_RN, state)
@@ -104,9 +112,8 @@ class VlmPruner(Pruner):
         for _ in range(1, self.config.pivots):
             from_last_N = squared_norm(keys_NC - keys_NC.index_select(0, pivots[-1]))
             gap_N = from_last_N if gap_N is None else torch.minimum(gap_N, from_last_N)
-            # A pivot's own gap is 0; -1 keeps it from being chosen twice where all keys are equal.
             taken_N = torch.stack([self.index_N == pivot for pivot in pivots]).any(0)
-            pivots.append(first_argmax(choose(torch.logical_not(taken_N), gap_N, -1.0)))
+            pivots.append(farthest(gap_N, taken_N))
         return pivots
 
     def similarity(self, hidden_ND: Tensor) -> Tensor:
@@ -117,8 +124,7 @@ class VlmPruner(Pruner):
             centered_ND = hidden_ND - hidden_ND.mean(0, keepdim=True)
             variance_D = (centered_ND * centered_ND).sum(0) / max(tokens - 1, 1)
             screened_NQ = hidden_ND.index_select(1, stable_order(-variance_D)[: self.config.channels])
-        norm_N1 = squared_norm(screened_NQ).sqrt().unsqueeze(1)
-        unit_NQ = screened_NQ / norm_N1.clamp(min=1e-12)
+        unit_NQ = unit_rows(screened_NQ)
         similarity_NN = matmul(unit_NQ, unit_NQ.transpose(0, 1))
         return torch.cat([similarity_NN, torch.full_like(similarity_NN[:1], BELOW_ANY_SIMILARITY)])
 
@@ -182,31 +188,9 @@ class VlmPruner(Pruner):
 
     def repeat_steps(self, similarity_RN: Tensor, state: Selection) -> Selection:
         """Steps until no more is needed; an unrolled graph does a fixed number of them."""
-        if not torch.compiler.is_exporting():
-            while int(state.open_1) > 0:
-                state = self.step(similarity_RN, state)
-            return state
-        if self.loop == "unroll":
-            for _ in range(self.unrolled_steps):
-                state = self.step(similarity_RN, state)
-            return state
-        if self.loop == "scan":
-            from torch._higher_order_ops.scan import scan
-
-            def scanned(carry: tuple[Tensor, ...], _: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-                after = self.step(similarity_RN, Selection(*carry))
-                return tuple(after), after.count_1.clone()
-
-            carried, _ = scan(scanned, tuple(state), torch.arange(self.max_steps))
-            return Selection(*carried)
-        from torch._higher_order_ops.while_loop import while_loop
-
+        steps = self.unrolled_steps if self.loop == "unroll" else self.max_steps
         return Selection(
-            *while_loop(
-                lambda *carry: (carry[-1] > 0).squeeze(0),
-                lambda *carry: tuple(self.step(similarity_RN, Selection(*carry))),
-                tuple(state),
-            )
+            *repeat(lambda carry: self.step(similarity_RN, Selection(*carry)), tuple(state), self.loop, steps)
         )
 
     def finish(self, state: Selection) -> tuple[Tensor, Tensor]:

@@ -207,6 +207,7 @@ def test_wrong_shapes_are_refused(name: str, shape: tuple[int, ...]) -> None:
         ("pivots", 0, "at least 1"),
         ("channels", 0, "at least 1"),
         ("batch", 0, "at least 1"),
+        ("seed", -1, "at least 0"),
         ("bss_weight", -0.1, "finite and not negative"),
         ("bss_weight", math.nan, "finite and not negative"),
         ("bss_weight", math.inf, "finite and not negative"),

@@ -14,7 +14,9 @@ IMPORTS = """
 import json, sys
 import torch
 before = set(sys.modules)
-import vlmp.pruner, vlmp.pruner.none, vlmp.pruner.vlm_pruner
+import vlmp.pruner
+for name in vlmp.pruner.PRUNERS:
+    vlmp.pruner.method(name)
 print(json.dumps(sorted(set(sys.modules) - before)))
 """
 
@@ -43,23 +45,23 @@ def modules(program: str) -> list[str]:
 def test_every_method_can_be_built_and_called(name: str) -> None:
     pruner = build_pruner(name, (2, 3), PrunerConfig(keep=6))
     assert isinstance(pruner, Pruner)
-    result = pruner(torch.randn(6, 8), torch.randn(6, 4))
+    result = pruner(torch.randn(6, 8), torch.randn(6, 4), torch.rand(6))
     assert result.kept_S.tolist() == list(range(6))
 
 
 def test_names_are_the_documented_ones() -> None:
-    assert {"vlm-pruner", "none"} <= set(PRUNERS)
+    assert list(PRUNERS) == ["vlm-pruner", "none", "random", "uniform", "fastv", "divprune", "dart"]
 
 
 def test_unknown_name_lists_the_choices() -> None:
-    with pytest.raises(ValueError, match=r"^unknown pruner 'vlmpruner': choose one of vlm-pruner, none"):
+    with pytest.raises(ValueError, match=r"^unknown pruner 'vlmpruner': choose one of vlm-pruner, none, random"):
         build_pruner("vlmpruner", (4, 4), PrunerConfig(keep=6))
 
 
 def test_importing_the_pruner_brings_nothing_but_torch() -> None:
     brought = modules(IMPORTS)
     roots = {name.split(".")[0] for name in brought} - set(sys.stdlib_module_names)
-    assert "vlmp.pruner.vlm_pruner" in brought
+    assert {"vlmp.pruner.vlm_pruner", "vlmp.pruner.dart"} <= set(brought)
     assert roots <= {"vlmp", "torch"}
 
 
