@@ -66,10 +66,10 @@ class PrunerSpec(_Strict):
     """The pruning method inside `prefill`."""
 
     name: str
-    layer: int = Field(description="K: pruned after decoder layer K-1 (0-based), before layer K.")
+    layer: int = Field(description="K: pruned before decoder layer K (0-based); 0 is before the language model.")
     visual_tokens: int = Field(description="N")
     kept_tokens: int = Field(description="S")
-    settings: dict[str, float | int]
+    settings: dict[str, float | int] = Field(description="Those that the method reads.")
     loop: Literal["while", "unroll", "scan"]
     exact: bool = Field(description="False when an unrolled graph may fill the last tokens by lowest score.")
 
@@ -84,7 +84,7 @@ class KvSpec(_Strict):
     kv_heads: int
     head_dim: int
     dtype: Literal["float32", "float16"]
-    early_layers: int = Field(description="Layers before the pruner; their caches hold all N visual tokens.")
+    early_layers: int = Field(description="Layers before the pruner, 0 to K-1; their caches hold all N visual tokens.")
     early_base: int = Field(description="P + N")
     early_slots: int
     late_base: int = Field(description="P + S")

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlmp.export.config import ExportConfig, parse_image_size
+from vlmp.export.config import DEFAULT_KEEP, DEFAULT_PRUNE_LAYER, ExportConfig, parse_image_size
 from vlmp.export.errors import OneLineParser, UserError, exit_with_one_line, quiet_libraries
 from vlmp.export.models import MODELS
 from vlmp.export.quantize import PRESETS
 from vlmp.export.targets import TARGETS
-from vlmp.pruner import PRUNERS
+from vlmp.pruner import PRUNERS, method
 
 if TYPE_CHECKING:
     from vlmp.export.pipeline import Result
@@ -31,8 +31,14 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--target", action="append", metavar="NAME", help=f"{', '.join(TARGETS)}, or all; repeatable")
     parser.add_argument("--checkpoint", type=Path, metavar="DIR", help="local checkpoint folder instead of a download")
     parser.add_argument("--pruner", default="vlm-pruner", metavar="NAME", help=", ".join(PRUNERS))
-    parser.add_argument("--keep", type=float, default=0.111, help="kept share of the visual tokens (1 - pruning ratio)")
-    parser.add_argument("--prune-layer", type=int, default=2, metavar="K", help="prune before this decoder layer")
+    parser.add_argument(
+        "--keep", type=float, metavar="SHARE",
+        help=f"kept share of the visual tokens (1 - pruning ratio); {DEFAULT_KEEP} when not given",
+    )  # fmt: skip
+    parser.add_argument(
+        "--prune-layer", type=int, metavar="K",
+        help="prune before this decoder layer, 0 is before the language model; the pruner's own place when not given",
+    )  # fmt: skip
     parser.add_argument("--image-size", metavar="SIDE|HxW", help="pixels; the model's default when not given")
     parser.add_argument("--image-fit", choices=["pad", "stretch"], default="pad", help="how a photo is fitted to it")
     parser.add_argument("--system-prompt", metavar="TEXT", help="baked into the export; the template's own otherwise")
@@ -49,7 +55,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> None:
     """Export as the options say. Raises UserError."""
     if arguments.list:
-        choices = {"models": list(MODELS), "targets": list(TARGETS), "pruners": list(PRUNERS)}
+        choices = {"models": list(MODELS), "targets": list(TARGETS), "pruners": [described(name) for name in PRUNERS]}
         print(*choices[arguments.list], sep="\n")
         return
     config = read_config(arguments)
@@ -70,6 +76,14 @@ def run(arguments: Namespace) -> None:
         results = export(config, report)
     for result in results:
         print(summary(result))
+
+
+def described(pruner: str) -> str:
+    """A pruner and its place."""
+    place, least = method(pruner).place, 1 if method(pruner).needs else 0
+    layer = DEFAULT_PRUNE_LAYER if place is None else place
+    where = f"before decoder layer {layer}" if layer else "before the language model"
+    return f"{pruner:<12}{where} (--prune-layer {layer}, at least {least})"
 
 
 def read_config(arguments: Namespace) -> ExportConfig:

@@ -9,6 +9,10 @@ from vlmp.export.errors import UserError, check_text
 
 Precision = Literal["float32", "float16"]
 
+DEFAULT_KEEP = 0.111
+DEFAULT_PRUNE_LAYER = 2
+"""Of methods whose paper names no other place."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExportConfig:
@@ -19,9 +23,10 @@ class ExportConfig:
     output: Path
     checkpoint: Path | None = None
     pruner: str = "vlm-pruner"
-    keep: float = 0.111
-    """Kept share of the visual tokens."""
-    prune_layer: int = 2
+    keep: float | None = None
+    """Kept share of the visual tokens. None is DEFAULT_KEEP, or all of them with pruner `none`."""
+    prune_layer: int | None = None
+    """K: tokens are pruned before decoder layer K, with 0 before the language model. None is the method's own place."""
     image_size: tuple[int, int] | None = None
     """(height, width) in pixels; None is the model's default."""
     image_fit: Literal["pad", "stretch"] = "pad"
@@ -35,15 +40,17 @@ class ExportConfig:
     verify: bool = True
 
     def __post_init__(self) -> None:
-        if not 0 < self.keep <= 1:
+        if self.keep is not None and not 0 < self.keep <= 1:
             raise UserError(f"--keep {self.keep}: it is the kept share of visual tokens, greater than 0 and at most 1")
+        if self.pruner == "none" and self.keep not in (None, 1):
+            raise UserError(f"--keep {self.keep}: --pruner none keeps all visual tokens, leave one of the two out")
         check_text("--system-prompt", self.system_prompt or "")
         if self.text_len < 1:
             raise UserError(f"--text-len {self.text_len}: must be at least 1")
         if self.max_new_tokens < 1:
             raise UserError(f"--max-new-tokens {self.max_new_tokens}: must be at least 1")
-        if self.prune_layer < 1:
-            raise UserError(f"--prune-layer {self.prune_layer}: must be at least 1")
+        if self.prune_layer is not None and self.prune_layer < 0:
+            raise UserError(f"--prune-layer {self.prune_layer}: must be at least 0")
 
 
 def parse_image_size(text: str) -> tuple[int, int]:

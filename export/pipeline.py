@@ -28,7 +28,7 @@ from vlmp.export.bundle import (
     size_bytes,
     write_manifest,
 )
-from vlmp.export.config import ExportConfig, Precision
+from vlmp.export.config import DEFAULT_KEEP, DEFAULT_PRUNE_LAYER, ExportConfig, Precision
 from vlmp.export.errors import UserError
 from vlmp.export.geometry import Geometry
 from vlmp.export.memory import PeakMemory
@@ -38,7 +38,7 @@ from vlmp.export.quantize import check_preset
 from vlmp.export.targets import Target, open_target
 from vlmp.export.tracing import shared_provenance
 from vlmp.export.verify import verify_export
-from vlmp.pruner import DEFAULT_PIVOTS, PRUNERS, PrunerConfig, build_pruner
+from vlmp.pruner import DEFAULT_PIVOTS, PRUNERS, PrunerConfig, build_pruner, method
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -141,17 +141,14 @@ def open_source(config: ExportConfig) -> Source:
     side = family.merge_px
     if height < side or width < side or height % side or width % side:
         raise UserError(f"--image-size {height}x{width}: both sides must be multiples of {side} pixels")
-    if config.prune_layer >= family.layers:
-        raise UserError(
-            f"--prune-layer {config.prune_layer}: this model has {family.layers} layers, so 1 to {family.layers - 1}"
-        )
+    layer = prune_layer(config, family)
     visual = (height // side) * (width // side)
     pruner = pruner_config(config, visual)
     prompt = read_prompt(folder, family.image_token, config.system_prompt)
     check_text_len(config, prompt)
     geometry = family.geometry(
         height=height, width=width, prefix=len(prompt.prefix_ids), kept=pruner.keep, text=config.text_len,
-        room=config.max_new_tokens, prune_layer=config.prune_layer,
+        room=config.max_new_tokens, prune_layer=layer,
     )  # fmt: skip
     check_lengths(geometry, family, prompt)
     name = checkpoints.identity(folder) if config.checkpoint else entry.checkpoint
@@ -164,22 +161,46 @@ def check_pruner(name: str) -> None:
         raise UserError(f"unknown pruner {name!r}: choose one of {', '.join(PRUNERS)}")
 
 
-def pruner_config(config: ExportConfig, visual: int) -> PrunerConfig:
-    """The pruner's settings with S = keep * N rounded half up. Raises UserError when S lies outside [pivots, N]."""
-    if config.pruner == "none":
-        return PrunerConfig(keep=visual, pivots=min(DEFAULT_PIVOTS, visual))
-    if visual < DEFAULT_PIVOTS:
+def prune_layer(config: ExportConfig, family: Family) -> int:
+    """K, as asked for or the method's own place. Raises UserError where the method or the model has no such place."""
+    kind = method(config.pruner)
+    layer = config.prune_layer
+    if layer is None:
+        layer = DEFAULT_PRUNE_LAYER if kind.place is None else kind.place
+    least = 1 if kind.needs else 0
+    if layer < least:
         raise UserError(
-            f"this image size gives {visual} visual tokens, pruner {config.pruner} starts from {DEFAULT_PIVOTS}: "
+            f"--prune-layer {layer}: pruner {config.pruner} chooses by the {' and '.join(sorted(kind.needs))} of the "
+            f"layer before, so it must be at least {least}"
+        )
+    if layer >= family.layers:
+        raise UserError(
+            f"--prune-layer {layer}: this model has {family.layers} layers, so {least} to {family.layers - 1}"
+        )
+    return layer
+
+
+def pruner_config(config: ExportConfig, visual: int) -> PrunerConfig:
+    """The pruner's settings with S = keep * N rounded half up.
+
+    Raises UserError when S lies outside [pivots, N], or [1, N] for methods without pivots.
+    """
+    least = DEFAULT_PIVOTS if "pivots" in method(config.pruner).settings else 1
+    if visual < least:
+        raise UserError(
+            f"this image size gives {visual} visual tokens, pruner {config.pruner} starts from {least}: "
             "choose a larger --image-size, or --pruner none"
         )
-    kept = int(config.keep * visual + 0.5)
-    if kept < DEFAULT_PIVOTS:
+    share = config.keep
+    if share is None:
+        share = 1 if config.pruner == "none" else DEFAULT_KEEP
+    kept = int(share * visual + 0.5)
+    if kept < least:
         raise UserError(
-            f"--keep {config.keep:.4g} keeps {kept} of {visual} visual tokens: at least {DEFAULT_PIVOTS} are needed, "
-            f"so --keep must be at least {DEFAULT_PIVOTS / visual:.4g}"
+            f"--keep {share:.4g} keeps {kept} of {visual} visual tokens: at least {least} are needed, "
+            f"so --keep must be at least {least / visual:.4g}"
         )
-    return PrunerConfig(keep=kept)
+    return PrunerConfig(keep=kept, pivots=min(DEFAULT_PIVOTS, kept))
 
 
 def check_text_len(config: ExportConfig, prompt: ChatPrompt) -> None:
@@ -235,11 +256,7 @@ def describe(
     """The manifest without parity, cost and files."""
     geometry, pruner = source.geometry, source.pruner
     built = build_pruner(config.pruner, geometry.grid, pruner, target.loop)
-    settings = (
-        {}
-        if config.pruner == "none"
-        else {setting: getattr(pruner, setting) for setting in PrunerConfig.__slots__ if setting != "keep"}
-    )
+    settings = {setting: getattr(pruner, setting) for setting in built.settings}
     return Manifest(
         model=config.model,
         family=source.family.name,
@@ -259,8 +276,8 @@ def describe(
         kv=KvSpec(
             layers=geometry.layers, kv_heads=geometry.kv_heads, head_dim=geometry.head_dim, dtype=precision,
             early_layers=geometry.prune_layer, early_base=geometry.early_base,
-            early_slots=geometry.slots(0), late_base=geometry.late_base,
-            late_slots=geometry.slots(geometry.layers - 1),
+            early_slots=geometry.early_base + geometry.text_room, late_base=geometry.late_base,
+            late_slots=geometry.late_base + geometry.text_room,
         ),
         prompt=source.prompt.spec(
             text_len=config.text_len, max_new_tokens=config.max_new_tokens, tokenizer_file=TOKENIZER_NAME

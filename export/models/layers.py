@@ -1,6 +1,7 @@
 """What decoders of vision-language models share: RMSNorm, M-RoPE positions and rotation, masks.
 
-Dims: P prefix ids, N visual tokens, T text bucket, G room, L tokens of a call, D hidden size, H heads, d head size.
+Dims: P prefix ids, N visual tokens, T text bucket, G room, L tokens of a call, D hidden size, H heads, J key/value
+heads, g = H / J, d head size.
 """
 
 import torch
@@ -27,6 +28,17 @@ class RmsNorm(nn.Module):
         mean_L1 = (wide * wide).reshape(1, tokens, 1, width).mean((2, 3), keepdim=True).reshape(tokens, 1)
         wide = wide * torch.rsqrt(mean_L1 + self.eps)
         return wide.to(hidden_LD.dtype) * self.weight
+
+
+class RowAttention(nn.Module):
+    """What one token attends to, averaged over heads, in float32 whatever the precision of the rest."""
+
+    def forward(self, query_H1d: Tensor, key_JLd: Tensor, mask_1L: Tensor) -> Tensor:
+        """query [H, 1, d], keys [J, L, d], both rotated, mask [1, L] -> shares of attention [L], their sum is 1."""
+        kv_heads, tokens, head_dim = key_JLd.shape
+        query_Jgd = query_H1d.float().reshape(kv_heads, -1, head_dim) * head_dim**-0.5
+        score_JgL = torch.bmm(query_Jgd, key_JLd.float().transpose(1, 2)) + mask_1L.float()
+        return torch.softmax(score_JgL, -1).reshape(-1, tokens).mean(0)
 
 
 def in_merge_order(plane: Tensor) -> Tensor:

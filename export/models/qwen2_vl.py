@@ -5,6 +5,7 @@ D hidden size, C cache slots, H query heads, J key/value heads, g = H / J, d hea
 """
 
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from vlmp.export.geometry import Geometry
 from vlmp.export.models.layers import (
     MASKED,
     RmsNorm,
+    RowAttention,
     causal_mask,
     in_merge_order,
     prompt_positions,
@@ -269,7 +271,7 @@ class Layer(nn.Module):
         """hidden [L, D], cache (keys [J, C, d], values [J, C, d], mask [1, C]) -> hidden, keys [J, L, d], values."""
         tokens, width = hidden_LD.shape
         normed_LD = self.norm1(hidden_LD)
-        query_HLd = rotate(self._heads(self.query(normed_LD), self.heads), cos_Ld, sin_Ld)
+        query_HLd = self._queries(normed_LD, cos_Ld, sin_Ld)
         key_JLd = rotate(self._heads(self.key(normed_LD), self.kv_heads), cos_Ld, sin_Ld)
         value_JLd = self._heads(self.value(normed_LD), self.kv_heads)
 
@@ -293,6 +295,13 @@ class Layer(nn.Module):
         normed_LD = self.norm2(hidden_LD)
         hidden_LD = hidden_LD + self.down(F.silu(self.gate(normed_LD)) * self.up(normed_LD))
         return hidden_LD, key_JLd, value_JLd
+
+    def queries(self, hidden_LD: Tensor, cos_Ld: Tensor, sin_Ld: Tensor) -> Tensor:
+        """The queries [H, L, d] of some of the tokens that `forward` takes, from the same hidden states."""
+        return self._queries(self.norm1(hidden_LD), cos_Ld, sin_Ld)
+
+    def _queries(self, normed_LD: Tensor, cos_Ld: Tensor, sin_Ld: Tensor) -> Tensor:
+        return rotate(self._heads(self.query(normed_LD), self.heads), cos_Ld, sin_Ld)
 
     def _heads(self, projected: Tensor, heads: int) -> Tensor:
         return projected.reshape(-1, heads, self.head_dim).permute(1, 0, 2)
@@ -328,6 +337,7 @@ class Prefill(nn.Module):
     ) -> None:
         super().__init__()
         self.decoder, self.pruner, self.geometry = decoder, pruner, geometry
+        self.row_attention = RowAttention()
         dtype = decoder.embed.dtype
         self.register_buffer("prefix_P", torch.tensor(prefix_ids, dtype=torch.int32), persistent=False)
         self.register_buffer("cos", rope[0], persistent=False)
@@ -342,12 +352,17 @@ class Prefill(nn.Module):
         words = F.embedding(torch.cat([self.prefix_P, ids[0]]), decoder.embed)
         hidden_LD = torch.cat([words[:first], visual, words[first:]])
         rows: list[Tensor] = []
+        keys_NC = attention_N = None
         for layer in decoder.layers[: geometry.prune_layer]:
+            before_LD = hidden_LD
             hidden_LD, key_JLd, value_JLd = layer(hidden_LD, self.cos, self.sin, self.mask_early)
             rows += [key_JLd, value_JLd]
+        if geometry.prune_layer > 0:
+            keys_NC = key_JLd[:, first:behind].permute(1, 0, 2).reshape(geometry.visual, -1)
+        if "attention" in self.pruner.needs:
+            attention_N = self.last_attention(before_LD, key_JLd, text_len + (behind - 1))[first:behind]
 
-        keys_NC = rows[-2][:, first:behind].permute(1, 0, 2).reshape(geometry.visual, -1)
-        pruned = self.pruner(hidden_LD[first:behind], keys_NC)
+        pruned = self.pruner(hidden_LD[first:behind], keys_NC, attention_N)
         hidden_LD = torch.cat([hidden_LD[:first], pruned.hidden_SD, hidden_LD[behind:]])
         cos_Ld, sin_Ld = (
             torch.cat([rope[:first], rope[first:behind].index_select(0, pruned.kept_S), rope[behind:]])
@@ -360,6 +375,13 @@ class Prefill(nn.Module):
         logits = decoder.logits(hidden_LD, text_len + (geometry.late_base - 1))
         indices = [index.to(torch.int32) for index in (pruned.kept_S, pruned.order_S, pruned.filled_1)]
         return (logits, *indices, *rows)
+
+    def last_attention(self, hidden_LD: Tensor, key_JLd: Tensor, last_1: Tensor) -> Tensor:
+        """What the token at row `last_1` attends to in layer K-1, given the layer's input and keys. float32 [L]."""
+        layer = cast(Layer, self.decoder.layers[self.geometry.prune_layer - 1])
+        # One query once more, since the layer's own attention of all rows would be too large to hand out.
+        query_H1d = layer.queries(*(rows.index_select(0, last_1) for rows in (hidden_LD, self.cos, self.sin)))
+        return self.row_attention(query_H1d, key_JLd, self.mask_early.index_select(0, last_1))
 
 
 class Step(nn.Module):

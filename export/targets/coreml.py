@@ -77,13 +77,15 @@ class CoreMLTarget:
 
 
 def _marked(program: ExportedProgram) -> ExportedProgram:
-    """Mark the pruner (its thresholds are sensitive) and RMSNorm (its squares overflow) to stay in float32.
+    """Mark what must stay in float32: the pruner and what it chooses by (close calls), RMSNorm (its squares overflow).
 
     coremltools hands a node's stack trace to the precision selector and drops it when the model is written.
     """
     for node in program.graph.nodes:
         owners = [str(owner) for _, owner in node.meta.get("nn_module_stack", {}).values()]
-        island = any(owner.startswith("vlmp.pruner.") or owner.endswith(".RmsNorm") for owner in owners)
+        island = any(
+            owner.startswith("vlmp.pruner.") or owner.endswith((".RmsNorm", ".RowAttention")) for owner in owners
+        )
         node.meta["stack_trace"] = FLOAT32_ISLAND if island else "main"
     return program
 

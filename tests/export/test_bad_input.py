@@ -192,7 +192,12 @@ SETTINGS: list[tuple[list[str], list[str]]] = [
     ([*BASE, "--image-size", "9" * 5000], ["--image-size 999", "must be a side"]),
     ([*BASE, "--image-size", "99988"], ["visual tokens", "4096"]),
     ([*BASE, "--prune-layer", "0"], ["--prune-layer 0", "at least 1"]),
-    ([*BASE, "--prune-layer", "-1"], ["--prune-layer -1", "at least 1"]),
+    ([*BASE, "--prune-layer", "0", "--pruner", "fastv"], ["--prune-layer 0", "attention of the layer before"]),
+    ([*BASE, "--prune-layer", "0", "--pruner", "dart"], ["--prune-layer 0", "keys of the layer before"]),
+    ([*BASE, "--prune-layer", "-1"], ["--prune-layer -1", "at least 0"]),
+    ([*BASE, "--prune-layer", "6", "--pruner", "divprune"], ["--prune-layer 6", "6 layers", "0 to 5"]),
+    ([*BASE, "--pruner", "none"], ["--keep 0.3", "--pruner none keeps all"]),
+    ([*BASE, "--pruner", "random", "--keep", "0.01"], ["--keep 0.01 keeps 0 of 16", "at least 1"]),
     ([*BASE, "--prune-layer", "6"], ["--prune-layer 6", "6 layers", "1 to 5"]),
     ([*BASE, "--prune-layer", "two"], ["--prune-layer", "two"]),
     ([*BASE, "--text-len", "0"], ["--text-len 0", "at least 1"]),
@@ -230,14 +235,15 @@ def test_the_text_len_that_is_named_suffices_even_for_an_answer_of_one_token(
     assert "verification passed" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("edge", [["--prune-layer", "1"], ["--prune-layer", "5"], ["--keep", "0.25"], ["--keep", "1"]])
+@pytest.mark.parametrize("edge", [["--prune-layer", "1"], ["--prune-layer", "5"], ["--keep", "0.25"], ["--keep", "1"],
+                                  ["--pruner", "divprune", "--keep", "0.06"]])  # fmt: skip
 def test_edges_of_what_is_allowed(capsys: pytest.CaptureFixture[str], edge: list[str]) -> None:
     cli.main([*BASE, *edge])
     assert "verification passed" in capsys.readouterr().out
 
 
 def test_one_visual_token_without_pruning(capsys: pytest.CaptureFixture[str]) -> None:
-    cli.main([*BASE, "--image-size", "28", "--pruner", "none"])
+    cli.main([*BASE, "--image-size", "28", "--pruner", "none", "--keep", "1"])
     assert "1 of 1 visual tokens" in capsys.readouterr().out
 
 
@@ -655,7 +661,7 @@ def test_a_failed_verification_leaves_the_earlier_bundle(
     monkeypatch.setattr(FakeTarget, "graph", wrong_graph("decode", scaled))
     before = files_below(Path())
     with pytest.raises(SystemExit, match="2"):
-        cli.main([*BASE, "--overwrite", "--pruner", "none"])
+        cli.main([*BASE, "--overwrite", "--pruner", "uniform"])
     assert "verification for fake failed" in capsys.readouterr().err
     assert files_below(Path()) == before
 

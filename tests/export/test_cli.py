@@ -33,8 +33,8 @@ EXPORT = {
     "--target": "None, repeatable",
     "--checkpoint": None,
     "--pruner": "vlm-pruner",
-    "--keep": 0.111,
-    "--prune-layer": 2,
+    "--keep": None,
+    "--prune-layer": None,
     "--image-size": None,
     "--image-fit": "pad of pad|stretch",
     "--system-prompt": None,
@@ -103,7 +103,7 @@ def test_defaults_are_those_of_the_config() -> None:
 
 def test_every_option_reaches_the_config() -> None:
     config = parsed(
-        *("--target", "onnx", "--target", "coreml", "--checkpoint", "c", "--pruner", "none", "--keep", "0.5"),
+        *("--target", "onnx", "--target", "coreml", "--checkpoint", "c", "--pruner", "dart", "--keep", "0.5"),
         *("--prune-layer", "3", "--image-size", "112x140", "--image-fit", "stretch", "--system-prompt", "Hi"),
         *("--text-len", "32", "--max-new-tokens", "9", "--precision", "float16", "--quant", "int8"),
         *("--output", "o", "--overwrite", "--no-verify"),
@@ -113,7 +113,7 @@ def test_every_option_reaches_the_config() -> None:
         targets=("onnx", "coreml"),
         output=Path("o"),
         checkpoint=Path("c"),
-        pruner="none",
+        pruner="dart",
         keep=0.5,
         prune_layer=3,
         image_size=(112, 140),
@@ -162,8 +162,16 @@ def test_image_sizes_that_are_none(text: str) -> None:
 def test_list(capsys: pytest.CaptureFixture[str], what: str, choices: dict[str, object]) -> None:
     cli.main(["--list", what])
     out, err = capsys.readouterr()
-    assert out.splitlines() == list(choices)
+    assert [line.split()[0] for line in out.splitlines()] == list(choices)
     assert err == ""
+
+
+def test_list_of_pruners_shows_their_place(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(["--list", "pruners"])
+    shown = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert shown["vlm-pruner"] == "before decoder layer 2 (--prune-layer 2, at least 1)"
+    assert shown["divprune"] == "before the language model (--prune-layer 0, at least 0)"
+    assert {name for name, place in shown.items() if "at least 1" in place} == {"vlm-pruner", "fastv", "dart"}
 
 
 def test_every_target_has_a_file_and_a_session() -> None:
@@ -192,7 +200,7 @@ def test_help_says_which_share_keep_is(capsys: pytest.CaptureFixture[str]) -> No
     with pytest.raises(SystemExit, match="0"):
         cli.main(["--help"])
     text = " ".join(capsys.readouterr().out.split())
-    assert "kept share of the visual tokens (1 - pruning ratio) (default: 0.111)" in text
+    assert "kept share of the visual tokens (1 - pruning ratio); 0.111 when not given" in text
     for name in (*MODELS, *TARGETS, *PRUNERS):
         assert name in text
 

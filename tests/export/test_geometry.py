@@ -15,7 +15,7 @@ from vlmp.export.errors import UserError
 from vlmp.export.geometry import Geometry
 from vlmp.export.pipeline import build_methods, open_source, pruner_config
 from vlmp.export.tracing import example_inputs
-from vlmp.pruner import PrunerConfig
+from vlmp.pruner import PRUNERS, PrunerConfig
 
 DTYPES = {torch.float32: "float32", torch.float16: "float16", torch.int32: "int32"}
 EXAMPLE = Geometry(
@@ -36,7 +36,7 @@ def geometries(draw: st.DrawFn) -> Geometry:
         text=draw(st.integers(1, 99)),
         room=draw(st.integers(1, 99)),
         layers=layers + 1,
-        prune_layer=draw(st.integers(1, layers)),
+        prune_layer=draw(st.integers(0, layers)),
         kv_heads=draw(st.integers(1, 8)),
         head_dim=draw(st.integers(1, 128)),
         hidden=draw(st.integers(1, 999)),
@@ -51,6 +51,7 @@ def test_derived_sizes() -> None:
     assert [EXAMPLE.slots(layer) for layer in range(4)] == [75, 75, 75, 61]
     assert EXAMPLE.text_start == 15 + 5
     assert replace(EXAMPLE, grid=(5, 4)).text_start == 15 + 5
+    assert [replace(EXAMPLE, prune_layer=0).base(layer) for layer in range(4)] == [21] * 4
 
 
 def test_declared_inputs_and_outputs() -> None:
@@ -96,12 +97,12 @@ def test_caches_have_room_for_whatever_is_stored(geometry: Geometry) -> None:
         assert all(size >= 1 for spec in geometry.inputs(method, "float32") for size in spec.shape)
 
 
-@pytest.mark.parametrize("pruner", ["vlm-pruner", "none"])
+@pytest.mark.parametrize("pruner", PRUNERS)
 @torch.no_grad()
 def test_graphs_return_what_is_declared(pruner: str) -> None:
     config = ExportConfig(
-        model="vlmp-tiny", targets=("fake",), output=Path("out"), image_size=(84, 140), keep=0.4, text_len=20,
-        max_new_tokens=3, pruner=pruner,
+        model="vlmp-tiny", targets=("fake",), output=Path("out"), image_size=(84, 140),
+        keep=None if pruner == "none" else 0.4, text_len=20, max_new_tokens=3, pruner=pruner,
     )  # fmt: skip
 
     class Target:
@@ -141,7 +142,17 @@ def test_whatever_share_is_taken_lies_between_pivots_and_all(keep: float, visual
     assert abs(settings.keep - keep * visual) <= 0.5
 
 
+@pytest.mark.parametrize("keep", [None, 1])
 @pytest.mark.parametrize("visual", [1, 3, 4, 144])
-def test_without_pruning_all_tokens_stay_whatever_keep_says(visual: int) -> None:
-    settings = pruner_config(config(pruner="none", keep=0.001), visual)
-    assert settings.keep == visual
+def test_without_pruning_all_tokens_stay(visual: int, keep: float | None) -> None:
+    assert pruner_config(config(pruner="none", keep=keep), visual).keep == visual
+
+
+def test_a_share_for_the_method_that_keeps_all_is_refused() -> None:
+    with pytest.raises(UserError, match=r"^--keep 0.5: --pruner none keeps all visual tokens, leave one of the two"):
+        config(pruner="none", keep=0.5)
+
+
+@pytest.mark.parametrize(("keep", "visual", "kept"), [(0.111, 144, 16), (0.1, 5, 1), (0.3, 9, 3)])
+def test_methods_without_pivots_may_keep_fewer(keep: float, visual: int, kept: int) -> None:
+    assert pruner_config(config(pruner="fastv", keep=keep), visual).keep == kept

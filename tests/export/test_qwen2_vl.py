@@ -265,9 +265,9 @@ def test_pruning_changes_the_answer(case: Case) -> None:
 # --- The four methods among themselves --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("pruner", ["none", "vlm-pruner"])
-def test_prefill_and_decode_equal_one_longer_prefill(case: Case, pruner: str) -> None:
-    session = case.session(pruner=pruner, keep=0.2)
+@pytest.mark.parametrize(("pruner", "keep"), [("none", None), ("vlm-pruner", 0.2), ("divprune", 0.2)])
+def test_prefill_and_decode_equal_one_longer_prefill(case: Case, pruner: str, keep: float | None) -> None:
+    session = case.session(pruner=pruner, keep=keep)
     visual, ids = visual_tokens(session, case), question_ids(session, QUESTIONS[0])
     bucket = session.manifest.prompt.text_len
     words = np.random.default_rng(0).integers(0, 1500, bucket - len(ids)).tolist()
