@@ -71,6 +71,7 @@ class PrunerSpec(_Strict):
     kept_tokens: int = Field(description="S")
     settings: dict[str, float | int] = Field(description="Those that the method reads.")
     loop: Literal["while", "unroll", "scan"]
+    by_prompt: bool = Field(default=False, description="Whether the text of the first turn has a say in the choice.")
     exact: bool = Field(description="False when an unrolled graph may fill the last tokens by lowest score.")
 
 

@@ -271,7 +271,7 @@ def describe(
         ),
         pruner=PrunerSpec(
             name=config.pruner, layer=geometry.prune_layer, visual_tokens=geometry.visual, kept_tokens=geometry.kept,
-            settings=settings, loop=target.loop, exact=built.exact,
+            settings=settings, loop=target.loop, by_prompt="attention" in built.needs, exact=built.exact,
         ),
         kv=KvSpec(
             layers=geometry.layers, kv_heads=geometry.kv_heads, head_dim=geometry.head_dim, dtype=precision,

@@ -145,8 +145,9 @@ def compare(session: Session, reference: Reference, report: Callable[[str], None
     lower("extend logits relative error", relative_error(extended, reference.extend_logits), limits.relative)
 
     report("verify: one long prefill")
+    # Where the text has a say in the choice, a longer one keeps other tokens: there is nothing to compare.
     fitting = reference.tokens[: min(len(logits) - 1, session.manifest.prompt.text_len - len(reference.ids))]
-    if fitting:
+    if fitting and not session.manifest.pruner.by_prompt:
         long = session.prefill([*reference.ids, *fitting], given)
         lower(
             "prefill + decode against one long prefill",

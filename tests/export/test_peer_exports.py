@@ -1,0 +1,170 @@
+"""Whole models with peers of VLM-Pruner: FastV's attention is transformers' own, and places before the language model.
+
+The graphs of the methods alone are tested on every runtime in tests/pruner/test_peers_on_targets.py.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from reference import Original, write_other
+from torch import Tensor
+from vlmp.export.bundle import METHODS, MethodSpec
+from vlmp.export.config import ExportConfig
+from vlmp.export.pipeline import build_methods, describe, export, open_source
+from vlmp.pruner import Loop, PrunerConfig, build_pruner
+from vlmp.runtimes import load
+from vlmp.runtimes.cli import run as vlmp_run
+from vlmp.runtimes.image import to_pixels
+from vlmp.runtimes.pytorch import TorchSession
+
+ROOT = Path(__file__).parents[2]
+TINY = ROOT / "export/assets/vlmp-tiny"
+PHOTO = ROOT / "runtimes/assets/photo.jpg"
+QUESTIONS = ("What colour is the cup?", "How many spoons?")
+
+
+class Eager:
+    """A target that lowers nothing."""
+
+    precisions = ("float32",)
+    loop: Loop = "while"
+
+    def lower(self, *_: object) -> Any:
+        raise AssertionError("the eager modules are run as they are")
+
+    def tools(self) -> dict[str, str]:
+        return {}
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Original:
+    folder = tmp_path_factory.mktemp("other")
+    write_other(folder, TINY, seed=3)
+    return Original.open(folder)
+
+
+def open_session(original: Original, photo: Image.Image, **settings: Any) -> TorchSession:
+    rows, columns = original.grid(original.inputs(photo, QUESTIONS[0]))
+    side = 2 * original.processor.image_processor.patch_size
+    config = ExportConfig(
+        model="vlmp-tiny", targets=(), output=Path("unused"), checkpoint=original.folder,
+        image_size=(rows * side, columns * side), image_fit="stretch", text_len=40, max_new_tokens=16, **settings,
+    )  # fmt: skip
+    source, target = open_source(config), Eager()
+    specs = {
+        method: MethodSpec(
+            file="", entry="", inputs=source.geometry.inputs(method, "float32"),
+            outputs=source.geometry.outputs(method, "float32"),
+        )
+        for method in METHODS
+    }  # fmt: skip
+    manifest = describe(config, source, "pytorch", target, "float32", specs)
+    return TorchSession(manifest, source.prompt.tokenizer, build_methods(source, config, target, "float32"))
+
+
+def ask(session: TorchSession, photo: Image.Image, question: str) -> Any:
+    ids = session.tokenizer.encode(session.manifest.prompt.first.replace("{prompt}", question)).ids
+    return session.prefill(ids, session.vision(to_pixels(photo, session.manifest.image)))
+
+
+@pytest.fixture(scope="module")
+def photo() -> Image.Image:
+    return Image.open(PHOTO).convert("RGB")
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+@pytest.mark.parametrize("layer", [1, 3])
+def test_fastv_sees_transformers_attention(other: Original, photo: Image.Image, layer: int, question: str) -> None:
+    session = open_session(other, photo, pruner="fastv", prune_layer=layer, keep=0.3)
+    seen: list[Tensor] = []
+    prefill: Any = session._methods["prefill"]
+    handle = prefill.pruner.register_forward_pre_hook(lambda _, values: seen.append(values[2]))
+    prefilled = ask(session, photo, question)
+    handle.remove()
+
+    inputs = other.inputs(photo, question)
+    with torch.no_grad():
+        attentions = other.model(**inputs, output_attentions=True).attentions
+    last_HL = attentions[layer - 1][0, :, -1]
+    wanted_N = last_HL.mean(0)[inputs["mm_token_type_ids"][0] == 1]
+    torch.testing.assert_close(seen[0], wanted_N, rtol=1e-4, atol=1e-7)
+    kept = session.manifest.pruner.kept_tokens
+    assert prefilled.order.tolist() == torch.sort(-wanted_N, stable=True).indices[:kept].tolist()
+
+
+def test_fastv_keeps_other_tokens_for_another_question(other: Original, photo: Image.Image) -> None:
+    session = open_session(other, photo, pruner="fastv", keep=0.3)
+    assert session.manifest.pruner.by_prompt
+    first, second = (ask(session, photo, question).kept.tolist() for question in QUESTIONS)
+    assert first != second
+    assert ask(session, photo, QUESTIONS[0]).kept.tolist() == first
+
+
+@pytest.mark.parametrize("pruner", ["random", "uniform", "divprune"])
+def test_before_the_language_model(other: Original, photo: Image.Image, pruner: str) -> None:
+    """transformers' own model, its prompt with only the kept visual tokens in their own positions, answers the same."""
+    session = open_session(other, photo, pruner=pruner, prune_layer=0, keep=0.3)
+    spec, kv = session.manifest.pruner, session.manifest.kv
+    assert (spec.layer, kv.early_layers) == (0, 0)
+    caches = {entry.shape[1] for entry in session.manifest.methods["decode"].inputs if "_cache_" in entry.name}
+    assert caches == {kv.late_slots}
+    assert kv.late_slots < kv.early_slots
+    answer = session.generate(photo, QUESTIONS[0], 12)
+
+    inputs = other.inputs(photo, QUESTIONS[0])
+    is_visual_L = inputs["mm_token_type_ids"][0] == 1
+    visual_ND = other.visual(inputs)
+    config = PrunerConfig(keep=spec.kept_tokens)
+    kept_S = build_pruner(pruner, session.manifest.image.grid, config)(visual_ND).kept_S
+    assert answer.kept.tolist() == kept_S.tolist()
+
+    model = other.model.model
+    with torch.no_grad():
+        hidden_LD = model.get_input_embeddings()(inputs["input_ids"])[0]
+        hidden_LD[is_visual_L] = visual_ND
+        places = [inputs[name] for name in ("input_ids", "mm_token_type_ids", "image_grid_thw")]
+        position_3L = model.get_rope_index(*places)[0][:, 0]
+        stays_L = ~is_visual_L
+        stays_L[is_visual_L.nonzero()[:, 0][kept_S]] = True
+        next_position = int(position_3L.max()) + 1
+        hidden_LD, position_3L = hidden_LD[stays_L], position_3L[:, stays_L]
+        for token in answer.token_ids:
+            output = model.language_model(
+                inputs_embeds=hidden_LD[None], position_ids=position_3L[:, None], use_cache=False
+            )
+            assert int(other.model.lm_head(output.last_hidden_state[0, -1]).argmax()) == token
+            hidden_LD = torch.cat([hidden_LD, model.get_input_embeddings()(torch.tensor([token]))])
+            position_3L = torch.cat([position_3L, torch.full((3, 1), next_position)], 1)
+            next_position += 1
+
+
+@pytest.mark.parametrize(("target", "pruner"), [("onnx", "divprune"), ("onnx", "fastv"), ("coreml", "divprune")])
+def test_exports_answer_as_pytorch(
+    target: str, pruner: str, other: Original, photo: Image.Image, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Verified on its own runtime as a part of export; then through `vlmp-run`, on a grid that is not square."""
+    config = ExportConfig(
+        model="vlmp-tiny", targets=(target,), output=tmp_path / "bundle", checkpoint=other.folder, precision="float32",
+        image_size=(128, 160), image_fit="stretch", pruner=pruner, keep=0.3, text_len=40, max_new_tokens=16,
+    )  # fmt: skip
+    (result,) = export(config)
+    source = open_source(config)
+    eager = TorchSession(result.manifest, source.prompt.tokenizer, build_methods(source, config, Eager(), "float32"))
+    checks = {check.name for check in result.manifest.parity.checks}
+    assert ("prefill + decode against one long prefill" in checks) is (pruner != "fastv")
+    found = load(result.output).generate(photo, QUESTIONS[0], 12)
+    wanted = eager.generate(photo, QUESTIONS[0], 12)
+    assert found.token_ids == wanted.token_ids
+    assert found.order.tolist() == wanted.order.tolist()
+    assert np.array_equal(found.kept, np.sort(found.order))
+
+    picture = tmp_path / "kept.png"
+    vlmp_run([str(result.output), "--image", str(PHOTO), "--prompt", QUESTIONS[0], "--show-kept", str(picture)])
+    assert f"kept {len(found.kept)} of 20 visual tokens ({pruner})" in capsys.readouterr().err
+    assert picture.is_file()
