@@ -66,7 +66,7 @@ def first_turn(
     encoded = perf_counter()
     prefilled = session.prefill(ids, visual)
     filled = perf_counter()
-    tokens = _decode(session, prefilled.logits, limit, on_text)
+    tokens = decode_greedily(session, prefilled.logits, limit, on_text)
     done = perf_counter()
     timings = Timings(
         load_ms=session.load_ms,
@@ -97,7 +97,7 @@ def next_turn(
     session.unfed = []
     logits = session.extend(ids)
     filled = perf_counter()
-    tokens = _decode(session, logits, limit, on_text)
+    tokens = decode_greedily(session, logits, limit, on_text)
     done = perf_counter()
     timings = Timings(
         load_ms=session.load_ms,
@@ -127,7 +127,7 @@ def prompt_ids(session: Session, template: str, prompt: str, *, reserved: int = 
     return ids
 
 
-def _decode(session: Session, logits: Array, limit: int, on_text: Callable[[str], None] | None) -> list[int]:
+def decode_greedily(session: Session, logits: Array, limit: int, on_text: Callable[[str], None] | None) -> list[int]:
     """Greedy tokens up to an end token, which is included, or the limit."""
     tokens: list[int] = []
     shown = ""

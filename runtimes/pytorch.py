@@ -20,7 +20,7 @@ class TorchSession(Session):
         self, manifest: Manifest, tokenizer: "Tokenizer", methods: Mapping[MethodName, Callable[..., Any]]
     ) -> None:
         super().__init__(manifest, tokenizer)
-        self._methods = methods
+        self.methods = methods
 
     @property
     def runtime(self) -> str:
@@ -31,6 +31,6 @@ class TorchSession(Session):
     def run(self, method: MethodName, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run one method eagerly."""
         spec = self.manifest.methods[method]
-        outputs = self._methods[method](*(torch.from_numpy(np.asarray(inputs[tensor.name])) for tensor in spec.inputs))
+        outputs = self.methods[method](*(torch.from_numpy(np.asarray(inputs[tensor.name])) for tensor in spec.inputs))
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         return {tensor.name: value.numpy() for tensor, value in zip(spec.outputs, outputs, strict=True)}

@@ -83,7 +83,7 @@ def photo() -> Image.Image:
 def test_fastv_sees_transformers_attention(other: Original, photo: Image.Image, layer: int, question: str) -> None:
     session = open_session(other, photo, pruner="fastv", prune_layer=layer, keep=0.3)
     seen: list[Tensor] = []
-    prefill: Any = session._methods["prefill"]
+    prefill: Any = session.methods["prefill"]
     handle = prefill.pruner.register_forward_pre_hook(lambda _, values: seen.append(values[2]))
     prefilled = ask(session, photo, question)
     handle.remove()

@@ -364,7 +364,7 @@ def copy_of(folder: Path, to: Path, **files: dict[str, Any]) -> Path:
 
 def weights_of(folder: Path) -> dict[str, Tensor]:
     """Every parameter that the graphs take from a checkpoint."""
-    methods = open_session(folder, (224, 448))._methods
+    methods = open_session(folder, (224, 448)).methods
     return {
         f"{method}.{name}": value
         for method in ("vision", "prefill")

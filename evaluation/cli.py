@@ -1,0 +1,142 @@
+"""`vlmp-eval`: accuracy of a model or of bundles on questions with known answers."""
+
+import shlex
+import shutil
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from vlmp.export.errors import OneLineParser, UserError, exit_with_one_line, quiet_libraries
+
+from .data import DATASETS, DataSet, open_dataset
+from .metrics import METRICS, metric
+from .report import Row, summarize, write_report
+from .run import Answered, VisionCache, ask
+from .subjects import Subject, bundle_subjects, eager_subjects, fit_text
+
+DEFAULT_PRUNERS = ("none", "vlm-pruner")
+DEFAULT_KEEPS = (0.111,)
+SHORTEST_TEXT = 24
+"""Text bucket to begin with; it grows with the longest question."""
+PROGRAM = "vlmp-eval"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point of `vlmp-eval`."""
+    arguments = parser().parse_args(argv)
+    command = shlex.join([PROGRAM, *(sys.argv[1:] if argv is None else argv)])
+    exit_with_one_line(PROGRAM, lambda: _evaluate(arguments, command))
+
+
+def parser() -> OneLineParser:
+    """The command line."""
+    parser = OneLineParser(PROGRAM, description="Accuracy of a model in PyTorch, or of bundles on their runtimes.")
+    who = parser.add_argument_group("what is asked")
+    who.add_argument("--model", metavar="NAME", help="a model of vlmp-export --list models, in PyTorch")
+    who.add_argument("--checkpoint", type=Path, metavar="DIR", help="weights of your own for --model")
+    who.add_argument("--bundle", type=Path, action="append", metavar="DIR", help="a bundle; repeat it to compare several")
+    who.add_argument("--pruner", action="append", metavar="NAME", help="method, repeatable (none and vlm-pruner)")
+    who.add_argument("--keep", type=float, action="append", metavar="SHARE", help="kept share, repeatable (0.111)")
+    who.add_argument("--prune-layer", type=int, metavar="K", help="prune before layer K (each method's own place)")
+    who.add_argument("--image-size", metavar="SIDE|HxW", help="pixels (the model's default)")
+    who.add_argument("--random-seeds", type=int, default=3, metavar="N", help="seeds that random is averaged over (3)")
+    what = parser.add_argument_group("questions")
+    names = ", ".join(f"{name}:..." for name in DATASETS)
+    what.add_argument("--dataset", required=True, help=f"FILE.jsonl, or {names} (scenes:test, pope:DIR)")
+    what.add_argument("--questions", type=int, metavar="N", help="at most so many (all; scenes: 2000)")
+    what.add_argument("--seed", type=int, default=0, metavar="N", help="draws other scenes (0)")
+    what.add_argument("--metric", choices=METRICS, help="how an answer is scored (as the data set's paper)")
+    what.add_argument("--max-new-tokens", type=int, default=16, metavar="N", help="longest answer (16)")
+    parser.add_argument("--threads", type=int, metavar="N", help="threads of the runtime (its own choice)")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="answers and results; run again to resume")
+    parser.add_argument("--overwrite", action="store_true", help="forget the answers that --output holds")
+    return parser
+
+
+def _evaluate(arguments: Namespace, command: str) -> None:
+    quiet_libraries()
+    if arguments.max_new_tokens < 1:
+        raise UserError(f"--max-new-tokens {arguments.max_new_tokens}: must be at least 1")
+    _check(arguments)
+    data = open_dataset(arguments.dataset, seed=arguments.seed, questions=arguments.questions)
+    metric_name = arguments.metric or data.metric
+    metric(metric_name)
+    subjects = bundle_subjects(arguments.bundle, arguments.threads) if arguments.bundle else _eager(arguments, data)
+    answers = arguments.output / "answers"
+    if arguments.overwrite and answers.is_dir():
+        shutil.rmtree(answers)
+    answered: list[Answered] = []
+    cache = VisionCache()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        for subject in subjects:
+            task = progress.add_task(subject.key, total=len(data.examples))
+            answered.append(
+                ask(
+                    subject,
+                    data,
+                    answers,
+                    metric_name=metric_name,
+                    max_new_tokens=arguments.max_new_tokens,
+                    cache=cache,
+                    on_answer=lambda done, task=task: progress.update(task, completed=done),  # type: ignore[misc]
+                )
+            )
+    rows = summarize(answered, data, metric_name)
+    files = write_report(rows, arguments.output, command)
+    for row in rows:
+        print(line(row))
+    print("written: " + ", ".join(str(file) for file in files))
+
+
+def line(row: Row) -> str:
+    """One row for a terminal."""
+    kinds = ", ".join(f"{kind} {value:.1%}" for kind, value in row.by_type.items())
+    return (
+        f"{row.model} {row.pruner}, {row.kept_tokens} of {row.visual_tokens} tokens: {row.accuracy:.1%} "
+        f"({row.low:.1%} to {row.high:.1%}, n = {row.n}) - {kinds}"
+    )
+
+
+def _check(arguments: Namespace) -> None:
+    """What argparse does not: options that exclude or need one another."""
+    if bool(arguments.model) == bool(arguments.bundle):
+        raise UserError("give --model NAME or --bundle DIR, one of the two")
+    if arguments.threads is not None and arguments.threads < 1:
+        raise UserError(f"--threads {arguments.threads}: must be at least 1")
+    if arguments.bundle:
+        fixed = ("pruner", "keep", "prune_layer", "image_size", "checkpoint")
+        given = [f"--{name.replace('_', '-')}" for name in fixed if getattr(arguments, name) is not None]
+        if given:
+            raise UserError(f"{given[0]}: a bundle's own is inside it; it goes with --model")
+    if arguments.random_seeds < 1:
+        raise UserError(f"--random-seeds {arguments.random_seeds}: must be at least 1")
+
+
+def _eager(arguments: Namespace, data: DataSet) -> list[Subject]:
+    """The grid of pruners and kept shares of --model."""
+    import torch
+    from vlmp.export.config import ExportConfig, parse_image_size
+    from vlmp.export.pipeline import check_pruner
+
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    pruners = list(dict.fromkeys(arguments.pruner or DEFAULT_PRUNERS))
+    keeps = list(dict.fromkeys(arguments.keep or DEFAULT_KEEPS))
+    for name in pruners:
+        check_pruner(name)
+    config = ExportConfig(
+        model=arguments.model,
+        targets=(),
+        output=arguments.output,
+        checkpoint=arguments.checkpoint,
+        pruner=pruners[0],
+        prune_layer=arguments.prune_layer,
+        image_size=parse_image_size(arguments.image_size) if arguments.image_size else None,
+        text_len=SHORTEST_TEXT,
+        max_new_tokens=arguments.max_new_tokens,
+    )
+    return eager_subjects(fit_text(config, data), pruners, keeps, arguments.random_seeds)

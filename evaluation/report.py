@@ -1,0 +1,179 @@
+"""From answers to figures: accuracy with its confidence interval, as JSON, Markdown and a plot.
+
+Dims: Q questions, C pictures, R resamples.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from vlmp.export.errors import UserError
+
+from .data import DataSet, Example
+from .metrics import f1
+from .run import Answered
+
+RESAMPLES = 2000
+INTERVAL = (2.5, 97.5)
+BOOTSTRAP_SEED = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """Accuracy of one setting. accuracy, low, high and by_type lie in [0, 1]; low to high is the 95 % interval."""
+
+    model: str
+    runtime: str
+    precision: str
+    quantization: str
+    pruner: str
+    prune_layer: int
+    keep: float
+    kept_tokens: int
+    visual_tokens: int
+    dataset: str
+    metric: str
+    seeds: int
+    accuracy: float
+    low: float
+    high: float
+    n: int
+    by_type: dict[str, float]
+    f1: float | None = None
+    """POPE's figure, for questions that are answered with yes or no."""
+    settings: dict[str, float] = field(default_factory=dict)
+
+
+def summarize(answered: Sequence[Answered], data: DataSet, metric_name: str) -> list[Row]:
+    """A row for each setting, seeds of one averaged question by question."""
+    groups: dict[str, list[Answered]] = {}
+    for one in answered:
+        groups.setdefault(one.subject.group, []).append(one)
+    return [_row(group, data, metric_name) for group in groups.values()]
+
+
+def _row(group: list[Answered], data: DataSet, metric_name: str) -> Row:
+    score_Q = np.mean([[answer.score for answer in one.answers] for one in group], axis=0)
+    low, high = interval(score_Q, data.examples)
+    kinds = sorted({example.kind for example in data.examples})
+    kind_Q = np.array([example.kind for example in data.examples])
+    manifest, first = group[0].manifest, group[0].subject
+    pruner = manifest.pruner
+    figure = None
+    if metric_name == "yes-no":
+        right = [example.answers[0] for example in data.examples]
+        pairs = [list(zip((answer.text for answer in one.answers), right, strict=True)) for one in group]
+        figure = float(np.mean([f1(each) for each in pairs]))
+    return Row(
+        model=str(first.facts.get("bundle", manifest.model)),
+        runtime=group[0].runtime,
+        precision=manifest.precision,
+        quantization=manifest.quantization,
+        pruner=str(first.facts.get("pruner", pruner.name)),
+        prune_layer=pruner.layer,
+        keep=pruner.kept_tokens / pruner.visual_tokens if first.facts.get("keep") is None else first.facts["keep"],
+        kept_tokens=pruner.kept_tokens,
+        visual_tokens=pruner.visual_tokens,
+        dataset=data.name,
+        metric=metric_name,
+        seeds=len(group),
+        accuracy=float(score_Q.mean()),
+        low=low,
+        high=high,
+        n=len(score_Q),
+        by_type={kind: float(score_Q[kind_Q == kind].mean()) for kind in kinds},
+        f1=figure,
+        settings=dict(pruner.settings),
+    )
+
+
+def interval(score_Q: NDArray[np.float64], examples: Sequence[Example]) -> tuple[float, float]:
+    """Bootstrap interval of the mean. Pictures are resampled, not questions: those about one picture depend on it."""
+    _, picture_Q = np.unique([example.image_id for example in examples], return_inverse=True)
+    sum_C, count_C = np.bincount(picture_Q, score_Q), np.bincount(picture_Q)
+    rng = np.random.default_rng(BOOTSTRAP_SEED)
+    mean_R = np.empty(RESAMPLES)
+    for resample in range(RESAMPLES):
+        chosen_C = rng.integers(0, len(count_C), len(count_C))
+        mean_R[resample] = sum_C[chosen_C].sum() / count_C[chosen_C].sum()
+    low, high = np.percentile(mean_R, INTERVAL)
+    return float(low), float(high)
+
+
+def write_report(rows: Sequence[Row], folder: Path, command: str) -> list[Path]:
+    """`results.json`, `results.md` and, where two kept shares can be compared, `accuracy.png`."""
+    files = {folder / "results.json": json.dumps([asdict(row) for row in rows], indent=2) + "\n"}
+    files[folder / "results.md"] = markdown(rows, command)
+    for path, text in files.items():
+        part = path.with_name(path.name + ".part")
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    if any(row.kept_tokens < row.visual_tokens for row in rows):
+        plot(rows, folder / "accuracy.png")
+        return [*files, folder / "accuracy.png"]
+    return list(files)
+
+
+def markdown(rows: Sequence[Row], command: str) -> str:
+    """A table of all rows, stamped with the command that makes it."""
+    kinds = sorted({kind for row in rows for kind in row.by_type} - {"all"})
+    heads = ["model", "runtime", "pruner", "layer", "kept", "accuracy, %", "95 % interval", *kinds]
+    heads += ["F1, %"] if any(row.f1 is not None for row in rows) else []
+    lines = [
+        f"`{command}`",
+        "",
+        f"{rows[0].dataset}, metric {rows[0].metric}, {rows[0].n} questions. {_seeds(rows)}",
+        "",
+        "| " + " | ".join(heads) + " |",
+        "|" + "---|" * len(heads),
+    ]
+    for row in rows:
+        cells = [
+            row.model, row.runtime, row.pruner, str(row.prune_layer), f"{row.kept_tokens} of {row.visual_tokens}",
+            f"{row.accuracy:.1%}"[:-1], f"{row.low:.1%}"[:-1] + " to " + f"{row.high:.1%}"[:-1],
+            *(f"{row.by_type[kind]:.1%}"[:-1] if kind in row.by_type else "" for kind in kinds),
+        ]  # fmt: skip
+        cells += [f"{row.f1:.1%}"[:-1]] if row.f1 is not None else []
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _seeds(rows: Sequence[Row]) -> str:
+    most = max(row.seeds for row in rows)
+    return f"`random` is the mean of {most} seeds." if most > 1 else ""
+
+
+def plot(rows: Sequence[Row], file: Path) -> None:
+    """Accuracy against the kept share, a line for each method with its interval; unpruned as a dashed line."""
+    try:
+        import matplotlib
+    except ModuleNotFoundError as error:
+        raise UserError(f"the plot needs {error.name}: pip install 'vlmp[eval]'") from error
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
+    lines: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.kept_tokens == row.visual_tokens:
+            axes.axhline(100 * row.accuracy, color="black", linestyle="--", linewidth=1, label=f"{row.pruner} (all)")
+        else:
+            name = row.pruner if row.runtime.startswith("pytorch") else f"{row.model} ({row.pruner})"
+            lines.setdefault(name, []).append(row)
+    for name, points in lines.items():
+        points = sorted(points, key=lambda row: row.kept_tokens / row.visual_tokens)
+        kept = [100 * row.kept_tokens / row.visual_tokens for row in points]
+        mean = np.array([100 * row.accuracy for row in points])
+        reach = [mean - [100 * row.low for row in points], [100 * row.high for row in points] - mean]
+        wide = {"linewidth": 2.5, "color": "crimson", "zorder": 3} if name == "vlm-pruner" else {"linewidth": 1.3}
+        axes.errorbar(kept, mean, yerr=np.abs(reach), marker="o", markersize=4, capsize=3, label=name, **wide)
+    axes.set_xlabel("kept visual tokens, %")
+    axes.set_ylabel("accuracy, %")
+    axes.set_title(f"{rows[0].dataset}, {rows[0].n} questions")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    figure.savefig(file, dpi=150)
+    pyplot.close(figure)

@@ -1,0 +1,52 @@
+"""The model in PyTorch behind the runtimes' own interface: the same graphs, nothing lowered, nothing written."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import nn
+from vlmp.export.bundle import MethodName, MethodSpec
+from vlmp.export.config import ExportConfig, Precision
+from vlmp.export.geometry import Geometry
+from vlmp.export.pipeline import build_methods, describe, open_source
+from vlmp.export.targets import Report
+from vlmp.pruner import Loop
+from vlmp.runtimes.pytorch import TorchSession
+
+
+class Eager:
+    """PyTorch in the place of a target: its steps run until S tokens are selected, as exact exports do."""
+
+    precisions: tuple[Precision, ...] = ("float32",)
+    loop: Loop = "while"
+
+    def lower(
+        self, methods: dict[MethodName, nn.Module], geometry: Geometry, precision: Precision, folder: Path, report: Report
+    ) -> dict[MethodName, MethodSpec]:
+        """What each method takes and returns; no file holds it."""
+        dtype = precision
+        return {
+            name: MethodSpec(
+                file="", entry=name, inputs=geometry.inputs(name, dtype), outputs=geometry.outputs(name, dtype)
+            )
+            for name in methods
+        }
+
+    def tools(self) -> dict[str, str]:
+        """Nothing beside PyTorch itself."""
+        return {}
+
+
+@torch.no_grad()
+def open_eager(config: ExportConfig, **settings: float) -> TorchSession:
+    """A session that answers as an exact float32 export of `config` would; its targets and output are not used.
+
+    settings: fields of PrunerConfig that take the place of the defaults. Raises UserError on settings or a checkpoint
+    that cannot be served.
+    """
+    source, target = open_source(config), Eager()
+    source = replace(source, pruner=replace(source.pruner, **settings))
+    methods = build_methods(source, config, target, "float32")
+    specs = target.lower(methods, source.geometry, "float32", Path(), lambda _: None)
+    manifest = describe(config, source, "pytorch", target, "float32", specs)
+    return TorchSession(manifest, source.prompt.tokenizer, methods)
