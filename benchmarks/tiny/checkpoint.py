@@ -1,38 +1,21 @@
-"""Write `export/assets/vlmp-tiny`: a small, seeded checkpoint of exactly the Qwen2-VL architecture, and its tokenizer.
-
-The weights are untrained, but scaled so that activations are as lively as a trained model's: visual tokens differ,
-attention has peaks, greedy decoding has a clear winner. Every bias is off zero and every norm weight off one, so that
-a forgotten one shows up as a wrong answer. The same versions of the libraries write the same bytes.
-
-    python benchmarks/make_tiny.py [--output DIR] [--check]
-
-Shapes: N visual tokens, L sequence length, D hidden, V padded vocabulary.
-"""
+"""The architecture, tokenizer and files of `vlmp-tiny`: exactly Qwen2-VL's, at a size that travels with the package."""
 
 from __future__ import annotations
 
-import argparse
+import copy
 import json
-import math
 import random
-import zlib
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from PIL import Image
 from tokenizers import Tokenizer, models
 from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.trainers import BpeTrainer
-from torch.nn.functional import normalize
-from transformers import AutoImageProcessor, AutoTokenizer, GenerationConfig, Qwen2Tokenizer, Qwen2VLConfig
+from transformers import GenerationConfig, Qwen2Tokenizer, Qwen2VLConfig
 from transformers import Qwen2VLForConditionalGeneration as Qwen2VL
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
-ROOT = Path(__file__).resolve().parents[1]
 CORPUS_SEED = 20
-WEIGHT_SEED = 120  # one of six in 1 to 149 with no top-1 margin under 0.004 in the greedy answers of `--check`
 VOCAB_SIZE = 2048  # rows of the embedding; the tokenizer uses fewer, as the real model's does
 BPE_SIZE = 1536  # ids below this are the 256 bytes and the merges, ids from here on the special tokens
 IMAGE_SIDE = 336
@@ -42,18 +25,7 @@ SPECIAL_NAMES = (
     "vision_start vision_end vision_pad image_pad video_pad"
 )
 SPECIAL_TOKENS = [f"<|{name}|>" for name in SPECIAL_NAMES.split()]
-PHOTO = ROOT / "runtimes/assets/photo.jpg"
-QUESTIONS = ("What colour is the cup?", "Describe the image in detail.", "How many spoons are there?", "Where is it?")
 SYSTEM_PROMPT = "You are a helpful assistant."
-
-# Gains over 1/sqrt(fan in), found by a part of the name. With 1.7 for queries and keys an attention row rests on a few
-# to a few dozen keys: less makes it uniform, more makes it one-hot, and then decoding is too sensitive to rounding.
-GAINS = {"q_proj": 1.7, "k_proj": 1.7, "o_proj": 0.7, "gate_proj": 1.2, "attn.qkv": 1.2, "attn.proj": 0.7, "": 1.0}
-JITTER = 0.2  # spread of biases around zero and of norm weights around one
-# The head is tied to the embedding. Small rows and a large last norm give the logits the same spread as the opposite,
-# but then a token adds little to its own logit, which would otherwise repeat it for ever.
-EMBEDDING_SCALE = 0.03
-FINAL_NORM = 5.0
 
 # The behaviour of Qwen2-VL's template: a default system turn, then content either as a string or as a list of parts.
 # No newline follows a block, and so engines that trim it and engines that do not agree.
@@ -90,6 +62,11 @@ material=wood,metal,glass,plastic,paper,stone,leather,cotton,brick,concrete,porc
 mood=happy,sad,tired,calm,surprised,angry,busy,bored,excited,friendly,serious,curious
 time=morning,noon,afternoon,evening,night,sunrise,sunset,spring,summer,autumn,winter
 style=in one word,in one sentence,in detail,briefly,step by step,with a number,with yes or no,please
+ninth=top left,top,top right,left,centre,right,bottom left,bottom,bottom right
+hue=colour,color
+tone=red,orange,yellow,green,blue,purple,white,black
+form=circle,square,triangle,star,cross,ring
+answer=red,orange,yellow,green,blue,purple,white,black,circle,square,triangle,star,cross,ring,yes,no,code
 word=about,after,again,against,along,always,among,another,answer,anything,around,back,because,become,before,begin
 word=believe,best,better,both,bring,buy,call,care,carry,change,cheap,close,come,common,could,country,deep,describe
 word=different,distance,does,done,down,drive,drop,each,early,empty,every,everything,example,explain,eye,face,family,far
@@ -124,11 +101,15 @@ SENTENCES = [
     "Do you {word} or {word}?|I {word} the {word}, but some would {word} instead.|They {word} it {word} and {word}.",
     "What does '{word}' mean?|The word '{word}' isn't the same as '{word}'.|Let's {word}: it wasn't {word} at all!",
     "Could you {word} this, please?|Of course, I'll {word} it for you.|I can't {word} that; we've {word} and {word}.",
+    "{answer}|Which digit is at the {ninth}?|What number is at the {ninth}?|What {hue} is the {form}?|Read the code.",
+    "Is there a {tone} {form}?|Is there an orange {form}?|What is left of the {form}?|What is above the {form}?",
+    "How many {form}s are there?|How many {tone} shapes are there?|How many crosses are there?|List the objects.",
+    "{tone} {form}, {digit}, code {digit}{digit}{digit}, {tone} {form}|How many shapes are there?|What is the code?",
     "Thank you! What else is there?|You're welcome. There's a {size} {thing} at the {side}, {relation} the {animal}.",
 ]
 
 
-def corpus(draws: int = 16000) -> list[str]:
+def corpus(draws: int = 20000) -> list[str]:
     """Return the distinct ones of `draws` lines of everyday questions and answers, the tokenizer's training text."""
     slots: dict[str, list[str]] = {}
     for row in LISTS.splitlines():  # a slot may go on over several rows
@@ -143,7 +124,11 @@ def corpus(draws: int = 16000) -> list[str]:
             line = line.replace(f"{{{slot}}}", rng.choice(slots[slot]), 1)
         lines.append(line[0].upper() + line[1:] if " " in line else line)
     # What the chat template writes is in every prompt, and should cost few tokens.
-    return list(dict.fromkeys(lines)) + 200 * ["system", "user", "assistant", SYSTEM_PROMPT]
+    # So do the words that answer a scene's questions, each of which shall be one token.
+    words = [word for slot in ("answer", "tone", "form") for word in slots[slot]]
+    words += [f" {word}{ending}" for word in slots["form"] for ending in ("", "es" if word == "cross" else "s")]
+    words += [f" {word}" for word in slots["answer"]]
+    return list(dict.fromkeys(lines)) + 200 * ["system", "user", "assistant", SYSTEM_PROMPT] + 300 * words
 
 
 def write_tokenizer(folder: Path) -> None:
@@ -194,106 +179,15 @@ def build_config() -> Qwen2VLConfig:
     )
 
 
-def initial_value(name: str, shape: tuple[int, ...]) -> torch.Tensor:
-    """Return the float32 start value of one parameter; set by its name and `WEIGHT_SEED` alone."""
-    noise = np.random.default_rng([WEIGHT_SEED, zlib.crc32(name.encode())]).standard_normal(shape)
-    if "embed_tokens" in name:
-        noise *= EMBEDDING_SCALE
-        # Kept from being a greedy choice: single bytes do not read well, special tokens would end or break an answer.
-        noise[:256] *= 0.5
-        noise[BPE_SIZE:] *= 0.3
-    elif len(shape) > 1:
-        noise *= next(gain for part, gain in GAINS.items() if part in name) / math.sqrt(math.prod(shape[1:]))
-    else:
-        noise = noise * JITTER + float(name.endswith("weight"))
-        noise *= FINAL_NORM if name.endswith("language_model.norm.weight") else 1.0
-    return torch.from_numpy(noise).float()
-
-
-def build_model() -> Qwen2VL:
-    """Return the float16 model, to be saved only: `half` rounds the rotary tables too, which loading computes anew."""
-    model = Qwen2VL(build_config())
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():  # the tied head comes once, as the embedding
-            parameter.copy_(initial_value(name, tuple(parameter.shape)))
+def write_checkpoint(model: Qwen2VL, folder: Path) -> None:
+    """Write weights in float16, config, tokenizer and image settings in the hub's layout."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_tokenizer(folder)
+    write_image_settings(folder)
     bos, eos = model.config.text_config.bos_token_id, model.config.text_config.eos_token_id
     model.generation_config = GenerationConfig(
         bos_token_id=bos, eos_token_id=[eos, bos], pad_token_id=bos, do_sample=False
     )
-    return model.half().eval()
-
-
-def prepare(folder: Path, image: Image.Image, question: str) -> dict[str, torch.Tensor]:
-    """Return the model's inputs for one question about one image, batch 1.
-
-    `AutoProcessor` wants torchvision for videos, so its work for one image is done here: `image_pad` once for each
-    visual token, and `mm_token_type_ids`, from which transformers finds the M-RoPE positions.
-    """
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    pixels = AutoImageProcessor.from_pretrained(folder, backend="pil")(images=[image], return_tensors="pt")
-    messages = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}]
-    text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-    visual_tokens = int(pixels["image_grid_thw"].prod()) // 4
-    inputs = tokenizer(text.replace("<|image_pad|>", "<|image_pad|>" * visual_tokens), return_tensors="pt")
-    is_image = inputs["input_ids"] == tokenizer.convert_tokens_to_ids("<|image_pad|>")
-    return {**inputs, **pixels, "mm_token_type_ids": is_image.long()}
-
-
-@torch.no_grad()
-def check(folder: Path) -> None:
-    """Print how lively the written checkpoint is, in float32 on the repository's photo."""
-    image = Image.open(PHOTO)
-    model = Qwen2VL.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    inputs = prepare(folder, image, QUESTIONS[0])
-    output = model(**inputs, output_hidden_states=True, output_attentions=True)
-    is_image = inputs["mm_token_type_ids"][0] == 1
-    off_diagonal = ~torch.eye(int(is_image.sum()), dtype=torch.bool)
-    for layer, hidden in enumerate(output.hidden_states):
-        visual_ND = normalize(hidden[0, is_image], dim=-1)
-        low, middle, high = (visual_ND @ visual_ND.T)[off_diagonal].quantile(torch.tensor([0.05, 0.5, 0.95])).tolist()
-        print(f"cosine of visual tokens after {layer} layers: 5 % {low:.2f}, median {middle:.2f}, 95 % {high:.2f}")
-    for layer, attention in enumerate(output.attentions):
-        row = attention[0, :, -1]  # [heads, L] of the last prompt token
-        keys = torch.exp(torch.special.entr(row).sum(-1))  # perplexity of the row: L if uniform, 1 if one-hot
-        print(
-            f"layer {layer}: keys in use by head {[round(float(n)) for n in keys]} of {row.shape[-1]}, "
-            f"share on the image {[round(float(share), 2) for share in row[:, is_image].sum(-1)]}"
-        )
-    for fit, picture in (("photo", image), (f"{IMAGE_SIDE} square", image.resize((IMAGE_SIDE, IMAGE_SIDE)))):
-        for question in QUESTIONS:
-            prompt = prepare(folder, picture, question)
-            answer = model.generate(**prompt, max_new_tokens=64, output_logits=True, return_dict_in_generate=True)
-            ids = answer.sequences[0, prompt["input_ids"].shape[1] :].tolist()
-            logits_LV = torch.cat(answer.logits)
-            best, second = logits_LV.topk(2).values.unbind(-1)
-            print(
-                f"{fit}: top-1 margin median {(best - second).median():.3f}, least {(best - second).min():.4f}, "
-                f"logits' std {logits_LV.std():.2f}, {len(set(ids))} different of {len(ids)} tokens: "
-                f"{tokenizer.decode(ids)[:60]!r}"
-            )
-    mirrored = model(**prepare(folder, image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), QUESTIONS[0])).logits
-    print(f"a mirrored photo moves the first logits by up to {(mirrored - output.logits)[0, -1].abs().max():.2f}")
-    exact = model.double()(**(inputs | {"pixel_values": inputs["pixel_values"].double()})).logits
-    print(f"matrix products in float64 move the logits by up to {(exact - output.logits).abs().max():.1e}")
-
-
-def main() -> None:
-    """Write the checkpoint folder, and with `--check` print its diagnostics."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--output", type=Path, default=ROOT / "export/assets/vlmp-tiny", help="folder to write")
-    parser.add_argument("--check", action="store_true", help="print diagnostics of the written model on a photo")
-    args = parser.parse_args()
-    args.output.mkdir(parents=True, exist_ok=True)
-    write_tokenizer(args.output)
-    write_image_settings(args.output)
-    build_model().save_pretrained(args.output)
-    (args.output / "model.safetensors").chmod(0o644)  # safetensors makes it readable by its owner only
-    size_mib = sum(file.stat().st_size for file in args.output.iterdir()) / 2**20
-    if args.check:
-        check(args.output)
-    print(f"wrote {args.output}: {size_mib:.1f} MiB")
-
-
-if __name__ == "__main__":
-    main()
+    # To be saved only: `half` rounds the rotary tables too, which loading computes anew.
+    copy.deepcopy(model).half().save_pretrained(folder)
+    (folder / "model.safetensors").chmod(0o644)  # safetensors makes it readable by its owner only

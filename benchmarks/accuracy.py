@@ -1,0 +1,253 @@
+"""Accuracy of vlmp-tiny under every pruning method, with ablations and on every runtime: `docs/accuracy.md`.
+
+    python benchmarks/accuracy.py [--questions 2004] [--seed 7] [--part methods ...] [--work build/accuracy]
+
+Answers are kept in the work folder: an interrupted run goes on where it stopped. The tables in the document are written
+between its marks; the words around them are not touched.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+from matplotlib import pyplot
+from torch import Tensor
+from vlmp.benchmarks.scenes import make_scene
+from vlmp.evaluation.cli import line
+from vlmp.evaluation.data import DataSet, open_dataset
+from vlmp.evaluation.report import Row, plot, summarize
+from vlmp.evaluation.run import Answered, VisionCache, answer, ask
+from vlmp.evaluation.subjects import Subject, bundle_subjects, eager_subject, eager_subjects, fit_text
+from vlmp.export.config import ExportConfig
+from vlmp.export.eager import open_eager
+from vlmp.export.errors import quiet_libraries
+from vlmp.export.pipeline import export
+from vlmp.pruner import PRUNERS
+from vlmp.pruner.ops import stable_order
+from vlmp.pruner.vlm_pruner import VlmPruner
+from vlmp.runtimes.draw import draw_kept
+from vlmp.runtimes.image import to_pixels
+from vlmp.runtimes.pytorch import TorchSession
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENT = ROOT / "docs/accuracy.md"
+MODEL = "vlmp-tiny"
+KEEPS = (0.333, 0.222, 0.111)
+SEEDS = 3
+ABLATION_KEEP = 0.111
+EXPORTS = (("onnx", "float32"), ("executorch", "float32"), ("coreml", "float32"), ("coreml", "float16"))
+INTERPRETED_QUESTIONS = 240
+"""Core ML off macOS is interpreted op by op, which takes seconds an answer."""
+PICTURES = ((7, 0), (7, 1), (7, 2))
+"""Seed and index of the test scenes in the README."""
+BASE = ExportConfig(model=MODEL, targets=(), output=Path(), text_len=16, max_new_tokens=8)
+
+
+# --- Ablations: VLM-Pruner with one idea taken away -------------------------------------------------------------------
+
+
+class NormPivots(VlmPruner):
+    """Pivots are the keys of largest norm, however close they are to each other."""
+
+    def pivots(self, keys_NC: Tensor) -> list[Tensor]:
+        """The `pivots` keys of largest L1 norm. Indices, each int64 [1]."""
+        return list(stable_order(-keys_NC.abs().sum(-1))[: self.config.pivots].split(1))
+
+
+class PatchGrid(VlmPruner):
+    """Distances as in the authors' evaluation of Qwen2-VL: tokens counted along the patch grid, twice as wide."""
+
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(*arguments)  # type: ignore[arg-type]
+        height, width = (2 * side for side in self.grid)
+        place_N2 = torch.stack([self.index_N // width, self.index_N % width], -1).float()
+        self.distance_RN[: self.tokens] = torch.cdist(place_N2, place_N2) / (height**2 + width**2) ** 0.5
+
+
+def variant(label: str, kind: type[VlmPruner], config: ExportConfig) -> Subject:
+    """A subject whose pruner is another class than the registry's."""
+
+    def open_variant() -> TorchSession:
+        session = open_eager(config)
+        prefill = session.methods["prefill"]
+        prefill.pruner = kind(prefill.pruner.grid, prefill.pruner.config, prefill.pruner.loop)  # type: ignore[attr-defined]
+        return session
+
+    return replace(eager_subject(config, label), open=open_variant)
+
+
+# --- Parts ------------------------------------------------------------------------------------------------------------
+
+
+def methods(config: ExportConfig) -> list[Subject]:
+    """Every method at every kept share."""
+    return eager_subjects(config, list(PRUNERS), KEEPS, SEEDS)
+
+
+def ablations(config: ExportConfig) -> list[Subject]:
+    """VLM-Pruner as it is, without each of its ideas, and at other layers."""
+    config = replace(config, pruner="vlm-pruner", keep=ABLATION_KEEP)
+    return [
+        eager_subject(config),
+        eager_subject(config, "vlm-pruner without BSS term", bss_weight=0.0),
+        eager_subject(config, "vlm-pruner without fusion", fuse_weight=1.0),
+        variant("vlm-pruner with norm pivots", NormPivots, config),
+        variant("vlm-pruner on the patch grid", PatchGrid, config),
+        *(eager_subject(replace(config, prune_layer=layer)) for layer in (1, 2, 3, 4)),
+        *(eager_subject(replace(config, pruner=name, prune_layer=0)) for name in ("uniform", "divprune")),
+        *(eager_subject(replace(config, pruner=name, prune_layer=2)) for name in ("divprune",)),
+    ]
+
+
+def exports(config: ExportConfig, work: Path) -> list[Subject]:
+    """Pruned bundles of every target, made anew where they are missing."""
+    bundles = []
+    for target, precision in EXPORTS:
+        folder = work / "bundles" / f"{target}-{precision}"
+        if not folder.exists():
+            print(f"exporting {folder.name}", flush=True)
+            export(
+                replace(config, targets=(target,), output=folder, precision=precision, pruner="vlm-pruner", keep=0.111)
+            )
+        bundles.append(folder)
+    return bundle_subjects(bundles, None)
+
+
+def measure(subjects: Sequence[Subject], data: DataSet, work: Path) -> tuple[list[Row], list[Answered]]:
+    """Answers and figures of all subjects."""
+    cache, answered = VisionCache(), []
+    folder = work / "answers" / data.name.replace(" ", "-").replace(":", "-")
+    for subject in subjects:
+        answered.append(
+            ask(
+                subject,
+                data,
+                folder,
+                metric_name=data.metric,
+                max_new_tokens=BASE.max_new_tokens,
+                cache=cache,
+            )
+        )
+        print(line(summarize(answered[-1:], data, data.metric)[0]), flush=True)
+    return summarize(answered, data, data.metric), answered
+
+
+# --- The document -----------------------------------------------------------------------------------------------------
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Accuracy of each row overall, against unpruned where the rows have it, and by kind of question, in percent."""
+    kinds = list(rows[0].by_type)
+    whole = next((row.accuracy for row in rows if row.pruner == "none"), None)
+    heads = ["method", "layer", "kept", "accuracy", "95 % interval", *(["of unpruned"] if whole else []), *kinds]
+    lines = ["| " + " | ".join(heads) + " |", "|---|" + "---:|" * (len(heads) - 1)]
+    for row in rows:
+        cells = [row.pruner, str(row.prune_layer), f"{row.kept_tokens}", percent(row.accuracy)]
+        cells += [f"{percent(row.low)} to {percent(row.high)}", *([percent(row.accuracy / whole)] if whole else [])]
+        lines.append("| " + " | ".join([*cells, *(percent(row.by_type[kind]) for kind in kinds)]) + " |")
+    return "\n".join(lines)
+
+
+def export_table(rows: Sequence[Row], answered: Sequence[Answered], eager: Answered) -> str:
+    """Each bundle against PyTorch on the same questions: accuracy and share of equal answers."""
+    right = {one.id: one for one in eager.answers}
+    lines = ["| bundle | runtime | questions | accuracy | PyTorch on the same | difference, points | equal answers |"]
+    lines += ["|---|---|" + "---:|" * 5]
+    for row, one in zip(rows, answered, strict=True):
+        same = [right[answer.id] for answer in one.answers]
+        base = sum(answer.score for answer in same) / len(same)
+        equal = sum(a.text == b.text for a, b in zip(one.answers, same, strict=True)) / len(same)
+        cells = [
+            f"{one.manifest.target} {row.precision}",
+            row.runtime,
+            str(row.n),
+            percent(row.accuracy),
+            percent(base),
+        ]
+        lines.append("| " + " | ".join([*cells, f"{100 * (row.accuracy - base):+.1f}", percent(equal)]) + " |")
+    return "\n".join(lines)
+
+
+def percent(share: float) -> str:
+    """Percent without the sign, one digit."""
+    return f"{100 * share:.1f}"
+
+
+def write_part(name: str, text: str) -> None:
+    """Put a generated part between its marks in the document."""
+    old = DOCUMENT.read_text(encoding="utf-8")
+    begin, end = f"<!-- {name}: generated -->", f"<!-- {name}: end -->"
+    pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
+    if not pattern.search(old):
+        raise SystemExit(f"{DOCUMENT} lacks the marks {begin} and {end}")
+    DOCUMENT.write_text(pattern.sub(lambda _: f"{begin}\n\n{text}\n\n{end}", old), encoding="utf-8")
+
+
+def draw_pictures(config: ExportConfig, folder: Path) -> None:
+    """Held-out scenes with what three methods keep of them, and their answers."""
+    names = ("vlm-pruner", "fastv", "random")
+    sessions = [open_eager(replace(config, pruner=name, keep=ABLATION_KEEP)) for name in names]
+    data = open_dataset("scenes:test", seed=PICTURES[0][0], questions=120)
+    for number, (seed, index) in enumerate(PICTURES, 1):
+        image = make_scene("test", seed, index).image
+        example = next(example for example in data.examples if example.image_id == str(index))
+        figure, axes = pyplot.subplots(1, 1 + len(names), figsize=(13, 3.9), layout="constrained")
+        axes[0].imshow(image)
+        axes[0].set_title(f"{example.question}\nright: {example.answers[0]}", fontsize=10)
+        for axis, name, session in zip(axes[1:], names, sessions, strict=True):
+            visual = session.vision(to_pixels(image, session.manifest.image))
+            said = answer(session, visual, example.question, BASE.max_new_tokens)
+            order_S = session.generate(image, example.question, 1).order
+            axis.imshow(draw_kept(image, session.manifest.image, order_S))
+            axis.set_title(f"{name}, {len(order_S)} of {session.manifest.pruner.visual_tokens}\n{said}", fontsize=10)
+        for axis in axes:
+            axis.axis("off")
+        figure.savefig(folder / f"kept-{number}.png", dpi=80)
+        pyplot.close(figure)
+
+
+def main() -> None:
+    """Measure the parts asked for, and write them into the document."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--questions", type=int, default=2004, help="test questions")
+    parser.add_argument("--seed", type=int, default=7, help="of the test scenes")
+    parser.add_argument("--part", action="append", choices=("methods", "ablations", "exports", "pictures"))
+    parser.add_argument("--work", type=Path, default=ROOT / "build/accuracy", help="answers and bundles")
+    arguments = parser.parse_args()
+    parts = arguments.part or ("methods", "ablations", "exports", "pictures")
+    quiet_libraries()
+    command = shlex.join(["python", "benchmarks/accuracy.py", *sys.argv[1:]])
+    data = open_dataset("scenes:test", seed=arguments.seed, questions=arguments.questions)
+    stamp = f"`{command}`: {data.name}, {len(data.examples)} questions."
+    config = fit_text(BASE, data)
+    if "methods" in parts:
+        rows, _ = measure(methods(config), data, arguments.work)
+        write_part("methods", f"{stamp}\n\n{table(rows)}")
+        plot(rows, ROOT / "docs/accuracy.png")
+        (arguments.work / "methods.json").write_text(json.dumps([asdict(row) for row in rows], indent=2))
+    if "ablations" in parts:
+        rows, _ = measure(ablations(config), data, arguments.work)
+        write_part("ablations", f"{stamp}\n\n{table(rows)}")
+    if "exports" in parts:
+        _, eager = measure([eager_subject(replace(config, keep=ABLATION_KEEP))], data, arguments.work)
+        rows, answered = [], []
+        for subject in exports(config, arguments.work):
+            interpreted = subject.facts["target"] == "coreml" and sys.platform != "darwin"
+            asked = replace(data, examples=data.examples[: INTERPRETED_QUESTIONS if interpreted else None])
+            more_rows, more = measure([subject], asked, arguments.work)
+            rows, answered = rows + more_rows, answered + more
+        write_part("exports", f"{stamp}\n\n{export_table(rows, answered, eager[0])}")
+    if "pictures" in parts:
+        draw_pictures(config, ROOT / "docs")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""Train `vlmp-tiny` from scratch on scenes, in stages that can be interrupted and resumed.
+
+    python benchmarks/train_tiny.py [--work build/train-tiny] [--stage see ...] [--output export/assets/vlmp-tiny]
+
+1. `see`: the vision tower learns what each visual token of a crowded picture shows.
+2. `place`: the same on scenes, with where things stand and what is beside them.
+3. `read`: the language model learns to answer from the frozen visual tokens. Its words for things begin as the
+   directions in which the tokens show them, and the questions about one picture share its sequence.
+4. `together`: both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+# Muon orthogonalises in bfloat16, for which oneDNN picks AMX where the processor names it, usable or not.
+os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
+
+import numpy as np
+import torch
+from tiny.checkpoint import build_config, write_checkpoint, write_tokenizer
+from tiny.language import Prompts, answer_logits, choose_questions, start_words
+from tiny.pictures import Pictures
+from tiny.trainer import CHECK_EVERY, LOG_EVERY, Stage, Trainer, batches, load_stage
+from tiny.vision import Heads, label_losses, visual_tokens
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import Qwen2VLForConditionalGeneration as Qwen2VL
+from vlmp.benchmarks.scenes import KINDS, SIDE
+from vlmp.benchmarks.scenes.labels import NOTHING, SIZES, TOKEN
+
+ROOT = Path(__file__).resolve().parents[1]
+STAGES = {
+    "see": Stage(pictures=30000, steps=2400, batch=32, rate=3e-3, seed=1),
+    "place": Stage(pictures=16000, steps=600, batch=16, rate=1.5e-3, seed=2),
+    "read": Stage(pictures=16000, steps=500, batch=16, rate=2e-3, seed=2, ns_steps=3),
+    "together": Stage(pictures=16000, steps=600, batch=16, rate=1e-3, seed=2, ns_steps=3),
+}
+HELD_OUT = {"see": 96, "place": 96, "read": 192, "together": 192}
+"""Validation pictures of each stage."""
+LABEL_WEIGHT = 0.2
+"""Weight of the labels' loss beside that of the answers."""
+
+
+@torch.no_grad()
+def label_accuracy(model: Qwen2VL, heads: Heads, data: Pictures) -> dict[str, float]:
+    """Share of right tokens on validation pictures by kind of label; digits and shapes also apart."""
+    right: dict[str, list[Tensor]] = {}
+    for index_B in np.arange(len(data)).reshape(-1, 16):
+        image_B3HW, labels = data.batch(index_B)
+        logits = heads(visual_tokens(model, image_B3HW))
+        for name, target in labels.items():
+            hit = logits[name].argmax(-1) == target
+            right.setdefault(name, []).append(hit[target != NOTHING])
+            if name == "object":
+                right.setdefault("digit", []).append(hit[(target >= 0) & (target < 10)])
+                right.setdefault("shape", []).append(hit[(target >= 10) & (target < SIZES["object"] - 1)])
+    return {name: float(torch.cat(hits).float().mean()) for name, hits in right.items() if torch.cat(hits).numel()}
+
+
+def learn_to_see(name: str, model: Qwen2VL, heads: Heads, work: Path) -> None:
+    """Stages `see` and `place`: the vision tower and the heads on labelled tokens."""
+    stage, crowd = STAGES[name], name == "see"
+    trainer = Trainer(name, stage, {"vision": model.model.visual, "heads": heads}, work)
+    held_out = Pictures(work, "validation", 0, HELD_OUT[name], crowd=crowd)
+    data = Pictures(work, "train", stage.seed, stage.pictures, crowd=crowd)
+    for index_B in batches(len(data), stage, trainer.step):
+        image_B3HW, labels = data.batch(index_B)
+        loss = label_losses(heads(visual_tokens(model, image_B3HW)), labels)
+        trainer.update(loss)
+        if trainer.step % LOG_EVERY == 0:
+            trainer.log(loss=loss.item())
+        if trainer.step % CHECK_EVERY == 0 or trainer.step == stage.steps:
+            trainer.save()
+            trainer.log(**label_accuracy(model, heads, held_out))
+
+
+@torch.no_grad()
+def answer_accuracy(model: Qwen2VL, prompts: Prompts, data: Pictures) -> dict[str, float]:
+    """Share of right greedy answers on validation scenes by kind, a question each of every kind that a scene has."""
+    right: dict[str, list[bool]] = {}
+    side = SIDE // TOKEN
+    for index_B in np.arange(len(data)).reshape(-1, 16):
+        image_B3HW, _ = data.batch(index_B)
+        chosen = [list({kind: (kind, q, a) for kind, q, a in data.asked[index]}.values()) for index in index_B]
+        packed = prompts.pack([[prompts.branch([(q, a)]) for _, q, a in asked] for asked in chosen], side)
+        visual_BND = visual_tokens(model, image_B3HW)
+        logits_nV, target_n = answer_logits(model, packed, visual_BND, len(prompts.prefix))
+        hit = torch.ones_like(packed["targets"], dtype=torch.bool)
+        hit[packed["targets"] != NOTHING] = logits_nV.argmax(-1) == target_n
+        for row, asked in enumerate(chosen):
+            for number, (kind, _, _) in enumerate(asked):
+                right.setdefault(kind, []).append(bool(hit[row][packed["branch"][row] == number].all()))
+    means = {kind: float(np.mean(hits)) for kind, hits in sorted(right.items())}
+    return {**means, "all": float(np.mean([means[kind] for kind in KINDS]))}
+
+
+def learn_to_answer(name: str, model: Qwen2VL, heads: Heads, work: Path) -> None:
+    """Stages `read` (vision frozen) and `together`: answers from visual tokens, which keep their labels."""
+    stage, frozen = STAGES[name], name == "read"
+    write_tokenizer(work)
+    prompts = Prompts(work)
+    held_out = Pictures(work, "validation", 0, HELD_OUT[name], crowd=False)
+    data = Pictures(work, "train", stage.seed, stage.pictures, crowd=False)
+    if frozen and not (work / f"{name}.pt").exists():
+        start_words(model, heads, prompts, held_out.batch(np.arange(16))[0])
+    model.model.visual.requires_grad_(not frozen)
+    heads.requires_grad_(not frozen)
+    trainer = Trainer(name, stage, {"heads": heads, "model": model}, work)
+    for index_B in batches(len(data), stage, trainer.step):
+        rng = np.random.default_rng([stage.seed, trainer.step])
+        turns = [choose_questions(data.asked[index], rng) for index in index_B]
+        packed = prompts.pack([[prompts.branch(turn) for turn in each] for each in turns], SIDE // TOKEN)
+        image_B3HW, labels = data.batch(index_B)
+        with torch.set_grad_enabled(not frozen):
+            visual_BND = visual_tokens(model, image_B3HW)
+            seen = label_losses(heads(visual_BND), labels) if not frozen else torch.zeros(())
+        logits_nV, target_n = answer_logits(model, packed, visual_BND, len(prompts.prefix))
+        answers = F.cross_entropy(logits_nV, target_n)
+        trainer.update(answers + LABEL_WEIGHT * seen)
+        if trainer.step % LOG_EVERY == 0:
+            trainer.log(answers=answers.item(), seen=seen.item())
+        if trainer.step % CHECK_EVERY == 0 or trainer.step == stage.steps:
+            trainer.save()
+            trainer.log(**answer_accuracy(model, prompts, held_out))
+
+
+def main() -> None:
+    """Run the stages that are not finished yet."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--work", type=Path, default=ROOT / "build/train-tiny", help="folder for log and checkpoints")
+    parser.add_argument("--stage", action="append", choices=STAGES, help="run these stages only")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="write the checkpoint of the last stage there")
+    args = parser.parse_args()
+    args.work.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)
+    model, heads = Qwen2VL(build_config()), Heads(256)
+    for name in args.stage or STAGES:
+        for before in list(STAGES)[: list(STAGES).index(name)]:  # a stage alone starts where the one before it ended
+            load_stage(before, {"vision": model.model.visual, "heads": heads, "model": model}, args.work)
+        learn = learn_to_see if name in ("see", "place") else learn_to_answer
+        learn(name, model, heads, args.work)
+    if args.output:
+        write_checkpoint(model, args.output)
+        print(f"wrote {args.output}: {sum(file.stat().st_size for file in args.output.iterdir()) / 2**20:.1f} MiB")
+
+
+if __name__ == "__main__":
+    main()
