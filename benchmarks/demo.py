@@ -1,25 +1,28 @@
-"""`make demo`: export vlmp-tiny pruned and unpruned for every target, verify, and run each on a real photograph."""
+"""`make demo`: export vlmp-tiny pruned and unpruned for every target, verify, and ask each about a held-out scene."""
 
 import argparse
 import statistics
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
+from PIL.Image import Image
 from rich.console import Console
 from rich.table import Table
+from vlmp.benchmarks.scenes import Question, sample
+from vlmp.evaluation.metrics import exact
 from vlmp.export.config import ExportConfig
 from vlmp.export.errors import quiet_libraries
 from vlmp.export.pipeline import Result, export
 from vlmp.export.targets import TARGETS
 from vlmp.runtimes import Answer, Timings, load
 from vlmp.runtimes.draw import draw_kept
-from vlmp.runtimes.image import open_image
 
 MODEL = "vlmp-tiny"
 PRUNERS = ("none", "vlm-pruner")
-QUESTION = "What is in this picture?"
+SEED, LEAST_QUESTIONS = 7, 5
+"""The first scene of this test stream that allows so many kinds of questions."""
 RUNS = 9
 ANSWER_TOKENS = 16
 
@@ -29,7 +32,7 @@ class Row:
     """One bundle's figures, times in milliseconds, medians over warm runs."""
 
     result: Result
-    answer: Answer
+    answers: list[Answer]
     runtime: str
     vision_ms: float
     prefill_ms: float
@@ -44,7 +47,7 @@ def main() -> None:
     arguments = parser.parse_args()
     quiet_libraries()
     console = Console(width=150 if not sys.stdout.isatty() else None)
-    photo = Path(str(files("vlmp.runtimes"))) / "assets" / "photo.jpg"
+    image, questions = held_out_scene()
 
     pairs = []
     for target in arguments.target or TARGETS:
@@ -54,43 +57,47 @@ def main() -> None:
             console.print(f"exporting {MODEL} for {target}, pruner {pruner} ...")
             config = ExportConfig(model=MODEL, targets=(target,), output=output, pruner=pruner, overwrite=True)
             results += export(config)
-        pairs.append(measure(results, photo))
+        pairs.append(measure(results, image, questions))
 
     console.print(table(pairs))
-    for pair in pairs:
-        for pruner, row in pair.items():
-            console.print(f"{row.result.manifest.target} {pruner}: {row.answer.text!r}", highlight=False)
+    console.print(answer_table(pairs, questions))
     pruned = pairs[0]["vlm-pruner"]
-    picture = arguments.output / "kept.png"
-    draw_kept(open_image(photo), pruned.result.manifest.image, pruned.answer.order).save(picture)
-    console.print(f"bundles in {arguments.output}, kept tokens drawn in {picture}")
+    image.save(arguments.output / "scene.png")
+    draw_kept(image, pruned.result.manifest.image, pruned.answers[0].order).save(arguments.output / "kept.png")
+    console.print(f"bundles, scene.png and the kept tokens of the first question, kept.png, are in {arguments.output}")
 
 
-def measure(results: list[Result], photo: Path) -> dict[str, Row]:
+def held_out_scene() -> tuple[Image, list[Question]]:
+    """A test picture and questions about it: no digit, photograph or seed of it was trained on."""
+    # Enough that no kind runs out before the scene is found.
+    return next((scene.image, asked) for _, scene, asked in sample("test", SEED, 600) if len(asked) >= LEAST_QUESTIONS)
+
+
+def measure(results: list[Result], image: Image, questions: Sequence[Question]) -> dict[str, Row]:
     """Medians of warm runs on this machine; the bundles take turns, so that noise meets all of them."""
     sessions = [load(result.output) for result in results]
-    answers = [session.generate(photo, QUESTION, max_new_tokens=ANSWER_TOKENS) for session in sessions]
+    answers = [[session.generate(image, asked.text, ANSWER_TOKENS) for asked in questions] for session in sessions]
     timings: list[list[Timings]] = [[] for _ in sessions]
     for _ in range(RUNS):
         for session, taken in zip(sessions, timings, strict=True):
-            taken.append(session.generate(photo, QUESTION, max_new_tokens=ANSWER_TOKENS).timings)
+            taken.append(session.generate(image, questions[0].text, ANSWER_TOKENS).timings)
     return {
         result.manifest.pruner.name: Row(
             result=result,
-            answer=answer,
+            answers=given,
             runtime=session.runtime,
             vision_ms=statistics.median(timing.vision_ms for timing in taken),
             prefill_ms=statistics.median(timing.prefill_ms for timing in taken),
             decode_ms=statistics.median(timing.decode_ms / max(1, timing.decoded_tokens) for timing in taken),
         )
-        for result, session, answer, taken in zip(results, sessions, answers, timings, strict=True)
+        for result, session, given, taken in zip(results, sessions, answers, timings, strict=True)
     }
 
 
 def table(pairs: list[dict[str, Row]]) -> Table:
     """One line a bundle; speed-ups against the unpruned export of the same target."""
     drawn = Table(
-        title=f"{MODEL}: {QUESTION!r}, medians of {RUNS} warm runs; Core ML off macOS is interpreted: no timing"
+        title=f"{MODEL}, medians of {RUNS} warm runs of the first question; Core ML off macOS is interpreted: no timing"
     )
     for column in ("target", "visual tokens kept", "vision ms", "prefill ms", "decode ms/token", "prefill speed-up",
                    "to first token", "parity (logits)", "size MiB"):  # fmt: skip
@@ -114,6 +121,22 @@ def table(pairs: list[dict[str, Row]]) -> Table:
                 f"{manifest.parity.status}, {worst:.0e}",
                 f"{row.result.size_bytes / 2**20:.1f}",
             )
+    return drawn
+
+
+def answer_table(pairs: list[dict[str, Row]], questions: Sequence[Question]) -> Table:
+    """What each bundle answered; wrong answers are marked."""
+    drawn = Table(title="a held-out scene")
+    for column in ("question", "right"):
+        drawn.add_column(column)
+    rows = [row for pair in pairs for row in pair.values()]
+    for row in rows:
+        pruner = row.result.manifest.pruner
+        drawn.add_column(f"{row.result.manifest.target}, {pruner.kept_tokens} of {pruner.visual_tokens}")
+    for number, asked in enumerate(questions):
+        given = [row.answers[number].text for row in rows]
+        cells = [text if exact(text, [asked.answer]) else f"[red]{text} (wrong)[/red]" for text in given]
+        drawn.add_row(asked.text, asked.answer, *cells)
     return drawn
 
 

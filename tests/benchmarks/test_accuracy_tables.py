@@ -1,0 +1,50 @@
+"""The accuracy benchmark: its variants of the pruner, and the document that it writes into."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import accuracy
+import pytest
+import torch
+from vlmp.pruner import PrunerConfig
+
+GRID = (4, 6)
+
+
+def test_norm_pivots_are_the_largest_keys_however_close() -> None:
+    keys_NC = torch.zeros(24, 3)
+    keys_NC[[7, 8, 20]] = torch.tensor([[3.0, 0, 0], [3.0, 0.1, 0], [-4.0, 0, 0]])
+    pruner = accuracy.NormPivots(GRID, PrunerConfig(keep=6, pivots=3))
+    assert [int(pivot) for pivot in pruner.pivots(keys_NC)] == [20, 8, 7]
+    assert pruner(torch.randn(24, 16), keys_NC).kept_S.numel() == 6
+
+
+def test_the_patch_grid_takes_two_rows_of_tokens_for_one() -> None:
+    """Token 6 begins the second row of 6 tokens, but counts as the seventh of a first row of 12."""
+    distance = accuracy.PatchGrid(GRID, PrunerConfig(keep=6)).distance_RN
+    diagonal = (8**2 + 12**2) ** 0.5
+    assert distance[0, 6].item() == pytest.approx(6 / diagonal)
+    assert distance[0, 12].item() == pytest.approx(1 / diagonal)
+    assert distance[0, 19].item() == pytest.approx((1 + 7**2) ** 0.5 / diagonal)
+    assert distance[24].unique().tolist() == [2.0]
+
+
+def test_a_part_of_the_document_is_replaced_and_the_rest_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    document = tmp_path / "accuracy.md"
+    monkeypatch.setattr(accuracy, "DOCUMENT", document)
+    document.write_text("before\n<!-- methods: generated -->\nold\n<!-- methods: end -->\nbehind\n")
+    accuracy.write_part("methods", r"new \1 | figures")
+    once = document.read_text()
+    assert once == "before\n<!-- methods: generated -->\n\nnew \\1 | figures\n\n<!-- methods: end -->\nbehind\n"
+    accuracy.write_part("methods", r"new \1 | figures")
+    assert document.read_text() == once
+    with pytest.raises(SystemExit, match="lacks the marks"):
+        accuracy.write_part("exports", "x")
+
+
+def test_the_document_has_a_place_for_every_part() -> None:
+    text = accuracy.DOCUMENT.read_text(encoding="utf-8")
+    for part in ("methods", "ablations", "exports"):
+        assert f"<!-- {part}: generated -->" in text
+        assert f"<!-- {part}: end -->" in text
