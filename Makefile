@@ -31,9 +31,10 @@ lint: setup
 
 # The folders are imported as vlmp.<folder>; links of those names let the type checker resolve them as users do.
 typecheck: setup
-	mkdir -p $(TYPED)/vlmp
-	for folder in pruner export runtimes; do ln -sfn ../../../$$folder $(TYPED)/vlmp/$$folder; done
-	MYPYPATH=$(TYPED) $(BIN)/mypy -p vlmp.pruner -p vlmp.export -p vlmp.runtimes
+	mkdir -p $(TYPED)/vlmp/benchmarks
+	for folder in pruner export runtimes evaluation; do ln -sfn ../../../$$folder $(TYPED)/vlmp/$$folder; done
+	ln -sfn ../../../../benchmarks/scenes $(TYPED)/vlmp/benchmarks/scenes
+	MYPYPATH=$(TYPED) $(BIN)/mypy $(patsubst %,-p vlmp.%,pruner export runtimes evaluation benchmarks.scenes)
 
 clean:
 	rm -rf build $(VENV) .mypy_cache .pytest_cache .ruff_cache

@@ -131,13 +131,12 @@ def measure(subjects: Sequence[Subject], data: DataSet, work: Path) -> tuple[lis
                 subject,
                 data,
                 folder,
-                metric_name=data.metric,
                 max_new_tokens=BASE.max_new_tokens,
                 cache=cache,
             )
         )
-        print(line(summarize(answered[-1:], data, data.metric)[0]), flush=True)
-    return summarize(answered, data, data.metric), answered
+        print(line(summarize(answered[-1:], data)[0]), flush=True)
+    return summarize(answered, data), answered
 
 
 # --- The document -----------------------------------------------------------------------------------------------------

@@ -1,21 +1,22 @@
 """`vlmp-eval`: accuracy of a model or of bundles on questions with known answers."""
 
 import shlex
-import shutil
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from vlmp.export.errors import OneLineParser, UserError, exit_with_one_line, quiet_libraries
 
-from .data import DATASETS, DataSet, open_dataset
-from .metrics import METRICS, metric
+from .data import DATASETS, SCENE_QUESTIONS, DataSet, open_dataset
+from .metrics import METRICS
 from .report import Row, summarize, write_report
 from .run import Answered, VisionCache, ask
-from .subjects import Subject, bundle_subjects, eager_subjects, fit_text
+from .subjects import Subject, bundle_subjects, check_bundles, eager_subjects, fit_text
 
 DEFAULT_PRUNERS = ("none", "vlm-pruner")
 DEFAULT_KEEPS = (0.111,)
@@ -37,7 +38,9 @@ def parser() -> OneLineParser:
     who = parser.add_argument_group("what is asked")
     who.add_argument("--model", metavar="NAME", help="a model of vlmp-export --list models, in PyTorch")
     who.add_argument("--checkpoint", type=Path, metavar="DIR", help="weights of your own for --model")
-    who.add_argument("--bundle", type=Path, action="append", metavar="DIR", help="a bundle; repeat it to compare several")
+    who.add_argument(
+        "--bundle", type=Path, action="append", metavar="DIR", help="a bundle; repeat it to compare several"
+    )
     who.add_argument("--pruner", action="append", metavar="NAME", help="method, repeatable (none and vlm-pruner)")
     who.add_argument("--keep", type=float, action="append", metavar="SHARE", help="kept share, repeatable (0.111)")
     who.add_argument("--prune-layer", type=int, metavar="K", help="prune before layer K (each method's own place)")
@@ -46,31 +49,39 @@ def parser() -> OneLineParser:
     what = parser.add_argument_group("questions")
     names = ", ".join(f"{name}:..." for name in DATASETS)
     what.add_argument("--dataset", required=True, help=f"FILE.jsonl, or {names} (scenes:test, pope:DIR)")
-    what.add_argument("--questions", type=int, metavar="N", help="at most so many (all; scenes: 2000)")
-    what.add_argument("--seed", type=int, default=0, metavar="N", help="draws other scenes (0)")
-    what.add_argument("--metric", choices=METRICS, help="how an answer is scored (as the data set's paper)")
+    what.add_argument(
+        "--questions", type=int, metavar="N", help=f"the first so many (all; of scenes {SCENE_QUESTIONS})"
+    )
+    what.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="draws other scenes; other data sets take no notice (0)"
+    )
+    what.add_argument(
+        "--metric", choices=METRICS, help="how an answer is scored (as in the data set's paper; JSONL: exact)"
+    )
     what.add_argument("--max-new-tokens", type=int, default=16, metavar="N", help="longest answer (16)")
     parser.add_argument("--threads", type=int, metavar="N", help="threads of the runtime (its own choice)")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="answers and results; run again to resume")
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="DIR", help="answers and results; run again to resume"
+    )
     parser.add_argument("--overwrite", action="store_true", help="forget the answers that --output holds")
     return parser
 
 
 def _evaluate(arguments: Namespace, command: str) -> None:
     quiet_libraries()
-    if arguments.max_new_tokens < 1:
-        raise UserError(f"--max-new-tokens {arguments.max_new_tokens}: must be at least 1")
     _check(arguments)
     data = open_dataset(arguments.dataset, seed=arguments.seed, questions=arguments.questions)
-    metric_name = arguments.metric or data.metric
-    metric(metric_name)
-    subjects = bundle_subjects(arguments.bundle, arguments.threads) if arguments.bundle else _eager(arguments, data)
+    if arguments.metric:
+        data = replace(data, metric=arguments.metric, kind_metrics={})
+    subjects = _bundles(arguments, data) if arguments.bundle else _eager(arguments, data)
     answers = arguments.output / "answers"
-    if arguments.overwrite and answers.is_dir():
-        shutil.rmtree(answers)
+    if arguments.overwrite:
+        for subject in subjects:
+            (answers / f"{subject.key}.jsonl").unlink(missing_ok=True)
     answered: list[Answered] = []
     cache = VisionCache()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    name = TextColumn("{task.description}", markup=False)  # a bundle may be called [x]
+    columns = (name, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         for subject in subjects:
             task = progress.add_task(subject.key, total=len(data.examples))
@@ -79,13 +90,12 @@ def _evaluate(arguments: Namespace, command: str) -> None:
                     subject,
                     data,
                     answers,
-                    metric_name=metric_name,
                     max_new_tokens=arguments.max_new_tokens,
                     cache=cache,
                     on_answer=lambda done, task=task: progress.update(task, completed=done),  # type: ignore[misc]
                 )
             )
-    rows = summarize(answered, data, metric_name)
+    rows = summarize(answered, data)
     files = write_report(rows, arguments.output, command)
     for row in rows:
         print(line(row))
@@ -102,18 +112,29 @@ def line(row: Row) -> str:
 
 
 def _check(arguments: Namespace) -> None:
-    """What argparse does not: options that exclude or need one another."""
+    """What argparse does not, before anything is read."""
     if bool(arguments.model) == bool(arguments.bundle):
         raise UserError("give --model NAME or --bundle DIR, one of the two")
-    if arguments.threads is not None and arguments.threads < 1:
-        raise UserError(f"--threads {arguments.threads}: must be at least 1")
+    for name in ("threads", "max_new_tokens", "random_seeds"):
+        value = getattr(arguments, name)
+        if value is not None and value < 1:
+            raise UserError(f"--{name.replace('_', '-')} {value}: must be at least 1")
     if arguments.bundle:
         fixed = ("pruner", "keep", "prune_layer", "image_size", "checkpoint")
         given = [f"--{name.replace('_', '-')}" for name in fixed if getattr(arguments, name) is not None]
         if given:
             raise UserError(f"{given[0]}: a bundle's own is inside it; it goes with --model")
-    if arguments.random_seeds < 1:
-        raise UserError(f"--random-seeds {arguments.random_seeds}: must be at least 1")
+    if arguments.output.exists() and not arguments.output.is_dir():
+        raise UserError(f"--output {arguments.output} is not a folder")
+    if find_spec("matplotlib") is None:
+        raise UserError("the plot needs matplotlib: pip install 'vlmp[eval]'")
+
+
+def _bundles(arguments: Namespace, data: DataSet) -> list[Subject]:
+    """The bundles, in which every question and answer fits."""
+    subjects = bundle_subjects(arguments.bundle, arguments.threads)
+    check_bundles(arguments.bundle, data, arguments.max_new_tokens)
+    return subjects
 
 
 def _eager(arguments: Namespace, data: DataSet) -> list[Subject]:
@@ -128,12 +149,14 @@ def _eager(arguments: Namespace, data: DataSet) -> list[Subject]:
     keeps = list(dict.fromkeys(arguments.keep or DEFAULT_KEEPS))
     for name in pruners:
         check_pruner(name)
+    if arguments.keep and pruners == ["none"]:
+        raise UserError(f"--keep {keeps[0]:g}: --pruner none keeps all visual tokens, leave one of the two out")
     config = ExportConfig(
         model=arguments.model,
         targets=(),
         output=arguments.output,
         checkpoint=arguments.checkpoint,
-        pruner=pruners[0],
+        pruner="none",
         prune_layer=arguments.prune_layer,
         image_size=parse_image_size(arguments.image_size) if arguments.image_size else None,
         text_len=SHORTEST_TEXT,

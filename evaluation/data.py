@@ -1,14 +1,15 @@
 """Questions with right answers: our own scenes, a user's file, or a published set."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import import_module
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from vlmp.export.errors import UserError
+from vlmp.export.errors import UserError, check_text
 from vlmp.runtimes.image import open_image
 
 
@@ -24,6 +25,10 @@ class Example:
     kind: str
 
 
+Figures = Callable[[Sequence[Example], Sequence[str]], dict[str, float]]
+"""Takes the examples and what was answered to each, and returns figures on their papers' own scales."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataSet:
     """Examples in a fixed order, those about one picture together, and how answers to them are scored."""
@@ -31,6 +36,10 @@ class DataSet:
     name: str
     metric: str
     examples: Sequence[Example]
+    kind_metrics: Mapping[str, str] = field(default_factory=dict)
+    """Metrics of the kinds of question that have their own."""
+    figures: Figures | None = None
+    """What the paper reports beside accuracy."""
 
 
 DATASETS: dict[str, str] = {
@@ -45,13 +54,15 @@ DATASETS: dict[str, str] = {
 """What stands before the colon of --dataset -> "module:function" of the rest, the seed and the number of questions."""
 
 SPLITS = ("train", "validation", "test")
-JSONL_FIELDS = {"image", "question", "answers", "type", "id"}
+SCENE_QUESTIONS = 2000
+JSONL_FIELDS = ("image", "question", "answers", "type", "id")
 
 
 def open_dataset(spec: str, *, seed: int, questions: int | None) -> DataSet:
-    """`scenes:SPLIT`, `pope:DIR` and the like, or a JSONL file. questions: at most so many, None for all.
+    """`scenes:SPLIT`, `pope:DIR` and the like, or a JSONL file.
 
-    Raises UserError on an unknown name, a file that is missing, or a line that cannot be used, naming it.
+    questions: the first so many in the data set's order, None for all; of scenes, so many are generated. seed: of the
+    scenes. Raises UserError on an unknown name, a file that is missing, or a line that cannot be used, naming it.
     """
     if questions is not None and questions < 1:
         raise UserError(f"--questions {questions}: must be at least 1")
@@ -72,23 +83,24 @@ def open_dataset(spec: str, *, seed: int, questions: int | None) -> DataSet:
 
 def scenes(split: str, seed: int, questions: int | None) -> DataSet:
     """Generated scenes, as many questions of each kind; another seed gives other scenes."""
-    try:
-        from vlmp.benchmarks.scenes import make_scene, sample
-    except ModuleNotFoundError as error:
-        raise UserError(f"the scenes need {error.name}: pip install 'vlmp[eval]'") from error
-
     if split not in SPLITS:
         raise UserError(f"--dataset scenes:{split}: choose one of {', '.join(f'scenes:{name}' for name in SPLITS)}")
+    from vlmp.benchmarks.scenes import make_scene, sample
+
+    try:  # the digits come with scikit-learn, which is imported when the first one is drawn
+        sampled = list(sample(split, seed, questions or SCENE_QUESTIONS))  # type: ignore[arg-type]
+    except ModuleNotFoundError as error:
+        raise UserError(f"scenes need {error.name}: pip install 'vlmp[eval]'") from error
     examples = [
         Example(
             id=f"{index}-{asked.kind}",
             image_id=str(index),
-            open=lambda index=index: make_scene(split, seed, index).image,  # type: ignore[misc]
+            open=lambda index=index: make_scene(split, seed, index).image,  # type: ignore[misc, arg-type]
             question=asked.text,
             answers=(asked.answer,),
             kind=asked.kind,
         )
-        for index, _, all_asked in sample(split, seed, questions or 2000)  # type: ignore[arg-type]
+        for index, _, all_asked in sampled
         for asked in all_asked
     ]
     return DataSet(name=f"scenes:{split} seed {seed}", metric="exact", examples=examples)
@@ -97,63 +109,69 @@ def scenes(split: str, seed: int, questions: int | None) -> DataSet:
 def jsonl(path: Path, questions: int | None) -> DataSet:
     """Lines of {"image": path from the file's folder, "question", "answers": text or list, "type"?, "id"?}.
 
-    Raises UserError naming the line, what is wrong with it and what would be right.
+    An answer is right when it is one of `answers`. Raises UserError naming the line, what is wrong with it and what
+    would be right.
     """
     if not path.is_file():
         raise UserError(f"--dataset {path} {'is not a file' if path.exists() else 'does not exist'}")
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # splitlines() would cut inside JSON's texts
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8: {error.reason} at byte {error.start}") from None
     examples: list[Example] = []
-    seen: set[str] = set()
+    seen: dict[str, int] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        example = _example(line, f"{path} line {number}", path.parent, str(number))
+        example = _example(line, f"{path} line {number}", path.parent, number)
         if example.id in seen:
-            raise UserError(f'{path} line {number}: "id" {example.id!r} stands in an earlier line too')
-        seen.add(example.id)
+            raise UserError(f'{path} line {number}: "id" {example.id!r} is that of line {seen[example.id]} already')
+        seen[example.id] = number
         examples.append(example)
-    return DataSet(name=path.name, metric="vqa", examples=examples[:questions])
+    return DataSet(name=path.name, metric="exact", examples=grouped(examples)[:questions])
 
 
-def _example(line: str, where: str, folder: Path, number: str) -> Example:
+def _example(line: str, where: str, folder: Path, number: int) -> Example:
     try:
         fields: Any = json.loads(line)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # ValueError: also an integer of thousands of digits
         raise UserError(f"{where} is no JSON: {error}") from None
     if not isinstance(fields, dict):
         raise UserError(f'{where}: must be an object like {{"image": ..., "question": ..., "answers": [...]}}')
-    if unknown := sorted(fields.keys() - JSONL_FIELDS):
-        raise UserError(f"{where}: unknown field {unknown[0]!r}, known are {', '.join(sorted(JSONL_FIELDS))}")
-    for name in ("image", "question"):
+    if unknown := sorted(fields.keys() - set(JSONL_FIELDS)):
+        raise UserError(f"{where}: unknown field {unknown[0]!r}, known are {', '.join(JSONL_FIELDS)}")
+    fields = {"type": "all", "id": str(number)} | fields
+    fields["id"] = str(fields["id"]) if type(fields["id"]) is int else fields["id"]
+    for name in ("image", "question", "type", "id"):
         if not isinstance(fields.get(name), str) or not fields[name].strip():
             raise UserError(f'{where}: "{name}" must be a text that is not empty')
     answers = fields.get("answers")
     answers = [answers] if isinstance(answers, str) else answers
     if not isinstance(answers, list) or not answers or not all(isinstance(a, str) and a.strip() for a in answers):
         raise UserError(f'{where}: "answers" must be a text or a list of texts, none of them empty')
+    check_text(f"{where}:", "".join([fields["image"], fields["question"], fields["type"], fields["id"], *answers]))
     path = folder / fields["image"]
     if not path.is_file():
-        raise UserError(f"{where}: image {path} does not exist")
+        raise UserError(f"{where}: image {path} {'is not a file' if path.exists() else 'does not exist'}")
     return Example(
-        id=str(fields.get("id", number)),
-        image_id=str(path),
+        id=fields["id"],
+        image_id=fields["image"],
         open=lambda: open_image(path),
         question=fields["question"],
         answers=tuple(answers),
-        kind=str(fields.get("type", "all")),
+        kind=fields["type"],
     )
+
+
+def grouped(examples: Sequence[Example]) -> list[Example]:
+    """The same examples, those about one picture moved up to the first of them: it is looked at only once."""
+    groups: dict[str, list[Example]] = {}
+    for example in examples:
+        groups.setdefault(example.image_id, []).append(example)
+    return [example for group in groups.values() for example in group]
 
 
 def by_image(examples: Sequence[Example]) -> Iterator[list[Example]]:
     """Neighbouring examples about one picture."""
-    group: list[Example] = []
-    for example in examples:
-        if group and group[0].image_id != example.image_id:
-            yield group
-            group = []
-        group.append(example)
-    if group:
-        yield group
+    for _, group in groupby(examples, lambda example: example.image_id):
+        yield list(group)

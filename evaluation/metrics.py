@@ -3,8 +3,6 @@
 import re
 from collections.abc import Callable, Sequence
 
-from vlmp.export.errors import UserError
-
 Metric = Callable[[str, Sequence[str]], float]
 """Takes an answer and the right ones, and returns its score."""
 
@@ -12,8 +10,10 @@ MARKS = " .,;:!?\"'`"
 """What may stand around an answer without being part of it; a sign or a unit (-5, 20%) is part of it."""
 ANLS_THRESHOLD = 0.5
 ARTICLES = {"a", "an", "the"}
-NUMBERS = {word: str(value) for value, word in enumerate("zero one two three four five six seven eight nine ten".split())}
-NUMBERS["none"] = "0"
+NUMBERS = {
+    "none": "0", "zero": "0", "one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6",
+    "seven": "7", "eight": "8", "nine": "9", "ten": "10",
+}  # fmt: skip
 # Only where the form without apostrophes is no other word: were, well, its, lets stay what they are.
 _CONTRACTED = """
 ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't haven't he'd he'd've he's
@@ -112,7 +112,7 @@ def choice(answer: str, right: Sequence[str]) -> float:
     "A cat" names none: its first word is an article.
     """
     found = re.match(r"\W*(?:the answer is\W*)?([a-z])\W*(?:$|[.,:)])", answer.lower())
-    return float(bool(found) and found[1] == right[0].lower())
+    return float(found is not None and found[1] == right[0].lower())
 
 
 def contains(answer: str, right: Sequence[str]) -> float:

@@ -4,16 +4,14 @@ Dims: Q questions, C pictures, R resamples.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from vlmp.export.errors import UserError
 
 from .data import DataSet, Example
-from .metrics import f1
 from .run import Answered
 
 RESAMPLES = 2000
@@ -42,31 +40,30 @@ class Row:
     high: float
     n: int
     by_type: dict[str, float]
-    f1: float | None = None
-    """POPE's figure, for questions that are answered with yes or no."""
+    figures: dict[str, float] = field(default_factory=dict)
+    """What the data set's paper reports beside accuracy, on its own scale."""
     settings: dict[str, float] = field(default_factory=dict)
 
 
-def summarize(answered: Sequence[Answered], data: DataSet, metric_name: str) -> list[Row]:
+def summarize(answered: Sequence[Answered], data: DataSet) -> list[Row]:
     """A row for each setting, seeds of one averaged question by question."""
     groups: dict[str, list[Answered]] = {}
     for one in answered:
         groups.setdefault(one.subject.group, []).append(one)
-    return [_row(group, data, metric_name) for group in groups.values()]
+    return [_row(group, data) for group in groups.values()]
 
 
-def _row(group: list[Answered], data: DataSet, metric_name: str) -> Row:
+def _row(group: list[Answered], data: DataSet) -> Row:
     score_Q = np.mean([[answer.score for answer in one.answers] for one in group], axis=0)
     low, high = interval(score_Q, data.examples)
     kinds = sorted({example.kind for example in data.examples})
     kind_Q = np.array([example.kind for example in data.examples])
     manifest, first = group[0].manifest, group[0].subject
     pruner = manifest.pruner
-    figure = None
-    if metric_name == "yes-no":
-        right = [example.answers[0] for example in data.examples]
-        pairs = [list(zip((answer.text for answer in one.answers), right, strict=True)) for one in group]
-        figure = float(np.mean([f1(each) for each in pairs]))
+    figures: dict[str, float] = {}
+    if data.figures:
+        of_seed = [data.figures(data.examples, [answer.text for answer in one.answers]) for one in group]
+        figures = {name: float(np.mean([each[name] for each in of_seed])) for name in of_seed[0]}
     return Row(
         model=str(first.facts.get("bundle", manifest.model)),
         runtime=group[0].runtime,
@@ -78,14 +75,14 @@ def _row(group: list[Answered], data: DataSet, metric_name: str) -> Row:
         kept_tokens=pruner.kept_tokens,
         visual_tokens=pruner.visual_tokens,
         dataset=data.name,
-        metric=metric_name,
+        metric=data.metric,
         seeds=len(group),
         accuracy=float(score_Q.mean()),
         low=low,
         high=high,
         n=len(score_Q),
         by_type={kind: float(score_Q[kind_Q == kind].mean()) for kind in kinds},
-        f1=figure,
+        figures=figures,
         settings=dict(pruner.settings),
     )
 
@@ -105,27 +102,30 @@ def interval(score_Q: NDArray[np.float64], examples: Sequence[Example]) -> tuple
 
 def write_report(rows: Sequence[Row], folder: Path, command: str) -> list[Path]:
     """`results.json`, `results.md` and, where two kept shares can be compared, `accuracy.png`."""
-    files = {folder / "results.json": json.dumps([asdict(row) for row in rows], indent=2) + "\n"}
-    files[folder / "results.md"] = markdown(rows, command)
-    for path, text in files.items():
-        part = path.with_name(path.name + ".part")
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
+    writers: dict[str, Callable[[Path], object]] = {
+        "results.json": lambda part: part.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n"),
+        "results.md": lambda part: part.write_text(markdown(rows, command), encoding="utf-8"),
+    }
     if any(row.kept_tokens < row.visual_tokens for row in rows):
-        plot(rows, folder / "accuracy.png")
-        return [*files, folder / "accuracy.png"]
-    return list(files)
+        writers["accuracy.png"] = lambda part: plot(rows, part)
+    for name, write in writers.items():
+        part = folder / f"{name}.part"
+        write(part)
+        part.replace(folder / name)
+    return [folder / name for name in writers]
 
 
 def markdown(rows: Sequence[Row], command: str) -> str:
     """A table of all rows, stamped with the command that makes it."""
     kinds = sorted({kind for row in rows for kind in row.by_type} - {"all"})
     heads = ["model", "runtime", "pruner", "layer", "kept", "accuracy, %", "95 % interval", *kinds]
-    heads += ["F1, %"] if any(row.f1 is not None for row in rows) else []
+    heads += rows[0].figures
+    seeds = max(row.seeds for row in rows)
+    about = f"{rows[0].dataset}, metric {rows[0].metric}, {rows[0].n} questions."
     lines = [
         f"`{command}`",
         "",
-        f"{rows[0].dataset}, metric {rows[0].metric}, {rows[0].n} questions. {_seeds(rows)}",
+        f"{about} `random` is the mean of {seeds} seeds." if seeds > 1 else about,
         "",
         "| " + " | ".join(heads) + " |",
         "|" + "---|" * len(heads),
@@ -133,25 +133,22 @@ def markdown(rows: Sequence[Row], command: str) -> str:
     for row in rows:
         cells = [
             row.model, row.runtime, row.pruner, str(row.prune_layer), f"{row.kept_tokens} of {row.visual_tokens}",
-            f"{row.accuracy:.1%}"[:-1], f"{row.low:.1%}"[:-1] + " to " + f"{row.high:.1%}"[:-1],
-            *(f"{row.by_type[kind]:.1%}"[:-1] if kind in row.by_type else "" for kind in kinds),
+            _percent(row.accuracy), f"{_percent(row.low)} to {_percent(row.high)}",
+            *(_percent(row.by_type[kind]) if kind in row.by_type else "" for kind in kinds),
+            *(f"{value:.1f}" for value in row.figures.values()),
         ]  # fmt: skip
-        cells += [f"{row.f1:.1%}"[:-1]] if row.f1 is not None else []
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
-def _seeds(rows: Sequence[Row]) -> str:
-    most = max(row.seeds for row in rows)
-    return f"`random` is the mean of {most} seeds." if most > 1 else ""
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}"
 
 
 def plot(rows: Sequence[Row], file: Path) -> None:
     """Accuracy against the kept share, a line for each method with its interval; unpruned as a dashed line."""
-    try:
-        import matplotlib
-    except ModuleNotFoundError as error:
-        raise UserError(f"the plot needs {error.name}: pip install 'vlmp[eval]'") from error
+    import matplotlib
+
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
@@ -175,5 +172,5 @@ def plot(rows: Sequence[Row], file: Path) -> None:
     axes.set_title(f"{rows[0].dataset}, {rows[0].n} questions")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
-    figure.savefig(file, dpi=150)
+    figure.savefig(file, dpi=150, format="png")
     pyplot.close(figure)

@@ -1,8 +1,9 @@
 """Put every question to every subject, keep each answer as it comes, and go on where an interruption left off."""
 
 import json
+import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from vlmp.runtimes.image import to_pixels
 from vlmp.runtimes.session import Array, Session
 
 from .data import DataSet, Example, by_image
-from .metrics import metric
+from .metrics import METRICS
 from .subjects import Subject
 
 CACHE_BYTES = 2**30
@@ -63,34 +64,38 @@ def ask(
     data: DataSet,
     folder: Path,
     *,
-    metric_name: str,
     max_new_tokens: int,
     cache: VisionCache,
     on_answer: Callable[[int], None] = lambda _: None,
 ) -> Answered:
-    """Answers of one subject, the ones that its file in `folder` has and then the missing ones.
+    """Answers of one subject: those that its file in `folder` has, and the missing ones, which are added to it.
 
-    on_answer gets the number of questions done. Raises UserError when the file belongs to other settings, or when a
-    question does not fit.
+    on_answer gets the number of questions done. Raises UserError when the file belongs to other settings or questions,
+    or when a question does not fit.
     """
-    facts = {"subject": subject.facts, "data": data.name, "metric": metric_name, "max_new_tokens": max_new_tokens}
+    facts = {"subject": subject.facts, "data": data.name, "max_new_tokens": max_new_tokens}
     file = folder / f"{subject.key}.jsonl"
-    known = _open_answers(file, facts)
-    score = metric(metric_name)
+    texts = _known_answers(file, facts, data.examples)
     session = subject.open()
     limit = min(max_new_tokens, session.manifest.prompt.max_new_tokens)
-    on_answer(len(known))
+    if not file.exists():
+        _begin(file, facts)
+    on_answer(len(texts))
     with file.open("a", encoding="utf-8") as out:
-        for examples in by_image([example for example in data.examples if example.id not in known]):
+        for examples in by_image([example for example in data.examples if example.id not in texts]):
             visual = cache.visual(session, subject.vision_key, examples[0])
             for example in examples:
-                text = answer(session, visual, example.question, limit)
-                known[example.id] = Answer(example.id, text, score(text, example.answers))
-                out.write(json.dumps(asdict(known[example.id])) + "\n")
+                texts[example.id] = answer(session, visual, example.question, limit)
+                out.write(json.dumps({**_asked(example), "answer": texts[example.id]}) + "\n")
                 out.flush()
-                on_answer(len(known))
-    answers = [known[example.id] for example in data.examples]
+                on_answer(len(texts))
+    answers = [Answer(one.id, texts[one.id], score(data, one, texts[one.id])) for one in data.examples]
     return Answered(subject, session.manifest, session.runtime, answers)
+
+
+def score(data: DataSet, example: Example, text: str) -> float:
+    """The score of an answer by the data set's metric, or that of the kind of question."""
+    return METRICS[data.kind_metrics.get(example.kind, data.metric)](text, example.answers)
 
 
 def answer(session: Session, visual: Array, question: str, limit: int) -> str:
@@ -100,23 +105,39 @@ def answer(session: Session, visual: Array, question: str, limit: int) -> str:
     return session.tokenizer.decode(tokens, skip_special_tokens=True).strip()
 
 
-def _open_answers(file: Path, facts: dict[str, Any]) -> dict[str, Answer]:
-    """The answers in a file, which is begun where there is none; a line cut off by an interruption is dropped."""
+def _asked(example: Example) -> dict[str, str]:
+    """What tells a question from another one that has its id in an edited data set."""
+    return {"id": example.id, "image": example.image_id, "question": example.question}
+
+
+def _begin(file: Path, facts: dict[str, Any]) -> None:
+    """A file of answers whose first line says what is asked; it appears complete."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(file.name + ".part")
+    part.write_text(json.dumps(facts) + "\n", encoding="utf-8")
+    part.replace(file)
+
+
+def _known_answers(file: Path, facts: dict[str, Any], examples: Sequence[Example]) -> dict[str, str]:
+    """Example id -> text, as far as the file has answers; a line cut off by an interruption is dropped from it."""
     if not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_suffix(".part")
-        part.write_text(json.dumps(facts) + "\n", encoding="utf-8")
-        part.replace(file)
         return {}
     content = file.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
+    whole = content.rfind(b"\n") + 1
     try:
-        header, *lines = [json.loads(line) for line in whole.decode().splitlines()]
-        known = {line["id"]: Answer(line["id"], line["text"], line["score"]) for line in lines}
+        header, *lines = [json.loads(line) for line in content[:whole].splitlines()]
+        found = {line["id"]: (line["image"], line["question"], str(line["answer"])) for line in lines}
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file} is damaged ({error}): remove it to ask its questions again") from None
+        raise UserError(f"{file} is damaged ({error!r}): remove it to ask its questions again") from None
+    way_out = "choose another --output, or --overwrite"
     if header != json.loads(json.dumps(facts)):
-        raise UserError(f"{file} holds answers of other settings: choose another --output, or --overwrite")
-    if len(whole) < len(content):
-        file.write_bytes(whole)
+        raise UserError(f"{file} holds answers of other settings: {way_out}")
+    known = {}
+    for example in examples:
+        if example.id in found:
+            image, question, known[example.id] = found[example.id]
+            if (image, question) != (example.image_id, example.question):
+                raise UserError(f"{file} holds an answer to another question {example.id!r}: {way_out}")
+    if whole < len(content):
+        os.truncate(file, whole)
     return known

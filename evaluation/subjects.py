@@ -2,18 +2,21 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlmp.export.bundle import MANIFEST_NAME, read_manifest
+from vlmp.export.bundle import MANIFEST_NAME, Manifest, read_manifest
 from vlmp.export.errors import UserError
-from vlmp.runtimes.session import Session, load
+from vlmp.runtimes.session import Session, load, load_tokenizer
+
+from .data import DataSet, Example
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
     from vlmp.export.config import ExportConfig
 
-    from .data import DataSet
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Subject:
@@ -28,16 +31,18 @@ class Subject:
     """Subjects with the same one see the same visual tokens."""
 
 
-def eager_subjects(
-    config: "ExportConfig", pruners: Sequence[str], keeps: Sequence[float], seeds: int
-) -> list[Subject]:
-    """The grid of pruners and kept shares; `none` once, `random` with several seeds."""
-    from dataclasses import replace
+def eager_subjects(config: "ExportConfig", pruners: Sequence[str], keeps: Sequence[float], seeds: int) -> list[Subject]:
+    """The grid of pruners and kept shares; `none` once, `random` with several seeds.
+
+    Raises UserError when the model cannot serve one of them.
+    """
+    from vlmp.export.pipeline import open_source
 
     subjects = []
     for pruner in pruners:
         for keep in (None,) if pruner == "none" else keeps:
             setting = replace(config, pruner=pruner, keep=keep)
+            open_source(setting)  # reads no weights, and refuses now what would end hours of answers later
             if pruner == "random":
                 subjects += [eager_subject(setting, seed=seed) for seed in range(seeds)]
             else:
@@ -47,41 +52,58 @@ def eager_subjects(
 
 def eager_subject(config: "ExportConfig", label: str = "", **settings: float) -> Subject:
     """A model in PyTorch. label: the name of a variant of the method; settings: fields of PrunerConfig."""
+    from vlmp.export.checkpoint import locate
     from vlmp.export.eager import open_eager
+    from vlmp.export.models import model_entry
 
     keep = "all" if config.keep is None else f"{config.keep:g}"
     layer = "" if config.prune_layer is None else f"-layer{config.prune_layer}"
     group = f"{config.model}-{label or config.pruner}-{keep}{layer}"
     seed = f"-seed{settings['seed']:g}" if "seed" in settings else ""
+    weights = weights_digest(config.checkpoint or locate(model_entry(config.model).checkpoint))
     facts = {
-        "model": config.model, "checkpoint": str(config.checkpoint or ""), "pruner": label or config.pruner,
-        "keep": config.keep, "prune_layer": config.prune_layer, "image_size": config.image_size,
-        "image_fit": config.image_fit, "system_prompt": config.system_prompt, **settings,
+        "model": config.model, "weights": weights, "pruner": label or config.pruner, "keep": config.keep,
+        "prune_layer": config.prune_layer, "image_size": config.image_size, "image_fit": config.image_fit,
+        "system_prompt": config.system_prompt, **settings,
     }  # fmt: skip
     return Subject(
         key=group + seed,
         group=group,
         facts=facts,
         open=lambda: open_eager(config, **settings),
-        vision_key=f"{config.model} {config.checkpoint} {config.image_size} {config.image_fit}",
+        vision_key=f"{weights} {config.image_size} {config.image_fit}",
     )
 
 
-def fit_text(config: "ExportConfig", data: "DataSet") -> "ExportConfig":
-    """The same settings with a text bucket as long as the longest question: padding costs time."""
-    from dataclasses import replace
+@cache
+def weights_digest(folder: Path) -> str:
+    """sha256 of a checkpoint's weights: answers of other weights must not be taken for those of these."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.glob("*.safetensors")):
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
 
+
+def fit_text(config: "ExportConfig", data: DataSet) -> "ExportConfig":
+    """The same settings with a text bucket as long as the longest question: padding costs time."""
     from vlmp.export.pipeline import open_source
 
     prompt = open_source(config).prompt
-    texts = [prompt.first.replace("{prompt}", example.question) for example in data.examples]
-    encoded = prompt.tokenizer.encode_batch(texts, add_special_tokens=False)
-    return replace(config, text_len=max(config.text_len, *(len(each.ids) for each in encoded)))
+    _, tokens = longest(data, prompt.first, prompt.tokenizer)
+    return replace(config, text_len=max(config.text_len, tokens))
+
+
+def longest(data: DataSet, template: str, tokenizer: "Tokenizer") -> tuple[Example, int]:
+    """The example with the longest first turn, and its length in tokens."""
+    texts = [template.replace("{prompt}", example.question) for example in data.examples]
+    lengths = [len(each.ids) for each in tokenizer.encode_batch(texts, add_special_tokens=False)]
+    return max(zip(data.examples, lengths, strict=True), key=lambda pair: pair[1])
 
 
 def bundle_subjects(bundles: Sequence[Path], threads: int | None) -> list[Subject]:
-    """Bundles, each with the pruner inside it. Raises UserError when one is not a bundle, or two have one name."""
-    subjects = []
+    """Bundles, each with the pruner inside it. Raises UserError when one is not a bundle, or is given twice."""
+    subjects: list[Subject] = []
     for folder in bundles:
         manifest = read_manifest(folder)
         digest = hashlib.sha256((folder / MANIFEST_NAME).read_bytes()).hexdigest()
@@ -98,3 +120,18 @@ def bundle_subjects(bundles: Sequence[Path], threads: int | None) -> list[Subjec
             )
         )
     return subjects
+
+
+def check_bundles(bundles: Sequence[Path], data: DataSet, max_new_tokens: int) -> None:
+    """Raises UserError when a question or an answer of `max_new_tokens` does not fit into a bundle."""
+    for folder in bundles:
+        manifest: Manifest = read_manifest(folder, check_hashes=False)
+        prompt = manifest.prompt
+        if max_new_tokens > prompt.max_new_tokens:
+            raise UserError(f"--max-new-tokens {max_new_tokens}: bundle {folder} allows 1 to {prompt.max_new_tokens}")
+        example, tokens = longest(data, prompt.first, load_tokenizer(folder, manifest))
+        if tokens > prompt.text_len:
+            raise UserError(
+                f"bundle {folder} takes {prompt.text_len} tokens of text, question {example.id!r} and its template "
+                f"have {tokens}: export with --text-len {tokens}"
+            )

@@ -21,7 +21,12 @@ class Eager:
     loop: Loop = "while"
 
     def lower(
-        self, methods: dict[MethodName, nn.Module], geometry: Geometry, precision: Precision, folder: Path, report: Report
+        self,
+        methods: dict[MethodName, nn.Module],
+        geometry: Geometry,
+        precision: Precision,
+        folder: Path,
+        report: Report,
     ) -> dict[MethodName, MethodSpec]:
         """What each method takes and returns; no file holds it."""
         dtype = precision
@@ -45,7 +50,7 @@ def open_eager(config: ExportConfig, **settings: float) -> TorchSession:
     that cannot be served.
     """
     source, target = open_source(config), Eager()
-    source = replace(source, pruner=replace(source.pruner, **settings))
+    source = replace(source, pruner=replace(source.pruner, **settings))  # type: ignore[arg-type]
     methods = build_methods(source, config, target, "float32")
     specs = target.lower(methods, source.geometry, "float32", Path(), lambda _: None)
     manifest = describe(config, source, "pytorch", target, "float32", specs)

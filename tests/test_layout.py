@@ -17,7 +17,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-FOLDERS = ("export", "pruner", "runtimes")
+FOLDERS = ("benchmarks/scenes", "evaluation", "export", "pruner", "runtimes")
 
 
 def sources(folder: str) -> list[Path]:
@@ -77,7 +77,8 @@ def test_packages_but_the_namespace_of_optimum_have_an_init() -> None:
 def test_files_beside_the_code_are_packaged() -> None:
     patterns = PYPROJECT["tool"]["setuptools"]["package-data"]
     for folder in FOLDERS:
-        packaged = {path for pattern in patterns.get(f"vlmp.{folder}", []) for path in (ROOT / folder).glob(pattern)}
+        own = patterns.get(f"vlmp.{folder}".replace("/", "."), [])
+        packaged = {path for pattern in own for path in (ROOT / folder).glob(pattern)}
         files = {path for path in (ROOT / folder).rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
         assert packaged == files
 
@@ -86,7 +87,7 @@ def test_imported_distributions_are_declared() -> None:
     project = PYPROJECT["project"]
     lines = [*project["dependencies"], *(line for extra in project["optional-dependencies"].values() for line in extra)]
     declared = {re.split(r"[^\w-]", line)[0].lower().replace("-", "_") for line in lines}
-    distribution = {"PIL": "pillow"}
+    distribution = {"PIL": "pillow", "sklearn": "scikit_learn"}
     for folder in FOLDERS:
         for path in sources(folder):
             used = {distribution.get(top, top).lower() for top in third_party(imports(path))}
@@ -119,6 +120,21 @@ def test_export_imports_nothing_that_is_not_installed_with_it(path: Path) -> Non
     assert not tops & {"benchmarks", "tests", "export", "pruner", "runtimes", "conftest", "pytest", "hypothesis"}
 
 
+@pytest.mark.parametrize("path", sources("benchmarks/scenes"), ids=lambda path: path.name)
+def test_scenes_import_nothing_else_of_ours(path: Path) -> None:
+    names = imports(path)
+    assert [name for name in names if within(name, "vlmp") and not within(name, "vlmp.benchmarks.scenes")] == []
+
+
+def test_nothing_that_is_installed_imports_the_evaluation_and_only_it_the_scenes() -> None:
+    for folder in FOLDERS:
+        for path in sources(folder):
+            names = imports(path)
+            assert folder == "evaluation" or not any(within(name, "vlmp.evaluation") for name in names), path
+            scenes = any(within(name, "vlmp.benchmarks") for name in names)
+            assert folder in ("evaluation", "benchmarks/scenes") or not scenes, path
+
+
 def test_the_bundle_schema_needs_neither_torch_nor_the_exporter() -> None:
     for name in ("bundle", "errors", "__init__"):
         names = imports(ROOT / "export" / f"{name}.py")
@@ -133,6 +149,9 @@ def test_heavy_packages_stay_in_the_file_of_their_target(folder: str) -> None:
         found = third_party(imports(path)) & heavy
         if found:
             assert {path.stem, path.parent.name} & {"onnx", "executorch", "coreml"}, (path, found)
+        one_file = {"pyarrow": "lmms.py", "matplotlib": "report.py", "sklearn": "drawing.py"}
+        for name in third_party(imports(path)) & one_file.keys():
+            assert path.name == one_file[name], (path, name)
 
 
 def test_a_bundle_can_be_used_without_torch_and_the_exporters_packages(tmp_path: Path) -> None:
@@ -185,13 +204,12 @@ assert not Blocked.names & sys.modules.keys()
 def test_the_type_checker_sees_through_the_import_names(tmp_path: Path) -> None:
     """`vlmp.*` must not silently be Any: wrong calls are reported, right ones are not."""
     links = tmp_path / "typed" / "vlmp"
-    links.mkdir(parents=True)
     for folder in FOLDERS:
+        (links / folder).parent.mkdir(parents=True, exist_ok=True)
         (links / folder).symlink_to(ROOT / folder)
-    assert (
-        "MYPYPATH=$(TYPED) $(BIN)/mypy -p vlmp.pruner -p vlmp.export -p vlmp.runtimes"
-        in (ROOT / "Makefile").read_text()
-    )
+    checked = re.search(r"mypy \$\(patsubst %,-p vlmp\.%,(.*)\)", (ROOT / "Makefile").read_text())
+    assert checked is not None
+    assert sorted(checked[1].split()) == [folder.replace("/", ".") for folder in FOLDERS]
     snippet = tmp_path / "snippet.py"
     snippet.write_text(
         "from pathlib import Path\n"

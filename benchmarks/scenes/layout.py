@@ -162,7 +162,7 @@ def _place(items: list[Item], item: Item, side: int, rng: Generator) -> None:
     if width >= side or height >= side:
         return
     for attempt in range(TRIES):
-        x, y = (int(rng.integers(0, side - length + 1)) for length in (width, height))
+        x, y = (int(rng.integers(0, int(side - length) + 1)) for length in (width, height))
         if items and attempt < 6 and rng.random() < 0.4:  # on a level with an item that is there
             other = items[rng.integers(len(items))].centre
             shift = float(rng.uniform(-LEVEL / 2, LEVEL / 2))

@@ -111,10 +111,11 @@ def _count(scene: Scene, rng: Generator) -> tuple[str, str] | None:
 
 
 def _spatial(scene: Scene, rng: Generator) -> tuple[str, str] | None:
+    sides: tuple[tuple[Literal["left", "above"], str], ...] = (("left", "left of"), ("above", "above"))
     pairs = [
         (f"What is {name} the {item.text}?", other.text)
         for item in _unique(scene)
-        for side, name in (("left", "left of"), ("above", "above"))
+        for side, name in sides
         if (other := neighbour(scene.items, item, side)) and not other.is_code
     ]
     return pairs[rng.integers(len(pairs))] if pairs else None
