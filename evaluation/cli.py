@@ -63,7 +63,7 @@ def parser() -> OneLineParser:
     parser.add_argument(
         "--output", type=Path, required=True, metavar="DIR", help="answers and results; run again to resume"
     )
-    parser.add_argument("--overwrite", action="store_true", help="forget the answers that --output holds")
+    parser.add_argument("--overwrite", action="store_true", help="ask again what --output has answers to")
     return parser
 
 

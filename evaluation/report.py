@@ -155,10 +155,10 @@ def plot(rows: Sequence[Row], file: Path) -> None:
     figure, axes = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
     lines: dict[str, list[Row]] = {}
     for row in rows:
+        name = row.pruner if row.runtime.startswith("pytorch") else f"{row.model} ({row.pruner})"
         if row.kept_tokens == row.visual_tokens:
-            axes.axhline(100 * row.accuracy, color="black", linestyle="--", linewidth=1, label=f"{row.pruner} (all)")
+            axes.axhline(100 * row.accuracy, color="black", linestyle="--", linewidth=1, label=f"{name}, all tokens")
         else:
-            name = row.pruner if row.runtime.startswith("pytorch") else f"{row.model} ({row.pruner})"
             lines.setdefault(name, []).append(row)
     for name, points in lines.items():
         points = sorted(points, key=lambda row: row.kept_tokens / row.visual_tokens)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from evaluation_cases import FakeSession, make_data, make_subject
 from PIL import Image
-from vlmp.evaluation.report import Row, interval, markdown, summarize, write_report
+from vlmp.evaluation.report import Row, interval, markdown, plot, summarize, write_report
 from vlmp.evaluation.run import Answer, Answered
 
 KEYS = {
@@ -109,6 +109,18 @@ def test_files(tmp_path: Path, rows: list[Row]) -> None:
         assert image.format == "PNG"
         image.load()
         assert len(image.convert("RGB").getcolors(1 << 20) or []) > 3
+
+
+def test_the_plot_tells_bundles_apart(tmp_path: Path, rows: list[Row], monkeypatch: pytest.MonkeyPatch) -> None:
+    from matplotlib import pyplot
+
+    monkeypatch.setattr(pyplot, "close", lambda _figure: None)
+    unpruned = [replace(rows[0], model=model, runtime="onnxruntime 1") for model in ("a", "b")]
+    plot([*unpruned, replace(rows[1], runtime="pytorch 2"), replace(rows[2], runtime="pytorch 2")], tmp_path / "plot")
+    labels = [text.get_text() for text in pyplot.gca().get_legend().get_texts()]
+    monkeypatch.undo()
+    pyplot.close("all")
+    assert sorted(labels) == ["a (none), all tokens", "b (none), all tokens", "vlm-pruner"]
 
 
 def test_unpruned_rows_alone_make_no_plot(tmp_path: Path, rows: list[Row]) -> None:
