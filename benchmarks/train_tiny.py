@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parents[1]
 STAGES = {
     "see": Stage(pictures=30000, steps=2400, batch=32, rate=3e-3, seed=1),
     "place": Stage(pictures=16000, steps=600, batch=16, rate=1.5e-3, seed=2),
-    "read": Stage(pictures=16000, steps=500, batch=16, rate=2e-3, seed=2, ns_steps=3),
+    "read": Stage(pictures=16000, steps=500, batch=16, rate=2.5e-3, seed=2, ns_steps=3),
     "together": Stage(pictures=16000, steps=600, batch=16, rate=1e-3, seed=2, ns_steps=3),
 }
 HELD_OUT = {"see": 96, "place": 96, "read": 192, "together": 192}
