@@ -23,12 +23,14 @@ from torch import Tensor
 from vlmp.benchmarks.scenes import make_scene
 from vlmp.evaluation.cli import line
 from vlmp.evaluation.data import DataSet, open_dataset
-from vlmp.evaluation.report import Row, plot, summarize
+from vlmp.evaluation.report import Row, percent, plot, summarize
 from vlmp.evaluation.run import Answered, VisionCache, answer, ask
-from vlmp.evaluation.subjects import Subject, bundle_subjects, eager_subject, eager_subjects, fit_text
+from vlmp.evaluation.subjects import Subject, bundle_subjects, eager_subject, eager_subjects, fit_text, weights_digest
+from vlmp.export.checkpoint import locate
 from vlmp.export.config import ExportConfig
 from vlmp.export.eager import open_eager
 from vlmp.export.errors import quiet_libraries
+from vlmp.export.models import model_entry
 from vlmp.export.pipeline import export
 from vlmp.pruner import PRUNERS
 from vlmp.pruner.ops import stable_order
@@ -101,22 +103,22 @@ def ablations(config: ExportConfig) -> list[Subject]:
         eager_subject(config, "vlm-pruner without fusion", fuse_weight=1.0),
         variant("vlm-pruner with norm pivots", NormPivots, config),
         variant("vlm-pruner on the patch grid", PatchGrid, config),
-        *(eager_subject(replace(config, prune_layer=layer)) for layer in (1, 2, 3, 4)),
-        *(eager_subject(replace(config, pruner=name, prune_layer=0)) for name in ("uniform", "divprune")),
-        *(eager_subject(replace(config, pruner=name, prune_layer=2)) for name in ("divprune",)),
+        *(eager_subject(replace(config, prune_layer=layer)) for layer in (1, 3, 4)),
+        eager_subject(replace(config, pruner="uniform", prune_layer=0)),
+        eager_subject(replace(config, pruner="divprune", prune_layer=2)),
     ]
 
 
 def exports(config: ExportConfig, work: Path) -> list[Subject]:
-    """Pruned bundles of every target, made anew where they are missing."""
+    """Pruned bundles of every target, made where those of these weights are missing."""
     bundles = []
+    weights = weights_digest(locate(model_entry(MODEL).checkpoint))[:12]
+    config = replace(config, pruner="vlm-pruner", keep=ABLATION_KEEP)
     for target, precision in EXPORTS:
-        folder = work / "bundles" / f"{target}-{precision}"
+        folder = work / "bundles" / weights / f"{target}-{precision}"
         if not folder.exists():
             print(f"exporting {folder.name}", flush=True)
-            export(
-                replace(config, targets=(target,), output=folder, precision=precision, pruner="vlm-pruner", keep=0.111)
-            )
+            export(replace(config, targets=(target,), output=folder, precision=precision))
         bundles.append(folder)
     return bundle_subjects(bundles, None)
 
@@ -126,15 +128,7 @@ def measure(subjects: Sequence[Subject], data: DataSet, work: Path) -> tuple[lis
     cache, answered = VisionCache(), []
     folder = work / "answers" / data.name.replace(" ", "-").replace(":", "-")
     for subject in subjects:
-        answered.append(
-            ask(
-                subject,
-                data,
-                folder,
-                max_new_tokens=BASE.max_new_tokens,
-                cache=cache,
-            )
-        )
+        answered.append(ask(subject, data, folder, max_new_tokens=BASE.max_new_tokens, cache=cache))
         print(line(summarize(answered[-1:], data)[0]), flush=True)
     return summarize(answered, data), answered
 
@@ -173,11 +167,6 @@ def export_table(rows: Sequence[Row], answered: Sequence[Answered], eager: Answe
         ]
         lines.append("| " + " | ".join([*cells, f"{100 * (row.accuracy - base):+.1f}", percent(equal)]) + " |")
     return "\n".join(lines)
-
-
-def percent(share: float) -> str:
-    """Percent without the sign, one digit."""
-    return f"{100 * share:.1f}"
 
 
 def write_part(name: str, text: str) -> None:
@@ -229,8 +218,8 @@ def main() -> None:
     config = fit_text(BASE, data)
     if "methods" in parts:
         rows, _ = measure(methods(config), data, arguments.work)
-        write_part("methods", f"{stamp}\n\n{table(rows)}")
         plot(rows, ROOT / "docs/accuracy.png")
+        write_part("methods", f"{stamp}\n\n{table(rows)}\n\n![Accuracy against the kept share](accuracy.png)")
         (arguments.work / "methods.json").write_text(json.dumps([asdict(row) for row in rows], indent=2))
     if "ablations" in parts:
         rows, _ = measure(ablations(config), data, arguments.work)

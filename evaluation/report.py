@@ -101,7 +101,7 @@ def interval(score_Q: NDArray[np.float64], examples: Sequence[Example]) -> tuple
 
 
 def write_report(rows: Sequence[Row], folder: Path, command: str) -> list[Path]:
-    """`results.json`, `results.md` and, where two kept shares can be compared, `accuracy.png`."""
+    """`results.json`, `results.md` and, where anything is pruned, `accuracy.png`."""
     writers: dict[str, Callable[[Path], object]] = {
         "results.json": lambda part: part.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n"),
         "results.md": lambda part: part.write_text(markdown(rows, command), encoding="utf-8"),
@@ -133,15 +133,16 @@ def markdown(rows: Sequence[Row], command: str) -> str:
     for row in rows:
         cells = [
             row.model, row.runtime, row.pruner, str(row.prune_layer), f"{row.kept_tokens} of {row.visual_tokens}",
-            _percent(row.accuracy), f"{_percent(row.low)} to {_percent(row.high)}",
-            *(_percent(row.by_type[kind]) if kind in row.by_type else "" for kind in kinds),
+            percent(row.accuracy), f"{percent(row.low)} to {percent(row.high)}",
+            *(percent(row.by_type[kind]) if kind in row.by_type else "" for kind in kinds),
             *(f"{value:.1f}" for value in row.figures.values()),
         ]  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+    """Percent without the sign, one digit."""
     return f"{100 * share:.1f}"
 
 

@@ -29,10 +29,9 @@ class Eager:
         report: Report,
     ) -> dict[MethodName, MethodSpec]:
         """What each method takes and returns; no file holds it."""
-        dtype = precision
         return {
             name: MethodSpec(
-                file="", entry=name, inputs=geometry.inputs(name, dtype), outputs=geometry.outputs(name, dtype)
+                file="", entry=name, inputs=geometry.inputs(name, precision), outputs=geometry.outputs(name, precision)
             )
             for name in methods
         }

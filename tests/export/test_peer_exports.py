@@ -14,10 +14,10 @@ import torch
 from PIL import Image
 from reference import Original, write_other
 from torch import Tensor
-from vlmp.export.bundle import METHODS, MethodSpec
 from vlmp.export.config import ExportConfig
-from vlmp.export.pipeline import build_methods, describe, export, open_source
-from vlmp.pruner import Loop, PrunerConfig, build_pruner
+from vlmp.export.eager import open_eager
+from vlmp.export.pipeline import export
+from vlmp.pruner import PrunerConfig, build_pruner
 from vlmp.runtimes import load
 from vlmp.runtimes.cli import run as vlmp_run
 from vlmp.runtimes.image import to_pixels
@@ -27,19 +27,6 @@ ROOT = Path(__file__).parents[2]
 TINY = ROOT / "export/assets/vlmp-tiny"
 PHOTO = ROOT / "runtimes/assets/photo.jpg"
 QUESTIONS = ("What colour is the cup?", "How many spoons?")
-
-
-class Eager:
-    """A target that lowers nothing."""
-
-    precisions = ("float32",)
-    loop: Loop = "while"
-
-    def lower(self, *_: object) -> Any:
-        raise AssertionError("the eager modules are run as they are")
-
-    def tools(self) -> dict[str, str]:
-        return {}
 
 
 @pytest.fixture(scope="module")
@@ -53,19 +40,10 @@ def open_session(original: Original, photo: Image.Image, **settings: Any) -> Tor
     rows, columns = original.grid(original.inputs(photo, QUESTIONS[0]))
     side = 2 * original.processor.image_processor.patch_size
     config = ExportConfig(
-        model="vlmp-tiny", targets=(), output=Path("unused"), checkpoint=original.folder,
+        model="vlmp-tiny", targets=(), output=Path(), checkpoint=original.folder,
         image_size=(rows * side, columns * side), image_fit="stretch", text_len=40, max_new_tokens=16, **settings,
     )  # fmt: skip
-    source, target = open_source(config), Eager()
-    specs = {
-        method: MethodSpec(
-            file="", entry="", inputs=source.geometry.inputs(method, "float32"),
-            outputs=source.geometry.outputs(method, "float32"),
-        )
-        for method in METHODS
-    }  # fmt: skip
-    manifest = describe(config, source, "pytorch", target, "float32", specs)
-    return TorchSession(manifest, source.prompt.tokenizer, build_methods(source, config, target, "float32"))
+    return open_eager(config)
 
 
 def ask(session: TorchSession, photo: Image.Image, question: str) -> Any:
@@ -154,8 +132,7 @@ def test_exports_answer_as_pytorch(
         image_size=(128, 160), image_fit="stretch", pruner=pruner, keep=0.3, text_len=40, max_new_tokens=16,
     )  # fmt: skip
     (result,) = export(config)
-    source = open_source(config)
-    eager = TorchSession(result.manifest, source.prompt.tokenizer, build_methods(source, config, Eager(), "float32"))
+    eager = open_eager(config)
     checks = {check.name for check in result.manifest.parity.checks}
     assert ("prefill + decode against one long prefill" in checks) is (pruner != "fastv")
     found = load(result.output).generate(photo, QUESTIONS[0], 12)
