@@ -22,6 +22,8 @@ SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
 # Contiguous, because neighbouring digits of the data set come from the same writer.
 DIGIT_RANGES: dict[Split, slice] = {"train": slice(0, 1200), "validation": slice(1200, 1397), "test": slice(1397, 1797)}
 OVERSAMPLING = 3
+EDGE = 5
+"""Diameter in pixels of the filter that cuts a shape's edge off it: the edge is half as wide."""
 
 
 @cache
@@ -42,7 +44,24 @@ def digits(split: Split) -> list[NDArray[np.uint8]]:
 
 
 def draw_background(split: Split, side: int, rng: Generator) -> Image.Image:
-    """A random crop of a photograph, flipped, turned, brightened and blurred at random; RGB, side x side."""
+    """A random crop of a photograph, flipped, turned, brightened and blurred at random; RGB, side x side.
+
+    The split `train` has few photographs for a model to learn from: its strange colours, and pieces of one photograph
+    in another, keep the model from taking every unknown outline for a shape.
+    """
+    image = _crop(split, side, rng)
+    if split == "train":
+        if rng.random() < 0.6:
+            image = Image.merge("RGB", [image.getchannel(int(channel)) for channel in rng.permutation(3)])
+            image = ImageOps.invert(image) if rng.random() < 0.3 else image
+        if rng.random() < 0.6:
+            image.paste(_crop(split, side, rng), mask=_pieces(side, rng))
+    image = ImageEnhance.Brightness(image).enhance(float(rng.uniform(0.6, 1.3)))
+    return ImageEnhance.Color(image).enhance(float(rng.uniform(0.2, 1.3)))
+
+
+def _crop(split: Split, side: int, rng: Generator) -> Image.Image:
+    """A random square of a photograph of the split, flipped, turned and perhaps blurred."""
     photo = photos(split)[rng.integers(len(photos(split)))]
     crop = int(min(photo.size) * rng.uniform(0.4, 1.0) * min(1.0, side / 250))
     left, top = (int(rng.integers(0, length - crop + 1)) for length in photo.size)
@@ -51,11 +70,22 @@ def draw_background(split: Split, side: int, rng: Generator) -> Image.Image:
         image = image.transpose(Image.Transpose(int(turn) - 1))
     if rng.random() < 0.3:
         image = image.filter(ImageFilter.BoxBlur(float(rng.uniform(0.5, 3))))
-    if split == "train" and rng.random() < 0.6:  # few photographs: strange colours make them more
-        image = Image.merge("RGB", [image.getchannel(int(channel)) for channel in rng.permutation(3)])
-        image = ImageOps.invert(image) if rng.random() < 0.3 else image
-    image = ImageEnhance.Brightness(image).enhance(float(rng.uniform(0.6, 1.3)))
-    return ImageEnhance.Color(image).enhance(float(rng.uniform(0.2, 1.3)))
+    return image
+
+
+def _pieces(side: int, rng: Generator) -> Image.Image:
+    """A mask of one to six ellipses and polygons of any size and form, more or less opaque."""
+    mask = Image.new("L", (side, side))
+    pen = ImageDraw.Draw(mask)
+    for _ in range(rng.integers(1, 7)):
+        opaque, x, y = int(rng.integers(100, 256)), *rng.uniform(0, side, 2)
+        width, height = rng.uniform(15, 90, 2)
+        if rng.random() < 0.4:
+            pen.ellipse((x - width, y - height, x + width, y + height), opaque)
+        else:
+            angle_n = np.sort(rng.uniform(0, 2 * np.pi, rng.integers(3, 7)))
+            pen.polygon([(x + width * np.cos(angle), y + height * np.sin(angle)) for angle in angle_n], opaque)
+    return mask
 
 
 def draw_clutter(image: Image.Image, rng: Generator) -> None:
@@ -102,8 +132,10 @@ def draw_shape(image: Image.Image, shape: str, colour: str, box: Box, rng: Gener
             raise ValueError(f"unknown shape {shape!r}: choose one of {', '.join(SHAPES)}")
     mask = mask.rotate(float(rng.uniform(-9, 9)), Image.Resampling.BILINEAR).resize((size, size), Image.Resampling.BOX)
     shade = rng.normal(0, 9, 3) + np.array(COLOURS[colour])
-    ink = tuple(int(value) for value in np.clip(shade, 0, 255))
-    image.paste(ink, (round(left), round(top)), mask)
+    # Black on black could not be seen: dark shapes have a lighter edge, the others a darker one.
+    edge = shade + 110 if shade.mean() < 70 else shade * 0.55
+    for ink, part in ((edge, mask), (shade, mask.filter(ImageFilter.MinFilter(EDGE)))):
+        image.paste(tuple(int(value) for value in np.clip(ink, 0, 255)), (round(left), round(top)), part)
 
 
 def _points(radii: Sequence[float], middle: float, radius: float) -> list[tuple[float, float]]:

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .drawing import COLOURS, SHAPES
-from .layout import Item, Scene, neighbour
+from .layout import Item, Scene, is_alone, neighbour
 from .questions import place
 
 TOKEN = 28
@@ -18,7 +18,7 @@ CODE_PLACES = 5
 NEIGHBOURS = (*OBJECTS[:-1], "none")
 SIZES: dict[str, int] = {
     "object": len(OBJECTS), "colour": len(COLOUR_NAMES), "code": CODE_PLACES, "row": 3, "column": 3,
-    "left": len(NEIGHBOURS), "above": len(NEIGHBOURS),
+    "left": len(NEIGHBOURS), "above": len(NEIGHBOURS), "centre": 2,
 }  # fmt: skip
 """Target -> number of classes."""
 COVERED, FREE = 0.3, 0.06
@@ -40,6 +40,10 @@ def token_labels(scene: Scene) -> dict[str, NDArray[np.int64]]:
             for name, value in {**facts, **_of_cell(item, number)}.items():
                 labels[name][here] = value
     labels["object"][covered <= FREE] = OBJECTS.index("background")
+    labels["centre"][:] = 0
+    for item in scene.items:
+        column, row = (int(place // TOKEN) for place in item.centre)
+        labels["centre"][row, column] = 1
     return {name: values.ravel() for name, values in labels.items()}
 
 
@@ -62,5 +66,8 @@ def _facts(scene: Scene, item: Item) -> dict[str, int]:
     facts = {"row": at[0], "column": at[1]} if at else {"row": NOTHING, "column": NOTHING}
     for side in ("left", "above"):
         other = neighbour(scene.items, item, side)
-        facts[side] = NOTHING if other and other.is_code else NEIGHBOURS.index(other.text if other else "none")
+        if other and not other.is_code:
+            facts[side] = NEIGHBOURS.index(other.text)
+        else:
+            facts[side] = NEIGHBOURS.index("none") if is_alone(scene.items, item, side) else NOTHING
     return facts

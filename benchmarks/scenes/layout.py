@@ -120,18 +120,29 @@ def place_crowd(side: int, rng: Generator) -> list[Item]:
 
 def neighbour(items: tuple[Item, ...], item: Item, side: Literal["left", "above"]) -> Item | None:
     """The nearest item on the left of or above `item`, None where there is none or where one could argue."""
-    along, across = (0, 1) if side == "left" else (1, 0)
-    near = [
-        (item.centre[along] - other.centre[along], abs(item.centre[across] - other.centre[across]), other)
-        for other in items
-        if other is not item and other.centre[along] < item.centre[along] - MARGIN
-    ]
+    along = 0 if side == "left" else 1
+    near = _on_side(items, item, side)
     level = sorted((gap, other.box, other) for gap, offset, other in near if offset <= LEVEL)
     if not level or level[0][2].box[2 + along] > item.box[along]:
         return None
     gap, _, nearest = level[0]
     slanted = any(LEVEL < offset <= 2 * LEVEL and other_gap < gap + LEVEL for other_gap, offset, other in near)
     return None if slanted else nearest
+
+
+def is_alone(items: tuple[Item, ...], item: Item, side: Literal["left", "above"]) -> bool:
+    """Whether beyond doubt nothing is on the left of or above `item`."""
+    return all(offset > 2 * LEVEL for _, offset, _ in _on_side(items, item, side))
+
+
+def _on_side(items: tuple[Item, ...], item: Item, side: Literal["left", "above"]) -> list[tuple[float, float, Item]]:
+    """What is further left (above): distance, how far it is off the level, and the item."""
+    along, across = (0, 1) if side == "left" else (1, 0)
+    return [
+        (item.centre[along] - other.centre[along], abs(item.centre[across] - other.centre[across]), other)
+        for other in items
+        if other is not item and other.centre[along] < item.centre[along] - MARGIN
+    ]
 
 
 def _shape(rng: Generator, shape: str | None = None) -> Item:

@@ -1,13 +1,15 @@
 """Pictures to learn from, with the labels of their visual tokens and questions about them."""
 
+import hashlib
 import json
 import os
-from functools import partial
+from functools import cache, partial
 from multiprocessing import Pool
 from pathlib import Path
 
 import numpy as np
 import torch
+import vlmp.benchmarks.scenes
 from numpy.typing import NDArray
 from torch import Tensor
 from vlmp.benchmarks.scenes import KINDS, SIDE, Scene, ask, make_scene
@@ -23,7 +25,7 @@ class Pictures:
     """Pictures of a split, drawn once with all cores and kept in files: drawing beside training slows both down."""
 
     def __init__(self, work: Path, split: Split, seed: int, count: int, *, crowd: bool) -> None:
-        name = f"{split}-{seed}-{count}-{'crowd' if crowd else 'scene'}"
+        name = f"{split}-{seed}-{count}-{'crowd' if crowd else 'scene'}-{drawing_code()}"
         side = CROWD_SIDE if crowd else SIDE
         tokens = (side // TOKEN) ** 2
         files = work / f"{name}.pixels", work / f"{name}.labels", work / f"{name}.json"
@@ -51,6 +53,14 @@ class Pictures:
         return torch.from_numpy(self.pixels[index_B]), dict(zip(SIZES, labels_BLN.unbind(1), strict=True))
 
 
+@cache
+def drawing_code() -> str:
+    """A digest of what draws pictures and asks about them: files drawn by other code are not taken for these."""
+    folder = Path(vlmp.benchmarks.scenes.__file__).parent
+    files = sorted([*folder.glob("*.py"), *folder.glob("photos/*.jpg"), Path(__file__)])
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:8]
+
+
 def draw_picture(
     index: int, split: Split, seed: int, crowd: bool
 ) -> tuple[NDArray[np.uint8], NDArray[np.int8], list[Asked]]:
@@ -58,7 +68,7 @@ def draw_picture(
     scene = make_scene(split, seed, index, side=CROWD_SIDE if crowd else SIDE, crowd=crowd)
     labels = token_labels(scene)
     if crowd:  # a crowd says nothing about places, and its rows touch
-        for name in ("row", "column", "left", "above"):
+        for name in ("row", "column", "left", "above", "centre"):
             labels[name].fill(-1)
     pixels = np.asarray(scene.image).transpose(2, 0, 1)
     asked = [] if crowd else questions(scene, np.random.default_rng([seed, index]))
