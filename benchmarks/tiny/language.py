@@ -8,33 +8,18 @@ from pathlib import Path
 import numpy as np
 import torch
 from tokenizers import Tokenizer
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from transformers import Qwen2VLForConditionalGeneration as Qwen2VL
-from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VLAttention
-from vlmp.benchmarks.scenes.labels import COLOUR_NAMES, NOTHING, OBJECTS
+from vlmp.benchmarks.scenes.labels import NOTHING
 
 from tiny.checkpoint import SYSTEM_PROMPT
 from tiny.pictures import Asked
-from tiny.vision import Heads, visual_tokens
 
 QUESTIONS = 8
 """Questions about one picture in a training sequence, beside the one for everything."""
-WORD_SIZE = 0.25
-"""Root mean square of embeddings and visual tokens at the start."""
-FINAL_NORM = 0.1
-"""The last norm's weight at the start, for logits of a few units: the head is tied to the embedding."""
-WORDS = {
-    "object": OBJECTS[:-1],
-    "colour": COLOUR_NAMES,
-    "row": ("top", "", "bottom"),
-    "column": ("left", "", "right"),
-}
-"""Words that begin as the labels' rows."""
-LOUDER = 4.0
-"""How much the part of a visual token that its labels tell is raised at the start."""
-MATCH, COPY = 0.85, 0.2
-"""Strength of the heads that begin by looking for what resembles a token: its own score is 8 MATCH^2."""
+PADDING = 32
+"""Sequences are padded to multiples of this: few lengths, so that compiling pays."""
 
 
 class Prompts:
@@ -68,6 +53,7 @@ class Prompts:
         """
         first, visual = len(self.prefix), side * side
         length = first + visual + max(sum(len(ids) for ids, _ in branches) for branches in branches_B)
+        length += -length % PADDING
         batch = len(branches_B)
         ids, targets = torch.zeros(batch, length, dtype=torch.long), torch.full((batch, length), NOTHING)
         branch = torch.full((batch, length), -1)
@@ -107,56 +93,14 @@ def answer_logits(model: Qwen2VL, packed: dict[str, Tensor], visual_BND: Tensor,
     return model.lm_head(hidden_BLD[asked]), packed["targets"][asked]
 
 
-@torch.no_grad()
-def start_words(model: Qwen2VL, heads: Heads, prompts: Prompts, image_B3HW: Tensor) -> None:
-    """Let the words for things begin as the directions in which visual tokens show them, all of one length."""
-    embed = model.model.language_model.embed_tokens.weight
-    embed.copy_(torch.randn(embed.shape, generator=torch.Generator().manual_seed(0)) * WORD_SIZE)
-    for name, words in WORDS.items():
-        rows = heads.rows[name] - heads.rows[name].mean(0)
-        for word, row in zip(words, rows, strict=False):
-            start = F.rms_norm(row, row.shape) * WORD_SIZE
-            for form in (word, f" {word}", f" {word}s", f" {word}es") if word else ():
-                ids = prompts.ids(form)
-                if len(ids) == 1:
-                    embed[ids[0]] = start + 0.3 * embed[ids[0]]
-    model.model.language_model.norm.weight.fill_(FINAL_NORM)
-    depth = len(model.model.language_model.layers)
-    for layer in model.model.language_model.layers:
-        for part in (*layer.self_attn.children(), *layer.mlp.children()):
-            if isinstance(part, nn.Linear):  # the usual 0.02 would leave so narrow a model's attention flat for long
-                nn.init.normal_(part.weight, std=part.in_features**-0.5)
-        for part in (layer.self_attn.o_proj, layer.mlp.down_proj):
-            part.weight.mul_(0.5 * depth**-0.5)
-        start_matching(layer.self_attn)
-    last = model.model.visual.merger.mlp[2]
-    # What the labels tell is a small part of a token; the language model had better begin with it.
-    span_DR = torch.linalg.qr(
-        torch.cat([(rows - rows.mean(0))[:-1] for rows in (heads.rows[name] for name in WORDS)]).T
-    ).Q
-    louder_DD = torch.eye(len(span_DR)) + (LOUDER - 1) * span_DR @ span_DR.T
-    last.weight.copy_(louder_DD @ last.weight)
-    last.bias.copy_(louder_DD @ last.bias)
-    scale = WORD_SIZE / visual_tokens(model, image_B3HW).pow(2).mean().sqrt()
-    last.weight.mul_(scale)
-    last.bias.mul_(scale)
-
-
-def start_matching(attention: Qwen2VLAttention) -> None:
-    """Let the heads of the first key head begin by looking for what resembles the token itself, and copying it.
-
-    Queries and keys share one orthonormal projection, and so do values and output, as training would bring about
-    (mimetic initialisation, arXiv 2305.09828): a word finds the visual tokens that show it from the first step on.
-    """
-    size, width = attention.head_dim, attention.hidden_size
-    heads = attention.num_heads // attention.num_key_value_heads
-    match_dD, copy_dD = nn.init.orthogonal_(torch.empty(2 * size, width)).split(size)
-    attention.k_proj.weight[:size] = match_dD * MATCH
-    attention.v_proj.weight[:size] = copy_dD
-    for head in range(heads):
-        rows = slice(head * size, (head + 1) * size)
-        attention.q_proj.weight[rows] = match_dD * MATCH
-        attention.o_proj.weight[:, rows] = copy_dD.T * (COPY / heads)
+def answer_loss(logits_nV: Tensor, target_n: Tensor, packed: dict[str, Tensor]) -> Tensor:
+    """Cross entropy in which every conversation counts alike, however long its answers are."""
+    asked = packed["targets"] != NOTHING
+    branches = int(packed["branch"].max()) + 1
+    conversation_n = (packed["branch"] + branches * torch.arange(len(asked)).unsqueeze(1))[asked]
+    tokens_C = torch.bincount(conversation_n)
+    loss_n = F.cross_entropy(logits_nV, target_n, reduction="none")
+    return (loss_n / tokens_C[conversation_n]).sum() / (tokens_C > 0).sum()
 
 
 def choose_questions(asked: list[Asked], rng: np.random.Generator) -> list[list[tuple[str, str]]]:

@@ -96,9 +96,12 @@ def order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
     return np.random.default_rng([seed, epoch]).permutation(count)
 
 
-def load_stage(name: str, modules: dict[str, nn.Module], work: Path) -> None:
-    """Take over what a finished stage has learnt."""
-    saved = torch.load(work / f"{name}.pt", weights_only=True)
+def load_stage(name: str, steps: int, modules: dict[str, nn.Module], work: Path) -> None:
+    """Take over what a stage of `steps` steps has learnt; SystemExit when it is not finished."""
+    file = work / f"{name}.pt"
+    saved = torch.load(file, weights_only=True) if file.exists() else {"step": 0}
+    if saved["step"] < steps:
+        raise SystemExit(f"{file}: stage {name} has {saved['step']} of {steps} steps; run it first: --stage {name}")
     for key in modules.keys() & saved.keys():
         modules[key].load_state_dict(saved[key])
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import Qwen2VLForConditionalGeneration as Qwen2VL
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
-from vlmp.benchmarks.scenes.labels import NOTHING, SIZES
+from vlmp.benchmarks.scenes.labels import NOTHING, OBJECTS, SIZES
 
 
 def visual_tokens(model: Qwen2VL, image_B3HW: Tensor) -> Tensor:
@@ -72,9 +72,10 @@ class Heads(nn.Module):
 
 
 def label_losses(logits: dict[str, Tensor], labels: dict[str, Tensor]) -> Tensor:
-    """Sum over the kinds of label of their mean cross entropy."""
+    """Sum over the kinds of label of their mean cross entropy, in which one that shows nothing counts a quarter."""
+    weights = {"object": torch.tensor([1.0] * (len(OBJECTS) - 1) + [0.25]), "centre": torch.tensor([0.25, 1.0])}
     losses = [
-        F.cross_entropy(logits[name].flatten(0, 1), labels[name].flatten(), ignore_index=NOTHING)
+        F.cross_entropy(logits[name].flatten(0, 1), labels[name].flatten(), weights.get(name), ignore_index=NOTHING)
         for name in logits
         if bool((labels[name] != NOTHING).any())
     ]

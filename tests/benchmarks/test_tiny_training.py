@@ -12,9 +12,10 @@ import torch
 import train_tiny
 from PIL import Image
 from tiny.checkpoint import build_config, write_checkpoint
-from tiny.language import Prompts, answer_logits, choose_questions
+from tiny.language import Prompts, answer_logits, answer_loss, choose_questions
 from tiny.pictures import Pictures, questions
-from tiny.trainer import Stage, Trainer, batches
+from tiny.start import WORD_SIZE, separate_labels, start_language_model
+from tiny.trainer import Stage, Trainer, batches, load_stage
 from tiny.vision import Heads, visual_tokens
 from transformers import AutoImageProcessor, AutoTokenizer, Qwen2VLForConditionalGeneration
 from vlmp.benchmarks.scenes import make_scene
@@ -91,6 +92,55 @@ def test_packed_questions_equal_one_question_at_a_time(checkpoint: Path, model: 
         torch.testing.assert_close(logits[start : start + len(answer)], expected[places], atol=1e-4, rtol=1e-3)
         start += len(answer)
     assert start == len(targets)
+
+
+def test_conversations_count_alike(checkpoint: Path) -> None:
+    """The loss of a packed batch is the mean of the conversations' own losses, long lists and single words."""
+    prompts = Prompts(checkpoint)
+    talks = [[[("Read the code.", "1234")], [("Is there a red star?", "yes")]], [[("What is left of the ring?", "7")]]]
+    packed = prompts.pack([[prompts.branch(talk) for talk in each] for each in talks], side=12)
+    target = packed["targets"][packed["targets"] != NOTHING]
+    logits = torch.randn(len(target), 2048, generator=torch.Generator().manual_seed(0))
+    lengths = [5, 2, 2]  # four digits, one word, one digit, and the end of each
+    parts = zip(logits.split(lengths), target.split(lengths), strict=True)
+    expected = torch.stack([torch.nn.functional.cross_entropy(*part) for part in parts]).mean()
+    torch.testing.assert_close(answer_loss(logits, target, packed), expected)
+
+
+def test_the_start_gives_labels_directions_and_changes_no_reading(checkpoint: Path) -> None:
+    """Along a class's direction, what a visual token shows is proportional to the head's centred logit."""
+    torch.manual_seed(1)
+    model, heads = Qwen2VLForConditionalGeneration.from_pretrained(checkpoint, dtype=torch.float32), Heads(256)
+    image = torch.cat([pixels(make_scene("train", 0, index).image) for index in range(2)])
+    with torch.no_grad():
+        before = heads(visual_tokens(model, image))
+        directions, basis = separate_labels(model, heads, image)
+        visual = visual_tokens(model, image)
+        after = heads(visual)
+    torch.testing.assert_close(basis @ basis.T, torch.eye(len(basis)), atol=1e-4, rtol=0)
+    assert float(visual.pow(2).mean().sqrt()) == pytest.approx(WORD_SIZE, rel=1e-3)
+    for name, logits in before.items():
+        centred = logits - logits.mean(-1, keepdim=True)
+        shown = visual @ directions[name].T
+        turned = (shown * centred).sum(-1) / (shown.norm(dim=-1) * centred.norm(dim=-1))
+        assert float(turned.min()) > 0.999, name
+        assert torch.equal(after[name].argmax(-1), logits.argmax(-1)), name
+
+
+def test_words_start_as_what_they_mean(checkpoint: Path) -> None:
+    torch.manual_seed(1)
+    model, heads = Qwen2VLForConditionalGeneration.from_pretrained(checkpoint, dtype=torch.float32), Heads(256)
+    prompts = Prompts(checkpoint)
+    start_language_model(model, heads, prompts, pixels(make_scene("train", 0, 0).image))
+    embed = model.model.language_model.embed_tokens.weight
+    for name, index, word in [("object", 10, " circle"), ("object", 7, "7"), ("colour", 0, "red"), ("row", 0, " top")]:
+        (token,) = prompts.ids(word)
+        assert int((heads.rows[name] @ embed[token]).argmax()) == index
+
+
+def test_a_stage_needs_the_one_before_it(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"see\.pt: stage see has 0 of 5 steps; run it first: --stage see"):
+        load_stage("see", 5, {}, tmp_path)
 
 
 def test_pictures_are_drawn_once_with_labels_and_right_answers(tmp_path: Path) -> None:
