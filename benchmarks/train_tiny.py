@@ -35,8 +35,8 @@ ROOT = Path(__file__).resolve().parents[1]
 STAGES = {
     "see": Stage(pictures=30000, steps=2400, batch=32, rate=3e-3, seed=1),
     "place": Stage(pictures=24000, steps=1500, batch=16, rate=1.5e-3, seed=3),
-    "read": Stage(pictures=24000, steps=1400, batch=16, rate=2e-3, seed=3, ns_steps=3),
-    "together": Stage(pictures=24000, steps=400, batch=16, rate=7e-4, seed=3, ns_steps=3),
+    "read": Stage(pictures=24000, steps=2000, batch=16, rate=2e-3, seed=3, ns_steps=3),
+    "together": Stage(pictures=24000, steps=1800, batch=16, rate=1.2e-3, seed=4, ns_steps=3),
 }
 HELD_OUT = {"see": 96, "place": 96, "read": 192, "together": 192}
 """Validation pictures of each stage."""

@@ -29,10 +29,23 @@ WORDS = {
     "column": ("left", "", "right"),
 }
 """Words that mean a label's classes."""
+KINDS = {
+    "shape": ("object", slice(10, 16)),
+    "digit": ("object", slice(10)),
+    "number": ("object", slice(10)),
+    "code": ("code", slice(1, None)),
+}
+"""Words that mean several classes of a label."""
 MATCH = 24.0
 """Attention score between a word and a visual token that shows nothing but what it means: an upper bound."""
 COPY = 0.2
 """How much of what a head finds is added to the one who looked for it."""
+TEXT_PAIRS = 8
+"""Pairs of rotary channels that turn with the position in the text, fast ones first (M-RoPE's first section)."""
+BEFORE = 60.0
+"""Attention score of the word before at the start of the heads that look for it."""
+TRANSLATING = 3
+"""Layer in which two heads begin by naming what stands beside a thing."""
 FAST, SLOW = 5, 11
 """Pairs of rotary channels: the first ones turn fast with the position in the text, and hold no meaning; from `SLOW` on
 an angle hardly changes over a prompt, and channels can hold a meaning."""
@@ -45,13 +58,14 @@ def start_language_model(model: Qwen2VL, heads: Heads, prompts: Prompts, image_B
     language = model.model.language_model
     embed_VD = language.embed_tokens.weight
     embed_VD.copy_(torch.randn(embed_VD.shape, generator=torch.Generator().manual_seed(0)) * WORD_SIZE)
-    for name, words in WORDS.items():
-        for word, direction_D in zip(words, directions[name], strict=False):
-            meaning_D = F.rms_norm(direction_D, direction_D.shape) * WORD_SIZE
-            for form in (word, f" {word}", f" {word}s", f" {word}es") if word else ():
-                ids = prompts.ids(form)
-                if len(ids) == 1:
-                    embed_VD[ids[0]] = meaning_D + FORM_SIZE * embed_VD[ids[0]]
+    meanings = [pair for name, words in WORDS.items() for pair in zip(words, directions[name], strict=False)]
+    meanings += [(word, directions[name][classes].mean(0)) for word, (name, classes) in KINDS.items()]
+    for word, direction_D in meanings:
+        for form in (word, f" {word}", f" {word}s", f" {word}es") if word else ():
+            ids = prompts.ids(form)
+            if len(ids) == 1:
+                meaning_D = F.rms_norm(direction_D, direction_D.shape) * WORD_SIZE
+                embed_VD[ids[0]] = meaning_D + FORM_SIZE * embed_VD[ids[0]]
     language.norm.weight.fill_(FINAL_NORM)
     named_RD = torch.linalg.svd(torch.cat([directions[name] for name in WORDS]), full_matrices=False)
     rank = int((named_RD.S > 0.1).sum())
@@ -62,6 +76,8 @@ def start_language_model(model: Qwen2VL, heads: Heads, prompts: Prompts, image_B
         for part in (layer.self_attn.o_proj, layer.mlp.down_proj):
             part.weight.mul_(0.5 * len(language.layers) ** -0.5)
         start_matching(layer.self_attn, named_RD.Vh[:rank], basis_RD)
+    start_joining(language.layers[0].self_attn, basis_RD, float(model.config.text_config.rope_parameters["rope_theta"]))
+    start_translating(language.layers[TRANSLATING].self_attn, directions)
 
 
 def separate_labels(model: Qwen2VL, heads: Heads, image_B3HW: Tensor) -> tuple[dict[str, Tensor], Tensor]:
@@ -110,10 +126,53 @@ def start_matching(attention: Qwen2VLAttention, named_RD: Tensor, basis_RD: Tens
     repel = (MATCH * size**0.5 / FAST) ** 0.5
     attention.k_proj.weight[:size] = match_dD
     attention.k_proj.bias[:FAST] = -repel
-    copy_dD = torch.linalg.qr(torch.cat([basis_RD[:size], torch.randn(size - len(basis_RD[:size]), width)]).T).Q.T
-    attention.v_proj.weight[:size] = copy_dD
+    start_copying(attention, 0, basis_RD)
     for head in range(heads):
-        rows = slice(head * size, (head + 1) * size)
-        attention.q_proj.weight[rows] = match_dD
+        attention.q_proj.weight[head * size : (head + 1) * size] = match_dD
         attention.q_proj.bias[head * size : head * size + FAST] = repel
-        attention.o_proj.weight[:, rows] = copy_dD.T * (COPY / heads)
+
+
+def start_joining(attention: Qwen2VLAttention, basis_RD: Tensor, theta: float) -> None:
+    """Let the query heads of the second key head copy the word before: "star" behind "red" looks for a red star.
+
+    The score is a sum of cosines of the distance in the text less one, over the channels that turn with it.
+    """
+    size = attention.head_dim
+    heads = attention.num_heads // attention.num_key_value_heads
+    start_copying(attention, 1, basis_RD)
+    pair_p = torch.arange(TEXT_PAIRS)
+    angle_p = theta ** (-2 * pair_p / size)
+    strength = (BEFORE * size**0.5 / TEXT_PAIRS) ** 0.5
+    attention.k_proj.weight[size : 2 * size] = 0
+    attention.k_proj.bias[size + pair_p] = strength
+    for head in range(heads, 2 * heads):
+        attention.q_proj.weight[head * size : (head + 1) * size] = 0
+        attention.q_proj.bias[head * size + pair_p] = strength * angle_p.cos()
+        attention.q_proj.bias[head * size + size // 2 + pair_p] = -strength * angle_p.sin()
+
+
+def start_translating(attention: Qwen2VLAttention, directions: dict[str, Tensor]) -> None:
+    """Let two heads turn what a token tells of its neighbours, one on the left and one above, into the words for them.
+
+    Where these heads look is left to training.
+    """
+    size, heads = attention.head_dim, attention.num_heads // attention.num_key_value_heads
+    named_CD = F.normalize(directions["object"][: len(OBJECTS) - 1], dim=-1)
+    for number, side in enumerate(("left", "above")):
+        values = slice(size + number * len(named_CD), size + (number + 1) * len(named_CD))
+        attention.v_proj.weight[values] = F.normalize(directions[side][: len(named_CD)], dim=-1)
+        head = heads + number
+        attention.o_proj.weight[:, head * size : (head + 1) * size] = 0
+        start = head * size + number * len(named_CD)
+        attention.o_proj.weight[:, start : start + len(named_CD)] = named_CD.T * COPY
+
+
+def start_copying(attention: Qwen2VLAttention, key_head: int, basis_RD: Tensor) -> None:
+    """Let a key head pass on what tokens show, unchanged."""
+    size, width = attention.head_dim, attention.hidden_size
+    heads = attention.num_heads // attention.num_key_value_heads
+    told_RD = basis_RD[:size]
+    copy_dD = torch.linalg.qr(torch.cat([told_RD, torch.randn(size - len(told_RD), width)]).T).Q.T
+    attention.v_proj.weight[key_head * size : (key_head + 1) * size] = copy_dD
+    for head in range(key_head * heads, (key_head + 1) * heads):
+        attention.o_proj.weight[:, head * size : (head + 1) * size] = copy_dD.T * (COPY / heads)

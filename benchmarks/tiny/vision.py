@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import Qwen2VLForConditionalGeneration as Qwen2VL
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
-from vlmp.benchmarks.scenes.labels import NOTHING, OBJECTS, SIZES
+from vlmp.benchmarks.scenes.labels import NOTHING, SIZES
 
 
 def visual_tokens(model: Qwen2VL, image_B3HW: Tensor) -> Tensor:
@@ -72,10 +72,12 @@ class Heads(nn.Module):
 
 
 def label_losses(logits: dict[str, Tensor], labels: dict[str, Tensor]) -> Tensor:
-    """Sum over the kinds of label of their mean cross entropy, in which one that shows nothing counts a quarter."""
-    weights = {"object": torch.tensor([1.0] * (len(OBJECTS) - 1) + [0.25]), "centre": torch.tensor([0.25, 1.0])}
+    """Sum over the kinds of label of their mean cross entropy, in which a token that shows nothing counts a quarter."""
+    weights = {name: torch.ones(size) for name, size in SIZES.items()}
+    for name, nothing in (("object", -1), ("left", -1), ("above", -1), ("centre", 0)):
+        weights[name][nothing] = 0.25
     losses = [
-        F.cross_entropy(logits[name].flatten(0, 1), labels[name].flatten(), weights.get(name), ignore_index=NOTHING)
+        F.cross_entropy(logits[name].flatten(0, 1), labels[name].flatten(), weights[name], ignore_index=NOTHING)
         for name in logits
         if bool((labels[name] != NOTHING).any())
     ]

@@ -19,7 +19,7 @@ from tiny.trainer import Stage, Trainer, batches, load_stage
 from tiny.vision import Heads, visual_tokens
 from transformers import AutoImageProcessor, AutoTokenizer, Qwen2VLForConditionalGeneration
 from vlmp.benchmarks.scenes import make_scene
-from vlmp.benchmarks.scenes.labels import NOTHING, SIZES
+from vlmp.benchmarks.scenes.labels import NOTHING, OBJECTS, SIZES
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +136,41 @@ def test_words_start_as_what_they_mean(checkpoint: Path) -> None:
     for name, index, word in [("object", 10, " circle"), ("object", 7, "7"), ("colour", 0, "red"), ("row", 0, " top")]:
         (token,) = prompts.ids(word)
         assert int((heads.rows[name] @ embed[token]).argmax()) == index
+
+
+@torch.no_grad()
+def test_words_look_for_what_they_mean_before_any_training(checkpoint: Path) -> None:
+    """Among made-up visual tokens "star" finds the stars, and behind "red" the red one, one layer later."""
+    torch.manual_seed(1)
+    model, heads = Qwen2VLForConditionalGeneration.from_pretrained(checkpoint, dtype=torch.float32), Heads(256)
+    model.set_attn_implementation("eager")
+    prompts = Prompts(checkpoint)
+    start_language_model(model, heads, prompts, pixels(make_scene("train", 0, 0).image))
+    shape, colour = (torch.nn.functional.normalize(heads.rows[name], dim=-1) for name in ("object", "colour"))
+    star, ring, red, blue = shape[OBJECTS.index("star")], shape[OBJECTS.index("ring")], colour[0], colour[4]
+    visual = torch.randn(1, 144, 256) / 16
+    shown = {20: star + red, 70: star + blue, 100: ring + red, 130: ring + blue}
+    for place, direction in shown.items():
+        visual[0, place] = direction * 2 + visual[0, place] / 2
+    visual *= WORD_SIZE / visual.pow(2).mean(-1, keepdim=True).sqrt()
+    packed = prompts.pack([[prompts.branch([("Is there a red star?", "yes")])]], side=12)
+    first = len(prompts.prefix)
+    words = model.model.language_model.embed_tokens(packed["ids"])
+    attentions = model.model.language_model(
+        inputs_embeds=torch.cat([words[:, :first], visual, words[:, first + 144 :]], 1),
+        position_ids=packed["positions"],
+        attention_mask={"full_attention": torch.where(packed["mask"], 0.0, -1e9)},
+        use_cache=False,
+        output_attentions=True,
+    ).attentions
+    (word,) = prompts.ids(" star")
+    asks = int((packed["ids"][0] == word).nonzero()[0, 0])
+    assert float(attentions[0][0, 2:, asks, asks - 1].min()) > 0.9  # the word before
+    looks = torch.stack([layer[0, :2, asks, first : first + 144].mean(0) for layer in attentions[:2]])
+    red_star, blue_star, red_ring, blue_ring = looks[:, list(shown)].T
+    assert float(red_star[0] + blue_star[0]) > 0.5
+    assert float(red_ring[0] + blue_ring[0]) < 0.1
+    assert float(red_star[1]) > 2 * float(blue_star[1])
 
 
 def test_a_stage_needs_the_one_before_it(tmp_path: Path) -> None:
