@@ -759,7 +759,7 @@ def test_pictures_that_cannot_be_written(capsys: pytest.CaptureFixture[str], rea
 def test_run_may_be_interrupted(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, ready: Path
 ) -> None:
-    monkeypatch.setattr(FakeSession, "decode", interrupt)
+    monkeypatch.setattr(FakeSession, "prefill", interrupt)
     with pytest.raises(SystemExit, match="130"):
         run_cli.run(ASK)
     assert capsys.readouterr().err.startswith("vlmp-run: interrupted")
