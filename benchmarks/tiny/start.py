@@ -1,7 +1,7 @@
 """Where the language model starts: with words and attention that already find what the vision tower shows.
 
-Begun at random, so small a model stays at the answers' priors for hours. The labels that the vision tower has learnt
-say which directions of a visual token mean what: words take over these directions, and some heads look for them.
+Begun as usual, so small a model was still at the answers' priors after 250 steps. The labels that the vision tower has
+learnt say which directions of a visual token mean what: words take over these directions, and some heads look for them.
 
 Dims: B batch, N visual tokens, D hidden size, C classes of all labels, R rank of their rows, d head size.
 """

@@ -742,7 +742,7 @@ def test_run_answers(capsys: pytest.CaptureFixture[str], ready: Path) -> None:
     out, err = capsys.readouterr()
     assert len(out.splitlines()) >= 2
     assert "kept 5 of 16 visual tokens (vlm-pruner)" in err
-    # How many of the three tokens come before the end is up to weights that nobody trained.
+    # How many of the three tokens come before the end is up to the model, which never learnt such small pictures.
     assert len(re.findall(r"decode \d+ ms \([0-3] tokens, \d+\.\d tok/s\)", err)) == 2
     assert Path("kept.png").stat().st_size > 1000
 
