@@ -103,14 +103,19 @@ def answer_loss(logits_nV: Tensor, target_n: Tensor, packed: dict[str, Tensor]) 
     return (loss_n / tokens_C[conversation_n]).sum() / (tokens_C > 0).sum()
 
 
-def choose_questions(asked: list[Asked], rng: np.random.Generator) -> list[list[tuple[str, str]]]:
-    """Conversations about a picture: `QUESTIONS` questions of kinds drawn alike, some of two turns, and the list."""
+def choose_questions(asked: list[Asked], rng: np.random.Generator, spatial: float) -> list[list[tuple[str, str]]]:
+    """Conversations about a picture: `QUESTIONS` questions of kinds drawn alike, some of two turns, and the list.
+
+    spatial: how often that kind is drawn, relative to the others.
+    """
     *single, everything = asked
     by_kind: dict[str, list[tuple[str, str]]] = {}
     for kind, question, answer in single:
         by_kind.setdefault(kind, []).append((question, answer))
     turns: list[list[tuple[str, str]]] = []
-    for kind in rng.choice(sorted(by_kind), QUESTIONS):
+    kinds = sorted(by_kind)
+    weight_k = np.array([spatial if kind == "spatial" else 1 for kind in kinds])
+    for kind in rng.choice(kinds, QUESTIONS, p=weight_k / weight_k.sum()):
         pair = by_kind[kind][rng.integers(len(by_kind[kind]))]
         if turns and rng.random() < 0.15:
             turns[-1] = [*turns[-1], pair]

@@ -28,6 +28,8 @@ class Stage:
     seed: int
     ns_steps: int = 5
     """Newton-Schulz iterations of Muon; fewer where they would cost as much as the gradient."""
+    spatial: float = 1
+    """How often what is beside a thing is asked, relative to the other kinds of question."""
 
 
 class Trainer:

@@ -16,7 +16,7 @@ from tiny.language import Prompts, answer_logits, answer_loss, choose_questions
 from tiny.pictures import Pictures, questions
 from tiny.start import WORD_SIZE, separate_labels, start_language_model
 from tiny.trainer import Stage, Trainer, batches, load_stage
-from tiny.vision import Heads, visual_tokens
+from tiny.vision import Heads, label_losses, visual_tokens
 from transformers import AutoImageProcessor, AutoTokenizer, Qwen2VLForConditionalGeneration
 from vlmp.benchmarks.scenes import make_scene
 from vlmp.benchmarks.scenes.labels import NOTHING, OBJECTS, SIZES
@@ -197,10 +197,32 @@ def test_pictures_are_drawn_once_with_labels_and_right_answers(tmp_path: Path) -
 
 def test_conversations_hold_the_questions_and_the_list(tmp_path: Path) -> None:
     asked = questions(make_scene("train", 0, 3), np.random.default_rng(0))
-    talks = choose_questions(asked, np.random.default_rng(1))
+    talks = choose_questions(asked, np.random.default_rng(1), 1)
     assert talks[-1] == [asked[-1][1:]]
     assert sum(len(talk) for talk in talks[:-1]) == 8
     assert {pair for talk in talks for pair in talk} <= {(question, answer) for _, question, answer in asked}
+
+
+def test_what_is_beside_a_thing_is_asked_as_often_as_a_stage_says() -> None:
+    asked = [*((kind, f"{kind}?", "yes") for kind in ("code", "count", "spatial")), ("list", "List.", "all")]
+    rng = np.random.default_rng(0)
+    talks = [talk for _ in range(200) for talk in choose_questions(asked, rng, 4)[:-1]]
+    pairs = [question for talk in talks for question, _ in talk]
+    assert pairs.count("spatial?") / len(pairs) == pytest.approx(4 / 6, abs=0.05)
+
+
+def test_a_checkpoint_gets_readers_that_tell_what_its_tokens_show(tmp_path: Path, model: Any) -> None:
+    torch.manual_seed(0)
+    heads, data = Heads(256), Pictures(tmp_path, "train", 9, 16, crowd=False)
+    image, labels = data.batch(np.arange(16))
+    vision = model.model.visual.merger.mlp[2].weight.clone()
+    with torch.no_grad():
+        before = float(label_losses(heads(visual_tokens(model, image)), labels))
+    train_tiny.learn_readers(model, heads, data, steps=20)
+    with torch.no_grad():
+        after = float(label_losses(heads(visual_tokens(model, image)), labels))
+    assert after < 0.8 * before
+    assert torch.equal(model.model.visual.merger.mlp[2].weight, vision)
 
 
 def test_every_epoch_shows_every_picture_once() -> None:
