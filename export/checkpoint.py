@@ -149,8 +149,5 @@ def checkpoint_names(module: nn.Module, names: dict[str, str]) -> Iterator[tuple
         parts = ours.split(".")
         number = next((part for part in parts if part.isdigit()), "")
         pattern = ours.replace(f".{number}.", ".{}.") if number else ours
-        if pattern in names:
-            yield ours, names[pattern].format(number)
-            continue
         prefix, _, leaf = pattern.rpartition(".")
         yield ours, f"{names[prefix].format(number)}.{leaf}"

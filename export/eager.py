@@ -1,5 +1,6 @@
 """The model in PyTorch behind the runtimes' own interface: the same graphs, nothing lowered, nothing written."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from vlmp.export.bundle import MethodName, MethodSpec
 from vlmp.export.config import ExportConfig, Precision
 from vlmp.export.geometry import Geometry
 from vlmp.export.pipeline import build_methods, describe, open_source
+from vlmp.export.quantize import Preset, QuantLinear
 from vlmp.export.targets import Report
 from vlmp.pruner import Loop
 from vlmp.runtimes.pytorch import TorchSession
@@ -19,6 +21,8 @@ class Eager:
 
     precisions: tuple[Precision, ...] = ("float32",)
     loop: Loop = "while"
+    presets: Mapping[str, Preset] = {}
+    quantized = QuantLinear
 
     def lower(
         self,

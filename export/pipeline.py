@@ -34,7 +34,7 @@ from vlmp.export.geometry import Geometry
 from vlmp.export.memory import PeakMemory
 from vlmp.export.models import Family, model_entry, open_family
 from vlmp.export.prompt import ChatPrompt, read_prompt
-from vlmp.export.quantize import check_preset
+from vlmp.export.quantize import Quantizer, find_preset
 from vlmp.export.targets import Target, open_target
 from vlmp.export.tracing import shared_provenance
 from vlmp.export.verify import verify_export
@@ -80,7 +80,6 @@ def export(config: ExportConfig, report: Callable[[str], None] = lambda _: None)
     fails.
     """
     model_entry(config.model)
-    check_preset(config.quant)
     check_pruner(config.pruner)
     targets = {name: open_target(name) for name in config.targets}
     if len(targets) > 1 and (config.output / MANIFEST_NAME).exists():
@@ -88,6 +87,7 @@ def export(config: ExportConfig, report: Callable[[str], None] = lambda _: None)
     outputs = {name: config.output / name if len(targets) > 1 else config.output for name in targets}
     for name, output in outputs.items():
         check_precision(name, targets[name], config.precision)
+        find_preset(config.quant, name, targets[name].presets)
         check_output(output, overwrite=config.overwrite)
     report("checkpoint")
     source = open_source(config)
@@ -242,7 +242,9 @@ def build_methods(
 ) -> "dict[MethodName, nn.Module]":
     """The four graphs with the pruner inside prefill; the pruner computes in float32 in any precision."""
     pruner = build_pruner(config.pruner, source.geometry.grid, source.pruner, target.loop)
-    return source.family.build(source.geometry, pruner, source.prompt.prefix_ids, getattr(torch, precision))
+    preset = find_preset(config.quant, "this target", target.presets)
+    quantizer = Quantizer(preset=preset, kernels=target.quantized) if preset else None
+    return source.family.build(source.geometry, pruner, source.prompt.prefix_ids, getattr(torch, precision), quantizer)
 
 
 def describe(

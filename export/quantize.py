@@ -1,12 +1,165 @@
-"""Named quantization presets."""
+"""Named quantization presets, and linear layers whose weights are integer codes.
 
+A weight is code x scale, symmetric around 0, with one scale for each output row or for each group of its inputs. Every
+target keeps the codes in the form that its kernels read, and its layer computes in PyTorch what they compute: that is
+what an export is verified against.
+
+Dims: O outputs, I inputs, G groups of inputs, g inputs of a group, L rows.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor, nn
 from vlmp.export.errors import UserError
 
-PRESETS: dict[str, str] = {"none": "weights in the precision of the export"}
-"""Preset name -> what it does."""
+UNQUANTIZED = "none"
+PRESETS = (UNQUANTIZED, "int8", "int4")
+"""Names; what a target makes of one is in its file."""
+SMALLEST_SCALE = 1e-7
+"""Of weights that are all zero; any less would be 0 in float16."""
+SHRINK = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75)
+"""Candidates for a group's largest value relative to the one it has: clipping an outlier may round the rest better."""
+
+Part = Literal["vision", "early", "late", "table"]
+"""The vision tower, the decoder layers before the pruner, those behind it, and the embedding with the head."""
 
 
-def check_preset(name: str) -> None:
-    """Raises UserError listing the choices when there is no such preset."""
-    if name not in PRESETS:
-        raise UserError(f"unknown quantization {name!r}: choose one of {', '.join(PRESETS)}")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scheme:
+    """How the weights of one part are stored."""
+
+    bits: Literal[4, 8]
+    group: int | None = None
+    """Inputs that share a scale; None is a whole output row."""
+    scale_dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    """What the kernels keep scales in; codes are chosen for scales rounded to it."""
+
+    @property
+    def largest(self) -> int:
+        """The largest code; the smallest is its negative."""
+        return 2 ** (self.bits - 1) - 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Preset:
+    """What a target makes of each part; the pruner and the norms are never quantized."""
+
+    description: str
+    parts: Mapping[Part, Scheme]
+    """Parts that are missing stay in the precision of the export."""
+
+
+class QuantLinear(nn.Module):
+    """A linear layer that holds integer codes: weight [O, I] float -> codes and scales in a target's own form."""
+
+    bias: nn.Parameter | None
+
+    def __init__(self, weight_OI: Tensor, scheme: Scheme) -> None:
+        super().__init__()
+        self.scheme = scheme
+        self.outputs, self.inputs = weight_OI.shape
+        self.group = scheme.group or self.inputs
+        self.lowering = False
+        """Whether a target's own operator stands for what this computes: set while a graph is traced."""
+        self.register_parameter("bias", None)
+        codes_OI, scale_OG = quantize_weight(weight_OI, scheme)
+        self.pack(codes_OI, scale_OG)
+
+    def pack(self, codes_OI: Tensor, scale_OG: Tensor) -> None:
+        """Store codes int8 [O, I] and scales float32 [O, G]."""
+        self.codes = constant(codes_OI)
+        self.scale = constant(scale_OG)
+
+    def rows(self, index_L: Tensor) -> Tensor:
+        """Rows of the weight, as an embedding reads them. int [L] -> float32 [L, I]."""
+        codes_LI = self.codes.index_select(0, index_L).float()
+        scale_LG1 = self.scale.index_select(0, index_L).unsqueeze(-1)
+        return (codes_LI.reshape(-1, self.inputs // self.group, self.group) * scale_LG1).reshape(-1, self.inputs)
+
+    def weight(self) -> Tensor:
+        """The weight that the codes stand for. float32 [O, I]."""
+        return self.rows(torch.arange(self.outputs, dtype=torch.int32))
+
+    def forward(self, hidden_LI: Tensor) -> Tensor:
+        """hidden [L, I] -> [L, O]."""
+        raise TypeError(f"{type(self).__name__} does not say how it computes")
+
+
+class QuantEmbedding(nn.Module):
+    """A table of words that holds integer codes; a tied head is the same layer."""
+
+    def __init__(self, linear: QuantLinear) -> None:
+        super().__init__()
+        self.linear = linear
+
+    def forward(self, index_L: Tensor) -> Tensor:
+        """int [L] -> [L, I]."""
+        return self.linear.rows(index_L)
+
+
+class Kernels(Protocol):
+    """What makes a target's quantized layers."""
+
+    def __call__(self, weight_OI: Tensor, scheme: Scheme) -> QuantLinear:
+        """A layer with the codes of `weight_OI`."""
+        ...
+
+
+def find_preset(name: str, target: str, presets: Mapping[str, Preset]) -> Preset | None:
+    """The target's preset of this name, None for no quantization. Raises UserError listing the choices."""
+    if name == UNQUANTIZED:
+        return None
+    if name not in presets:
+        raise UserError(
+            f"unknown quantization {name!r} for {target}: choose one of {', '.join((UNQUANTIZED, *presets))}"
+        )
+    return presets[name]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Quantizer:
+    """A preset with the layers of a target."""
+
+    preset: Preset
+    kernels: Kernels
+
+    def layer(self, part: Part, name: str, weight_OI: Tensor) -> QuantLinear | None:
+        """The quantized layer, None where the preset leaves the part alone. Raises UserError when groups do not fit."""
+        scheme = self.preset.parts.get(part)
+        if scheme is None:
+            return None
+        inputs = weight_OI.shape[1]
+        if scheme.group is not None and inputs % scheme.group:
+            raise UserError(
+                f"{name} has {inputs} inputs, which groups of {scheme.group} do not divide: use --quant none"
+            )
+        return self.kernels(weight_OI, scheme)
+
+
+def constant(value: Tensor) -> nn.Parameter:
+    """A tensor of any dtype as a weight of a module."""
+    return nn.Parameter(value, requires_grad=False)
+
+
+def quantize_weight(weight_OI: Tensor, scheme: Scheme) -> tuple[Tensor, Tensor]:
+    """Codes int8 [O, I] and scales float32 [O, G]; at 4 bits those of smallest error among `SHRINK`."""
+    outputs, inputs = weight_OI.shape
+    weight_OGg = weight_OI.float().reshape(outputs, -1, scheme.group or inputs)
+    widest_OG1 = weight_OGg.abs().amax(-1, keepdim=True)
+
+    def scales(share: float) -> Tensor:
+        scale_OG1 = (widest_OG1 * (share / scheme.largest)).clamp_min(SMALLEST_SCALE)
+        return scale_OG1.to(getattr(torch, scheme.scale_dtype)).float()
+
+    def codes(scale_OG1: Tensor) -> Tensor:
+        return (weight_OGg / scale_OG1).round_().clamp_(-scheme.largest, scheme.largest)
+
+    best_OG1 = scales(1.0)
+    if scheme.bits == 4:
+        tried = [scales(share) for share in SHRINK]
+        errors = [(codes(scale_OG1) * scale_OG1 - weight_OGg).square_().sum(-1) for scale_OG1 in tried]
+        best_OG1 = torch.stack(tried).gather(0, torch.stack(errors).argmin(0)[None, ..., None])[0]
+    return codes(best_OG1).to(torch.int8).reshape(outputs, inputs), best_OG1.squeeze(-1)

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 class OnnxSession(Session):
     """All four graphs loaded; their weights are mapped from the one shared file.
 
-    Prepacking is off: it would copy every weight into each of prefill, decode and extend.
+    Prepacking is off for float weights: it would copy every one into each of prefill, decode and extend. Integer
+    kernels compute what they should, and fast, on packed weights only.
     """
 
     prepack = False
@@ -27,7 +28,8 @@ class OnnxSession(Session):
         options = ort.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = threads or 0
-        options.add_session_config_entry("session.disable_prepacking", "0" if self.prepack else "1")
+        prepack = self.prepack or manifest.quantization != "none"
+        options.add_session_config_entry("session.disable_prepacking", "0" if prepack else "1")
         self._sessions = {}
         for name, method in manifest.methods.items():
             try:

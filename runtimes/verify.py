@@ -26,7 +26,7 @@ DECODED = 8
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """What a precision must keep. Relative errors are max |a - b| / max |b|."""
+    """What an export must keep. Relative errors are max |a - b| / max |b|."""
 
     vision_relative: float
     relative: float
@@ -38,14 +38,16 @@ class Limits:
     """None where rounding may turn a near tie, after which answers differ: top-1 given the same tokens says it all."""
 
 
-LIMITS: dict[Literal["float32", "float16"], Limits] = {
-    "float32": Limits(
-        vision_relative=1e-4, relative=1e-4, cosine=0.999999, kept_share=1.0, top1_share=1.0, token_share=1.0
-    ),
-    "float16": Limits(
-        vision_relative=5e-2, relative=2e-2, cosine=0.999, kept_share=0.9, top1_share=0.85, token_share=None
-    ),
-}
+EXACT = Limits(vision_relative=1e-4, relative=1e-4, cosine=0.999999, kept_share=1.0, top1_share=1.0, token_share=1.0)
+"""Of float32."""
+ROUNDED = Limits(vision_relative=5e-2, relative=2e-2, cosine=0.999, kept_share=0.9, top1_share=0.85, token_share=None)
+"""Where every value is rounded on its way: in float16, and where activations are turned into integers, whose ties fall
+to one side or the other by the last bit of a sum."""
+
+
+def limits_of(manifest: Manifest) -> Limits:
+    """What this bundle must keep, against PyTorch of the same precision and quantization."""
+    return EXACT if manifest.precision == "float32" and manifest.quantization == "none" else ROUNDED
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,7 +111,7 @@ def verify_bundle(folder: Path, session: Session) -> ParitySpec:
 
 def compare(session: Session, reference: Reference, report: Callable[[str], None] = lambda _: None) -> ParitySpec:
     """Run every method of the session and measure how far it is from the reference."""
-    limits, checks = LIMITS[session.manifest.precision], []
+    limits, checks = limits_of(session.manifest), []
 
     def lower(name: str, value: float, limit: float) -> None:
         checks.append(Check(name=name, value=float(value), limit=limit, better="lower"))

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import nn
     from vlmp.export.bundle import MethodName
     from vlmp.export.geometry import Geometry
+    from vlmp.export.quantize import Quantizer
     from vlmp.pruner import Pruner
 
 
@@ -39,7 +40,12 @@ class Family(Protocol):
         ...
 
     def build(
-        self, geometry: "Geometry", pruner: "Pruner", prefix_ids: list[int], dtype: "torch.dtype"
+        self,
+        geometry: "Geometry",
+        pruner: "Pruner",
+        prefix_ids: list[int],
+        dtype: "torch.dtype",
+        quantizer: "Quantizer | None" = None,
     ) -> dict["MethodName", "nn.Module"]:
         """The four methods as static nn.Modules with the checkpoint's weights, in eval mode, without gradients."""
         ...

@@ -4,6 +4,7 @@ Dims: N visual tokens, M = 4 N patches, E vision width, P prefix ids, S kept, T 
 D hidden size, C cache slots, H query heads, J key/value heads, g = H / J, d head size, V vocabulary.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
@@ -26,6 +27,7 @@ from vlmp.export.models.layers import (
     rotate,
     text_positions,
 )
+from vlmp.export.quantize import Part, QuantEmbedding, Quantizer, QuantLinear
 from vlmp.pruner import Pruner
 
 TEXT_SIZES = ("hidden_size", "intermediate_size", "max_position_embeddings", "num_attention_heads",
@@ -133,17 +135,32 @@ class Qwen2VL:
 
     @torch.no_grad()
     def build(
-        self, geometry: Geometry, pruner: Pruner, prefix_ids: list[int], dtype: torch.dtype
+        self,
+        geometry: Geometry,
+        pruner: Pruner,
+        prefix_ids: list[int],
+        dtype: torch.dtype,
+        quantizer: Quantizer | None = None,
     ) -> dict[MethodName, nn.Module]:
         """The four graphs with the checkpoint's weights in `dtype`; prefill, decode and extend share one decoder.
 
-        Raises UserError when the checkpoint's tensors do not fit its config.
+        Raises UserError when the checkpoint's tensors do not fit its config, or the quantizer's groups do not fit them.
         """
         with torch.device("meta"):
             vision, decoder = Vision(self, geometry), Decoder(self)
+
+        def part(name: str) -> Part:
+            """The part that a module of the decoder belongs to."""
+            if not name.startswith("layers."):
+                return "table"
+            return "early" if int(name.split(".")[1]) < geometry.prune_layer else "late"
+
+        tied = self.config.tie_word_embeddings
         with Weights(self.checkpoint) as weights:
-            load(vision, weights, vision_names(), dtype)
-            load(decoder, weights, decoder_names(tied=self.config.tie_word_embeddings), dtype)
+            load(vision, weights, vision_names(), dtype, quantizer, lambda _: "vision")
+            load(decoder, weights, decoder_names(tied=tied), dtype, quantizer, part)
+        if tied:
+            decoder.tie()
         vision.bake(self, geometry, dtype)
         text_rope = self.rope_rows(text_positions(geometry), dtype)
         methods: dict[MethodName, nn.Module] = {
@@ -313,14 +330,25 @@ class Decoder(nn.Module):
     def __init__(self, model: Qwen2VL) -> None:
         super().__init__()
         text = model.text
-        self.embed = nn.Parameter(torch.empty(text.vocab_size, text.hidden_size))
+        self.embed: nn.Embedding | QuantEmbedding = nn.Embedding(text.vocab_size, text.hidden_size)
         self.layers = nn.ModuleList([Layer(text) for _ in range(text.num_hidden_layers)])
         self.norm = RmsNorm(text.hidden_size, text.rms_norm_eps)
-        self.head = self.embed if model.config.tie_word_embeddings else nn.Parameter(torch.empty_like(self.embed))
+        self.head: nn.Linear | QuantLinear
+        if not model.config.tie_word_embeddings:
+            self.head = nn.Linear(text.hidden_size, text.vocab_size, bias=False)
+
+    def tie(self) -> None:
+        """Let the head use the embedding's weight."""
+        if isinstance(self.embed, QuantEmbedding):
+            self.head = self.embed.linear
+            return
+        words, width = self.embed.weight.shape
+        self.head = nn.Linear(width, words, bias=False, device="meta")
+        self.head.weight = self.embed.weight
 
     def logits(self, hidden_LD: Tensor, last_1: Tensor) -> Tensor:
         """Logits [V] of the token at row `last_1`: the head runs on one row only."""
-        return F.linear(self.norm(hidden_LD.index_select(0, last_1)), self.head).reshape(-1)
+        return self.head(self.norm(hidden_LD.index_select(0, last_1))).reshape(-1)
 
 
 class Prefill(nn.Module):
@@ -338,7 +366,7 @@ class Prefill(nn.Module):
         super().__init__()
         self.decoder, self.pruner, self.geometry = decoder, pruner, geometry
         self.row_attention = RowAttention()
-        dtype = decoder.embed.dtype
+        dtype = rope[0].dtype
         self.register_buffer("prefix_P", torch.tensor(prefix_ids, dtype=torch.int32), persistent=False)
         self.register_buffer("cos", rope[0], persistent=False)
         self.register_buffer("sin", rope[1], persistent=False)
@@ -349,7 +377,7 @@ class Prefill(nn.Module):
         """ids int32 [1, T], text_len int32 [1], visual [N, D] -> logits [V], kept, order, filled, keys and values."""
         geometry, decoder = self.geometry, self.decoder
         first, behind = geometry.prefix, geometry.early_base
-        words = F.embedding(torch.cat([self.prefix_P, ids[0]]), decoder.embed)
+        words = decoder.embed(torch.cat([self.prefix_P, ids[0]])).to(visual.dtype)
         hidden_LD = torch.cat([words[:first], visual, words[first:]])
         rows: list[Tensor] = []
         keys_NC = attention_N = None
@@ -399,7 +427,7 @@ class Step(nn.Module):
         self.decoder, self.geometry = decoder, geometry
         self.register_buffer("cos", rope[0], persistent=False)
         self.register_buffer("sin", rope[1], persistent=False)
-        self.register_buffer("mask_LL", causal_mask(tokens, decoder.embed.dtype), persistent=False)
+        self.register_buffer("mask_LL", causal_mask(tokens, rope[0].dtype), persistent=False)
         self.register_buffer("index_L", torch.arange(tokens, dtype=torch.int32), persistent=False)
         slots = geometry.early_base + geometry.text_room
         self.register_buffer("slot_C", torch.arange(slots, dtype=torch.int32), persistent=False)
@@ -413,7 +441,7 @@ class Step(nn.Module):
         position_L = torch.minimum(past + self.index_L, self.last_position)
         cos_Ld, sin_Ld = self.cos.index_select(0, position_L), self.sin.index_select(0, position_L)
         masks = {base: self.cache_mask(past, base) for base in (geometry.early_base, geometry.late_base)}
-        hidden_LD = F.embedding(ids[0], decoder.embed)
+        hidden_LD = decoder.embed(ids[0]).to(cos_Ld.dtype)
         rows: list[Tensor] = []
         for index, layer in enumerate(decoder.layers):
             cache = (caches[2 * index], caches[2 * index + 1], masks[geometry.base(index)])
@@ -473,23 +501,41 @@ def decoder_names(*, tied: bool) -> dict[str, str]:
         "up": "mlp.up_proj", "down": "mlp.down_proj",
     }  # fmt: skip
     layers = {f"layers.{{}}.{ours}": f"model.layers.{{}}.{theirs}" for ours, theirs in parts.items()}
-    head = {} if tied else {"head": "lm_head.weight"}
-    return layers | {"embed": "model.embed_tokens.weight", "norm": "model.norm"} | head
+    head = {} if tied else {"head": "lm_head"}
+    return layers | {"embed": "model.embed_tokens", "norm": "model.norm"} | head
 
 
-def load(module: nn.Module, weights: Weights, names: dict[str, str], dtype: torch.dtype) -> None:
-    """Put the checkpoint's tensors into a module built on the meta device, one by one.
+def load(
+    root: nn.Module,
+    weights: Weights,
+    names: dict[str, str],
+    dtype: torch.dtype,
+    quantizer: Quantizer | None,
+    part: Callable[[str], Part],
+) -> None:
+    """Put the checkpoint's tensors into a module built on the meta device, one by one, quantized as soon as read.
 
-    Raises UserError when a tensor is missing or has a shape that does not fit the config.
+    part: of the model, by the name of a module. Raises UserError when a tensor is missing or has a shape that does not
+    fit the config.
     """
-    for ours, theirs in checkpoint_names(module, names):
-        expected = tuple(module.get_parameter(ours).shape)
+    for ours, theirs in list(checkpoint_names(root, names)):
+        owner_name, _, leaf = ours.rpartition(".")
+        owner = root.get_submodule(owner_name)
+        if isinstance(owner, QuantLinear):
+            expected: tuple[int, ...] = (owner.outputs,)  # the bias, which comes behind its weight
+        else:
+            expected = tuple(owner.get_parameter(leaf).shape)
         if ours == "patch.weight":
             # Not in the checkpoint's precision: that would round the sum.
             kernel = weights.get(theirs, (expected[0], expected[1], 2, *expected[2:])).float().sum(2)
         else:
             kernel = weights.get(theirs, expected)
-        owner, _, leaf = ours.rpartition(".")
-        setattr(module.get_submodule(owner), leaf, nn.Parameter(kernel.to(dtype), requires_grad=False))
-    if isinstance(module, Decoder) and "head" not in names:
-        module.head = module.embed
+        if quantizer and leaf == "weight" and isinstance(owner, nn.Linear | nn.Embedding):
+            layer = quantizer.layer(part(owner_name), theirs, kernel)
+            if layer:
+                above, _, name = owner_name.rpartition(".")
+                setattr(
+                    root.get_submodule(above), name, QuantEmbedding(layer) if isinstance(owner, nn.Embedding) else layer
+                )
+                continue
+        setattr(owner, leaf, nn.Parameter(kernel.to(dtype), requires_grad=False))

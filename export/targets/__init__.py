@@ -1,6 +1,6 @@
 """The runtimes that can be exported for. A target is one file beside this one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
 
@@ -9,10 +9,11 @@ from vlmp.export.errors import UserError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from torch import nn
+    from torch import Tensor, nn
     from vlmp.export.bundle import MethodName, MethodSpec
     from vlmp.export.config import Precision
     from vlmp.export.geometry import Geometry
+    from vlmp.export.quantize import Preset, QuantLinear, Scheme
     from vlmp.pruner import Loop
 
 Report = Callable[[str], None]
@@ -26,6 +27,12 @@ class Target(Protocol):
     """What it can be exported in; the first is the default."""
     loop: "Loop"
     """How its graph repeats the pruner's steps."""
+    presets: "Mapping[str, Preset]"
+    """Its quantizations by name."""
+
+    def quantized(self, weight_OI: "Tensor", scheme: "Scheme") -> "QuantLinear":
+        """A linear layer with integer weights that computes as this target's kernels do."""
+        ...
 
     def lower(
         self,

@@ -7,6 +7,7 @@ functions by contract, and the Neural Engine takes inputs and outputs but no sta
 import io
 import logging
 import warnings
+from collections.abc import Mapping
 from contextlib import redirect_stderr
 from importlib.metadata import version
 from pathlib import Path
@@ -15,11 +16,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+import torchao.quantization  # noqa: F401 (its ops)
+from torch import Tensor, nn
 from torch.export import ExportedProgram
+from torch.nn import functional as F
 from vlmp.export.bundle import MethodName, MethodSpec, TensorSpec
 from vlmp.export.config import Precision
 from vlmp.export.geometry import Geometry
+from vlmp.export.quantize import Preset, QuantLinear, Scheme
 from vlmp.export.targets import Report
 from vlmp.export.tracing import example_inputs
 from vlmp.pruner import Loop
@@ -32,6 +36,8 @@ with warnings.catch_warnings():
 PACKAGE_NAME = "model.mlpackage"
 FLOAT32_ISLAND = "vlmp float32 island"
 """Mark of the ops that stay in float32 in a float16 export."""
+ROWS = Scheme(bits=8, scale_dtype="float16")
+GROUPS = Scheme(bits=4, group=32, scale_dtype="float16")
 _DTYPES = {"float32": np.float32, "float16": np.float16, "int32": np.int32}
 
 
@@ -40,6 +46,20 @@ class CoreMLTarget:
 
     precisions: tuple[Precision, ...] = ("float16", "float32")
     loop: Loop = "unroll"
+    presets: Mapping[str, Preset] = {
+        "int8": Preset(
+            description="8-bit weights, one scale a row; activations as they are",
+            parts={"vision": ROWS, "early": ROWS, "late": ROWS, "table": ROWS},
+        ),
+        "int4": Preset(
+            description="language model 4-bit in groups of 32, activations as they are; the rest as int8",
+            parts={"vision": ROWS, "early": GROUPS, "late": GROUPS, "table": ROWS},
+        ),
+    }
+
+    def quantized(self, weight_OI: Tensor, scheme: Scheme) -> QuantLinear:
+        """Compressed weights: constexpr_blockwise_shift_scale."""
+        return WeightLinear(weight_OI, scheme)
 
     @torch.no_grad()
     def lower(
@@ -66,7 +86,7 @@ class CoreMLTarget:
                 specs[name] = MethodSpec(file=PACKAGE_NAME, entry=name, inputs=inputs, outputs=outputs)
             report("coreml: joining functions")
             joined.default_function_name = "prefill"
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), redirect_stderr(io.StringIO()):  # its progress bars
                 warnings.simplefilter("ignore")
                 ct.utils.save_multifunction(joined, str(folder / PACKAGE_NAME))
         return specs
@@ -74,6 +94,18 @@ class CoreMLTarget:
     def tools(self) -> dict[str, str]:
         """Versions."""
         return {"coremltools": version("coremltools")}
+
+
+class WeightLinear(QuantLinear):
+    """Only the weight is stored in integers; Core ML turns it into floats and computes with these."""
+
+    def forward(self, hidden_LI: Tensor) -> Tensor:
+        """hidden [L, I] -> [L, O]."""
+        limits = -self.scheme.largest - 1, self.scheme.largest
+        weight_OI = torch.ops.torchao.dequantize_affine(
+            self.codes, [1, self.group], self.scale, None, torch.int8, *limits
+        )
+        return F.linear(hidden_LI, weight_OI.to(hidden_LI.dtype), self.bias)
 
 
 def _marked(program: ExportedProgram) -> ExportedProgram:

@@ -1,22 +1,25 @@
 """ExecuTorch with XNNPACK: one program with four methods, all weights once in a data file beside it."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+import torchao.quantization  # noqa: F401 (its ops)
 from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
 from executorch.exir import EdgeCompileConfig, ExecutorchBackendConfig, to_edge_transform_and_lower
 from executorch.exir.passes import MemoryPlanningPass
 from executorch.exir.passes.external_constants_pass import delegate_external_constants_pass_unlifted
-from torch import nn
+from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.fx import Node
+from torch.nn import functional as F
 from vlmp.export.bundle import MethodName, MethodSpec
 from vlmp.export.config import Precision
 from vlmp.export.geometry import Geometry
+from vlmp.export.quantize import Preset, QuantLinear, Scheme, constant
 from vlmp.export.targets import Report
 from vlmp.export.tracing import example_inputs
 from vlmp.pruner import Loop
@@ -24,6 +27,7 @@ from vlmp.pruner import Loop
 PROGRAM_NAME = "model.pte"
 WEIGHTS_TAG = "weights"
 """Names the data file."""
+ROWS, GROUPS = Scheme(bits=8), Scheme(bits=4, group=32, scale_dtype="bfloat16")
 
 
 class ExecuTorchTarget:
@@ -31,6 +35,20 @@ class ExecuTorchTarget:
 
     precisions: tuple[Precision, ...] = ("float32",)
     loop: Loop = "scan"
+    presets: Mapping[str, Preset] = {
+        "int8": Preset(
+            description="8-bit weights, one scale a row; activations 8-bit a row",
+            parts={"vision": ROWS, "early": ROWS, "late": ROWS, "table": ROWS},
+        ),
+        "int4": Preset(
+            description="language model 4-bit in groups of 32 (8da4w), activations 8-bit a row; the rest as int8",
+            parts={"vision": ROWS, "early": GROUPS, "late": GROUPS, "table": ROWS},
+        ),
+    }
+
+    def quantized(self, weight_OI: Tensor, scheme: Scheme) -> QuantLinear:
+        """What XNNPACK knows as qd8-f32-qc8w, and as qd8-f32-qb4w."""
+        return DynamicLinear(weight_OI, scheme)
 
     @torch.no_grad()
     def lower(
@@ -74,6 +92,27 @@ class ExecuTorchTarget:
     def tools(self) -> dict[str, str]:
         """Versions."""
         return {"executorch": version("executorch")}
+
+
+class DynamicLinear(QuantLinear):
+    """Activations int8 with a scale and a zero for each row, in the ops by which XNNPACK's partitioner knows it."""
+
+    def pack(self, codes_OI: Tensor, scale_OG: Tensor) -> None:
+        """XNNPACK packs the codes when it loads them."""
+        super().pack(codes_OI, scale_OG)
+        self.zero = constant(torch.zeros_like(scale_OG, dtype=torch.int8))
+
+    def forward(self, hidden_LI: Tensor) -> Tensor:
+        """hidden [L, I] -> [L, O]."""
+        ops, row = torch.ops.torchao, [1, self.inputs]
+        scale, zero = ops.choose_qparams_affine(
+            hidden_LI, "ASYMMETRIC", row, torch.int8, -128, 127, None, None, torch.int8
+        )
+        codes_LI = ops.quantize_affine(hidden_LI, row, scale, zero, torch.int8, -128, 127)
+        rounded_LI = ops.dequantize_affine(codes_LI, row, scale, zero, torch.int8, -128, 127)
+        limits = -self.scheme.largest - 1, self.scheme.largest
+        weight_OI = ops.dequantize_affine(self.codes, [1, self.group], self.scale, self.zero, torch.int8, *limits)
+        return F.linear(rounded_LI, weight_OI, self.bias)
 
 
 def _trace(module: nn.Module, example: tuple[torch.Tensor, ...]) -> ExportedProgram:

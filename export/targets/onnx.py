@@ -4,17 +4,20 @@ import hashlib
 import io
 import logging
 import warnings
+from collections.abc import Mapping
 from contextlib import redirect_stdout
 from importlib.metadata import version
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import onnx_ir as ir
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 from vlmp.export.bundle import MethodName, MethodSpec
 from vlmp.export.config import Precision
 from vlmp.export.geometry import Geometry
+from vlmp.export.quantize import Preset, QuantLinear, Scheme, constant
 from vlmp.export.targets import Report
 from vlmp.export.tracing import example_inputs
 from vlmp.pruner import Loop
@@ -24,6 +27,7 @@ PAGE_BYTES = 4096
 """Large tensors start on page borders, so that ONNX Runtime can map each; small ones would waste a page each."""
 INLINE_BYTES = 1024
 """Smaller tensors stay in the graph file."""
+ROWS, GROUPS, TABLE = Scheme(bits=8), Scheme(bits=4, group=32), Scheme(bits=8, group=32)
 
 
 class OnnxTarget:
@@ -31,6 +35,20 @@ class OnnxTarget:
 
     precisions: tuple[Precision, ...] = ("float32",)
     loop: Loop = "while"
+    presets: Mapping[str, Preset] = {
+        "int8": Preset(
+            description="8-bit weights, one scale a row, activations 8-bit a tensor; embedding and head in groups",
+            parts={"vision": ROWS, "early": ROWS, "late": ROWS, "table": TABLE},
+        ),
+        "int4": Preset(
+            description="language model 4-bit in groups of 32, activations 8-bit in the same groups; the rest as int8",
+            parts={"vision": ROWS, "early": GROUPS, "late": GROUPS, "table": TABLE},
+        ),
+    }
+
+    def quantized(self, weight_OI: Tensor, scheme: Scheme) -> QuantLinear:
+        """One scale a row: DynamicQuantizeMatMul; groups: MatMulNBits."""
+        return (RowLinear if scheme.group is None else GroupLinear)(weight_OI, scheme)
 
     @torch.no_grad()
     def lower(
@@ -60,13 +78,95 @@ class OnnxTarget:
         return {name: version(name) for name in ("onnx", "onnxscript", "onnxruntime")}
 
 
+class RowLinear(QuantLinear):
+    """DynamicQuantizeMatMul: int8 weights with a scale for each output, activations uint8 with one scale and zero."""
+
+    def pack(self, codes_OI: Tensor, scale_OG: Tensor) -> None:
+        """The kernel reads the weight as [I, O]."""
+        self.codes = constant(codes_OI.T.contiguous())
+        self.scale = constant(scale_OG[:, 0].contiguous())
+
+    def rows(self, index_L: Tensor) -> Tensor:
+        """Rows of the weight. int [L] -> float32 [L, I]."""
+        return (self.codes.index_select(1, index_L).float() * self.scale.index_select(0, index_L)).T
+
+    def forward(self, hidden_LI: Tensor) -> Tensor:
+        """hidden [L, I] -> [L, O]."""
+        if self.lowering:
+            inputs = (hidden_LI, self.codes, self.scale, None, self.bias)
+            return _contrib("DynamicQuantizeMatMul", inputs[: 5 if self.bias is not None else 3], {}, self.outputs)
+        low, high = hidden_LI.amin().clamp_max(0), hidden_LI.amax().clamp_min(0)
+        scale = (high - low) / 255
+        zero = (-low / scale).round()
+        codes_LI = ((hidden_LI / scale).round() + zero).clamp(0, 255) - zero
+        return F.linear(codes_LI * scale, self.weight(), self.bias)
+
+
+class GroupLinear(QuantLinear):
+    """MatMulNBits at accuracy level 4: activations are int8 with a scale for each row and group of inputs.
+
+    The weight is uint8 [O, G, g * bits / 8] around 2^(bits - 1), two 4-bit codes in a byte, the first one low.
+    """
+
+    def pack(self, codes_OI: Tensor, scale_OG: Tensor) -> None:
+        """Offset and pack."""
+        codes_OGg = (
+            (codes_OI.to(torch.int16) + (self.scheme.largest + 1)).to(torch.uint8).unflatten(1, (-1, self.group))
+        )
+        if self.scheme.bits == 4:
+            codes_OGg = codes_OGg[..., ::2] | (codes_OGg[..., 1::2] << 4)
+        self.codes = constant(codes_OGg.contiguous())
+        self.scale = constant(scale_OG.contiguous())
+
+    def rows(self, index_L: Tensor) -> Tensor:
+        """Rows of the weight. int [L] -> float32 [L, I]."""
+        codes_LGg = self.codes.index_select(0, index_L)
+        if self.scheme.bits == 4:
+            codes_LGg = torch.stack([codes_LGg & 15, codes_LGg >> 4], -1).flatten(-2)
+        scale_LG1 = self.scale.index_select(0, index_L).unsqueeze(-1)
+        return ((codes_LGg.float() - (self.scheme.largest + 1)) * scale_LG1).reshape(-1, self.inputs)
+
+    def forward(self, hidden_LI: Tensor) -> Tensor:
+        """hidden [L, I] -> [L, O]."""
+        if self.lowering:
+            sizes = {"K": self.inputs, "N": self.outputs, "bits": self.scheme.bits, "block_size": self.group}
+            product = _contrib(
+                "MatMulNBits", (hidden_LI, self.codes, self.scale), sizes | {"accuracy_level": 4}, self.outputs
+            )
+            return product if self.bias is None else product + self.bias
+        hidden_LGg = hidden_LI.unflatten(-1, (-1, self.group))
+        scale_LG1 = (hidden_LGg.abs().amax(-1, keepdim=True) / 127).clamp_min(1e-30)
+        rounded_LI = ((hidden_LGg / scale_LG1).round() * scale_LG1).flatten(-2)
+        return F.linear(rounded_LI, self.weight(), self.bias)
+
+
+def _contrib(name: str, inputs: tuple[Tensor | None, ...], attributes: dict[str, Any], outputs: int) -> Tensor:
+    """One of ONNX Runtime's own operators in the graph; its value at tracing is of no use. [L, I] -> [L, outputs]."""
+    hidden_LI = inputs[0]
+    assert hidden_LI is not None
+    return torch.onnx.ops.symbolic(
+        f"com.microsoft::{name}",
+        inputs,
+        attributes,
+        dtype=hidden_LI.dtype,
+        shape=(hidden_LI.shape[0], outputs),
+        version=1,
+    )
+
+
 def _export(module: nn.Module, example: tuple[torch.Tensor, ...], inputs: list[str], outputs: list[str]) -> ir.Model:
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    quantized = [part for part in module.modules() if isinstance(part, QuantLinear)]
+    for part in quantized:
+        part.lowering = True
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
+        traced = torch.export.export(module, example, strict=False)
         program = torch.onnx.export(
-            module, example, input_names=inputs, output_names=outputs, opset_version=20, dynamo=True, verbose=False
+            traced, input_names=inputs, output_names=outputs, opset_version=20, dynamo=True, verbose=False
         )
+    for part in quantized:
+        part.lowering = False
     assert program is not None  # only the legacy exporter, which writes files itself, returns nothing
     return program.model
 

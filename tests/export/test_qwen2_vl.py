@@ -394,7 +394,7 @@ def test_layouts_of_a_bfloat16_checkpoint_load_equally(
     weights = weights_of(folder)
     assert_same_weights(weights, weights_of(other_folder))
     embedding = model.get_input_embeddings().weight.float()
-    assert torch.equal(weights["prefill.decoder.embed"], embedding)
+    assert torch.equal(weights["prefill.decoder.embed.weight"], embedding)
 
 
 def test_both_kernels_are_summed_in_float32(other_folder: Path) -> None:

@@ -1,0 +1,217 @@
+"""Quantized layers: their codes, what they compute against the real kernels, and whole exports of every preset."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+import torch
+from torch import Tensor, nn
+from vlmp.export.bundle import Manifest, read_manifest
+from vlmp.export.config import ExportConfig
+from vlmp.export.errors import UserError
+from vlmp.export.pipeline import build_methods, export, open_source
+from vlmp.export.quantize import Preset, Quantizer, QuantLinear, Scheme, quantize_weight
+from vlmp.export.targets import TARGETS, open_target
+from vlmp.runtimes import load
+from vlmp.runtimes.pytorch import TorchSession
+
+ROOT = Path(__file__).parents[2]
+PHOTO = ROOT / "runtimes/assets/photo.jpg"
+SCHEMES = (
+    Scheme(bits=8), Scheme(bits=8, group=32), Scheme(bits=4, group=32), Scheme(bits=4, group=64),
+    Scheme(bits=4, group=32, scale_dtype="bfloat16"), Scheme(bits=8, scale_dtype="float16"),
+)  # fmt: skip
+
+
+def random_weight(seed: int = 0, outputs: int = 48, inputs: int = 128) -> Tensor:
+    """A few outliers, as trained weights have them."""
+    generator = torch.Generator().manual_seed(seed)
+    weight_OI = torch.randn(outputs, inputs, generator=generator)
+    weight_OI[:, 5] *= 6
+    return weight_OI
+
+
+@pytest.mark.parametrize("scheme", SCHEMES, ids=str)
+def test_codes_stand_for_the_weight_to_half_a_step(scheme: Scheme) -> None:
+    weight_OI = random_weight()
+    codes_OI, scale_OG = quantize_weight(weight_OI, scheme)
+    assert codes_OI.dtype == torch.int8
+    assert int(codes_OI.abs().max()) == scheme.largest
+    assert torch.equal(scale_OG, scale_OG.to(getattr(torch, scheme.scale_dtype)).float())
+    assert scale_OG.shape == (48, 128 // (scheme.group or 128))
+    step_OI = scale_OG.repeat_interleave(scheme.group or 128, 1)
+    error_OI = (codes_OI * step_OI - weight_OI).abs()
+    clipped_OI = codes_OI.abs() == scheme.largest
+    assert (error_OI <= step_OI * 0.5001)[~clipped_OI].all()
+
+
+def test_four_bit_scales_are_chosen_for_the_smallest_error() -> None:
+    weight_OI = random_weight()
+    codes_OI, scale_OG = quantize_weight(weight_OI, Scheme(bits=4, group=32))
+    found = (codes_OI * scale_OG.repeat_interleave(32, 1) - weight_OI).square().sum()
+    widest_OI = weight_OI.unflatten(1, (-1, 32)).abs().amax(-1).repeat_interleave(32, 1) / 7
+    plain = ((weight_OI / widest_OI).round() * widest_OI - weight_OI).square().sum()
+    assert found < 0.95 * plain
+
+
+def test_a_row_of_zeros_stays_zero() -> None:
+    codes_OI, scale_OG = quantize_weight(torch.zeros(3, 64), Scheme(bits=4, group=32))
+    assert not codes_OI.any()
+    assert scale_OG.isfinite().all()
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("scheme", SCHEMES, ids=str)
+def test_a_target_packs_what_it_unpacks(target: str, scheme: Scheme) -> None:
+    weight_OI = random_weight()
+    codes_OI, scale_OG = quantize_weight(weight_OI, scheme)
+    wanted_OI = codes_OI * scale_OG.repeat_interleave(scheme.group or 128, 1)
+    layer = open_target(target).quantized(weight_OI, scheme)
+    assert torch.allclose(layer.weight(), wanted_OI, rtol=1e-6)
+    some = torch.tensor([7, 0, 7, 47], dtype=torch.int32)
+    assert torch.allclose(layer.rows(some), wanted_OI[some.long()], rtol=1e-6)
+
+
+class Layer(nn.Module):
+    """One quantized layer as a graph."""
+
+    def __init__(self, layer: QuantLinear) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """[L, I] -> [L, O]."""
+        return self.layer(hidden)
+
+
+def on_onnx(module: nn.Module, hidden_LI: Tensor, folder: Path) -> Tensor:
+    from vlmp.export.targets.onnx import _export
+
+    model = _export(module, (hidden_LI,), ["hidden"], ["out"])
+    import onnx_ir
+
+    onnx_ir.save(model, folder / "layer.onnx")
+    session = ort.InferenceSession(str(folder / "layer.onnx"), providers=["CPUExecutionProvider"])
+    return torch.from_numpy(session.run(None, {"hidden": hidden_LI.numpy()})[0])
+
+
+def on_executorch(module: nn.Module, hidden_LI: Tensor, folder: Path) -> Tensor:
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.exir import to_edge_transform_and_lower
+    from executorch.runtime import Runtime
+
+    program = torch.export.export(module, (hidden_LI,), strict=False)
+    edge = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
+    left = [node.name for node in edge.exported_program().graph.nodes if "aten" in str(node.target)]
+    assert left == []  # all of it is one delegate
+    (folder / "layer.pte").write_bytes(edge.to_executorch().buffer)
+    method = Runtime.get().load_program(folder / "layer.pte").load_method("forward")
+    assert method is not None
+    return method.execute([hidden_LI])[0]
+
+
+KERNELS: list[tuple[str, Scheme, Callable[[nn.Module, Tensor, Path], Tensor]]] = [
+    ("onnx", SCHEMES[0], on_onnx),
+    ("onnx", SCHEMES[1], on_onnx),
+    ("onnx", SCHEMES[2], on_onnx),
+    ("executorch", SCHEMES[0], on_executorch),
+    ("executorch", SCHEMES[4], on_executorch),
+]
+
+
+@pytest.mark.parametrize("bias", [False, True], ids=["plain", "bias"])
+@pytest.mark.parametrize("rows", [1, 9])
+@pytest.mark.parametrize(("target", "scheme", "run"), KERNELS, ids=lambda case: str(getattr(case, "__name__", case)))
+@torch.no_grad()
+def test_layers_compute_what_the_kernels_do(
+    target: str, scheme: Scheme, run: Callable[[nn.Module, Tensor, Path], Tensor], rows: int, bias: bool, tmp_path: Path
+) -> None:
+    layer = open_target(target).quantized(random_weight(), scheme)
+    if bias:
+        layer.bias = nn.Parameter(torch.linspace(-9, 9, 48), requires_grad=False)
+    hidden_LI = torch.randn(rows, 128, generator=torch.Generator().manual_seed(1))
+    hidden_LI[:, 3] += 8  # activations are not centred either
+    module = Layer(layer).eval()
+    found_LO, wanted_LO = run(module, hidden_LI, tmp_path), module(hidden_LI)
+    assert (found_LO - wanted_LO).abs().max() <= 2e-5 * wanted_LO.abs().max()
+    # What is compared is the rounding of activations too: without it the values are others.
+    exact_LO = hidden_LI @ layer.weight().T + (layer.bias if bias else 0)
+    assert (found_LO - exact_LO).abs().max() > 1e-3 * wanted_LO.abs().max()
+
+
+def test_groups_that_do_not_fit_are_refused() -> None:
+    preset = Preset(description="", parts={"late": Scheme(bits=4, group=32)})
+    quantizer = Quantizer(preset=preset, kernels=QuantLinear)
+    assert quantizer.layer("vision", "a", torch.ones(4, 40)) is None
+    with pytest.raises(UserError, match=r"layers\.3\.up has 40 inputs, which groups of 32 do not divide"):
+        quantizer.layer("late", "layers.3.up", torch.ones(4, 40))
+
+
+# --- Whole exports ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A quantized bundle and the same graphs in PyTorch."""
+
+    folder: Path
+    manifest: Manifest
+    eager: TorchSession
+
+
+def quantized_config(target: str, preset: str, output: Path) -> ExportConfig:
+    return ExportConfig(
+        model="vlmp-tiny", targets=(target,), output=output, image_size=(168, 168), keep=0.333, text_len=16,
+        max_new_tokens=8, quant=preset,
+    )  # fmt: skip
+
+
+@pytest.fixture(
+    scope="module", params=[(t, p) for t in TARGETS for p in ("int8", "int4")], ids=lambda case: "-".join(case)
+)
+def quantized(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    name, preset = request.param
+    folder = tmp_path_factory.mktemp("quantized") / "bundle"
+    config = quantized_config(name, preset, folder)
+    export(config)
+    manifest = read_manifest(folder)
+    source, target = open_source(config), open_target(name)
+    with torch.no_grad():
+        methods = build_methods(source, config, target, manifest.precision)
+    return Exported(folder, manifest, TorchSession(manifest, source.prompt.tokenizer, methods))
+
+
+def test_quantized_bundles_verify_and_answer_as_quantized_pytorch(quantized: Exported) -> None:
+    assert quantized.manifest.parity.status == "passed"
+    assert quantized.manifest.quantization in ("int8", "int4")
+    found = load(quantized.folder).generate(PHOTO, "Is there a red circle?", max_new_tokens=4)
+    wanted = quantized.eager.generate(PHOTO, "Is there a red circle?", max_new_tokens=4)
+    assert np.isin(found.kept, wanted.kept).mean() >= 0.9
+    assert found.token_ids == wanted.token_ids
+
+
+def test_weights_take_the_bits_that_the_preset_says(quantized: Exported) -> None:
+    weights = sum(file.size_bytes for file in quantized.manifest.files if "weight" in file.path)
+    parameters = 6_590_000  # of vlmp-tiny, a quarter of them in the decoder's matrices
+    assert parameters * 0.5 < weights < 1.35 * parameters
+    if quantized.manifest.quantization == "int4":
+        assert weights < 0.95 * parameters
+
+
+def test_the_pruner_and_norms_are_not_quantized(quantized: Exported) -> None:
+    kinds = {type(module).__name__ for module in quantized.eager.methods["prefill"].pruner.modules()}
+    assert not any(isinstance(m, QuantLinear) for m in quantized.eager.methods["prefill"].pruner.modules()), kinds
+    norm = quantized.eager.methods["prefill"].decoder.norm
+    assert norm.weight.dtype in (torch.float32, torch.float16)
+
+
+def test_presets_stand_in_the_documentation() -> None:
+    text = " ".join((ROOT / "docs/quantization.md").read_text(encoding="utf-8").split())
+    for target in TARGETS:
+        for name, preset in open_target(target).presets.items():
+            assert f"| {target} | `{name}` | {preset.description} |" in text
