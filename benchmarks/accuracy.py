@@ -27,7 +27,7 @@ from vlmp.evaluation.report import Row, percent, plot, summarize
 from vlmp.evaluation.run import Answered, VisionCache, answer, ask
 from vlmp.evaluation.subjects import Subject, bundle_subjects, eager_subject, eager_subjects, fit_text, weights_digest
 from vlmp.export.checkpoint import locate
-from vlmp.export.config import ExportConfig
+from vlmp.export.config import ExportConfig, Precision
 from vlmp.export.eager import open_eager
 from vlmp.export.errors import quiet_libraries
 from vlmp.export.models import model_entry
@@ -45,7 +45,13 @@ MODEL = "vlmp-tiny"
 KEEPS = (0.333, 0.222, 0.111)
 SEEDS = 3
 ABLATION_KEEP = 0.111
-EXPORTS = (("onnx", "float32"), ("executorch", "float32"), ("coreml", "float32"), ("coreml", "float16"))
+EXPORTS: tuple[tuple[str, Precision, str], ...] = (
+    ("onnx", "float32", "none"), ("onnx", "float32", "int8"), ("onnx", "float32", "int4"),
+    ("executorch", "float32", "none"), ("executorch", "float32", "int8"), ("executorch", "float32", "int4"),
+    ("coreml", "float32", "none"), ("coreml", "float16", "none"), ("coreml", "float16", "int8"),
+    ("coreml", "float16", "int4"),
+)  # fmt: skip
+"""Target, precision, quantization."""
 INTERPRETED_QUESTIONS = 240
 """Core ML off macOS is interpreted op by op, which takes seconds an answer."""
 PICTURES = ((7, 0), (7, 1), (7, 2))
@@ -114,11 +120,11 @@ def exports(config: ExportConfig, work: Path) -> list[Subject]:
     bundles = []
     weights = weights_digest(locate(model_entry(MODEL).checkpoint))[:12]
     config = replace(config, pruner="vlm-pruner", keep=ABLATION_KEEP)
-    for target, precision in EXPORTS:
-        folder = work / "bundles" / weights / f"{target}-{precision}"
+    for target, precision, quant in EXPORTS:
+        folder = work / "bundles" / weights / f"{target}-{precision}-{quant}"
         if not folder.exists():
             print(f"exporting {folder.name}", flush=True)
-            export(replace(config, targets=(target,), output=folder, precision=precision))
+            export(replace(config, targets=(target,), output=folder, precision=precision, quant=quant))
         bundles.append(folder)
     return bundle_subjects(bundles, None)
 
@@ -159,7 +165,7 @@ def export_table(rows: Sequence[Row], answered: Sequence[Answered], eager: Answe
         base = sum(answer.score for answer in same) / len(same)
         equal = sum(a.text == b.text for a, b in zip(one.answers, same, strict=True)) / len(same)
         cells = [
-            f"{one.manifest.target} {row.precision}",
+            f"{one.manifest.target} {row.precision}{'' if row.quantization == 'none' else ' ' + row.quantization}",
             row.runtime,
             str(row.n),
             percent(row.accuracy),
