@@ -1,0 +1,170 @@
+"""What `vlmp-profile` measures, as JSON: made to be collected from many machines and phones."""
+
+import json
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from vlmp.export.bundle import MethodName
+from vlmp.export.errors import UserError
+
+PROFILE_VERSION = 1
+
+PhaseName = Literal[
+    "load_cold", "load_warm", "preprocess", "vision", "prefill", "prefill_before", "prefill_pruner", "prefill_after",
+    "decode", "first_token", "first_token_cold",
+]  # fmt: skip
+Region = Literal["before", "pruner", "after"]
+"""Parts of prefill: layers < K with the embedding, the pruner, layers >= K with the head."""
+REGIONS: tuple[Region, ...] = ("before", "pruner", "after")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Machine(_Strict):
+    """What the figures were measured on. What a device does not tell stays None."""
+
+    kind: Literal["host", "android", "ios"]
+    name: str = Field(description="The device's model; of a host, its CPU.")
+    os: str
+    cpu: str
+    cores: int
+    flags: list[str] = Field(default=[], description="Those of the CPU's features that kernels choose by.")
+    memory_mib: float
+    runtimes: dict[str, str] = Field(description="Name and version of each runtime that was used.")
+    facts: dict[str, str] = Field(default={}, description="Of a device: chip, battery, temperature, governor.")
+
+
+class Settings(_Strict):
+    """How it was measured."""
+
+    runs: int = Field(description="Timed runs of every phase; the bundles take turns.")
+    decode_tokens: int
+    threads: int | None = Field(description="None: the runtime's own choice.")
+    prompt: str
+    photo: str = Field(description="Name of the file, without its folder.")
+    photo_size: tuple[int, int] = Field(description="width, height in pixels, before it is fitted.")
+
+
+class BundleFacts(_Strict):
+    """What the manifest says of a bundle."""
+
+    model: str
+    checkpoint: str
+    target: str
+    precision: str
+    quantization: str
+    image: tuple[int, int] = Field(description="height, width in pixels")
+    text_len: int = Field(description="T: token bucket of prefill")
+    layers: int
+    pruner: str
+    prune_layer: int = Field(description="K: pruned before decoder layer K")
+    visual_tokens: int
+    kept_tokens: int
+
+
+class Phase(_Strict):
+    """Latency of one phase. Parts of prefill are shares of its samples, as `prefill_split` says."""
+
+    median_ms: float
+    low_ms: float = Field(description="Lower quartile.")
+    high_ms: float = Field(description="Upper quartile.")
+    samples_ms: list[float] = Field(description="One a run; of decode the mean of a run's tokens, per token.")
+
+
+class Memory(_Strict):
+    """Memory of a process of its own, in MiB. Pss counts pages that are mapped twice once; only Linux tells it."""
+
+    libraries_pss_mib: float | None = Field(description="Before loading: interpreter and runtime library.")
+    libraries_rss_mib: float
+    loaded_pss_mib: float | None = Field(description="Session loaded, nothing run.")
+    loaded_rss_mib: float
+    ran_pss_mib: float | None = Field(description="After running all methods.")
+    ran_rss_mib: float
+    peak_rss_mib: float = Field(description="Highest value from the start of loading to the end.")
+
+
+class Operator(_Strict):
+    """All calls of one kind of operator in one method and region, in one run under the runtime's own profiler."""
+
+    method: MethodName
+    region: Region | None = Field(description="None outside prefill.")
+    op: str = Field(description="Operator type as the runtime calls it; a delegate counts as one.")
+    calls: float
+    ms: float = Field(description="Without what runs inside it, as a loop's body.")
+
+
+class Roofline(_Strict):
+    """The least that a phase can take on the machine, from its work and the machine's measured limits."""
+
+    gmac: float
+    gib_moved: float
+    bound_ms: float
+    share_of_bound: float = Field(description="bound_ms / median_ms: 1 is perfect.")
+
+
+class BundleProfile(_Strict):
+    """Figures of one bundle."""
+
+    name: str = Field(description="Its folder's name.")
+    manifest: BundleFacts
+    runtime: str
+    size_mib: float
+    phases: dict[PhaseName, Phase] = Field(description="Those that could be measured.")
+    prefill_split: str = Field(description="How prefill was split, or why it is one phase; a sentence.")
+    cold_cached_share: float | None = Field(
+        description="Share of the files' pages that stayed in the page cache when they were dropped; None: unknown."
+    )
+    memory: Memory | None
+    operators: list[Operator] = []
+    operators_ms: dict[MethodName, float] = Field(
+        default={}, description="What the runtime's profiler says each method took as a whole, per run."
+    )
+    roofline: dict[PhaseName, Roofline] = {}
+    kept_picture: str | None = Field(default=None, description="PNG in base64: the kept tokens over the photo.")
+
+
+class Profile(_Strict):
+    """One call of `vlmp-profile`. The first bundle is what the others are compared with."""
+
+    schema_version: int = PROFILE_VERSION
+    created: str = Field(description="UTC, ISO 8601.")
+    command: str
+    machine: Machine
+    settings: Settings
+    bundles: list[BundleProfile]
+    explanation: list[str] = Field(default=[], description="Why each speed-up is what it is, a line a comparison.")
+
+
+def json_schema() -> str:
+    """JSON Schema of a profile, as stored in `profile.schema.json`."""
+    return json.dumps(Profile.model_json_schema(), indent=2) + "\n"
+
+
+def write_profile(profile: Profile, path: Path) -> None:
+    """Write as JSON; the file appears when it is complete."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_text(profile.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def read_profile(path: Path) -> Profile:
+    """Read a profile. Raises UserError naming the file and what is wrong with it."""
+    try:
+        raw = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read as a profile: {error}") from None
+    version = raw.get("schema_version") if isinstance(raw, dict) else None
+    if version != PROFILE_VERSION:
+        raise UserError(f"{path} has schema version {version!r}, this vlmp reads version {PROFILE_VERSION}")
+    try:
+        return Profile.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(f"{path}: {'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from None
