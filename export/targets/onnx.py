@@ -4,6 +4,7 @@ import hashlib
 import io
 import logging
 import warnings
+from ast import literal_eval
 from collections.abc import Mapping
 from contextlib import redirect_stdout
 from importlib.metadata import version
@@ -67,6 +68,8 @@ class OnnxTarget:
                 report(f"onnx: {name}")
                 inputs, outputs = geometry.inputs(name, precision), geometry.outputs(name, precision)
                 model = _export(module, example_inputs(inputs), [i.name for i in inputs], [o.name for o in outputs])
+                if name == "prefill":
+                    _name_regions(model, geometry.prune_layer)
                 _strip(model)
                 _externalize(model, folder, weights, offsets)
                 ir.save(model, folder / f"{name}.onnx")
@@ -169,6 +172,23 @@ def _export(module: nn.Module, example: tuple[torch.Tensor, ...], inputs: list[s
         part.lowering = False
     assert program is not None  # only the legacy exporter, which writes files itself, returns nothing
     return program.model
+
+
+def _name_regions(model: ir.Model, prune_layer: int) -> None:
+    """Let the names of prefill's nodes begin with before/, pruner/ or after/, so that a profile can tell them apart.
+
+    Nodes stand in the order in which they were traced: layers < K, what prepares and does the pruning, the rest.
+    """
+    scopes = [literal_eval(node.metadata_props.get("pkg.torch.onnx.name_scopes", "[]")) for node in model.graph]
+    last_early = [place for place, scope in enumerate(scopes) if f"decoder.layers.{prune_layer - 1}" in scope][-1:]
+    pruner = [place for place, scope in enumerate(scopes) if "pruner" in scope]
+    start = last_early[0] + 1 if last_early else pruner[0] if pruner else 0
+    end = pruner[-1] + 1 if pruner else start
+    for place, node in enumerate(model.graph):
+        region = "before" if place < start else "pruner" if place < end else "after"
+        bodies = [value.as_graph() for value in node.attributes.values() if value.type == ir.AttributeType.GRAPH]
+        for each in (node, *(inner for body in bodies for inner in body.all_nodes())):
+            each.name = f"{region}/{each.name}"
 
 
 def _strip(model: ir.Model) -> None:
