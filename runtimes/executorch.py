@@ -25,6 +25,8 @@ class ExecuTorchSession(Session):
     """All four methods loaded; XNNPACK's weight cache makes them share the packed weights."""
 
     share_packed = True
+    events = False
+    """Record when each instruction begins and ends, for a profile."""
 
     def __init__(self, folder: Path, manifest: Manifest, tokenizer: "Tokenizer", threads: int | None = None) -> None:
         super().__init__(manifest, tokenizer)
@@ -39,11 +41,13 @@ class ExecuTorchSession(Session):
             data = inside(folder, method.data_file) if method.data_file else None
             try:
                 if path not in programs:
-                    programs[path] = Runtime.get().load_program(path, verification=Verification.Minimal, data_path=data)
+                    programs[path] = Runtime.get().load_program(
+                        path, verification=Verification.Minimal, data_path=data, enable_etdump=self.events
+                    )
                 self._methods[name] = programs[path].load_method(method.entry)
             except RuntimeError as error:
                 raise UserError(f"{path} cannot be loaded: {one_line(error)}") from error
-        self._programs = programs  # A method must not outlive its program.
+        self.programs = programs  # A method must not outlive its program.
 
     @property
     def runtime(self) -> str:

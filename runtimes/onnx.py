@@ -25,19 +25,24 @@ class OnnxSession(Session):
 
     def __init__(self, folder: Path, manifest: Manifest, tokenizer: "Tokenizer", threads: int | None = None) -> None:
         super().__init__(manifest, tokenizer)
-        options = ort.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads = threads or 0
-        prepack = self.prepack or manifest.quantization != "none"
-        options.add_session_config_entry("session.disable_prepacking", "0" if prepack else "1")
-        self._sessions = {}
+        options = self.options(threads)
+        self.graphs = {}
         for name, method in manifest.methods.items():
             try:
-                self._sessions[name] = ort.InferenceSession(
+                self.graphs[name] = ort.InferenceSession(
                     str(inside(folder, method.file)), options, providers=["CPUExecutionProvider"]
                 )
             except Exception as error:  # onnxruntime's own exception classes share no base
                 raise UserError(f"{folder / method.file} cannot be loaded: {one_line(error)}") from error
+
+    def options(self, threads: int | None) -> ort.SessionOptions:
+        """How the graphs are loaded."""
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = threads or 0
+        prepack = self.prepack or self.manifest.quantization != "none"
+        options.add_session_config_entry("session.disable_prepacking", "0" if prepack else "1")
+        return options
 
     @property
     def runtime(self) -> str:
@@ -49,4 +54,4 @@ class OnnxSession(Session):
         spec = self.manifest.methods[method]
         feeds = {tensor.name: inputs[tensor.name] for tensor in spec.inputs}
         names = [tensor.name for tensor in spec.outputs]
-        return dict(zip(names, self._sessions[method].run(names, feeds), strict=True))
+        return dict(zip(names, self.graphs[method].run(names, feeds), strict=True))

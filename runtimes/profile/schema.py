@@ -93,7 +93,7 @@ class Operator(_Strict):
     method: MethodName
     region: Region | None = Field(description="None outside prefill.")
     op: str = Field(description="Operator type as the runtime calls it; a delegate counts as one.")
-    calls: float
+    calls: int
     ms: float = Field(description="Without what runs inside it, as a loop's body.")
 
 

@@ -1,0 +1,167 @@
+"""What is measured in a fresh process: loading, cold or warm, with memory, and the runtime's own profile.
+
+    python -m vlmp.runtimes.profile.child REQUEST_JSON
+
+The last line on stdout is the answer as JSON. So bundles disturb neither each other nor the timed runs.
+"""
+
+import subprocess
+import sys
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from time import perf_counter
+from typing import Literal, TypeVar
+
+import numpy as np
+import psutil
+from PIL.Image import Image
+from pydantic import BaseModel
+from vlmp.export.bundle import Manifest, inside, read_manifest
+from vlmp.export.errors import UserError, exit_with_one_line, one_line, quiet_libraries
+
+from ..generate import prompt_ids
+from ..image import open_image, to_pixels
+from ..session import RUNTIMES, Session, load
+from .cache import cached_share, drop
+from .schema import Memory
+from .trace import Traced, trace
+
+MIB = 1 << 20
+
+
+class Request(BaseModel):
+    """What a process is to do with a bundle."""
+
+    task: Literal["cold", "warm", "trace"]
+    bundle: Path
+    photo: Path
+    prompt: str
+    threads: int | None
+    runs: int
+
+
+class Started(BaseModel):
+    """A bundle loaded in a process of its own. cached_share: of its files' pages, just before loading."""
+
+    load_ms: float
+    first_token_ms: float
+    """From the start of loading to the first token."""
+    cached_share: float | None
+    memory: Memory
+
+
+Answer = TypeVar("Answer", Started, Traced)
+
+
+def ask(request: Request, kind: type[Answer]) -> Answer:
+    """Run a request in a fresh process. Raises UserError with what went wrong there."""
+    command = [sys.executable, "-m", __name__, request.model_dump_json()]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode < 0:
+        raise UserError(
+            f"{request.bundle}: the process that loads it was ended by signal {-done.returncode}; "
+            "if that is 9, memory ran out"
+        )
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise UserError(lines[-1].removeprefix("vlmp-profile: "))
+    return kind.model_validate_json(done.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    """Do what the request says and print the answer."""
+    request = Request.model_validate_json(sys.argv[1])
+    exit_with_one_line("vlmp-profile", lambda: print(_answer(request).model_dump_json(), flush=True))
+
+
+def _answer(request: Request) -> Started | Traced:
+    quiet_libraries()
+    try:
+        if request.task == "trace":
+            return trace(request.bundle, request.photo, request.prompt, threads=request.threads, runs=request.runs)
+        return _start(request)
+    except (UserError, OSError):
+        raise
+    except Exception as error:  # a runtime's own; the parent shows one line
+        raise UserError(f"{request.bundle}: {type(error).__name__}: {one_line(error)}") from error
+
+
+def _start(request: Request) -> Started:
+    """Load, answer with one token, run the other methods too."""
+    manifest = read_manifest(request.bundle, check_hashes=False)
+    import_module(RUNTIMES[manifest.target].split(":")[0])  # its code is not the bundle's
+    photo = open_image(request.photo)
+    files = _files(request.bundle, manifest)
+    if request.task == "cold":
+        drop(files)
+    share = cached_share(files)
+    before = _usage()
+    _forget_peak()
+    started = perf_counter()
+    session = load(request.bundle, check_hashes=False, threads=request.threads)
+    loaded_at = perf_counter()
+    after_load = _usage()
+    resumed = perf_counter()
+    token = _first_token(session, photo, request.prompt)
+    answered = perf_counter()
+    session.decode(token)
+    if session.room:
+        session.extend([token])
+    ran = _usage()
+    return Started(
+        load_ms=(loaded_at - started) * 1e3,
+        first_token_ms=(loaded_at - started + answered - resumed) * 1e3,
+        cached_share=share,
+        memory=Memory(
+            libraries_pss_mib=before[1],
+            libraries_rss_mib=before[0],
+            loaded_pss_mib=after_load[1],
+            loaded_rss_mib=after_load[0],
+            ran_pss_mib=ran[1],
+            ran_rss_mib=ran[0],
+            peak_rss_mib=max(_peak_mib(), ran[0]),
+        ),
+    )
+
+
+def _first_token(session: Session, photo: Image, prompt: str) -> int:
+    """Fit, see, read, choose."""
+    ids = prompt_ids(session, session.manifest.prompt.first, prompt)
+    visual = session.vision(to_pixels(photo, session.manifest.image))
+    return int(np.argmax(session.prefill(ids, visual).logits))
+
+
+def _files(bundle: Path, manifest: Manifest) -> list[Path]:
+    return [inside(bundle, entry.path) for entry in manifest.files]
+
+
+def _usage() -> tuple[float, float | None]:
+    """(resident, proportional) MiB of this process; the second on Linux only."""
+    resident = psutil.Process().memory_info().rss / MIB
+    try:
+        lines = Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]
+    except OSError:
+        return resident, None
+    return resident, next(int(line.split()[1]) / 1024 for line in lines if line.startswith("Pss:"))
+
+
+def _forget_peak() -> None:
+    """Start the peak of resident memory anew, so that importing the libraries does not count (Linux)."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak_mib() -> float:
+    """Highest resident memory since then; outside Linux since the process started."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        import resource  # not on every system
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MIB  # bytes on macOS
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:"))
+
+
+if __name__ == "__main__":
+    main()

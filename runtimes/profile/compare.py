@@ -1,0 +1,70 @@
+"""What makes two bundles unlike, and why one is so much faster than the other."""
+
+from collections.abc import Callable, Sequence
+
+from vlmp.export.bundle import Manifest
+from vlmp.export.errors import UserError
+
+from .schema import BundleProfile, PhaseName
+
+ALIKE: dict[str, Callable[[Manifest], object]] = {
+    "model": lambda manifest: manifest.model,
+    "checkpoint": lambda manifest: manifest.checkpoint,
+    "target": lambda manifest: manifest.target,
+    "precision": lambda manifest: manifest.precision,
+    "quantization": lambda manifest: manifest.quantization,
+    "image size": lambda manifest: f"{manifest.image.height}x{manifest.image.width}",
+    "prompt bucket": lambda manifest: manifest.prompt.text_len,
+    "prefix tokens": lambda manifest: len(manifest.prompt.prefix_ids),
+    "room for new tokens": lambda manifest: manifest.prompt.max_new_tokens,
+}
+"""All that costs time and is not pruning: what has to be equal for a ratio to say something about pruning."""
+
+
+def differences(one: Manifest, other: Manifest) -> list[str]:
+    """What is unlike, in words: `precision float32 against float16`."""
+    return [f"{what} {get(one)} against {get(other)}" for what, get in ALIKE.items() if get(one) != get(other)]
+
+
+def check_alike(names: Sequence[str], manifests: Sequence[Manifest]) -> None:
+    """Raises UserError naming what differs between the first bundle and another one."""
+    for name, manifest in zip(names[1:], manifests[1:], strict=True):
+        unlike = differences(manifests[0], manifest)
+        if unlike:
+            raise UserError(
+                f"{names[0]} and {name} differ in more than pruning: {', '.join(unlike)}; "
+                "--different compares them all the same"
+            )
+
+
+def explain(one: BundleProfile, other: BundleProfile, unlike: Sequence[str]) -> str:
+    """Why the faster one's first token comes so much sooner and no sooner (Amdahl's law). unlike: see `differences`."""
+    if unlike:
+        return f"{one.name} and {other.name} differ in {', '.join(unlike)}: their ratio has more than one cause."
+    fast, slow = sorted((one, other), key=lambda bundle: median(bundle, "first_token"))
+    whole, prefill = median(slow, "first_token"), median(slow, "prefill")
+    fixed = whole - prefill
+    text = (
+        f"{fast.name} answers first {ratio(whole, median(fast, 'first_token'))} times as fast as {slow.name}. "
+        f"Of {slow.name}'s {whole:.1f} ms, {fixed:.1f} ms ({fixed / whole:.0%}) are picture and vision, which pruning "
+        f"does not touch: a prefill without cost would make it {ratio(whole, fixed)} times as fast. "
+        f"Prefill became {ratio(prefill, median(fast, 'prefill'))} times as fast"
+    )
+    if "prefill_pruner" not in fast.phases:
+        return text + "."
+    parts = [median(fast, name) for name in ("prefill_before", "prefill_pruner", "prefill_after")]
+    before, pruner, after = (f"{part / sum(parts):.0%}" for part in parts)
+    return text + (
+        f"; of {fast.name}'s prefill, layers before the pruner, which see all tokens, take {before}, "
+        f"the pruner {pruner}, layers behind it {after}."
+    )
+
+
+def median(bundle: BundleProfile, phase: PhaseName) -> float:
+    """Milliseconds."""
+    return bundle.phases[phase].median_ms
+
+
+def ratio(one: float, other: float) -> str:
+    """How many times as long `one` takes."""
+    return f"{one / other:.2f}" if other > 0 else "-"

@@ -1,0 +1,119 @@
+"""ExecuTorch's event tracer: an ETDump file with the times of instructions and of XNNPACK's operators in delegates."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from executorch.devtools.etdump.serialize import deserialize_from_etdump_flatcc
+from vlmp.export.bundle import Manifest, MethodName
+from vlmp.export.errors import UserError
+
+from ..executorch import ExecuTorchSession
+from .schema import Region
+from .trace import TRACED, Call, Drive, Run, Trace
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+LAYER = "Fully Connected"
+"""How XNNPACK's linear layers begin; the pruner has none."""
+SPLIT = (
+    "split by ExecuTorch's event tracer: the pruner is what runs between two delegates with linear layers, "
+    "its shares of the prefill timed without it"
+)
+UNPRUNED = (
+    "not split: without a pruner one XNNPACK delegate computes all layers, and nothing tells where layer K begins"
+)
+UNKNOWN = "not split: no two delegates with linear layers stand around the pruner"
+
+
+class _Traced(ExecuTorchSession):
+    events = True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """One instruction: a portable operator, or a delegate with its operators inside."""
+
+    calls: Sequence[tuple[str, float]]
+    delegate: bool
+
+    @property
+    def linear(self) -> bool:
+        """Whether it holds a linear layer."""
+        return self.delegate and any(op.startswith(LAYER) for op, _ in self.calls)
+
+
+def trace_calls(folder: Path, manifest: Manifest, tokenizer: "Tokenizer", threads: int | None, drive: Drive) -> Trace:
+    """Events of every run of the traced methods."""
+    session = _Traced(folder, manifest, tokenizer, threads)
+    drive(session)
+    blocks: list[list[Any]] = []
+    with TemporaryDirectory(prefix="vlmp-profile-") as scratch:
+        for program in session.programs.values():
+            dump = Path(scratch) / "events.etdp"
+            program.write_etdump_result_to_file(str(dump), str(Path(scratch) / "no-debug-data"))
+            found = deserialize_from_etdump_flatcc(dump.read_bytes())
+            blocks += [block.events for block in found.run_data if block.name == "Execute"]
+    if len(blocks) % len(TRACED):
+        raise UserError(f"{folder}: the event tracer lost runs: {len(blocks)} of {len(TRACED)} methods")
+    runs: dict[MethodName, list[Run]] = {method: [] for method in TRACED}
+    split = ""
+    for number, events in enumerate(blocks):
+        method = TRACED[number % len(TRACED)]
+        total_ms, steps = read_steps([event.profile_event for event in events if event.profile_event])
+        regions: list[Region | None] = [None] * len(steps)
+        if method == "prefill":
+            regions, split = prefill_regions(steps, manifest)
+        calls = [Call(op, region, ms) for step, region in zip(steps, regions, strict=True) for op, ms in step.calls]
+        runs[method].append(Run(total_ms=total_ms, calls=calls))
+    return Trace(runs=runs, split=split)
+
+
+def read_steps(events: Sequence[Any]) -> tuple[float, list[Step]]:
+    """Total milliseconds and the instructions. What runs inside an instruction is written before it, in nanoseconds."""
+    steps: list[Step] = []
+    inner: list[tuple[str, float]] = []
+    total_ms = 0.0
+    for event in events:
+        ms = (event.end_time - event.start_time) / 1e6
+        if event.name == "Method::execute":
+            total_ms = ms
+        elif event.name == "OPERATOR_CALL":
+            name = inner[-1][0] if inner else "operator"
+            steps.append(Step(calls=[(name, ms)], delegate=False))
+            inner = []
+        elif event.name == "DELEGATE_CALL":
+            rest = max(0.0, ms - sum(time for _, time in inner))
+            steps.append(Step(calls=[*inner, ("delegate, the rest", rest)], delegate=True))
+            inner = []
+        else:
+            inner.append((_operator(event.name), ms))
+    return total_ms, steps
+
+
+def _operator(name: str) -> str:
+    """native_call_add.out -> add.out; Fully Connected (NC, F32) GEMM #3 -> Fully Connected (NC, F32) GEMM."""
+    return re.sub(r" #\d+$", "", name.removeprefix("native_call_"))
+
+
+def prefill_regions(steps: Sequence[Step], manifest: Manifest) -> tuple[list[Region | None], str]:
+    """The region of each step, and a sentence on it.
+
+    Between two delegates with linear layers there are most steps where the pruner is. At K = 0 nothing stands before it
+    but the embedding, which then counts to it.
+    """
+    unknown: list[Region | None] = [None] * len(steps)
+    if manifest.pruner.name == "none":
+        return unknown, UNPRUNED
+    edges = [place for place, step in enumerate(steps) if step.linear]
+    if manifest.pruner.layer == 0:
+        edges = [-1, *edges]
+    if len(edges) < 2:
+        return unknown, UNKNOWN
+    start, end = max(pairwise(edges), key=lambda pair: pair[1] - pair[0])
+    return ["before" if place <= start else "pruner" if place < end else "after" for place in range(len(steps))], SPLIT

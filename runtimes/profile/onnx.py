@@ -1,0 +1,90 @@
+"""ONNX Runtime's profiler: a JSON file of events a graph."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, get_args
+
+import onnxruntime as ort
+from vlmp.export.bundle import Manifest, MethodName
+
+from ..onnx import OnnxSession
+from .schema import Region
+from .trace import TRACED, Call, Drive, Run, Trace
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+Event = dict[str, Any]
+KERNEL = "_kernel_time"
+NAMED = "split by ONNX Runtime's profiler, where the names of nodes tell the region: its shares of the prefill timed without it"
+UNNAMED = "not split: the names of prefill's nodes do not tell their region; export the bundle again"
+
+
+def trace_calls(folder: Path, manifest: Manifest, tokenizer: "Tokenizer", threads: int | None, drive: Drive) -> Trace:
+    """Events of every run of the traced methods."""
+    with TemporaryDirectory(prefix="vlmp-profile-") as scratch:
+
+        class Profiled(OnnxSession):
+            def options(self, threads: int | None) -> ort.SessionOptions:
+                options = super().options(threads)
+                options.enable_profiling = True
+                options.profile_file_prefix = str(Path(scratch) / "events")
+                return options
+
+        session = Profiled(folder, manifest, tokenizer, threads)
+        drive(session)
+        events = {
+            method: json.loads(Path(graph.end_profiling()).read_bytes()) for method, graph in session.graphs.items()
+        }
+    runs: dict[MethodName, list[Run]] = {
+        method: split_runs(events[method], regions=method == "prefill") for method in TRACED
+    }
+    named = any(call.region for call in runs["prefill"][0].calls)
+    return Trace(runs=runs, split=NAMED if named else UNNAMED)
+
+
+def split_runs(events: Iterable[Event], *, regions: bool) -> list[Run]:
+    """One run for each `model_run` event: the kernels within it. regions: whether node names tell their region."""
+    events = list(events)
+    runs = []
+    for whole in sorted((event for event in events if event["name"] == "model_run"), key=lambda event: event["ts"]):
+        inside = [
+            event
+            for event in events
+            if event["cat"] == "Node"
+            and event["name"].endswith(KERNEL)
+            and whole["ts"] <= event["ts"] <= whole["ts"] + whole["dur"]
+        ]
+        runs.append(Run(total_ms=whole["dur"] / 1e3, calls=_calls(inside, regions=regions)))
+    return runs
+
+
+def _calls(events: list[Event], *, regions: bool) -> list[Call]:
+    """In order of execution. A loop's own time is what its body leaves; a node without a name of ours, which the
+    runtime made or fused, belongs where the node before it does."""
+    events = sorted(events, key=lambda event: (event["ts"], -event["dur"]))
+    own = [event["dur"] for event in events]
+    around: list[int] = []
+    for place, event in enumerate(events):
+        while around and event["ts"] >= events[around[-1]]["ts"] + events[around[-1]]["dur"]:
+            around.pop()
+        if around:
+            own[around[-1]] -= event["dur"]
+        around.append(place)
+    found: list[Region | None] = [_region(event["name"]) if regions else None for event in events]
+    if any(found):
+        last = next(region for region in found if region)
+        for place, region in enumerate(found):
+            last = found[place] = region or last
+    return [
+        Call(event["args"]["op_name"], region, max(0, time) / 1e3)
+        for event, region, time in zip(events, found, own, strict=True)
+    ]
+
+
+def _region(name: str) -> Region | None:
+    """From the beginning of a node's name."""
+    first = name.partition("/")[0]
+    return next((region for region in get_args(Region) if region == first), None)

@@ -1,0 +1,110 @@
+"""A profile on a terminal: the bundles side by side."""
+
+from collections.abc import Callable, Iterator
+
+from rich.markup import escape
+from rich.table import Table
+
+from .compare import ratio
+from .schema import REGIONS, BundleProfile, Memory, PhaseName, Profile
+
+LABELS: dict[PhaseName, str] = {
+    "load_cold": "load, cold",
+    "load_warm": "load, warm",
+    "preprocess": "preprocess",
+    "vision": "vision",
+    "prefill": "prefill",
+    "prefill_before": "  before the pruner",
+    "prefill_pruner": "  pruner",
+    "prefill_after": "  behind the pruner",
+    "decode": "decode, per token",
+    "first_token": "to the first token",
+    "first_token_cold": "  with a cold load",
+}
+TOP = 4
+"""Operators shown for each method and region."""
+
+
+def phase_table(profile: Profile) -> Table:
+    """Median and quartiles of each phase in milliseconds, memory, size; ratios of the first bundle to the others."""
+    first, *others = profile.bundles
+    settings = profile.settings
+    threads = "its own choice of" if settings.threads is None else settings.threads
+    drawn = Table(
+        title=f"medians (quartiles) in ms of {settings.runs} runs in turns, {threads} threads, "
+        f"decode over {settings.decode_tokens} tokens"
+    )
+    drawn.add_column("")
+    drawn.add_column(head(first), justify="right")
+    for other in others:
+        drawn.add_column(head(other), justify="right")
+        drawn.add_column("ratio", justify="right")
+    for name, label in LABELS.items():
+        if any(name in bundle.phases for bundle in profile.bundles):
+            drawn.add_row(label, *_cells(profile, lambda bundle, name=name: _phase(bundle, name)))  # type: ignore[misc]
+    drawn.add_section()
+    for label, get in MEMORY.items():
+        if first.memory is not None:
+            drawn.add_row(label, *_cells(profile, lambda bundle, get=get: _memory(bundle, get)))  # type: ignore[misc]
+    drawn.add_row("on disk, MiB", *_cells(profile, lambda bundle: (bundle.size_mib, f"{bundle.size_mib:.1f}")))
+    return drawn
+
+
+def head(bundle: BundleProfile) -> str:
+    """Name and what is kept, for the top of a column."""
+    facts = bundle.manifest
+    return f"{escape(bundle.name)}\n{facts.pruner}, {facts.kept_tokens} of {facts.visual_tokens} tokens"
+
+
+Shown = tuple[float, str]
+
+
+def _cells(profile: Profile, get: Callable[[BundleProfile], Shown | None]) -> Iterator[str]:
+    """A row: the first bundle's value, then value and ratio of each other one."""
+    shown = [get(bundle) for bundle in profile.bundles]
+    yield shown[0][1] if shown[0] else "-"
+    for cell in shown[1:]:
+        yield cell[1] if cell else "-"
+        yield ratio(shown[0][0], cell[0]) if shown[0] and cell else "-"
+
+
+def _phase(bundle: BundleProfile, name: PhaseName) -> Shown | None:
+    phase = bundle.phases.get(name)
+    if phase is None:
+        return None
+    return phase.median_ms, f"{phase.median_ms:.2f} ({phase.low_ms:.2f} to {phase.high_ms:.2f})"
+
+
+def _loaded(memory: Memory) -> float:
+    if memory.loaded_pss_mib is None or memory.libraries_pss_mib is None:
+        return memory.loaded_rss_mib - memory.libraries_rss_mib
+    return memory.loaded_pss_mib - memory.libraries_pss_mib
+
+
+MEMORY: dict[str, Callable[[Memory], float]] = {
+    "memory of a loaded session, MiB": _loaded,
+    "peak memory of the process, MiB": lambda memory: memory.peak_rss_mib,
+}
+
+
+def _memory(bundle: BundleProfile, get: Callable[[Memory], float]) -> Shown | None:
+    if bundle.memory is None:
+        return None
+    return get(bundle.memory), f"{get(bundle.memory):.1f}"
+
+
+def operator_table(bundle: BundleProfile) -> Table:
+    """The operators that take longest, method by method, as the runtime's profiler sees them."""
+    drawn = Table(title=f"{escape(bundle.name)}: longest operators in a run under the profiler")
+    for column in ("method", "part", "operator", "calls", "ms", "share of the method"):
+        drawn.add_column(column, justify="right" if column in ("calls", "ms", "share of the method") else "left")
+    for method, whole_ms in bundle.operators_ms.items():
+        for region in (None, *REGIONS):
+            found = [o for o in bundle.operators if o.method == method and o.region == region]
+            for operator in sorted(found, key=lambda operator: -operator.ms)[:TOP]:
+                share = f"{operator.ms / whole_ms:.0%}" if whole_ms else "-"
+                drawn.add_row(
+                    method, region or "", escape(operator.op), str(operator.calls), f"{operator.ms:.2f}", share
+                )
+        drawn.add_section()
+    return drawn

@@ -1,0 +1,108 @@
+"""What a runtime's own profiler says: time by operator and, in prefill, by where it stands to the pruner."""
+
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from pydantic import BaseModel
+from vlmp.export.bundle import MethodName, read_manifest
+
+from ..generate import prompt_ids
+from ..image import open_image, to_pixels
+from ..session import Session, load_tokenizer
+from .schema import Operator, Region
+
+TRACERS: dict[str, str] = {
+    "onnx": "vlmp.runtimes.profile.onnx:trace_calls",
+    "executorch": "vlmp.runtimes.profile.executorch:trace_calls",
+}
+"""Target -> "module:function" that traces it, imported when a bundle of it is profiled."""
+TRACED: tuple[MethodName, ...] = ("vision", "prefill", "decode")
+"""In the order in which a run calls them."""
+
+
+Drive = Callable[[Session], None]
+"""Runs every traced method, in this order, once to warm up and then `runs` times."""
+
+
+class Call(NamedTuple):
+    """One executed operator: its kind, where in prefill it stands, and its time without what runs inside it."""
+
+    op: str
+    region: Region | None
+    ms: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """One execution of a method: what it took as a whole, and its operators in order."""
+
+    total_ms: float
+    calls: Sequence[Call]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trace:
+    """All executions of each traced method, and a sentence on where the regions of prefill come from."""
+
+    runs: Mapping[MethodName, Sequence[Run]]
+    split: str
+
+
+class Traced(BaseModel):
+    """Medians over the runs. split: how prefill was split, or why not."""
+
+    operators: list[Operator]
+    operators_ms: dict[MethodName, float]
+    split: str
+
+
+def trace(bundle: Path, photo: Path, prompt: str, *, threads: int | None, runs: int) -> Traced:
+    """Run a bundle under its runtime's profiler. Raises UserError as `load` does."""
+    manifest = read_manifest(bundle, check_hashes=False)
+    if manifest.target not in TRACERS:
+        return Traced(operators=[], operators_ms={}, split=f"not split: {manifest.target} tells no operator's time")
+    module, attribute = TRACERS[manifest.target].split(":")
+    tracer = getattr(import_module(module), attribute)
+    picture = to_pixels(open_image(photo), manifest.image)
+
+    def drive(session: Session) -> None:
+        ids = prompt_ids(session, manifest.prompt.first, prompt)
+        for _ in range(1 + runs):  # the first one warms up
+            first = session.prefill(ids, session.vision(picture))
+            session.decode(int(np.argmax(first.logits)))
+
+    found: Trace = tracer(bundle, manifest, load_tokenizer(bundle, manifest), threads, drive)
+    warm = {method: done[1:] for method, done in found.runs.items()}
+    return Traced(
+        operators=[operator for method, done in warm.items() for operator in summarize(method, done)],
+        operators_ms={method: statistics.median(run.total_ms for run in done) for method, done in warm.items()},
+        split=found.split,
+    )
+
+
+def summarize(method: MethodName, runs: Sequence[Run]) -> list[Operator]:
+    """Calls of the same kind and region added up, medians over the runs; the longest first."""
+    times: list[dict[tuple[Region | None, str], float]] = []
+    for run in runs:
+        times.append(defaultdict(float))
+        for call in run.calls:
+            times[-1][call.region, call.op] += call.ms
+    calls = Counter((call.region, call.op) for call in runs[0].calls)
+    operators = [
+        Operator(method=method, region=region, op=op, calls=count, ms=statistics.median(t[region, op] for t in times))
+        for (region, op), count in calls.items()
+    ]
+    return sorted(operators, key=lambda operator: -operator.ms)
+
+
+def region_shares(operators: Sequence[Operator], regions: Sequence[Region]) -> dict[Region, float]:
+    """Share of each region in prefill's operators; empty where the trace does not tell regions."""
+    times = {region: sum(operator.ms for operator in operators if operator.region == region) for region in regions}
+    whole = sum(times.values())
+    return {region: time / whole for region, time in times.items()} if whole else {}
