@@ -45,17 +45,18 @@ def explain(one: BundleProfile, other: BundleProfile, unlike: Sequence[str]) -> 
     whole, prefill = median(slow, "first_token"), median(slow, "prefill")
     fixed = whole - prefill
     text = (
-        f"{fast.name} answers first {ratio(whole, median(fast, 'first_token'))} times as fast as {slow.name}. "
+        f"{fast.name} reaches the first token {ratio(whole, median(fast, 'first_token'))} times as fast as "
+        f"{slow.name}. "
         f"Of {slow.name}'s {whole:.1f} ms, {fixed:.1f} ms ({fixed / whole:.0%}) are picture and vision, which pruning "
         f"does not touch: a prefill without cost would make it {ratio(whole, fixed)} times as fast. "
-        f"Prefill became {ratio(prefill, median(fast, 'prefill'))} times as fast"
+        f"Its prefill is {ratio(prefill, median(fast, 'prefill'))} times as fast"
     )
-    if "prefill_pruner" not in fast.phases:
+    if fast.manifest.pruner == "none" or "prefill_pruner" not in fast.phases:
         return text + "."
     parts = [median(fast, name) for name in ("prefill_before", "prefill_pruner", "prefill_after")]
     before, pruner, after = (f"{part / sum(parts):.0%}" for part in parts)
     return text + (
-        f"; of {fast.name}'s prefill, layers before the pruner, which see all tokens, take {before}, "
+        f"; layers before the pruner, which see all tokens, take {before} of it, "
         f"the pruner {pruner}, layers behind it {after}."
     )
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,8 @@ SPLIT = (
     "its shares of the prefill timed without it"
 )
 UNPRUNED = (
-    "not split: without a pruner one XNNPACK delegate computes all layers, and nothing tells where layer K begins"
+    "split by ExecuTorch's event tracer, counting linear layers, since one delegate holds all decoder layers: "
+    "its shares of the prefill timed without it"
 )
 UNKNOWN = "not split: no two delegates with linear layers stand around the pruner"
 
@@ -66,11 +67,12 @@ def trace_calls(folder: Path, manifest: Manifest, tokenizer: "Tokenizer", thread
     for number, events in enumerate(blocks):
         method = TRACED[number % len(TRACED)]
         total_ms, steps = read_steps([event.profile_event for event in events if event.profile_event])
-        regions: list[Region | None] = [None] * len(steps)
+        calls = [call for step in steps for call in step.calls]
+        regions: list[Region | None] = [None] * len(calls)
         if method == "prefill":
             regions, split = prefill_regions(steps, manifest)
-        calls = [Call(op, region, ms) for step, region in zip(steps, regions, strict=True) for op, ms in step.calls]
-        runs[method].append(Run(total_ms=total_ms, calls=calls))
+        named = [Call(op, region, ms) for (op, ms), region in zip(calls, regions, strict=True)]
+        runs[method].append(Run(total_ms=total_ms, calls=named))
     return Trace(runs=runs, split=split)
 
 
@@ -84,15 +86,14 @@ def read_steps(events: Sequence[Any]) -> tuple[float, list[Step]]:
         if event.name == "Method::execute":
             total_ms = ms
         elif event.name == "OPERATOR_CALL":
-            name = inner[-1][0] if inner else "operator"
-            steps.append(Step(calls=[(name, ms)], delegate=False))
+            steps.append(Step(calls=inner or [("operator", ms)], delegate=False))
             inner = []
         elif event.name == "DELEGATE_CALL":
             rest = max(0.0, ms - sum(time for _, time in inner))
             steps.append(Step(calls=[*inner, ("delegate, the rest", rest)], delegate=True))
             inner = []
         else:
-            inner.append((_operator(event.name), ms))
+            inner.append((_operator(event.name or event.delegate_debug_id_str or "unnamed"), ms))
     return total_ms, steps
 
 
@@ -102,18 +103,28 @@ def _operator(name: str) -> str:
 
 
 def prefill_regions(steps: Sequence[Step], manifest: Manifest) -> tuple[list[Region | None], str]:
-    """The region of each step, and a sentence on it.
+    """The region of each call in the steps, and a sentence on it.
 
     Between two delegates with linear layers there are most steps where the pruner is. At K = 0 nothing stands before it
-    but the embedding, which then counts to it.
+    but the embedding, which then counts to it. Without a pruner the layers, all with equally many linear ones, are
+    counted.
     """
-    unknown: list[Region | None] = [None] * len(steps)
     if manifest.pruner.name == "none":
-        return unknown, UNPRUNED
+        return _counted(steps, manifest), UNPRUNED
     edges = [place for place, step in enumerate(steps) if step.linear]
     if manifest.pruner.layer == 0:
         edges = [-1, *edges]
     if len(edges) < 2:
-        return unknown, UNKNOWN
+        return [None for step in steps for _ in step.calls], UNKNOWN
     start, end = max(pairwise(edges), key=lambda pair: pair[1] - pair[0])
-    return ["before" if place <= start else "pruner" if place < end else "after" for place in range(len(steps))], SPLIT
+    return [
+        "before" if place <= start else "pruner" if place < end else "after"
+        for place, step in enumerate(steps)
+        for _ in step.calls
+    ], SPLIT
+
+
+def _counted(steps: Sequence[Step], manifest: Manifest) -> list[Region | None]:
+    linear = [op.startswith(LAYER) for step in steps for op, _ in step.calls]
+    early = manifest.pruner.layer * (sum(linear) // manifest.kv.layers)  # the head's one is lost in the division
+    return ["before" if seen <= early else "after" for seen in accumulate(linear)]

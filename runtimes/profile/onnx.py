@@ -1,6 +1,7 @@
 """ONNX Runtime's profiler: a JSON file of events a graph."""
 
 import json
+import statistics
 from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
 
 Event = dict[str, Any]
 KERNEL = "_kernel_time"
-NAMED = "split by ONNX Runtime's profiler, where the names of nodes tell the region: its shares of the prefill timed without it"
+NAMED = (
+    "split by ONNX Runtime's profiler, where the names of nodes tell the region: "
+    "its shares of the prefill timed without it"
+)
 UNNAMED = "not split: the names of prefill's nodes do not tell their region; export the bundle again"
 
 
@@ -62,26 +66,40 @@ def split_runs(events: Iterable[Event], *, regions: bool) -> list[Run]:
 
 
 def _calls(events: list[Event], *, regions: bool) -> list[Call]:
-    """In order of execution. A loop's own time is what its body leaves; a node without a name of ours, which the
-    runtime made or fused, belongs where the node before it does."""
+    """In order of execution; a node without a name of ours, which the runtime made, belongs where the one before does.
+
+    A loop's own time is what is left without its body, and without the writing of the body's events: that takes about
+    as long as a small operator, and is seen in the gaps between operators that follow each other.
+    """
     events = sorted(events, key=lambda event: (event["ts"], -event["dur"]))
-    own = [event["dur"] for event in events]
+    own = [float(event["dur"]) for event in events]
+    inner = [0] * len(events)
     around: list[int] = []
+    gaps: list[int] = []
+    last_end = None
     for place, event in enumerate(events):
-        while around and event["ts"] >= events[around[-1]]["ts"] + events[around[-1]]["dur"]:
-            around.pop()
+        while around and event["ts"] >= _end(events[around[-1]]):
+            last_end = _end(events[around.pop()])
         if around:
             own[around[-1]] -= event["dur"]
+            inner[around[-1]] += 1
+        elif last_end is not None:
+            gaps.append(event["ts"] - last_end)
         around.append(place)
+    writing_us = statistics.median_grouped(gaps) if gaps else 0.0
     found: list[Region | None] = [_region(event["name"]) if regions else None for event in events]
     if any(found):
         last = next(region for region in found if region)
         for place, region in enumerate(found):
             last = found[place] = region or last
     return [
-        Call(event["args"]["op_name"], region, max(0, time) / 1e3)
-        for event, region, time in zip(events, found, own, strict=True)
+        Call(event["args"]["op_name"], region, max(0.0, time - writing_us * count) / 1e3)
+        for event, region, time, count in zip(events, found, own, inner, strict=True)
     ]
+
+
+def _end(event: Event) -> int:
+    return event["ts"] + event["dur"]
 
 
 def _region(name: str) -> Region | None:

@@ -95,10 +95,11 @@ def _memory(bundle: BundleProfile, get: Callable[[Memory], float]) -> Shown | No
 
 def operator_table(bundle: BundleProfile) -> Table:
     """The operators that take longest, method by method, as the runtime's profiler sees them."""
-    drawn = Table(title=f"{escape(bundle.name)}: longest operators in a run under the profiler")
-    for column in ("method", "part", "operator", "calls", "ms", "share of the method"):
-        drawn.add_column(column, justify="right" if column in ("calls", "ms", "share of the method") else "left")
-    for method, whole_ms in bundle.operators_ms.items():
+    drawn = Table(title=f"{escape(bundle.name)}: longest operators under the profiler")
+    for column in ("method", "part", "operator", "calls", "ms", "share"):
+        drawn.add_column(column, justify="right" if column in ("calls", "ms", "share") else "left")
+    for method in bundle.operators_ms:
+        whole_ms = sum(operator.ms for operator in bundle.operators if operator.method == method)
         for region in (None, *REGIONS):
             found = [o for o in bundle.operators if o.method == method and o.region == region]
             for operator in sorted(found, key=lambda operator: -operator.ms)[:TOP]:
