@@ -1,0 +1,263 @@
+"""`vlmp-profile` on bundles of vlmp-tiny. Nothing here says how fast anything is, only that it was measured."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from PIL import Image
+from vlmp.export.config import ExportConfig
+from vlmp.export.errors import UserError
+from vlmp.export.pipeline import export
+from vlmp.runtimes.profile import cli
+from vlmp.runtimes.profile.child import Request, Started, ask
+from vlmp.runtimes.profile.cli import main
+from vlmp.runtimes.profile.schema import REGIONS, Memory, json_schema, read_profile
+from vlmp.runtimes.profile.trace import Traced, region_shares, trace
+
+ROOT = Path(__file__).parents[2]
+PHOTO = ROOT / "runtimes/assets/photo.jpg"
+PROMPT = "What is in this picture?"
+ALL_PHASES = {
+    "load_warm", "preprocess", "vision", "prefill", "prefill_before", "prefill_pruner", "prefill_after", "decode",
+    "first_token",
+}  # fmt: skip
+
+
+def tiny(folder: Path, target: str, pruner: str) -> Path:
+    config = ExportConfig(
+        model="vlmp-tiny", targets=(target,), output=folder / f"{target}-{pruner}", pruner=pruner,
+        keep=None if pruner == "none" else 0.25, image_size=(168, 168), max_new_tokens=20, verify=False,
+    )  # fmt: skip
+    export(config)
+    return config.output
+
+
+@pytest.fixture(scope="module")
+def pruned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny(tmp_path_factory.mktemp("profile"), "onnx", "vlm-pruner")
+
+
+@pytest.fixture(scope="module")
+def unpruned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny(tmp_path_factory.mktemp("profile"), "onnx", "none")
+
+
+@pytest.fixture(scope="module")
+def mobile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny(tmp_path_factory.mktemp("profile"), "executorch", "vlm-pruner")
+
+
+def asking(task: Any, bundle: Path) -> Request:
+    return Request(task=task, bundle=bundle, photo=PHOTO, prompt=PROMPT, threads=1, runs=2)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """No processes of their own, for what is not about them; tells which would have been started."""
+    asked: list[tuple[str, str]] = []
+    memory = Memory(
+        libraries_pss_mib=1, libraries_rss_mib=1, loaded_pss_mib=2, loaded_rss_mib=2, ran_pss_mib=3, ran_rss_mib=3,
+        peak_rss_mib=4,
+    )  # fmt: skip
+
+    def answer(given: Request, kind: Any) -> Any:
+        asked.append((given.task, given.bundle.name))
+        if kind is Traced:
+            return Traced(operators=[], operators_ms={}, split="not split: nothing was traced")
+        cold = given.task == "cold"
+        return Started(load_ms=9 if cold else 3, first_token_ms=20, cached_share=0.0 if cold else 1.0, memory=memory)
+
+    monkeypatch.setattr(cli, "ask", answer)
+    return asked
+
+
+def test_two_bundles_are_compared_phase_by_phase(
+    unpruned: Path, pruned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The real thing once, processes and all."""
+    out = tmp_path / "out.json"
+    argv = [str(unpruned), "--compare", str(pruned), "--decode-tokens", "4", "--threads", "1", "--json", str(out)]
+    main(argv)
+    raw = json.loads(out.read_text())
+    jsonschema.Draft202012Validator(json.loads(json_schema())).validate(raw)
+    profile = read_profile(out)
+    assert [bundle.name for bundle in profile.bundles] == ["onnx-none", "onnx-vlm-pruner"]
+    assert profile.machine.kind == "host"
+    assert "onnxruntime" in profile.machine.runtimes
+    assert profile.settings.photo == "photo.jpg"
+    for bundle in profile.bundles:
+        phases = {str(name): phase for name, phase in bundle.phases.items()}
+        assert set(phases) >= ALL_PHASES
+        for name, phase in phases.items():
+            assert len(phase.samples_ms) == 5
+            assert phase.low_ms <= phase.median_ms <= phase.high_ms
+            assert phase.median_ms > 0 or (name, bundle.name) == ("prefill_pruner", "onnx-none")
+        parts = [phases[f"prefill_{region}"].median_ms for region in REGIONS]
+        assert sum(parts) == pytest.approx(phases["prefill"].median_ms)
+        # A file system that keeps what it is told to drop has no cold load; the profile must not invent one.
+        assert ("load_cold" in phases) == (bundle.cold_cached_share is not None and bundle.cold_cached_share <= 0.05)
+        assert bundle.memory is not None
+        assert bundle.memory.libraries_rss_mib < bundle.memory.loaded_rss_mib <= bundle.memory.peak_rss_mib
+        assert bundle.size_mib > 10
+        for method in ("vision", "prefill", "decode"):
+            found = sum(operator.ms for operator in bundle.operators if operator.method == method)
+            assert 0.2 * bundle.operators_ms[method] < found <= 1.01 * bundle.operators_ms[method]
+    picture = Image.open(io.BytesIO(base64.b64decode(profile.bundles[1].kept_picture or "")))
+    assert picture.width > 100
+    pruning = [operator for operator in profile.bundles[1].operators if operator.region == "pruner"]
+    assert "Loop" in {operator.op for operator in pruning}
+    assert max(operator.calls for operator in pruning if operator.op == "TopK") > 1
+    shown = capsys.readouterr().out
+    for text in ("load, warm", "pruner", "to the first token", "times as fast as", "picture and vision", "ratio"):
+        assert text in shown
+
+
+def test_executorch_tells_the_parts_of_prefill_and_its_operators(mobile: Path) -> None:
+    traced = trace(mobile, PHOTO, PROMPT, threads=1, runs=2)
+    assert traced.split.startswith("split by ExecuTorch")
+    shares = region_shares(traced.operators, REGIONS)
+    assert sum(shares.values()) == pytest.approx(1)
+    assert min(shares.values()) > 0
+    for method in ("vision", "prefill", "decode"):
+        found = sum(operator.ms for operator in traced.operators if operator.method == method)
+        assert 0.2 * traced.operators_ms[method] < found <= 1.01 * traced.operators_ms[method]
+    linear = [o for o in traced.operators if o.method == "prefill" and o.op.startswith("Fully Connected")]
+    # Seven a layer, two of six layers before the pruner, and the head.
+    assert {operator.region: operator.calls for operator in linear} == {"before": 14, "after": 29}
+    assert {"topk.values", "argmax.out"} <= {o.op for o in traced.operators if o.region == "pruner"}
+
+
+@pytest.mark.parametrize("name", ["pruned", "mobile"])
+def test_a_bundle_starts_cold_in_a_process_of_its_own(name: str, loadable: Path) -> None:
+    started = ask(asking("cold", loadable), Started)
+    assert 0 < started.load_ms < started.first_token_ms
+    memory = started.memory
+    assert memory.libraries_rss_mib < memory.loaded_rss_mib <= memory.peak_rss_mib
+    assert memory.ran_rss_mib <= memory.peak_rss_mib
+
+
+@pytest.fixture
+def loadable(name: str, request: pytest.FixtureRequest) -> Path:
+    return request.getfixturevalue(name)
+
+
+def test_loads_take_turns_and_the_first_one_does_not_count(
+    unpruned: Path, pruned: Path, quick: list[tuple[str, str]], tmp_path: Path
+) -> None:
+    out = tmp_path / "out.json"
+    main([str(unpruned), "--compare", str(pruned), "--decode-tokens", "1", "--runs", "6", "--json", str(out)])
+    a, b = unpruned.name, pruned.name
+    turn = [("cold", a), ("warm", a), ("cold", b), ("warm", b)]
+    assert quick == [("warm", a), ("warm", b), *turn * 6, ("trace", a), ("trace", b)]
+    phases = read_profile(out).bundles[0].phases
+    assert phases["load_cold"].samples_ms == [9] * 6
+    assert phases["load_warm"].samples_ms == [3] * 6
+    assert "prefill_pruner" not in phases
+
+
+def unlike(bundle: Path, folder: Path) -> Path:
+    """A copy that says of itself that it is quantized."""
+    other = shutil.copytree(bundle, folder / "other")
+    manifest = json.loads((other / "manifest.json").read_text())
+    (other / "manifest.json").write_text(json.dumps(manifest | {"quantization": "int8"}))
+    return other
+
+
+def test_unlike_bundles_are_compared_only_when_asked(
+    pruned: Path, quick: list[tuple[str, str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = unlike(pruned, tmp_path)
+    argv = [str(pruned), "--compare", str(other), "--decode-tokens", "1"]
+    with pytest.raises(SystemExit) as stopped:
+        main(argv)
+    assert stopped.value.code == 2
+    line = capsys.readouterr().err.strip()
+    assert "quantization none against int8" in line
+    assert "--different" in line
+    assert "\n" not in line
+    assert quick == []
+    main([*argv, "--different"])
+    assert "their ratio has more than one cause" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_bundle_can_be_compared_with_itself(pruned: Path, quick: list[tuple[str, str]], tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    main([str(pruned), "--compare", str(pruned), "--decode-tokens", "1", "--json", str(out)])
+    assert len(read_profile(out).bundles) == 2
+
+
+def test_a_load_that_stayed_cached_is_not_called_cold(
+    pruned: Path, monkeypatch: pytest.MonkeyPatch, quick: list[tuple[str, str]], tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    answer = cli.ask
+
+    def cached(given: Request, kind: Any) -> Any:
+        answered = answer(given, kind)
+        return answered if kind is Traced else answered.model_copy(update={"cached_share": 0.7})
+
+    monkeypatch.setattr(cli, "ask", cached)
+    out = tmp_path / "out.json"
+    main([str(pruned), "--decode-tokens", "1", "--json", str(out)])
+    bundle = read_profile(out).bundles[0]
+    assert not {"load_cold", "first_token_cold"} & bundle.phases.keys()
+    assert bundle.cold_cached_share == 0.7
+    assert "no cold load, 70% of its files stayed in the page cache" in " ".join(capsys.readouterr().out.split())
+
+
+BAD: list[tuple[list[str], str]] = [
+    (["{here}"], "is not a bundle"),
+    (["{bundle}", "--compare", "{here}/none"], "is not a bundle"),
+    (["{bundle}", "--image", "{here}/none.jpg"], "does not exist"),
+    (["{bundle}", "--image", "{bundle}/manifest.json"], "not in a format"),
+    (["{bundle}", "--runs", "4"], "--runs 4: must be at least 5"),
+    (["{bundle}", "--decode-tokens", "0"], "--decode-tokens 0: must be at least 1"),
+    (["{bundle}", "--decode-tokens", "21"], "has room for 20"),
+    (["{bundle}", "--threads", "0"], "--threads 0: must be at least 1"),
+    (["{bundle}", "--json", "{here}/none/out.json"], "there is no folder"),
+    (["{bundle}", "--html", "{here}/none/out.html"], "there is no folder"),
+    (["{bundle}", "--json", "{here}"], "is a folder"),
+    (["{bundle}", "--runs", "many"], "invalid int value"),
+    (["{bundle}", "--prompt", "word " * 500], "tokens, the bundle takes up to"),
+    ([], "required: bundle"),
+]
+
+
+@pytest.mark.parametrize(("argv", "says"), BAD, ids=[says for _, says in BAD])
+def test_bad_input_ends_as_one_line(
+    argv: list[str], says: str, pruned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([part.format(bundle=pruned, here=tmp_path) for part in argv])
+    assert stopped.value.code == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if "machine is busy" not in line and line.strip()]
+    assert len(lines) == 1, lines
+    assert says in lines[0]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_goes_wrong_in_a_process_of_its_own_is_one_line(pruned: Path, tmp_path: Path) -> None:
+    broken = shutil.copytree(pruned, tmp_path / "broken")
+    (broken / "vision.onnx").write_bytes(b"?" * (broken / "vision.onnx").stat().st_size)
+    with pytest.raises(UserError, match=r"vision.onnx cannot be loaded"):
+        ask(asking("warm", broken), Started)
+
+
+def test_names_of_nodes_tell_where_they_stand_to_the_pruner(pruned: Path, unpruned: Path) -> None:
+    import onnx
+
+    for bundle, regions in ((pruned, ["before", "pruner", "after"]), (unpruned, ["before", "after"])):
+        nodes = onnx.load(bundle / "prefill.onnx", load_external_data=False).graph.node
+        found = [node.name.partition("/")[0] for node in nodes]
+        assert [region for place, region in enumerate(found) if place == 0 or found[place - 1] != region] == regions
+        assert len({node.name for node in nodes}) == len(nodes)
+        for node in nodes:
+            for attribute in node.attribute:
+                assert all(inner.name.startswith("pruner/") for inner in attribute.g.node)
