@@ -169,6 +169,7 @@ class Blocked:
 
 sys.meta_path.insert(0, Blocked())
 import vlmp.runtimes, vlmp.runtimes.cli, vlmp.runtimes.verify, vlmp.runtimes.draw, vlmp.runtimes.image
+import vlmp.runtimes.profile.cli
 from pathlib import Path
 from vlmp.export.bundle import METHODS, Manifest, read_manifest, write_manifest
 

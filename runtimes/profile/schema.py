@@ -88,7 +88,7 @@ class Memory(_Strict):
 
 
 class Operator(_Strict):
-    """All calls of one kind of operator in one method and region, in one run under the runtime's own profiler."""
+    """All calls of one kind in one method and region of a run under the runtime's profiler: the least of all runs."""
 
     method: MethodName
     region: Region | None = Field(description="None outside prefill.")
@@ -121,7 +121,7 @@ class BundleProfile(_Strict):
     memory: Memory | None
     operators: list[Operator] = []
     operators_ms: dict[MethodName, float] = Field(
-        default={}, description="What the runtime's profiler says each method took as a whole, per run."
+        default={}, description="What the runtime's profiler says each method took as a whole: the least of all runs."
     )
     roofline: dict[PhaseName, Roofline] = {}
     kept_picture: str | None = Field(default=None, description="PNG in base64: the kept tokens over the photo.")

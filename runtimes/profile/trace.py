@@ -1,6 +1,5 @@
 """What a runtime's own profiler says: time by operator and, in prefill, by where it stands to the pruner."""
 
-import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -55,7 +54,7 @@ class Trace:
 
 
 class Traced(BaseModel):
-    """Medians over the runs. split: how prefill was split, or why not."""
+    """Least of the runs, since noise only adds. split: how prefill was split, or why not."""
 
     operators: list[Operator]
     operators_ms: dict[MethodName, float]
@@ -81,13 +80,13 @@ def trace(bundle: Path, photo: Path, prompt: str, *, threads: int | None, runs: 
     warm = {method: done[1:] for method, done in found.runs.items()}
     return Traced(
         operators=[operator for method, done in warm.items() for operator in summarize(method, done)],
-        operators_ms={method: statistics.median(run.total_ms for run in done) for method, done in warm.items()},
+        operators_ms={method: min(run.total_ms for run in done) for method, done in warm.items()},
         split=found.split,
     )
 
 
 def summarize(method: MethodName, runs: Sequence[Run]) -> list[Operator]:
-    """Calls of the same kind and region added up, medians over the runs; the longest first."""
+    """Calls of the same kind and region added up, the least of all runs; the longest first."""
     times: list[dict[tuple[Region | None, str], float]] = []
     for run in runs:
         times.append(defaultdict(float))
@@ -95,7 +94,7 @@ def summarize(method: MethodName, runs: Sequence[Run]) -> list[Operator]:
             times[-1][call.region, call.op] += call.ms
     calls = Counter((call.region, call.op) for call in runs[0].calls)
     operators = [
-        Operator(method=method, region=region, op=op, calls=count, ms=statistics.median(t[region, op] for t in times))
+        Operator(method=method, region=region, op=op, calls=count, ms=min(t[region, op] for t in times))
         for (region, op), count in calls.items()
     ]
     return sorted(operators, key=lambda operator: -operator.ms)
