@@ -98,7 +98,7 @@ def read_steps(events: Sequence[Any]) -> tuple[float, list[Step]]:
 
 
 def _operator(name: str) -> str:
-    """native_call_add.out -> add.out; Fully Connected (NC, F32) GEMM #3 -> Fully Connected (NC, F32) GEMM."""
+    """The kind: native_call_add.out is add.out, and XNNPACK's operators lose the number at their end."""
     return re.sub(r" #\d+$", "", name.removeprefix("native_call_"))
 
 

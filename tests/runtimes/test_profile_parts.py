@@ -321,13 +321,18 @@ def event(name: str | None, start: int, end: int, delegated: str | None = None) 
     return SimpleNamespace(name=name, start_time=start, end_time=end, delegate_debug_id_str=delegated)
 
 
+def numbered(op: str, number: int) -> str:
+    """As XNNPACK names its operators."""
+    return f"{op} #{number}"
+
+
 def test_executorch_events_become_steps() -> None:
     total_ms, steps = read_steps(
         [
             event("native_call_add.out", 0, 1_000_000),
             event("OPERATOR_CALL", 0, 1_200_000),
-            event("Fully Connected (NC, F32) GEMM #12", 2_000_000, 4_000_000),
-            event(None, 4_000_000, 4_500_000, "Softmax (NC, F32) #1"),
+            event(numbered("Fully Connected (NC, F32) GEMM", 12), 2_000_000, 4_000_000),
+            event(None, 4_000_000, 4_500_000, numbered("Softmax (NC, F32)", 1)),
             event("DELEGATE_CALL", 2_000_000, 5_000_000),
             event("Method::execute", 0, 6_000_000),
         ]
