@@ -27,6 +27,8 @@ REFERENCE_NAME = "reference.safetensors"
 
 MethodName = Literal["vision", "prefill", "decode", "extend"]
 METHODS: tuple[MethodName, ...] = ("vision", "prefill", "decode", "extend")
+Region = Literal["vision", "before", "pruner", "after", "decode", "extend"]
+"""Parts of the graphs that do different work: prefill is `before`, `pruner` and `after`."""
 
 
 class _Strict(BaseModel):
@@ -41,6 +43,15 @@ class TensorSpec(_Strict):
     dtype: Literal["float32", "float16", "int32"]
 
 
+class WorkSpec(_Strict):
+    """Arithmetic and memory traffic of a region of a graph, as the graph stands before a runtime fuses anything."""
+
+    macs: int = Field(description="Multiply-accumulates of matrix products and convolutions.")
+    weight_bytes: int = Field(description="Weights read, each once; of a looked-up table only the rows.")
+    cache_bytes: int = Field(description="KV rows taken and returned, all slots.")
+    activation_bytes: int = Field(description="Into and out of matrix products beside weights and caches: at least.")
+
+
 class MethodSpec(_Strict):
     """Where a method's graph is, and what it takes and returns, in this order."""
 
@@ -49,6 +60,10 @@ class MethodSpec(_Strict):
     data_file: str = Field(default="", description="File with the graph's weights, where a runtime must be told of it.")
     inputs: list[TensorSpec]
     outputs: list[TensorSpec]
+    work: dict[Region, WorkSpec] = Field(
+        default={},
+        description="prefill: before, pruner, after; other methods: their own name. Empty in older bundles.",
+    )
 
 
 class ImageSpec(_Strict):

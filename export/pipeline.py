@@ -38,6 +38,7 @@ from vlmp.export.quantize import Quantizer, find_preset
 from vlmp.export.targets import Target, open_target
 from vlmp.export.tracing import shared_provenance
 from vlmp.export.verify import verify_export
+from vlmp.export.work import with_work
 from vlmp.pruner import DEFAULT_PIVOTS, PRUNERS, PrunerConfig, build_pruner, method
 
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ def export_target(
         methods = build_methods(source, config, target, "float32")
         with shared_provenance():
             specs = target.lower(methods, source.geometry, precision, folder, report)
+        specs = with_work(specs, methods, source.geometry.prune_layer, precision)
         (folder / TOKENIZER_NAME).write_text(source.prompt.tokenizer.to_str(pretty=True), encoding="utf-8")
         manifest = describe(config, source, name, target, precision, specs)
         report(f"{name}: verify" if config.verify else f"{name}: verification skipped")

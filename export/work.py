@@ -1,0 +1,143 @@
+"""How much arithmetic and memory traffic a method is, counted while its module runs on tensors without values.
+
+The figures are those of the graph as it stands, before a runtime fuses or rearranges anything:
+
+- macs: multiply-accumulates of matrix products and convolutions, by torch's own formulas. A pruner's repeated steps
+  hold none, whatever their number; sorting and elementwise work count nowhere.
+- weight_bytes: parameters and persistent buffers (what a state_dict holds) that the region reads, each once; of a
+  table that is looked up only the rows. Baked constants such as masks and rotary rows are not persistent.
+- cache_bytes: rows of keys and values that the method takes, all slots since shapes are static, and those it returns.
+- activation_bytes: what goes into and comes out of the matrix products, beside weights and caches. A lower bound:
+  whatever else reads or writes memory comes on top.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+from vlmp.export.bundle import MethodName, MethodSpec, Region, TensorSpec, WorkSpec
+from vlmp.export.config import Precision
+from vlmp.export.tracing import example_inputs
+from vlmp.pruner import Pruner
+
+NUMBER_BYTES = {"float32": 4, "float16": 2}
+_LOOKUPS = (torch.ops.aten.embedding.default, torch.ops.aten.index_select.default)
+
+
+def with_work(
+    specs: Mapping[MethodName, MethodSpec],
+    methods: Mapping[MethodName, nn.Module],
+    prune_layer: int,
+    precision: Precision,
+) -> dict[MethodName, MethodSpec]:
+    """The specs with the work of each method. prune_layer: K."""
+    return {
+        name: spec.model_copy(update={"work": count_work(name, methods[name], spec, prune_layer, precision)})
+        for name, spec in specs.items()
+    }
+
+
+@torch.no_grad()
+def count_work(
+    name: MethodName, module: nn.Module, spec: MethodSpec, prune_layer: int, precision: Precision
+) -> dict[Region, WorkSpec]:
+    """The work of one method, region by region; of prefill before, in and after the pruner.
+
+    module: as it is lowered, in float32 whatever the precision. No value is read and no memory taken, so that its size
+    does not matter. float32 numbers count as many bytes as they have in `precision`, except in the pruner, which
+    computes in float32.
+    """
+    regions: Sequence[Region] = ("before", "pruner", "after") if name == "prefill" else (name,)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        inputs = example_inputs([tensor.model_copy(update={"dtype": _traced(tensor)}) for tensor in spec.inputs])
+        caches = [value for value, tensor in zip(inputs, spec.inputs, strict=True) if "_cache_" in tensor.name]
+        counter = _Counter(regions[0], module, caches, NUMBER_BYTES[precision])
+        hooks = []
+        for part in module.modules():
+            if isinstance(part, Pruner):
+                hooks.append(part.register_forward_pre_hook(lambda *_: counter.enter("pruner")))
+                hooks.append(part.register_forward_hook(lambda *_: counter.enter("after")))
+        try:
+            with counter:
+                module(*inputs)
+        finally:
+            for hook in hooks:
+                hook.remove()
+    cache_bytes: dict[Region, int] = defaultdict(int)
+    for tensor in (*spec.inputs, *spec.outputs):
+        kind, _, layer = tensor.name.rpartition("_")
+        if kind.startswith(("key", "value")):
+            region = regions[0] if int(layer) < prune_layer else regions[-1]
+            cache_bytes[region] += prod(tensor.shape) * NUMBER_BYTES[precision]
+    return {
+        region: WorkSpec(
+            macs=counter.macs[region],
+            weight_bytes=sum(counter.weight_bytes[region].values()),
+            cache_bytes=cache_bytes[region],
+            activation_bytes=counter.activation_bytes[region],
+        )
+        for region in regions
+    }
+
+
+class _Counter(TorchDispatchMode):
+    """Sees every op of a module that runs inside; belongs inside a FakeTensorMode."""
+
+    def __init__(self, region: Region, module: nn.Module, caches: Sequence[Tensor], number_bytes: int) -> None:
+        super().__init__()
+        self.region, self.number_bytes = region, number_bytes
+        self.macs: dict[Region, int] = defaultdict(int)
+        self.weight_bytes: dict[Region, dict[int, int]] = defaultdict(dict)
+        self.activation_bytes: dict[Region, int] = defaultdict(int)
+        self._weights = {id(weight): weight for weight in module.state_dict(keep_vars=True).values()}
+        # Tensors by identity, and so kept alive: weights, caches, and what is made of nothing else (a transposed view,
+        # a dequantized matrix). They are no activations.
+        self._given = self._weights | {id(cache): cache for cache in caches}
+
+    def enter(self, region: Region) -> None:
+        """What follows belongs to `region`."""
+        self.region = region
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is torch.ops.aten._local_scalar_dense.default:
+            return 0  # asked for by the pruner's loop: no further step, since steps hold no matrix product
+        out = func(*args, **(kwargs or {}))
+        taken = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        made = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
+        self._read_weights(func, taken, made)
+        if taken and all(id(tensor) in self._given for tensor in taken):
+            self._given |= {id(tensor): tensor for tensor in made}
+        formula = flop_registry.get(func._overloadpacket)
+        if formula is not None:
+            self.macs[self.region] += formula(*args, **(kwargs or {}), out_val=out) // 2
+            moved = [tensor for tensor in (*taken, *made) if id(tensor) not in self._given]
+            self.activation_bytes[self.region] += sum(self._bytes(tensor) for tensor in moved)
+        return out
+
+    def _read_weights(self, func: Any, taken: list[Tensor], made: list[Tensor]) -> None:
+        """Count the weights among an op's arguments; a table that is looked up and also used whole counts whole."""
+        read = self.weight_bytes[self.region]
+        for tensor in taken:
+            if id(tensor) in self._weights:
+                rows = made[0].numel() * self._item_bytes(tensor) if func in _LOOKUPS else self._bytes(tensor)
+                read[id(tensor)] = min(max(read.get(id(tensor), 0), rows), self._bytes(tensor))
+
+    def _bytes(self, tensor: Tensor) -> int:
+        return tensor.numel() * self._item_bytes(tensor)
+
+    def _item_bytes(self, tensor: Tensor) -> int:
+        lowered = tensor.dtype == torch.float32 and self.region != "pruner"
+        return self.number_bytes if lowered else tensor.dtype.itemsize
+
+
+def _traced(tensor: TensorSpec) -> str:
+    return "float32" if tensor.dtype == "float16" else tensor.dtype
