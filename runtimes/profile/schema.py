@@ -15,6 +15,8 @@ PhaseName = Literal[
     "load_cold", "load_warm", "preprocess", "vision", "prefill", "prefill_before", "prefill_pruner", "prefill_after",
     "decode", "first_token", "first_token_cold",
 ]  # fmt: skip
+Arithmetic = Literal["float32", "float16", "int8"]
+"""What most multiply-accumulates of a bundle are done in."""
 Region = Literal["before", "pruner", "after"]
 """Parts of prefill: layers < K with the embedding, the pruner, layers >= K with the head."""
 REGIONS: tuple[Region, ...] = ("before", "pruner", "after")
@@ -97,13 +99,37 @@ class Operator(_Strict):
     ms: float = Field(description="Without what runs inside it, as a loop's body.")
 
 
+class Peaks(_Strict):
+    """What a machine can do at most. Of a host measured, by numpy: a large matrix product and a large copy."""
+
+    gop_s: dict[Arithmetic, float] = Field(description="10^9 operations a second; a multiply-accumulate is two.")
+    gb_s: float = Field(description="10^9 bytes a second, read and written together.")
+    how: str = Field(description="Where the figures come from; a sentence.")
+
+
 class Roofline(_Strict):
     """The least that a phase can take on the machine, from its work and the machine's measured limits."""
 
     gmac: float
     gib_moved: float
     bound_ms: float
-    share_of_bound: float = Field(description="bound_ms / median_ms: 1 is perfect.")
+    binds: Literal["compute", "memory"] = Field(description="Which limit the bound comes from.")
+    share_of_bound: float = Field(
+        description="bound_ms / median_ms: 1 is perfect, and more is possible where the data fit into a cache."
+    )
+
+
+class Estimate(_Strict):
+    """What a bundle might take on a phone, from its work and the phone's published figures. Nothing was run there."""
+
+    label: Literal["estimate, not measured"] = "estimate, not measured"
+    phone: str
+    chip: str
+    bundle: str = Field(description="Its folder's name.")
+    arithmetic: Arithmetic
+    phases_ms: dict[PhaseName, float]
+    binds: dict[PhaseName, Literal["compute", "memory"]]
+    assumptions: list[str]
 
 
 class BundleProfile(_Strict):
@@ -137,6 +163,10 @@ class Profile(_Strict):
     settings: Settings
     bundles: list[BundleProfile]
     explanation: list[str] = Field(default=[], description="Why each speed-up is what it is, a line a comparison.")
+    peaks: Peaks | None = None
+    estimates: list[Estimate] = Field(
+        default=[], description="Phones that were not there; apart from all that was run."
+    )
 
 
 def json_schema() -> str:

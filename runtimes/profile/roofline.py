@@ -1,0 +1,143 @@
+"""The least that a phase can take, by the roofline model (Williams, Waterman, Patterson, CACM 2009).
+
+bound = max(operations / peak operations a second, bytes / peak bytes a second), from the work in the manifest and the
+machine's own limits. Those of this machine are measured, in a process of its own:
+
+    python -m vlmp.runtimes.profile.roofline THREADS
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter
+
+import numpy as np
+from vlmp.export.bundle import Manifest, Region, WorkSpec
+from vlmp.export.errors import UserError, one_line
+
+from .schema import Arithmetic, Peaks, Phase, PhaseName, Roofline
+
+REGIONS_OF: dict[PhaseName, tuple[Region, ...]] = {
+    "vision": ("vision",),
+    "prefill": ("before", "pruner", "after"),
+    "prefill_before": ("before",),
+    "prefill_pruner": ("pruner",),
+    "prefill_after": ("after",),
+    "decode": ("decode",),
+}
+"""Phases that the work of a graph bounds; the others are loading and the picture's own preparation."""
+
+SIDE = 2048
+COPY_BYTES = 256 << 20
+SECONDS = 0.5
+"""How long each of the two is repeated; the best repetition counts."""
+_THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+
+
+def arithmetic(manifest: Manifest) -> Arithmetic:
+    """What the matrix products are done in: integers where weights are quantized, except on Core ML.
+
+    Core ML turns compressed weights back into floats before they are used.
+    """
+    if manifest.quantization == "none" or manifest.target == "coreml":
+        return manifest.precision
+    return "int8"
+
+
+def work_of(manifest: Manifest) -> dict[Region, WorkSpec]:
+    """The work of all regions; empty for bundles from before it was counted."""
+    return {region: work for method in manifest.methods.values() for region, work in method.work.items()}
+
+
+def moved_bytes(work: WorkSpec) -> int:
+    """What a region at least reads and writes."""
+    return work.weight_bytes + work.cache_bytes + work.activation_bytes
+
+
+def sides_ms(work: WorkSpec, gop_s: float, gb_s: float) -> tuple[float, float]:
+    """Milliseconds that arithmetic and memory traffic take at these rates."""
+    return 2e-6 * work.macs / gop_s, 1e-6 * moved_bytes(work) / gb_s
+
+
+def rooflines(manifest: Manifest, phases: Mapping[PhaseName, Phase], peaks: Peaks) -> dict[PhaseName, Roofline]:
+    """The bound of each measured phase. Empty when the work or the machine's peak in this arithmetic is unknown."""
+    regions, kind = work_of(manifest), arithmetic(manifest)
+    if not regions or kind not in peaks.gop_s:
+        return {}
+    found: dict[PhaseName, Roofline] = {}
+    for phase, names in REGIONS_OF.items():
+        if phase not in phases:
+            continue
+        works = [regions[name] for name in names]
+        # The pruner computes in float32 in every bundle.
+        sides = [
+            sides_ms(regions[name], peaks.gop_s["float32" if name == "pruner" else kind], peaks.gb_s) for name in names
+        ]
+        bound_ms = sum(max(pair) for pair in sides)
+        by_compute_ms = sum(compute for compute, memory in sides if compute >= memory)
+        found[phase] = Roofline(
+            gmac=sum(work.macs for work in works) / 1e9,
+            gib_moved=sum(moved_bytes(work) for work in works) / 2**30,
+            bound_ms=bound_ms,
+            binds="compute" if 2 * by_compute_ms >= bound_ms else "memory",
+            share_of_bound=bound_ms / phases[phase].median_ms,
+        )
+    return found
+
+
+def measure_peaks(threads: int | None) -> Peaks:
+    """This machine's limits with so many threads, in a process of its own: BLAS reads their number when it starts.
+
+    threads: None is one for each core. Raises UserError when the measurement fails.
+    """
+    count = threads or os.cpu_count() or 1
+    environment = os.environ | dict.fromkeys(_THREAD_VARIABLES, str(count))
+    command = [sys.executable, "-m", __name__, str(count)]
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise UserError(f"this machine's limits could not be measured: {one_line(error)}") from error
+    return Peaks.model_validate_json(done.stdout)
+
+
+def _measure(threads: int) -> Peaks:
+    return Peaks(
+        gop_s={"float32": _product_gop_s()},
+        gb_s=_copy_gb_s(threads),
+        how=(
+            f"measured on this machine with threads={threads}: numpy's float32 product of {SIDE} x {SIDE} matrices, "
+            f"and a copy of {COPY_BYTES >> 20} MiB, counted as read and written"
+        ),
+    )
+
+
+def _product_gop_s() -> float:
+    rng = np.random.default_rng(0)
+    left, right = (rng.standard_normal((SIDE, SIDE), np.float32) for _ in range(2))
+    product = np.empty_like(left)
+    return 2 * SIDE**3 / _best_s(lambda: np.matmul(left, right, out=product)) / 1e9
+
+
+def _copy_gb_s(threads: int) -> float:
+    source, target = (np.ones(COPY_BYTES // 8) for _ in range(2))
+    parts = list(zip(np.array_split(source, threads), np.array_split(target, threads), strict=True))
+    with ThreadPoolExecutor(threads) as pool:  # numpy copies without holding Python's lock
+        best_s = _best_s(lambda: list(pool.map(lambda part: np.copyto(part[1], part[0]), parts)))
+    return 2 * COPY_BYTES / best_s / 1e9
+
+
+def _best_s(action: Callable[[], object]) -> float:
+    """Seconds of the fastest repetition; one before them warms up."""
+    action()
+    best_s, started = float("inf"), perf_counter()
+    while perf_counter() - started < SECONDS or best_s == float("inf"):
+        before = perf_counter()
+        action()
+        best_s = min(best_s, perf_counter() - before)
+    return best_s
+
+
+if __name__ == "__main__":
+    print(_measure(int(sys.argv[1])).model_dump_json())

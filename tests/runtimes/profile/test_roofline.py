@@ -1,0 +1,85 @@
+"""Bounds by hand, and a machine's limits that are really its limits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from estimate_cases import WORK, make_manifest
+from vlmp.export.errors import UserError
+from vlmp.runtimes.profile import roofline
+from vlmp.runtimes.profile.roofline import arithmetic, measure_peaks, rooflines, sides_ms, work_of
+from vlmp.runtimes.profile.schema import Peaks, Phase, PhaseName
+
+PEAKS = Peaks(gop_s={"float32": 200, "int8": 800}, gb_s=20, how="made up")
+
+
+def took(*phases: PhaseName, ms: float = 100) -> dict[PhaseName, Phase]:
+    return {name: Phase(median_ms=ms, low_ms=ms, high_ms=ms, samples_ms=[ms]) for name in phases}
+
+
+def test_each_side_by_hand() -> None:
+    assert sides_ms(WORK["vision"], 200, 20) == pytest.approx((40, 10))
+    assert sides_ms(WORK["decode"], 200, 20) == pytest.approx((2.5, 51))
+
+
+def test_bounds() -> None:
+    found = rooflines(make_manifest(), took("vision", "decode", "preprocess", "first_token"), PEAKS)
+    assert set(found) == {"vision", "decode"}
+    vision, decode = found["vision"], found["decode"]
+    assert (vision.bound_ms, vision.binds, vision.share_of_bound) == (pytest.approx(40), "compute", pytest.approx(0.4))
+    assert (decode.bound_ms, decode.binds, decode.share_of_bound) == (pytest.approx(51), "memory", pytest.approx(0.51))
+    assert vision.gmac == 4
+    assert decode.gib_moved == pytest.approx(1.02e9 / 2**30)
+
+
+def test_prefill_is_the_sum_of_its_parts() -> None:
+    """20 ms and 1 ms of arithmetic, and 60 ms of it that memory stays behind."""
+    phases = took("prefill", "prefill_before", "prefill_pruner", "prefill_after")
+    found = rooflines(make_manifest(), phases, PEAKS)
+    parts = [found[name].bound_ms for name in ("prefill_before", "prefill_pruner", "prefill_after")]
+    assert parts == pytest.approx([20, 1, 60])
+    assert found["prefill"].bound_ms == pytest.approx(81)
+    assert found["prefill"].gmac == pytest.approx(8.1)
+    assert found["prefill"].binds == "compute"
+    slow_memory = PEAKS.model_copy(update={"gb_s": 5.0})
+    assert rooflines(make_manifest(), phases, slow_memory)["prefill"].binds == "memory"
+
+
+@pytest.mark.parametrize(
+    ("facts", "kind"),
+    [({}, "float32"), ({"precision": "float16"}, "float16"), ({"quantization": "int8"}, "int8"),
+     ({"quantization": "int4", "target": "coreml", "precision": "float16"}, "float16")],
+)  # fmt: skip
+def test_arithmetic(facts: dict[str, Any], kind: str) -> None:
+    assert arithmetic(make_manifest(**facts)) == kind
+
+
+def test_integers_have_their_own_peak_and_the_pruner_keeps_floats() -> None:
+    found = rooflines(make_manifest(quantization="int8"), took("vision", "prefill_pruner"), PEAKS)
+    assert found["vision"].bound_ms == pytest.approx(10)
+    assert found["prefill_pruner"].bound_ms == pytest.approx(1)
+
+
+def test_no_bound_where_the_work_or_the_peak_is_unknown() -> None:
+    assert work_of(make_manifest(work={})) == {}
+    assert rooflines(make_manifest(work={}), took("vision"), PEAKS) == {}
+    assert rooflines(make_manifest(precision="float16"), took("vision"), PEAKS) == {}
+
+
+def test_this_machines_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small product and a small copy of numpy, timed here, stay below them."""
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "7")  # of no effect on what is measured
+    peaks = measure_peaks(1)
+    assert 1 < peaks.gop_s["float32"] < 2000
+    assert 0.5 < peaks.gb_s < 1000
+    assert set(peaks.gop_s) == {"float32"}
+    assert "threads=1" in peaks.how
+    assert np.isfinite(peaks.gb_s)
+
+
+def test_a_measurement_that_fails_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(roofline, "__name__", "vlmp.no_such_module")
+    with pytest.raises(UserError, match="this machine's limits could not be measured"):
+        measure_peaks(1)
