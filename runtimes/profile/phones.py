@@ -1,0 +1,151 @@
+"""What a bundle might take on phones that are not here: estimates, never measured, and never mixed with measurements.
+
+time = max(operations / peak operations a second, bytes / memory bandwidth) / efficiency, the efficiency being an
+assumption for each runtime. The figures of the phones with their sources are in `phones.json`; docs/estimates.md says
+what this leaves out.
+"""
+
+from functools import cache
+from importlib.resources import files
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+from vlmp.export.bundle import Manifest
+from vlmp.export.errors import UserError
+
+from .roofline import REGIONS_OF, arithmetic, sides_ms, work_of
+from .schema import Arithmetic, Estimate, PhaseName
+
+LANES: dict[Arithmetic, int] = {"float32": 4, "float16": 8, "int8": 16}
+"""Multiply-accumulates that a 128-bit pipe does in a cycle: FMLA on 4 or 8 numbers, SDOT on 16."""
+EFFICIENCY = {"onnx": 0.5, "executorch": 0.45, "coreml": 0.5}
+"""Assumed share of a phone's limit that a target's runtime reaches: about what x86-64 kernels reach of theirs."""
+PRUNER_EFFICIENCY = 0.04
+"""Of one core's float32 peak: short steps on one thread, products being the smaller part; measured on x86-64."""
+SUMS: dict[PhaseName, tuple[PhaseName, ...]] = {
+    "prefill": ("prefill_before", "prefill_pruner", "prefill_after"),
+}
+"""A phase whose estimate is the sum of others."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Source(_Strict):
+    """Where a figure comes from: as somebody published it, or derived from that by a formula."""
+
+    kind: Literal["published", "derived"]
+    source: str
+    formula: str = ""
+
+
+class Core(Source):
+    """A kind of core. pipes: its 128-bit vector units, each with one multiply-accumulate instruction a cycle."""
+
+    pipes: int
+
+
+class Memory(Source):
+    """Peak bandwidth, shared by all parts of the chip."""
+
+    gb_s: float
+
+
+class Cluster(_Strict):
+    """Equal cores."""
+
+    core: str
+    count: int
+    clock_ghz: float
+
+
+class Phone(_Strict):
+    """A phone's CPU: its large and middle cores, fastest first. The small ones are left out."""
+
+    name: str
+    chip: str
+    clusters: list[Cluster]
+    clocks: Source
+    memory: Memory
+
+    def gop_s(self, kind: Arithmetic, cores: dict[str, Core]) -> float:
+        """Peak of all cores: cores x pipes x lanes x 2 x clock, in 10^9 operations a second."""
+        return sum(cluster.count * _core_gop_s(cluster, kind, cores) for cluster in self.clusters)
+
+
+class Catalogue(_Strict):
+    """`phones.json`."""
+
+    cores: dict[str, Core]
+    phones: dict[str, Phone]
+
+
+@cache
+def catalogue() -> Catalogue:
+    """The phones by the names that the command line takes."""
+    text = files(__package__).joinpath("phones.json").read_text(encoding="utf-8")
+    return Catalogue.model_validate_json(text)
+
+
+def find_phone(name: str) -> Phone:
+    """The phone `name`. Raises UserError listing the choices."""
+    phones = catalogue().phones
+    if name not in phones:
+        raise UserError(f"unknown phone {name!r}: choose one of {', '.join(phones)}")
+    return phones[name]
+
+
+def listing() -> str:
+    """The phones, a line each."""
+    phones = catalogue().phones.items()
+    width = max(len(name) for name, _ in phones)
+    return "\n".join(f"{name:{width}}  {phone.name}, {phone.chip}" for name, phone in phones)
+
+
+def estimate(bundle: str, manifest: Manifest, phone: Phone) -> Estimate:
+    """Estimate the phases of a bundle on a phone's CPU. bundle: its folder's name.
+
+    Raises UserError on a bundle from before its work was counted.
+    """
+    regions, kind, cores = work_of(manifest), arithmetic(manifest), catalogue().cores
+    if not regions:
+        raise UserError(f"{bundle} does not say how much work it is: export it again to estimate phones")
+    efficiency = EFFICIENCY[manifest.target]
+    peak_gop_s = phone.gop_s(kind, cores)
+    one_core_gop_s = _core_gop_s(phone.clusters[0], "float32", cores)
+    phases: dict[PhaseName, float] = {}
+    binds: dict[PhaseName, Literal["compute", "memory"]] = {}
+    for phase, names in REGIONS_OF.items():
+        if len(names) > 1:
+            continue
+        pruner = names == ("pruner",)
+        gop_s, share = (one_core_gop_s, PRUNER_EFFICIENCY) if pruner else (peak_gop_s, efficiency)
+        compute_ms, memory_ms = sides_ms(regions[names[0]], gop_s, phone.memory.gb_s)
+        phases[phase] = max(compute_ms, memory_ms) / share
+        binds[phase] = "compute" if compute_ms >= memory_ms else "memory"
+    for phase, parts in SUMS.items():
+        phases[phase] = sum(phases[part] for part in parts)
+        binds[phase] = binds[max(parts, key=lambda part: phases[part])]
+    return Estimate(
+        phone=phone.name,
+        chip=phone.chip,
+        bundle=bundle,
+        arithmetic=kind,
+        phases_ms={phase: phases[phase] for phase in REGIONS_OF},
+        binds={phase: binds[phase] for phase in REGIONS_OF},
+        assumptions=[
+            f"{efficiency:.0%} of {peak_gop_s:.0f} GOP/s ({kind}, {_cores_text(phone)}) or of "
+            f"{phone.memory.gb_s:g} GB/s",
+            f"the pruner at {PRUNER_EFFICIENCY:.0%} of one core's {one_core_gop_s:.0f} GOP/s in float32",
+            "CPU only, at its highest clock: no neural engine, no GPU, no heat",
+        ],
+    )
+
+
+def _core_gop_s(cluster: Cluster, kind: Arithmetic, cores: dict[str, Core]) -> float:
+    return cores[cluster.core].pipes * LANES[kind] * 2 * cluster.clock_ghz
+
+
+def _cores_text(phone: Phone) -> str:
+    return " + ".join(f"{cluster.count} {cluster.core} at {cluster.clock_ghz:g} GHz" for cluster in phone.clusters)
