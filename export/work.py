@@ -98,7 +98,7 @@ class _Counter(TorchDispatchMode):
         self.activation_bytes: dict[Region, int] = defaultdict(int)
         self._weights = {id(weight): weight for weight in module.state_dict(keep_vars=True).values()}
         # Tensors by identity, and so kept alive: weights, caches, and what is made of nothing else (a transposed view,
-        # a dequantized matrix). They are no activations.
+        # a dequantized matrix, a range of numbers). They are no activations.
         self._given = self._weights | {id(cache): cache for cache in caches}
 
     def enter(self, region: Region) -> None:
@@ -114,7 +114,7 @@ class _Counter(TorchDispatchMode):
         taken = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         made = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
         self._read_weights(func, taken, made)
-        if taken and all(id(tensor) in self._given for tensor in taken):
+        if all(id(tensor) in self._given for tensor in taken):
             self._given |= {id(tensor): tensor for tensor in made}
         formula = flop_registry.get(func._overloadpacket)
         if formula is not None:
