@@ -26,8 +26,10 @@ from .child import Request, Started, ask
 from .compare import check_alike, differences, explain
 from .machine import busy_warning, describe_machine
 from .measure import measure, to_phase, to_phases
+from .phones import PhoneOption, estimates
+from .roofline import measure_peaks, with_rooflines
 from .schema import REGIONS, BundleFacts, BundleProfile, Phase, PhaseName, Profile, Settings, write_profile
-from .table import operator_table, phase_table
+from .table import estimate_table, operator_table, phase_table, roofline_table
 from .trace import Traced, region_shares
 
 PROGRAM = "vlmp-profile"
@@ -56,6 +58,7 @@ def parser() -> OneLineParser:
     parser.add_argument("--runs", type=int, default=5, metavar="N", help=f"timed runs, at least {LEAST_RUNS} (5)")
     parser.add_argument("--decode-tokens", type=int, default=16, metavar="N", help="tokens decoded in each run (16)")
     parser.add_argument("--threads", type=int, metavar="N", help="threads of the runtime (its own choice)")
+    parser.add_argument("--estimate", action=PhoneOption, help="guess a phone too; `list` names them; repeatable")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures, see docs/profile.md")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a report to look at")
     return parser
@@ -73,6 +76,8 @@ def _profile(arguments: Namespace, command: str) -> None:
     machine = describe_machine([])
     if warning := busy_warning(machine):
         print(f"{PROGRAM}: {warning}", file=sys.stderr)
+    guesses = estimates(arguments.estimate or [], [folder.resolve().name for folder in folders], manifests)
+    peaks = measure_peaks(arguments.threads)
     with Progress(*columns, console=console, transient=True) as progress:
         starts = _starts(folders, arguments, progress)
         traces = _traces(folders, arguments, progress)
@@ -103,11 +108,13 @@ def _profile(arguments: Namespace, command: str) -> None:
             photo=arguments.image.name,
             photo_size=photo.size,
         ),
-        bundles=bundles,
+        bundles=with_rooflines(bundles, manifests, peaks),
         explanation=[
             explain(bundles[0], other, differences(manifests[0], manifest))
             for other, manifest in zip(bundles[1:], manifests[1:], strict=True)
         ],
+        peaks=peaks,
+        estimates=guesses,
     )
     _show(profile)
     if arguments.json:
@@ -250,6 +257,8 @@ def _show(profile: Profile) -> None:
         markup=False,
     )
     console.print(phase_table(profile))
+    if any(bundle.roofline for bundle in profile.bundles):
+        console.print(roofline_table(profile))
     for bundle in profile.bundles:
         if bundle.operators:
             console.print(operator_table(bundle))
@@ -262,3 +271,5 @@ def _show(profile: Profile) -> None:
             console.print(f"{bundle.name}: no cold load, {why}.", markup=False)
     for line in profile.explanation:
         console.print(line, markup=False)
+    if profile.estimates:
+        console.print(estimate_table(profile.estimates))

@@ -1,13 +1,15 @@
 """What a bundle might take on phones that are not here: estimates, never measured, and never mixed with measurements.
 
-time = max(operations / peak operations a second, bytes / memory bandwidth) / efficiency, the efficiency being an
-assumption for each runtime. The figures of the phones with their sources are in `phones.json`; docs/estimates.md says
-what this leaves out.
+time = max(operations / (peak operations a second * efficiency), bytes / (memory bandwidth * efficiency)), both
+efficiencies being assumptions, that of arithmetic one for each runtime. The figures of the phones with their sources
+are in `phones.json`; docs/estimates.md says what this leaves out.
 """
 
+from argparse import Action, ArgumentParser, Namespace
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 from vlmp.export.bundle import Manifest
@@ -18,8 +20,14 @@ from .schema import Arithmetic, Estimate, PhaseName
 
 LANES: dict[Arithmetic, int] = {"float32": 4, "float16": 8, "int8": 16}
 """Multiply-accumulates that a 128-bit pipe does in a cycle: FMLA on 4 or 8 numbers, SDOT on 16."""
-EFFICIENCY = {"onnx": 0.5, "executorch": 0.45, "coreml": 0.5}
-"""Assumed share of a phone's limit that a target's runtime reaches: about what x86-64 kernels reach of theirs."""
+EFFICIENCY: dict[str, dict[str, float]] = {
+    "onnx": {"none": 0.5, "int8": 0.45, "int4": 0.15},
+    "executorch": {"none": 0.45, "int8": 0.3, "int4": 0.25},
+    "coreml": {"none": 0.5, "int8": 0.5, "int4": 0.5},
+}
+"""Target -> quantization -> assumed share of the peak in arithmetic: what x86-64 kernels reach of theirs, rounded."""
+MEMORY_EFFICIENCY = 0.6
+"""Assumed share of the bandwidth that a CPU's cores reach."""
 PRUNER_EFFICIENCY = 0.04
 """Of one core's float32 peak: short steps on one thread, products being the smaller part; measured on x86-64."""
 SUMS: dict[PhaseName, tuple[PhaseName, ...]] = {
@@ -103,15 +111,40 @@ def listing() -> str:
     return "\n".join(f"{name:{width}}  {phone.name}, {phone.chip}" for name, phone in phones)
 
 
+class PhoneOption(Action):
+    """Collects phones of a command line; `list` prints them and exits."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings, metavar="PHONE")
+
+    def __call__(self, parser: ArgumentParser, namespace: Namespace, values: Any, option: str | None = None) -> None:
+        """As argparse calls it."""
+        if values == "list":
+            print(listing())
+            parser.exit()
+        setattr(namespace, self.dest, [*(getattr(namespace, self.dest) or []), values])
+
+
+def estimates(phones: Sequence[str], names: Sequence[str], manifests: Sequence[Manifest]) -> list[Estimate]:
+    """Every bundle on every phone. Raises UserError on an unknown phone or a bundle that cannot be estimated."""
+    found = [find_phone(phone) for phone in phones]
+    return [estimate(name, manifest, phone) for phone in found for name, manifest in zip(names, manifests, strict=True)]
+
+
 def estimate(bundle: str, manifest: Manifest, phone: Phone) -> Estimate:
     """Estimate the phases of a bundle on a phone's CPU. bundle: its folder's name.
 
-    Raises UserError on a bundle from before its work was counted.
+    Raises UserError on a bundle from before its work was counted, or for a runtime of which nothing is assumed.
     """
     regions, kind, cores = work_of(manifest), arithmetic(manifest), catalogue().cores
     if not regions:
         raise UserError(f"{bundle} does not say how much work it is: export it again to estimate phones")
-    efficiency = EFFICIENCY[manifest.target]
+    share = EFFICIENCY.get(manifest.target, {}).get(manifest.quantization)
+    if share is None:
+        raise UserError(
+            f"{bundle}: nothing is assumed of {manifest.target} with quantization {manifest.quantization!r}, so that "
+            "phones cannot be estimated"
+        )
     peak_gop_s = phone.gop_s(kind, cores)
     one_core_gop_s = _core_gop_s(phone.clusters[0], "float32", cores)
     phases: dict[PhaseName, float] = {}
@@ -119,10 +152,10 @@ def estimate(bundle: str, manifest: Manifest, phone: Phone) -> Estimate:
     for phase, names in REGIONS_OF.items():
         if len(names) > 1:
             continue
-        pruner = names == ("pruner",)
-        gop_s, share = (one_core_gop_s, PRUNER_EFFICIENCY) if pruner else (peak_gop_s, efficiency)
-        compute_ms, memory_ms = sides_ms(regions[names[0]], gop_s, phone.memory.gb_s)
-        phases[phase] = max(compute_ms, memory_ms) / share
+        (name,) = names
+        gop_s = one_core_gop_s * PRUNER_EFFICIENCY if name == "pruner" else peak_gop_s * share
+        compute_ms, memory_ms = sides_ms(regions[name], gop_s, phone.memory.gb_s * MEMORY_EFFICIENCY)
+        phases[phase] = max(compute_ms, memory_ms)
         binds[phase] = "compute" if compute_ms >= memory_ms else "memory"
     for phase, parts in SUMS.items():
         phases[phase] = sum(phases[part] for part in parts)
@@ -135,8 +168,8 @@ def estimate(bundle: str, manifest: Manifest, phone: Phone) -> Estimate:
         phases_ms={phase: phases[phase] for phase in REGIONS_OF},
         binds={phase: binds[phase] for phase in REGIONS_OF},
         assumptions=[
-            f"{efficiency:.0%} of {peak_gop_s:.0f} GOP/s ({kind}, {_cores_text(phone)}) or of "
-            f"{phone.memory.gb_s:g} GB/s",
+            f"{share:.0%} of {peak_gop_s:.0f} GOP/s ({kind}, {_cores_text(phone)})",
+            f"{MEMORY_EFFICIENCY:.0%} of {phone.memory.gb_s:g} GB/s",
             f"the pruner at {PRUNER_EFFICIENCY:.0%} of one core's {one_core_gop_s:.0f} GOP/s in float32",
             "CPU only, at its highest clock: no neural engine, no GPU, no heat",
         ],

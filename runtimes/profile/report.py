@@ -24,9 +24,9 @@ LABELS: dict[PhaseName, str] = {
     "prefill_before": "prefill: before the pruner",
     "prefill_pruner": "prefill: the pruner",
     "prefill_after": "prefill: behind the pruner",
-    "first_token": "first token",
-    "first_token_cold": "first token, cold",
-    "decode": "decode, a token",
+    "first_token": "to the first token",
+    "first_token_cold": "to the first token, cold load",
+    "decode": "decode, per token",
 }
 """In the order of the tables."""
 WHOLE: tuple[PhaseName, ...] = ("preprocess", "vision", "prefill")

@@ -9,7 +9,7 @@ machine's own limits. Those of this machine are measured, in a process of its ow
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 
@@ -17,7 +17,7 @@ import numpy as np
 from vlmp.export.bundle import Manifest, Region, WorkSpec
 from vlmp.export.errors import UserError, one_line
 
-from .schema import Arithmetic, Peaks, Phase, PhaseName, Roofline
+from .schema import Arithmetic, BundleProfile, Peaks, Phase, PhaseName, Roofline
 
 REGIONS_OF: dict[PhaseName, tuple[Region, ...]] = {
     "vision": ("vision",),
@@ -62,20 +62,27 @@ def sides_ms(work: WorkSpec, gop_s: float, gb_s: float) -> tuple[float, float]:
 
 
 def rooflines(manifest: Manifest, phases: Mapping[PhaseName, Phase], peaks: Peaks) -> dict[PhaseName, Roofline]:
-    """The bound of each measured phase. Empty when the work or the machine's peak in this arithmetic is unknown."""
+    """The bound of each measured phase that does any work; empty for bundles from before their work was counted.
+
+    Where the machine's peak in the bundle's arithmetic is unknown, only phases that memory would bind even at the
+    float32 peak have a bound: narrower numbers are not slower.
+    """
     regions, kind = work_of(manifest), arithmetic(manifest)
-    if not regions or kind not in peaks.gop_s:
-        return {}
     found: dict[PhaseName, Roofline] = {}
     for phase, names in REGIONS_OF.items():
-        if phase not in phases:
+        if not regions or phase not in phases or phases[phase].median_ms == 0:
             continue
         works = [regions[name] for name in names]
         # The pruner computes in float32 in every bundle.
-        sides = [
-            sides_ms(regions[name], peaks.gop_s["float32" if name == "pruner" else kind], peaks.gb_s) for name in names
-        ]
+        kinds: list[Arithmetic] = ["float32" if name == "pruner" else kind for name in names]
+        rates = [peaks.gop_s.get(one, peaks.gop_s["float32"]) for one in kinds]
+        sides = [sides_ms(work, gop_s, peaks.gb_s) for work, gop_s in zip(works, rates, strict=True)]
         bound_ms = sum(max(pair) for pair in sides)
+        unknown = any(
+            one not in peaks.gop_s and compute > memory for one, (compute, memory) in zip(kinds, sides, strict=True)
+        )
+        if bound_ms == 0 or unknown:
+            continue
         by_compute_ms = sum(compute for compute, memory in sides if compute >= memory)
         found[phase] = Roofline(
             gmac=sum(work.macs for work in works) / 1e9,
@@ -85,6 +92,16 @@ def rooflines(manifest: Manifest, phases: Mapping[PhaseName, Phase], peaks: Peak
             share_of_bound=bound_ms / phases[phase].median_ms,
         )
     return found
+
+
+def with_rooflines(
+    bundles: Sequence[BundleProfile], manifests: Sequence[Manifest], peaks: Peaks
+) -> list[BundleProfile]:
+    """The bundles with the bounds of their phases."""
+    return [
+        bundle.model_copy(update={"roofline": rooflines(manifest, bundle.phases, peaks)})
+        for bundle, manifest in zip(bundles, manifests, strict=True)
+    ]
 
 
 def measure_peaks(threads: int | None) -> Peaks:

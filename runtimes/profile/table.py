@@ -1,12 +1,12 @@
 """A profile on a terminal: the bundles side by side."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from rich.markup import escape
 from rich.table import Table
 
 from .compare import ratio
-from .schema import REGIONS, BundleProfile, Memory, PhaseName, Profile
+from .schema import REGIONS, BundleProfile, Estimate, Memory, PhaseName, Profile
 
 LABELS: dict[PhaseName, str] = {
     "load_cold": "load, cold",
@@ -108,4 +108,34 @@ def operator_table(bundle: BundleProfile) -> Table:
                     method, region or "", escape(operator.op), str(operator.calls), f"{operator.ms:.2f}", share
                 )
         drawn.add_section()
+    return drawn
+
+
+def roofline_table(profile: Profile) -> Table:
+    """The least that each phase can take on this machine, and the share of it that was reached."""
+    drawn = Table(title=f"the machine's limits, {escape(profile.peaks.how)}" if profile.peaks else None)
+    drawn.add_column("")
+    for bundle in profile.bundles:
+        drawn.add_column(f"{escape(bundle.name)}\nlimit, ms", justify="right")
+        drawn.add_column("reached", justify="right")
+    for name, label in LABELS.items():
+        if any(name in bundle.roofline for bundle in profile.bundles):
+            drawn.add_row(label, *(cell for bundle in profile.bundles for cell in _roofline(bundle, name)))
+    return drawn
+
+
+def _roofline(bundle: BundleProfile, name: PhaseName) -> tuple[str, str]:
+    one = bundle.roofline.get(name)
+    return (f"{one.bound_ms:.2f} ({one.binds})", f"{one.share_of_bound:.0%}") if one else ("-", "-")
+
+
+def estimate_table(estimates: Sequence[Estimate]) -> Table:
+    """Phones that were not there; nothing in it was measured."""
+    phases = [name for name in LABELS if any(name in one.phases_ms for one in estimates)]
+    drawn = Table(title=f"phones, ms: {estimates[0].label}; docs/estimates.md says how")
+    for column in ("phone", "bundle", *(LABELS[name].strip() for name in phases)):
+        drawn.add_column(column, justify="left" if column in ("phone", "bundle") else "right")
+    for one in estimates:
+        cells = [f"{one.phases_ms[name]:.1f}" if name in one.phases_ms else "-" for name in phases]
+        drawn.add_row(escape(one.phone), escape(one.bundle), *cells)
     return drawn

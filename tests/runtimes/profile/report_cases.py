@@ -74,7 +74,7 @@ def make_bundle(index: int, name: str, **facts: Any) -> dict[str, Any]:
             "pruner": ("none", "vlm-pruner")[index], "prune_layer": 2, "visual_tokens": 576, "kept_tokens": kept,
         } | facts,
         "runtime": "onnxruntime 1.31.0", "size_mib": 26.2, "phases": phases,
-        "prefill_split": "Prefill's parts are its samples times the shares that the runtime's profiler gave them.",
+        "prefill_split": "split by ONNX Runtime's profiler: its shares of the prefill timed without it",
         "cold_cached_share": 0.02, "memory": memory, "operators": operators,
         "operators_ms": {"prefill": TIMES["prefill"][index], "decode": 5.0},
         "roofline": rooflines(make_manifest(work=WORKS[index]), phases, PEAKS),

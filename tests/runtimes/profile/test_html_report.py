@@ -72,7 +72,7 @@ def hostile_profile(text: str) -> Profile:
 
 def test_figures_are_those_of_the_profile() -> None:
     text = " ".join(Reader(render(make_profile())).text.split())
-    assert "B onnx-vlm-pruner against A onnx-none prefill 1.87× 128 → 68.4 ms, faster first token 1.45×" in text
+    assert "B onnx-vlm-pruner against A onnx-none prefill 1.87× 128 → 68.4 ms, faster to the first token 1.45×" in text
     assert "vision 61.7 59.2 to 64.8 62.1 59.6 to 65.2 0.99×" in text
     assert "64 of 576" in text
     assert "of 193 ms to the first token it can touch 86 ms" in text

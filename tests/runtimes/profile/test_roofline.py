@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from estimate_cases import WORK, make_manifest
+from vlmp.export.bundle import WorkSpec
 from vlmp.export.errors import UserError
 from vlmp.runtimes.profile import roofline
 from vlmp.runtimes.profile.roofline import arithmetic, measure_peaks, rooflines, sides_ms, work_of
@@ -66,6 +67,19 @@ def test_no_bound_where_the_work_or_the_peak_is_unknown() -> None:
     assert work_of(make_manifest(work={})) == {}
     assert rooflines(make_manifest(work={}), took("vision"), PEAKS) == {}
     assert rooflines(make_manifest(precision="float16"), took("vision"), PEAKS) == {}
+
+
+def test_memory_binds_whatever_the_peak_if_it_does_at_the_lower_one() -> None:
+    found = rooflines(make_manifest(precision="float16"), took("vision", "prefill", "decode"), PEAKS)
+    assert list(found) == ["decode"]
+    assert (found["decode"].binds, found["decode"].bound_ms) == ("memory", pytest.approx(51))
+
+
+def test_no_bound_for_a_pruner_that_does_nothing() -> None:
+    nothing = WorkSpec(macs=0, weight_bytes=0, cache_bytes=0, activation_bytes=0)
+    idle = make_manifest(work=WORK | {"pruner": nothing})
+    assert rooflines(idle, took("prefill_pruner"), PEAKS) == {}
+    assert rooflines(make_manifest(), took("prefill_pruner", ms=0), PEAKS) == {}
 
 
 def test_this_machines_limits(monkeypatch: pytest.MonkeyPatch) -> None:
