@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from estimate_cases import make_manifest
 from vlmp.export.errors import UserError
-from vlmp.runtimes.profile.phones import Phone, catalogue, estimate, find_phone, listing
+from vlmp.runtimes.profile.phones import (
+    EFFICIENCY,
+    LANES,
+    MEMORY_EFFICIENCY,
+    PRUNER_EFFICIENCY,
+    Phone,
+    catalogue,
+    estimate,
+    find_phone,
+    listing,
+)
 
 ROUND = Phone.model_validate(
     {
@@ -102,3 +113,15 @@ def test_derived_bandwidths_are_their_formula() -> None:
             seen += 1
             assert phone.memory.gb_s == pytest.approx(int(match[1]) * 8 / 1000, abs=0.05)
     assert seen >= 4
+
+
+def test_the_document_has_the_catalogues_figures() -> None:
+    text = (Path(__file__).parents[3] / "docs/estimates.md").read_text(encoding="utf-8")
+    for phone in catalogue().phones.values():
+        rates = [f"{phone.gop_s(kind, catalogue().cores):.0f}" for kind in LANES]
+        cells = [phone.name, phone.chip, *rates, f"{phone.memory.gb_s:g}", phone.memory.kind]
+        assert f"| {' | '.join(cells)} |" in text
+    for target, shares in EFFICIENCY.items():
+        assert f"| {target} | {' | '.join(f'{100 * share:.0f} %' for share in shares.values())} |" in text
+    assert f"{100 * MEMORY_EFFICIENCY:.0f} % of the chip's bandwidth" in text
+    assert f"one core at {100 * PRUNER_EFFICIENCY:.0f} % of its float32 peak" in text

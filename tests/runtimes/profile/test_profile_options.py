@@ -1,0 +1,65 @@
+"""What `--estimate` does on a command line, and the tables of bounds and estimates on a terminal."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from estimate_cases import make_manifest
+from report_cases import make_profile
+from rich.console import Console
+from rich.table import Table
+from vlmp.export.errors import UserError
+from vlmp.runtimes.profile.cli import main, parser
+from vlmp.runtimes.profile.phones import catalogue, estimates
+from vlmp.runtimes.profile.table import estimate_table, roofline_table
+
+
+def printed(table: Table) -> str:
+    console = Console(width=200, file=io.StringIO())
+    console.print(table)
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_phones_are_listed_without_a_bundle(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--estimate", "list"])
+    assert ended.value.code == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(catalogue().phones)
+
+
+def test_phones_are_collected() -> None:
+    arguments = parser().parse_args(["bundle", "--estimate", "pixel-8", "--estimate", "galaxy-a55"])
+    assert arguments.estimate == ["pixel-8", "galaxy-a55"]
+    assert parser().parse_args([str(Path("bundle"))]).estimate is None
+
+
+def test_every_bundle_on_every_phone() -> None:
+    manifests = [make_manifest(), make_manifest(quantization="int8")]
+    found = estimates(["pixel-8", "galaxy-a55"], ["one", "two"], manifests)
+    assert [(guess.phone, guess.bundle, guess.arithmetic) for guess in found] == [
+        ("Pixel 8", "one", "float32"), ("Pixel 8", "two", "int8"),
+        ("Galaxy A55", "one", "float32"), ("Galaxy A55", "two", "int8"),
+    ]  # fmt: skip
+    assert estimates([], ["one"], manifests[:1]) == []
+    with pytest.raises(UserError, match="unknown phone 'pixel-0'"):
+        estimates(["pixel-0"], ["one"], manifests[:1])
+
+
+def test_the_table_of_estimates_says_what_it_is() -> None:
+    text = printed(estimate_table(make_profile().estimates))
+    assert "estimate, not measured" in text
+    assert [line.count("onnx-none") for line in text.splitlines()].count(1) == 2
+    assert "Pixel 8" in text
+    assert "iPhone 16 Pro" in text
+
+
+def test_the_table_of_bounds() -> None:
+    lines = [
+        [cell.strip() for cell in line.split("│")] for line in printed(roofline_table(make_profile())).splitlines()
+    ]
+    rows = {cells[1]: cells[2:6] for cells in lines if len(cells) > 5}
+    assert rows["vision"] == ["38.10 (compute)", "62%", "38.10 (compute)", "61%"]
+    assert rows["decode, per token"][:2] == ["55.43 (memory)", "81%"]
+    assert rows["pruner"][:2] == ["-", "-"]  # it keeps all and computes nothing
