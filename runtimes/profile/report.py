@@ -39,6 +39,8 @@ MOST_OPERATORS = 25
 LEAST_LABELLED = 0.09
 """Share of a bar from which a segment has room for its figure."""
 PLOT_WIDTH, PLOT_HEIGHT, PLOT_LEFT, PLOT_BOTTOM = 520, 330, 56, 44
+ROOM = 1.5
+"""Factor between a value and the end of its axis, at least."""
 DOT_PX = 13
 """Dots that are nearer would cover each other and stand side by side instead."""
 PLOT_EDGE = 24
@@ -287,9 +289,8 @@ def plot(profile: Profile) -> Plot | None:
 
 
 def _decades(values: Sequence[float]) -> tuple[int, int]:
-    """The powers of ten around all values, at least one apart."""
-    low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
-    return low, max(high, low + 1)
+    """The powers of ten around all values with some room."""
+    return math.floor(math.log10(min(values) / ROOM)), math.ceil(math.log10(max(values) * ROOM))
 
 
 def milliseconds(value: float) -> str:

@@ -76,4 +76,4 @@ def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
     assert BROWSER is not None
     with TemporaryDirectory() as data:
         command = [BROWSER, *OPTIONS, f"--user-data-dir={data}", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
