@@ -96,10 +96,11 @@ class _Counter(TorchDispatchMode):
         self.macs: dict[Region, int] = defaultdict(int)
         self.weight_bytes: dict[Region, dict[int, int]] = defaultdict(dict)
         self.activation_bytes: dict[Region, int] = defaultdict(int)
-        self._weights = {id(weight): weight for weight in module.state_dict(keep_vars=True).values()}
+        weights = module.state_dict(keep_vars=True).values()
+        self._sizes = {id(weight): self._bytes(weight) for weight in weights}
         # Tensors by identity, and so kept alive: weights, caches, and what is made of nothing else (a transposed view,
         # a dequantized matrix, a range of numbers). They are no activations.
-        self._given = self._weights | {id(cache): cache for cache in caches}
+        self._given: dict[int, Tensor] = {id(tensor): tensor for tensor in (*weights, *caches)}
 
     def enter(self, region: Region) -> None:
         """What follows belongs to `region`."""
@@ -127,16 +128,14 @@ class _Counter(TorchDispatchMode):
         """Count the weights among an op's arguments; a table that is looked up and also used whole counts whole."""
         read = self.weight_bytes[self.region]
         for tensor in taken:
-            if id(tensor) in self._weights:
-                rows = made[0].numel() * self._item_bytes(tensor) if func in _LOOKUPS else self._bytes(tensor)
-                read[id(tensor)] = min(max(read.get(id(tensor), 0), rows), self._bytes(tensor))
+            size = self._sizes.get(id(tensor), 0)
+            rows = min(made[0].numel(), tensor.numel()) if func in _LOOKUPS else tensor.numel()
+            if size:
+                read[id(tensor)] = max(read.get(id(tensor), 0), size * rows // tensor.numel())
 
     def _bytes(self, tensor: Tensor) -> int:
-        return tensor.numel() * self._item_bytes(tensor)
-
-    def _item_bytes(self, tensor: Tensor) -> int:
         lowered = tensor.dtype == torch.float32 and self.region != "pruner"
-        return self.number_bytes if lowered else tensor.dtype.itemsize
+        return tensor.numel() * (self.number_bytes if lowered else tensor.dtype.itemsize)
 
 
 def _traced(tensor: TensorSpec) -> str:
