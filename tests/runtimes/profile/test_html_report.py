@@ -119,6 +119,15 @@ def test_no_phase_at_all() -> None:
     assert "Memory and size" in render(profile.model_copy(update={"bundles": nothing}))
 
 
+def test_why_there_is_no_cold_load() -> None:
+    first, second = make_profile().bundles
+    warm = {name: phase for name, phase in second.phases.items() if name != "load_cold"}
+    kept = second.model_copy(update={"phases": warm, "cold_cached_share": 0.31})
+    text = Reader(render(make_profile().model_copy(update={"bundles": [first, kept]}))).text
+    assert "B onnx-vlm-pruner: no cold load, 31% of its files stayed in the page cache." in text
+    assert "A onnx-none: no cold load" not in text
+
+
 def test_noise_is_no_verdict() -> None:
     def phase(low: float, high: float) -> Phase:
         return Phase(median_ms=(low + high) / 2, low_ms=low, high_ms=high, samples_ms=[low, high])
