@@ -18,6 +18,7 @@ from vlmp.export.pipeline import export
 from vlmp.runtimes.profile import cli
 from vlmp.runtimes.profile.child import Request, Started, ask
 from vlmp.runtimes.profile.cli import main
+from vlmp.runtimes.profile.report import render
 from vlmp.runtimes.profile.schema import REGIONS, Memory, json_schema, read_profile
 from vlmp.runtimes.profile.trace import Traced, region_shares, trace
 
@@ -84,7 +85,7 @@ def test_two_bundles_are_compared_phase_by_phase(
     """The real thing once, processes and all."""
     out = tmp_path / "out.json"
     argv = [str(unpruned), "--compare", str(pruned), "--decode-tokens", "4", "--threads", "1", "--json", str(out)]
-    main(argv)
+    main([*argv, "--html", str(tmp_path / "out.html"), "--estimate", "pixel-8"])
     raw = json.loads(out.read_text())
     jsonschema.Draft202012Validator(json.loads(json_schema())).validate(raw)
     profile = read_profile(out)
@@ -114,8 +115,23 @@ def test_two_bundles_are_compared_phase_by_phase(
     pruning = [operator for operator in profile.bundles[1].operators if operator.region == "pruner"]
     assert "Loop" in {operator.op for operator in pruning}
     assert max(operator.calls for operator in pruning if operator.op == "TopK") > 1
+    bound = {"vision", "prefill", "prefill_before", "prefill_after", "decode"}
+    assert [set(bundle.roofline) - {"prefill_pruner"} for bundle in profile.bundles] == [bound, bound]
+    assert [(guess.phone, guess.bundle) for guess in profile.estimates] == [
+        ("Pixel 8", "onnx-none"), ("Pixel 8", "onnx-vlm-pruner"),
+    ]  # fmt: skip
+    assert (tmp_path / "out.html").read_text(encoding="utf-8") == render(profile)
     shown = capsys.readouterr().out
-    for text in ("load, warm", "pruner", "to the first token", "times as fast as", "picture and vision", "ratio"):
+    for text in (
+        "estimate, not measured",
+        "the machine's limits",
+        "load, warm",
+        "pruner",
+        "to the first token",
+        "times as fast as",
+        "picture and vision",
+        "ratio",
+    ):
         assert text in shown
 
 
@@ -224,6 +240,7 @@ BAD: list[tuple[list[str], str]] = [
     (["{bundle}", "--json", "{here}/none/out.json"], "there is no folder"),
     (["{bundle}", "--html", "{here}/none/out.html"], "there is no folder"),
     (["{bundle}", "--json", "{here}"], "is a folder"),
+    (["{bundle}", "--estimate", "pixel-0"], "unknown phone 'pixel-0'"),
     (["{bundle}", "--runs", "many"], "invalid int value"),
     (["{bundle}", "--prompt", "word " * 500], "tokens, the bundle takes up to"),
     ([], "required: bundle"),
