@@ -73,6 +73,11 @@ class QuantLinear(nn.Module):
         self.codes = constant(codes_OI)
         self.scale = constant(scale_OG)
 
+    @property
+    def code_bytes(self) -> int:
+        """Bytes of the codes as the target's kernels read them, however they are held here."""
+        return self.outputs * self.inputs * self.scheme.bits // 8
+
     def rows(self, index_L: Tensor) -> Tensor:
         """Rows of the weight, as an embedding reads them. int [L] -> float32 [L, I]."""
         codes_LI = self.codes.index_select(0, index_L).float()

@@ -24,6 +24,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 from vlmp.export.bundle import MethodName, MethodSpec, Region, TensorSpec, WorkSpec
 from vlmp.export.config import Precision
+from vlmp.export.quantize import QuantLinear
 from vlmp.export.tracing import example_inputs
 from vlmp.pruner import Pruner
 
@@ -98,6 +99,7 @@ class _Counter(TorchDispatchMode):
         self.activation_bytes: dict[Region, int] = defaultdict(int)
         weights = module.state_dict(keep_vars=True).values()
         self._sizes = {id(weight): self._bytes(weight) for weight in weights}
+        self._sizes |= {id(p.codes): p.code_bytes for p in module.modules() if isinstance(p, QuantLinear)}
         # Tensors by identity, and so kept alive: weights, caches, and what is made of nothing else (a transposed view,
         # a dequantized matrix, a range of numbers). They are no activations.
         self._given: dict[int, Tensor] = {id(tensor): tensor for tensor in (*weights, *caches)}

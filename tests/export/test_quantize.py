@@ -203,6 +203,14 @@ def test_weights_take_the_bits_that_the_preset_says(quantized: Exported) -> None
         assert weights < 0.95 * parameters
 
 
+def test_the_work_counts_codes_as_kernels_read_them(quantized: Exported) -> None:
+    decode = quantized.manifest.methods["decode"].work["decode"]
+    layers = 6 * (256 * 256 * 2 + 2 * 256 * 128 + 3 * 256 * 768)
+    bits = 4 if quantized.manifest.quantization == "int4" else 8
+    least = layers * bits // 8 + 2048 * 256  # and the head
+    assert least < decode.weight_bytes < 1.4 * least  # scales, zeros, biases and norms
+
+
 def test_the_pruner_and_norms_are_not_quantized(quantized: Exported) -> None:
     kinds = {type(module).__name__ for module in quantized.eager.methods["prefill"].pruner.modules()}
     assert not any(isinstance(m, QuantLinear) for m in quantized.eager.methods["prefill"].pruner.modules()), kinds
