@@ -52,7 +52,7 @@ EXPORTS: tuple[tuple[str, Precision, str], ...] = (
     ("coreml", "float16", "int4"),
 )  # fmt: skip
 """Target, precision, quantization."""
-INTERPRETED_QUESTIONS = 240
+INTERPRETED_QUESTIONS = 120
 """Core ML off macOS is interpreted op by op, which takes seconds an answer."""
 PICTURES = ((7, 0), (7, 1), (7, 2))
 """Seed and index of the test scenes in the README."""
