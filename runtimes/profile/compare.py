@@ -67,5 +67,5 @@ def median(bundle: BundleProfile, phase: PhaseName) -> float:
 
 
 def ratio(one: float, other: float) -> str:
-    """How many times as long `one` takes."""
-    return f"{one / other:.2f}" if other > 0 else "-"
+    """How many times as long `one` takes; a dash where either takes no time, as the pruner of an unpruned bundle."""
+    return f"{one / other:.2f}" if min(one, other) > 0 else "-"

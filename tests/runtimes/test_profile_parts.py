@@ -16,7 +16,7 @@ from vlmp.export.errors import UserError
 from vlmp.runtimes import Session
 from vlmp.runtimes.generate import Timings
 from vlmp.runtimes.profile.cache import cached_share, drop
-from vlmp.runtimes.profile.compare import check_alike, differences, explain
+from vlmp.runtimes.profile.compare import check_alike, differences, explain, ratio
 from vlmp.runtimes.profile.executorch import Step, prefill_regions, read_steps
 from vlmp.runtimes.profile.machine import busy_warning, describe_machine
 from vlmp.runtimes.profile.measure import measure, to_phase, to_phases
@@ -192,6 +192,10 @@ def test_the_explanation_says_what_pruning_cannot_touch(swap: bool) -> None:
 def test_the_explanation_of_unlike_bundles_blames_no_pruning() -> None:
     line = explain(bundle("a", "none", **SLOW), bundle("b", "none", **FAST), ["target onnx against executorch"])
     assert line == "a and b differ in target onnx against executorch: their ratio has more than one cause."
+
+
+def test_there_is_no_ratio_to_what_takes_no_time() -> None:
+    assert [ratio(3, 2), ratio(0, 2), ratio(2, 0)] == ["1.50", "-", "-"]
 
 
 # --- Files ------------------------------------------------------------------------------------------------------------
