@@ -15,12 +15,15 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from itertools import count, islice
 from pathlib import Path
 
+import numpy as np
 import torch
 from matplotlib import pyplot
 from torch import Tensor
 from vlmp.benchmarks.scenes import make_scene
+from vlmp.benchmarks.scenes.labels import covered
 from vlmp.evaluation.cli import line
 from vlmp.evaluation.data import DataSet, open_dataset
 from vlmp.evaluation.report import Row, percent, plot, summarize
@@ -36,12 +39,14 @@ from vlmp.pruner import PRUNERS
 from vlmp.pruner.ops import stable_order
 from vlmp.pruner.vlm_pruner import VlmPruner
 from vlmp.runtimes.draw import draw_kept
+from vlmp.runtimes.generate import prompt_ids
 from vlmp.runtimes.image import to_pixels
 from vlmp.runtimes.pytorch import TorchSession
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / "docs/accuracy.md"
 MODEL = "vlmp-tiny"
+PARTS = ("methods", "ablations", "exports", "pictures", "coverage")
 KEEPS = (0.333, 0.222, 0.111)
 SEEDS = 3
 ABLATION_KEEP = 0.111
@@ -54,6 +59,8 @@ EXPORTS: tuple[tuple[str, Precision, str], ...] = (
 """Target, precision, quantization."""
 INTERPRETED_QUESTIONS = 120
 """Core ML off macOS is interpreted op by op, which takes seconds an answer."""
+SCENES = 100
+"""Scenes whose kept tokens are looked at."""
 PICTURES = ((7, 0), (7, 1), (7, 2))
 """Seed and index of the test scenes in the README."""
 BASE = ExportConfig(model=MODEL, targets=(), output=Path(), text_len=16, max_new_tokens=8)
@@ -127,6 +134,29 @@ def exports(config: ExportConfig, work: Path) -> list[Subject]:
             export(replace(config, targets=(target,), output=folder, precision=precision, quant=quant))
         bundles.append(folder)
     return bundle_subjects(bundles, None)
+
+
+def coverage(config: ExportConfig, seed: int) -> str:
+    """What is on the kept tokens of scenes with one code, as a table: things, and digits of the code."""
+    places = (("vlm-pruner", 2), ("vlm-pruner", 4), ("divprune", 0), ("divprune", 2), ("fastv", 2), ("random", 2))
+    scenes = (make_scene("test", seed, index) for index in count())
+    scenes = list(islice((scene for scene in scenes if sum(item.is_code for item in scene.items) == 1), SCENES))
+    lines = ["| method | layer | tokens on things | things with a token | digits of a code with a token |"]
+    lines += ["|---|---:|---:|---:|---:|"]
+    for name, layer in places:
+        session = open_eager(replace(config, pruner=name, keep=ABLATION_KEEP, prune_layer=layer))
+        ids = prompt_ids(session, session.manifest.prompt.first, "What is the code?")
+        figures = []
+        for scene in scenes:
+            visual = session.vision(to_pixels(scene.image, session.manifest.image))
+            kept_S = session.prefill(ids, visual).kept
+            shown = [[covered(cell)[kept_S] for cell in item.cells] for item in scene.items]
+            code = next(cells for item, cells in zip(scene.items, shown, strict=True) if item.is_code)
+            on_things = np.any([cell for cells in shown for cell in cells], 0).sum()
+            figures.append((on_things, np.mean([np.any(cells) for cells in shown]), np.mean([c.any() for c in code])))
+        tokens, things, digits = np.mean(figures, 0)
+        lines.append(f"| {name} | {layer} | {tokens:.1f} | {percent(things)} | {percent(digits)} |")
+    return "\n".join(lines)
 
 
 def measure(subjects: Sequence[Subject], data: DataSet, work: Path) -> tuple[list[Row], list[Answered]]:
@@ -213,10 +243,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--questions", type=int, default=2004, help="test questions")
     parser.add_argument("--seed", type=int, default=7, help="of the test scenes")
-    parser.add_argument("--part", action="append", choices=("methods", "ablations", "exports", "pictures"))
+    parser.add_argument("--part", action="append", choices=PARTS)
     parser.add_argument("--work", type=Path, default=ROOT / "build/accuracy", help="answers and bundles")
     arguments = parser.parse_args()
-    parts = arguments.part or ("methods", "ablations", "exports", "pictures")
+    parts = arguments.part or PARTS
     quiet_libraries()
     command = shlex.join(["python", "benchmarks/accuracy.py", *sys.argv[1:]])
     data = open_dataset("scenes:test", seed=arguments.seed, questions=arguments.questions)
@@ -241,6 +271,8 @@ def main() -> None:
         write_part("exports", f"{stamp}\n\n{export_table(rows, answered, eager[0])}")
     if "pictures" in parts:
         draw_pictures(config, ROOT / "docs")
+    if "coverage" in parts:
+        write_part("coverage", f"`{command}`: {SCENES} scenes.\n\n{coverage(config, arguments.seed)}")
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from .drawing import COLOURS, SHAPES
-from .layout import Item, Scene, is_alone, neighbour
+from .drawing import COLOURS, SHAPES, Box
+from .layout import SIDE, Item, Scene, is_alone, neighbour
 from .questions import place
 
 TOKEN = 28
@@ -29,22 +29,29 @@ def token_labels(scene: Scene) -> dict[str, NDArray[np.int64]]:
     """Target -> int64 [h * w], row major, `NOTHING` where there is no clear one."""
     rows, columns = scene.image.height // TOKEN, scene.image.width // TOKEN
     labels = {name: np.full((rows, columns), NOTHING) for name in SIZES}
-    best, covered = np.zeros((rows, columns)), np.zeros((rows, columns))
+    best, taken = np.zeros((rows, columns)), np.zeros((rows, columns))
     for item in scene.items:
         facts = _facts(scene, item)
         for number, (left, top, right, bottom) in enumerate(item.cells):
             share = np.outer(_shares(top, bottom, rows), _shares(left, right, columns))
-            covered += share
+            taken += share
             here = (share >= COVERED) & (share > best)
             best = np.maximum(best, share)
             for name, value in {**facts, **_of_cell(item, number)}.items():
                 labels[name][here] = value
-    labels["object"][covered <= FREE] = OBJECTS.index("background")
+    labels["object"][taken <= FREE] = OBJECTS.index("background")
     labels["centre"][:] = 0
     for item in scene.items:
         column, row = (int(place // TOKEN) for place in item.centre)
         labels["centre"][row, column] = 1
     return {name: values.ravel() for name, values in labels.items()}
+
+
+def covered(cell: Box, side: int = SIDE) -> NDArray[np.bool_]:
+    """Which visual tokens of a square scene show what stands in `cell`. bool [h * w]."""
+    left, top, right, bottom = cell
+    tokens = side // TOKEN
+    return np.outer(_shares(top, bottom, tokens), _shares(left, right, tokens)).ravel() >= COVERED
 
 
 def _shares(low: float, high: float, tokens: int) -> NDArray[np.float64]:
