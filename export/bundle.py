@@ -160,11 +160,20 @@ class ParitySpec(_Strict):
     checks: list[Check] = []
 
 
+class StageSpec(_Strict):
+    """What one stage of the export took. The memory is the whole process's, what earlier stages hold included."""
+
+    name: str
+    seconds: float
+    peak_memory_mib: float
+
+
 class CostSpec(_Strict):
     """What the export took."""
 
     seconds: float
     peak_memory_mib: float
+    stages: list[StageSpec] = []
 
 
 class Manifest(_Strict):

@@ -1,11 +1,14 @@
-"""Peak memory of this process."""
+"""What the stages of an export take: seconds and peak memory of this process."""
 
 import os
 import threading
+from collections.abc import Callable
+from time import perf_counter
 from types import TracebackType
 from typing import Self
 
 import psutil
+from vlmp.export.bundle import StageSpec
 
 
 class PeakMemory:
@@ -13,7 +16,7 @@ class PeakMemory:
 
     def __init__(self) -> None:
         self._process = psutil.Process(os.getpid())
-        self._peak = 0
+        self._peak = self._stage_peak = 0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -22,12 +25,19 @@ class PeakMemory:
             self._sample()
 
     def _sample(self) -> None:
-        self._peak = max(self._peak, self._process.memory_info().rss)
+        now = self._process.memory_info().rss
+        self._peak, self._stage_peak = max(self._peak, now), max(self._stage_peak, now)
 
     def peak_mib(self) -> float:
         """The highest value so far, in MiB."""
         self._sample()
         return self._peak / 2**20
+
+    def stage_peak_mib(self) -> float:
+        """The highest value since this was last asked, in MiB."""
+        self._sample()
+        peak, self._stage_peak = self._stage_peak, 0
+        return peak / 2**20
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -38,3 +48,25 @@ class PeakMemory:
     ) -> None:
         self._ended.set()
         self._thread.join()
+
+
+class Stages:
+    """Passes each line of a report on, and notes what was taken until the next one."""
+
+    def __init__(self, memory: PeakMemory, report: Callable[[str], None]) -> None:
+        self._memory, self._report = memory, report
+        self._name, self._started = "", perf_counter()
+        self.done: list[StageSpec] = []
+
+    def __call__(self, line: str) -> None:
+        """Begin the stage `line`."""
+        self.end()
+        self._name, self._started = line, perf_counter()
+        self._report(line)
+
+    def end(self) -> None:
+        """End the stage that runs."""
+        peak_mib, seconds = self._memory.stage_peak_mib(), perf_counter() - self._started
+        if self._name:
+            self.done.append(StageSpec(name=self._name, seconds=round(seconds, 1), peak_memory_mib=round(peak_mib, 1)))
+        self._name = ""

@@ -31,7 +31,7 @@ from vlmp.export.bundle import (
 from vlmp.export.config import DEFAULT_KEEP, DEFAULT_PRUNE_LAYER, ExportConfig, Precision
 from vlmp.export.errors import UserError
 from vlmp.export.geometry import Geometry
-from vlmp.export.memory import PeakMemory
+from vlmp.export.memory import PeakMemory, Stages
 from vlmp.export.models import Family, model_entry, open_family
 from vlmp.export.prompt import ChatPrompt, read_prompt
 from vlmp.export.quantize import Quantizer, find_preset
@@ -107,23 +107,25 @@ def export_target(
         _clear_errors(output),
         new_bundle(output, overwrite=config.overwrite) as folder,
     ):
-        report(f"{name}: weights")
+        stages = Stages(memory, report)
+        stages(f"{name}: weights")
         methods = build_methods(source, config, target, "float32")
         with shared_provenance():
-            specs = target.lower(methods, source.geometry, precision, folder, report)
+            specs = target.lower(methods, source.geometry, precision, folder, stages)
         specs = with_work(specs, methods, source.geometry.prune_layer, precision)
         (folder / TOKENIZER_NAME).write_text(source.prompt.tokenizer.to_str(pretty=True), encoding="utf-8")
         manifest = describe(config, source, name, target, precision, specs)
-        report(f"{name}: verify" if config.verify else f"{name}: verification skipped")
+        stages(f"{name}: verify" if config.verify else f"{name}: verification skipped")
         if config.verify:
             if precision != "float32":
                 methods.clear()
                 methods = build_methods(source, config, target, precision)
-            parity = verify_export(folder, manifest, source.prompt, methods, report)
+            parity = verify_export(folder, manifest, source.prompt, methods, stages)
         else:
             parity = ParitySpec(status="skipped", runtime="")
+        stages.end()
         seconds = perf_counter() - started
-        cost = CostSpec(seconds=round(seconds, 1), peak_memory_mib=round(memory.peak_mib(), 1))
+        cost = CostSpec(seconds=round(seconds, 1), peak_memory_mib=round(memory.peak_mib(), 1), stages=stages.done)
         manifest = write_manifest(folder, manifest.model_copy(update={"parity": parity, "cost": cost}))
     return Result(
         output=output,

@@ -86,6 +86,16 @@ def test_default_export_is_verified_on_its_runtime(tiny: Exported) -> None:
         assert values["greedy tokens in common"] == 1.0
 
 
+def test_the_manifest_says_what_each_stage_took(tiny: Exported) -> None:
+    cost = tiny.manifest.cost
+    assert cost is not None
+    names = [stage.name for stage in cost.stages]
+    assert names[0] == f"{tiny.manifest.target}: weights"
+    assert {"verify: vision", "verify: prefill", "verify: decode", "verify: extend"} < set(names)
+    assert sum(stage.seconds for stage in cost.stages) == pytest.approx(cost.seconds, abs=0.1 * len(names) + 0.5)
+    assert max(stage.peak_memory_mib for stage in cost.stages) == pytest.approx(cost.peak_memory_mib, abs=0.2)
+
+
 def test_other_checkpoint_exports_verifies_and_answers(other: Exported) -> None:
     assert other.manifest.parity.status == "passed"
     session = load(other.folder)
