@@ -22,9 +22,9 @@ from vlmp.evaluation.cli import main
 from vlmp.export import cli as export_cli
 from vlmp.export.bundle import Manifest, MethodName, MethodSpec
 from vlmp.export.config import Precision
+from vlmp.export.eager import Eager
 from vlmp.export.geometry import Geometry
 from vlmp.export.targets import TARGETS, Report
-from vlmp.pruner import Loop
 from vlmp.runtimes.pytorch import TorchSession
 from vlmp.runtimes.session import RUNTIMES
 
@@ -58,11 +58,8 @@ OPTIONS = {
 """Who changes these changes what people have typed into their scripts."""
 
 
-class FakeTarget:
+class FakeTarget(Eager):
     """Writes a file a method and keeps the modules: a bundle without any lowering."""
-
-    precisions: tuple[Precision, ...] = ("float32",)
-    loop: Loop = "while"
 
     def lower(
         self,

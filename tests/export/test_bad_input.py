@@ -27,11 +27,12 @@ from torch import nn
 from vlmp.export import bundle, cli
 from vlmp.export.bundle import MANIFEST_NAME, Manifest, MethodName, MethodSpec, read_manifest
 from vlmp.export.config import Precision
+from vlmp.export.eager import Eager
 from vlmp.export.geometry import Geometry
 from vlmp.export.models import MODELS
 from vlmp.export.quantize import PRESETS
 from vlmp.export.targets import TARGETS, Report
-from vlmp.pruner import PRUNERS, Loop
+from vlmp.pruner import PRUNERS
 from vlmp.runtimes import cli as run_cli
 from vlmp.runtimes.pytorch import TorchSession
 from vlmp.runtimes.session import RUNTIMES
@@ -47,11 +48,8 @@ GRAPHS: dict[MethodName, Callable[..., Any]] = {}
 Served = tuple[Path, dict[MethodName, Callable[..., Any]]]
 
 
-class FakeTarget:
+class FakeTarget(Eager):
     """Writes a file a method and keeps the modules."""
-
-    precisions: tuple[Precision, ...] = ("float32",)
-    loop: Loop = "while"
 
     def lower(
         self,
@@ -167,7 +165,8 @@ SETTINGS: list[tuple[list[str], list[str]]] = [
     (["--model", "vlmp-tiny", "--target", "tflite"], ["unknown target 'tflite'", "onnx, executorch, coreml", "all"]),
     (["--model", "vlmp-tiny", "--target", "fake", "--target", "ONNX"], ["unknown target 'ONNX'"]),
     ([*BASE, "--pruner", "fastest"], ["unknown pruner 'fastest'", *PRUNERS]),
-    ([*BASE, "--quant", "int3"], ["unknown quantization 'int3'", *PRESETS]),
+    ([*BASE, "--quant", "int4"], ["unknown quantization 'int4' for fake", "none"]),
+    (["--model", "vlmp-tiny", "--target", "onnx", "--quant", "int3"], ["quantization 'int3' for onnx", *PRESETS]),
     ([*BASE, "--precision", "float16"], ["--precision float16", "fake exports float32"]),
     ([*BASE, "--precision", "bfloat16"], ["--precision", "float32", "float16"]),
     ([*BASE, "--image-fit", "crop"], ["--image-fit", "pad", "stretch"]),
