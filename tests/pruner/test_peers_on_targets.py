@@ -44,6 +44,8 @@ class Alone(nn.Module):
 class Sizes:
     """Of what a target asks a geometry for."""
 
+    prune_layer = 0
+
     def inputs(self, _method: MethodName, dtype: Float) -> list[TensorSpec]:
         tokens = GRID[0] * GRID[1]
         shapes = {"hidden": [tokens, WIDTH], "keys": [tokens, KEY_WIDTH], "attention": [tokens]}
@@ -63,7 +65,7 @@ def lowered(target: str, peer: str, folder: Path) -> Callable[..., tuple[Tensor,
     if not (folder / spec.data_file).is_file():  # a peer has no weights
         spec = spec.model_copy(update={"data_file": ""})
     module, attribute = RUNTIMES[target].split(":")
-    manifest = Manifest.model_construct(methods={"prefill": spec, "decode": spec})
+    manifest = Manifest.model_construct(quantization="none", methods={"prefill": spec, "decode": spec})
     session: Session = getattr(import_module(module), attribute)(folder, manifest, None)
 
     def run(*values: Tensor) -> tuple[Tensor, ...]:
