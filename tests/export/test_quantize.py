@@ -11,7 +11,7 @@ import onnxruntime as ort
 import pytest
 import torch
 from torch import Tensor, nn
-from vlmp.export.bundle import Manifest, read_manifest
+from vlmp.export.bundle import REFERENCE_NAME, Manifest, read_manifest
 from vlmp.export.config import ExportConfig
 from vlmp.export.errors import UserError
 from vlmp.export.pipeline import build_methods, export, open_source
@@ -19,6 +19,7 @@ from vlmp.export.quantize import Preset, Quantizer, QuantLinear, Scheme, quantiz
 from vlmp.export.targets import TARGETS, open_target
 from vlmp.runtimes import load
 from vlmp.runtimes.pytorch import TorchSession
+from vlmp.runtimes.verify import Reference, limits_of
 
 ROOT = Path(__file__).parents[2]
 PHOTO = ROOT / "runtimes/assets/photo.jpg"
@@ -193,6 +194,20 @@ def test_quantized_bundles_verify_and_answer_as_quantized_pytorch(quantized: Exp
     wanted = quantized.eager.generate(PHOTO, "Is there a red circle?", max_new_tokens=4)
     assert np.isin(found.kept, wanted.kept).mean() >= 0.9
     assert found.token_ids == wanted.token_ids
+
+
+def test_the_reference_says_how_far_rounding_carries_pytorch_from_itself(quantized: Exported) -> None:
+    """Core ML's float16 visual tokens do not move at all by so little."""
+    reference = Reference.read(quantized.folder / REFERENCE_NAME)
+    assert (reference.own_change > 1e-5) is (quantized.manifest.target != "coreml")
+    assert reference.own_change < 0.05
+
+
+def test_limits_follow_what_rounding_does_to_pytorch_itself(quantized: Exported) -> None:
+    limits = [limits_of(quantized.manifest, change).relative for change in (0.0, 0.005, 0.015, 0.2)]
+    assert limits == [0.02, 0.02, 0.03, 0.05]
+    exact = quantized.manifest.model_copy(update={"quantization": "none", "precision": "float32"})
+    assert limits_of(exact, 0.2).relative == 1e-4
 
 
 def test_weights_take_the_bits_that_the_preset_says(quantized: Exported) -> None:

@@ -1,0 +1,41 @@
+"""What exports took, stage by stage, as the Markdown table of `docs/export-cost.md`.
+
+    python benchmarks/make_random.py --output /tmp/qwen2-vl-2b
+    vlmp-export --model qwen2-vl-2b --checkpoint /tmp/qwen2-vl-2b --target onnx --quant int4 --output /tmp/2b-onnx-int4
+    python benchmarks/export_cost.py /tmp/2b-onnx-int4 [...]
+
+The figures stand in the bundles' manifests; the memory is the whole process's, mapped pages of the checkpoint included.
+"""
+
+import argparse
+from pathlib import Path
+
+from vlmp.export.bundle import Manifest, read_manifest
+
+
+def main() -> None:
+    """Print the table of the bundles given."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundles", type=Path, nargs="+")
+    print(table([read_manifest(bundle, check_hashes=False) for bundle in parser.parse_args().bundles]))
+
+
+def table(manifests: list[Manifest]) -> str:
+    """A block of rows a bundle: the whole, then its stages."""
+    lines = ["| export | stage | seconds | peak memory, GiB |", "|---|---|---:|---:|"]
+    for manifest in manifests:
+        if manifest.cost is None:
+            raise SystemExit(f"the manifest of {manifest.model} for {manifest.target} says nothing of its cost")
+        size = sum(file.size_bytes for file in manifest.files) / 1e9
+        name = (
+            f"{manifest.target} {manifest.precision} {manifest.quantization}, {manifest.image.height} px, {size:.2f} GB"
+        )
+        rows = [("all", manifest.cost), *((stage.name, stage) for stage in manifest.cost.stages)]
+        for label, taken in rows:
+            lines.append(f"| {name} | {label} | {taken.seconds:.0f} | {taken.peak_memory_mib / 1024:.1f} |")
+            name = ""
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
