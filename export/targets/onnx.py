@@ -28,7 +28,7 @@ PAGE_BYTES = 4096
 """Large tensors start on page borders, so that ONNX Runtime can map each; small ones would waste a page each."""
 INLINE_BYTES = 1024
 """Smaller tensors stay in the graph file."""
-ROWS, GROUPS, TABLE = Scheme(bits=8), Scheme(bits=4, group=32), Scheme(bits=8, group=32)
+ROWS, GROUPS, TABLE = Scheme(bits=8), Scheme(bits=4, group=64), Scheme(bits=8, group=128)
 
 
 class OnnxTarget:
@@ -42,7 +42,7 @@ class OnnxTarget:
             parts={"vision": ROWS, "early": ROWS, "late": ROWS, "table": TABLE},
         ),
         "int4": Preset(
-            description="language model 4-bit in groups of 32, activations 8-bit in the same groups; the rest as int8",
+            description="language model 4-bit in groups of 64, activations 8-bit in the same groups; the rest as int8",
             parts={"vision": ROWS, "early": GROUPS, "late": GROUPS, "table": TABLE},
         ),
     }

@@ -254,8 +254,10 @@ def test_other_weights_are_not_taken_for_the_ones_that_answered(refused: Callabl
 
 
 SLOWLY = """
-import sys, time
+import signal, sys, time
 from vlmp.evaluation import cli, run
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores Ctrl-C
 
 answer = run.answer
 run.answer = lambda *arguments: (time.sleep(0.3), answer(*arguments))[1]
