@@ -188,7 +188,7 @@ def make_reference(session: Session, pixels: Array, ids: list[int], more_ids: li
     own_change = 0.0
     if session.manifest.quantization != "none":
         nudge = 1 + NUDGE * np.random.default_rng(0).standard_normal(visual.shape)
-        nudged = session.prefill(ids, (visual * nudge).astype(visual.dtype))
+        nudged = session.prefill(ids, (visual.astype(np.float64) * nudge).astype(visual.dtype))
         own_change = relative_error(nudged.logits, first.logits)
     return Reference(
         ids=ids,
