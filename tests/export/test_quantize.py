@@ -19,7 +19,7 @@ from vlmp.export.quantize import Preset, Quantizer, QuantLinear, Scheme, quantiz
 from vlmp.export.targets import TARGETS, open_target
 from vlmp.runtimes import load
 from vlmp.runtimes.pytorch import TorchSession
-from vlmp.runtimes.verify import Reference, limits_of
+from vlmp.runtimes.verify import NUDGE, Reference, limits_of, relative_error
 
 ROOT = Path(__file__).parents[2]
 PHOTO = ROOT / "runtimes/assets/photo.jpg"
@@ -197,9 +197,11 @@ def test_quantized_bundles_verify_and_answer_as_quantized_pytorch(quantized: Exp
 
 
 def test_the_reference_says_how_far_rounding_carries_pytorch_from_itself(quantized: Exported) -> None:
-    """Core ML's float16 visual tokens do not move at all by so little."""
     reference = Reference.read(quantized.folder / REFERENCE_NAME)
-    assert (reference.own_change > 1e-5) is (quantized.manifest.target != "coreml")
+    visual = reference.visual
+    nudge = 1 + NUDGE * np.random.default_rng(0).standard_normal(visual.shape)
+    nudged = quantized.eager.prefill(reference.ids, (visual.astype(np.float64) * nudge).astype(visual.dtype)).logits
+    assert reference.own_change == pytest.approx(relative_error(nudged, reference.prefill_logits), abs=1e-6)
     assert reference.own_change < 0.05
 
 
