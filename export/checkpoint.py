@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any, Self
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
+from torch import Tensor
 from vlmp.export.errors import UserError, one_line
 
 NEEDED = ["*.json", "*.safetensors", "*.jinja", "*.txt"]
@@ -141,13 +140,3 @@ def canonical(name: str) -> str:
         if name.startswith(newer):
             return hub + name.removeprefix(newer)
     return name
-
-
-def checkpoint_names(module: nn.Module, names: dict[str, str]) -> Iterator[tuple[str, str]]:
-    """(our name, the checkpoint's name) of each parameter."""
-    for ours, _ in module.named_parameters():
-        parts = ours.split(".")
-        number = next((part for part in parts if part.isdigit()), "")
-        pattern = ours.replace(f".{number}.", ".{}.") if number else ours
-        prefix, _, leaf = pattern.rpartition(".")
-        yield ours, f"{names[prefix].format(number)}.{leaf}"

@@ -1,7 +1,7 @@
-"""What decoders of vision-language models share: RMSNorm, M-RoPE positions and rotation, masks.
+"""What vision-language models share: attention, RMSNorm, M-RoPE positions and rotation, masks.
 
-Dims: P prefix ids, N visual tokens, T text bucket, G room, L tokens of a call, D hidden size, H heads, J key/value
-heads, g = H / J, d head size.
+Dims: P prefix ids, N visual tokens, M patches, E vision width, T text bucket, G room, L tokens of a call, D hidden
+size, H heads, J key/value heads, g = H / J, d head size.
 """
 
 import torch
@@ -10,6 +10,31 @@ from vlmp.export.geometry import Geometry
 
 MASKED = -40000.0
 """Added to scores that must not count: finite in float16, and exp(-40000) is 0 in every precision."""
+
+
+class JoinedLinear(nn.Linear):
+    """Linear layers that take the same input as one: their outputs follow each other, `sizes` of each."""
+
+    def __init__(self, inputs: int, sizes: tuple[int, ...], *, bias: bool) -> None:
+        super().__init__(inputs, sum(sizes), bias=bias)
+        self.sizes = sizes
+
+
+class PatchAttention(nn.Module):
+    """Full attention of a vision tower over all patches."""
+
+    def __init__(self, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+
+    def forward(self, qkv_ME: Tensor, cos_Md: Tensor, sin_Md: Tensor) -> Tensor:
+        """Queries, keys and values [M, 3 E], not rotated -> mixed values [M, E]."""
+        patches = qkv_ME.shape[0]
+        qkv = qkv_ME.reshape(patches, 3, self.heads, -1).permute(1, 2, 0, 3)
+        query_HMd, key_HMd, value_HMd = rotate(qkv[0], cos_Md, sin_Md), rotate(qkv[1], cos_Md, sin_Md), qkv[2]
+        score_HMM = torch.bmm(query_HMd * query_HMd.shape[-1] ** -0.5, key_HMd.transpose(1, 2))
+        mixed_HMd = torch.bmm(torch.softmax(score_HMM, -1), value_HMd)
+        return mixed_HMd.permute(1, 0, 2).reshape(patches, -1)
 
 
 class RmsNorm(nn.Module):
