@@ -91,10 +91,14 @@ class PrunerSpec(_Strict):
 
 
 class KvSpec(_Strict):
-    """KV cache geometry. A step reads caches [kv_heads, slots, head_dim] and returns new rows, which the host stores.
+    """KV cache geometry. The rows of text token i, from the end of the image, are in slot `base + i` of the caches."""
 
-    The rows of text token i (counted from the end of the image) belong into slot `base + i` of the layer's cache.
-    """
+    update: Literal["rows", "in_place"] = Field(
+        default="rows",
+        description="rows: a step reads caches [kv_heads, slots, head_dim] and returns new rows; the host stores them. "
+        "in_place: all methods but vision take the caches [1, kv_heads, slots, head_dim] and write into them: the host "
+        "binds the buffer of key_cache_0 to the output key_0 too.",
+    )
 
     layers: int
     kv_heads: int

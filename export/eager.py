@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import nn
@@ -21,6 +22,7 @@ class Eager:
 
     precisions: tuple[Precision, ...] = ("float32",)
     loop: Loop = "while"
+    kv_update: Literal["rows", "in_place"] = "rows"
     presets: Mapping[str, Preset] = {}
     quantized = QuantLinear
 

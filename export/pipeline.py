@@ -112,7 +112,7 @@ def export_target(
         methods = build_methods(source, config, target, "float32")
         with shared_provenance():
             specs = target.lower(methods, source.geometry, precision, folder, stages)
-        specs = with_work(specs, methods, source.geometry.prune_layer, precision)
+        specs = with_work(specs, methods, source.geometry, precision)
         (folder / TOKENIZER_NAME).write_text(source.prompt.tokenizer.to_str(pretty=True), encoding="utf-8")
         manifest = describe(config, source, name, target, precision, specs)
         stages(f"{name}: verify" if config.verify else f"{name}: verification skipped")
@@ -280,8 +280,8 @@ def describe(
             settings=settings, loop=target.loop, by_prompt="attention" in built.needs, exact=built.exact,
         ),
         kv=KvSpec(
-            layers=geometry.layers, kv_heads=geometry.kv_heads, head_dim=geometry.head_dim, dtype=precision,
-            early_layers=geometry.prune_layer, early_base=geometry.early_base,
+            update=target.kv_update, layers=geometry.layers, kv_heads=geometry.kv_heads, head_dim=geometry.head_dim,
+            dtype=precision, early_layers=geometry.prune_layer, early_base=geometry.early_base,
             early_slots=geometry.early_base + geometry.text_room, late_base=geometry.late_base,
             late_slots=geometry.late_base + geometry.text_room,
         ),

@@ -24,6 +24,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 from vlmp.export.bundle import MethodName, MethodSpec, Region, TensorSpec, WorkSpec
 from vlmp.export.config import Precision
+from vlmp.export.geometry import Geometry
 from vlmp.export.quantize import QuantLinear
 from vlmp.export.tracing import example_inputs
 from vlmp.pruner import Pruner
@@ -35,14 +36,17 @@ _LOOKUPS = (torch.ops.aten.embedding.default, torch.ops.aten.index_select.defaul
 def with_work(
     specs: Mapping[MethodName, MethodSpec],
     methods: Mapping[MethodName, nn.Module],
-    prune_layer: int,
+    geometry: Geometry,
     precision: Precision,
 ) -> dict[MethodName, MethodSpec]:
-    """The specs with the work of each method. prune_layer: K."""
-    return {
-        name: spec.model_copy(update={"work": count_work(name, methods[name], spec, prune_layer, precision)})
-        for name, spec in specs.items()
-    }
+    """The specs with the work of each method, with a full bucket of text."""
+    counted = {}
+    for name, spec in specs.items():
+        # What the module takes and returns; the target's graph may be called otherwise, for the same work.
+        ours = {"inputs": geometry.inputs(name, precision), "outputs": geometry.outputs(name, precision)}
+        work = count_work(name, methods[name], spec.model_copy(update=ours), geometry.prune_layer, precision)
+        counted[name] = spec.model_copy(update={"work": work})
+    return counted
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import onnxruntime as ort
 from vlmp.export.bundle import Manifest, MethodName, inside
 from vlmp.export.errors import UserError, one_line
@@ -15,10 +16,10 @@ if TYPE_CHECKING:
 
 
 class OnnxSession(Session):
-    """All four graphs loaded; their weights are mapped from the one shared file.
+    """The graphs loaded, each file once; their weights are mapped from the shared file.
 
-    Prepacking is off for float weights: it would copy every one into each of prefill, decode and extend. Integer
-    kernels compute what they should, and fast, on packed weights only.
+    Prepacking is off for float weights: it would copy every one. Integer kernels compute what they should, and fast,
+    on packed weights only.
     """
 
     prepack = False
@@ -26,14 +27,16 @@ class OnnxSession(Session):
     def __init__(self, folder: Path, manifest: Manifest, tokenizer: "Tokenizer", threads: int | None = None) -> None:
         super().__init__(manifest, tokenizer)
         options = self.options(threads)
-        self.graphs = {}
-        for name, method in manifest.methods.items():
+        self.graphs: dict[str, ort.InferenceSession] = {}
+        """By file: several methods may be calls of one graph."""
+        for file in dict.fromkeys(method.file for method in manifest.methods.values()):
             try:
-                self.graphs[name] = ort.InferenceSession(
-                    str(inside(folder, method.file)), options, providers=["CPUExecutionProvider"]
+                self.graphs[file] = ort.InferenceSession(
+                    str(inside(folder, file)), options, providers=["CPUExecutionProvider"]
                 )
             except Exception as error:  # onnxruntime's own exception classes share no base
-                raise UserError(f"{folder / method.file} cannot be loaded: {one_line(error)}") from error
+                raise UserError(f"{folder / file} cannot be loaded: {one_line(error)}") from error
+        self._bindings = {name: self._bind(name) for name in manifest.methods}
 
     def options(self, threads: int | None) -> ort.SessionOptions:
         """How the graphs are loaded."""
@@ -50,8 +53,39 @@ class OnnxSession(Session):
         return f"onnxruntime {ort.__version__}"
 
     def run(self, method: MethodName, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Run one method; arrays are passed without a copy."""
+        """Run one method. Arrays are passed without a copy; caches are the bound ones, whatever is passed."""
+        spec, binding = self.manifest.methods[method], self._bindings[method]
+        for tensor in spec.inputs:
+            if tensor.name not in self._caches:
+                given = inputs[tensor.name] if 0 not in tensor.shape else np.zeros(tensor.shape, tensor.dtype)
+                binding.bind_cpu_input(tensor.name, np.ascontiguousarray(given))
+        made = self._made(method)
+        for name in made:
+            binding.bind_output(name)  # anew, or it would be written into what the last call returned
+        self.graphs[spec.file].run_with_iobinding(binding)
+        return {name: value.numpy() for name, value in zip(made, binding.get_outputs(), strict=False)}
+
+    def _bind(self, method: MethodName) -> ort.IOBinding:
+        """What stays from call to call: a cache's buffer is bound as input and, where updated in place, as output."""
         spec = self.manifest.methods[method]
-        feeds = {tensor.name: inputs[tensor.name] for tensor in spec.inputs}
-        names = [tensor.name for tensor in spec.outputs]
-        return dict(zip(names, self.graphs[method].run(names, feeds), strict=True))
+        binding = self.graphs[spec.file].io_binding()
+        for name in self._made(method):  # first, since outputs are in the order in which they were bound
+            binding.bind_output(name)
+        for tensor in spec.inputs:
+            if tensor.name in self._caches:
+                binding.bind_cpu_input(tensor.name, self._caches[tensor.name])
+        for tensor in spec.outputs:
+            cache = self._updated(tensor.name)
+            if cache is not None:
+                binding.bind_ortvalue_output(tensor.name, ort.OrtValue.ortvalue_from_numpy(cache))
+        return binding
+
+    def _made(self, method: MethodName) -> list[str]:
+        """Outputs that are no caches."""
+        return [spec.name for spec in self.manifest.methods[method].outputs if self._updated(spec.name) is None]
+
+    def _updated(self, output: str) -> Array | None:
+        """The cache that an output is written into, None where there is none."""
+        kind, _, layer = output.rpartition("_")
+        in_place = self.manifest.kv.update == "in_place"
+        return self._caches.get(f"{kind}_cache_{layer}") if in_place else None

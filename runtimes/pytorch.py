@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from vlmp.export.bundle import Manifest, MethodName
+from vlmp.export.bundle import Manifest, MethodName, MethodSpec, TensorSpec
 
 from .session import Array, Session
 
@@ -19,7 +19,7 @@ class TorchSession(Session):
     def __init__(
         self, manifest: Manifest, tokenizer: "Tokenizer", methods: Mapping[MethodName, Callable[..., Any]]
     ) -> None:
-        super().__init__(manifest, tokenizer)
+        super().__init__(with_rows(manifest), tokenizer)
         self.methods = methods
 
     @property
@@ -34,3 +34,35 @@ class TorchSession(Session):
         outputs = self.methods[method](*(torch.from_numpy(np.asarray(inputs[tensor.name])) for tensor in spec.inputs))
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         return {tensor.name: value.numpy() for tensor, value in zip(spec.outputs, outputs, strict=True)}
+
+
+def with_rows(manifest: Manifest) -> Manifest:
+    """The manifest as if its graphs returned new rows, as PyTorch's do."""
+    if manifest.kv.update == "rows":
+        return manifest
+    kv, bucket = manifest.kv, manifest.prompt.text_len
+    taken: dict[MethodName, tuple[str, ...]] = {
+        "vision": ("image",),
+        "prefill": ("ids", "text_len", "visual"),
+        "decode": ("ids", "past", "_cache_"),
+        "extend": ("ids", "text_len", "past", "_cache_"),
+    }
+
+    def one(spec: TensorSpec, method: MethodName) -> TensorSpec:
+        kind, _, layer = spec.name.rpartition("_")
+        if not kind.startswith(("key", "value")):
+            return spec
+        shape = spec.shape[1:]
+        if "cache" not in kind:
+            base = kv.early_base if int(layer) < kv.early_layers else kv.late_base
+            shape[1] = {"prefill": base + bucket, "decode": 1}.get(method, bucket)
+        return spec.model_copy(update={"shape": shape})
+
+    def rows(name: MethodName, method: MethodSpec) -> MethodSpec:
+        inputs = [spec for spec in method.inputs if any(part in spec.name for part in taken[name])]
+        return method.model_copy(
+            update={"inputs": [one(i, name) for i in inputs], "outputs": [one(o, name) for o in method.outputs]}
+        )
+
+    methods = {name: rows(name, method) for name, method in manifest.methods.items()}
+    return manifest.model_copy(update={"methods": methods, "kv": kv.model_copy(update={"update": "rows"})})

@@ -1,7 +1,7 @@
 """A bundle in memory: the four methods, the KV caches, and the same bookkeeping whatever the runtime.
 
-The graphs are pure functions: a step reads the caches and returns the new rows, which are stored here. So a runtime
-only has to run a method on arrays.
+Most graphs are pure functions: a step reads the caches and returns the new rows, which are stored here. So a runtime
+only has to run a method on arrays. Where graphs update the caches in place, its session binds their buffers.
 """
 
 from abc import ABC, abstractmethod
@@ -70,24 +70,20 @@ class Session(ABC):
     def prefill(self, ids: list[int], visual: Array) -> Prefilled:
         """Fill the caches with prefix, image and the first text. Raises UserError when `ids` exceed the bucket."""
         self.reset()
-        outputs = self.run("prefill", {**self._bucket(ids), "visual": visual})
-        for layer in range(self.manifest.kv.layers):
-            base = self._base(layer)
-            self._store(layer, outputs, slot=0, rows=base + len(ids))
-        self.past = len(ids)
+        outputs = self._call("prefill", {**self._bucket(ids), "visual": visual}, len(ids))
         return Prefilled(outputs["logits"], outputs["kept"], outputs["order"], int(outputs["filled"][0]))
 
     def decode(self, token: int) -> Array:
         """Append one token. Returns logits [V] for the next one. Raises UserError when the caches are full."""
         self.check_room(1)
         ids = np.array([[token]], dtype=np.int32)
-        return self._step("decode", {"ids": ids, "past": np.array([self.past], dtype=np.int32)}, 1)
+        return self._call("decode", {"ids": ids, "text_len": np.ones(1, np.int32)}, 1)["logits"]
 
     def extend(self, ids: list[int]) -> Array:
         """Append up to T tokens at once, for the next turn. Returns logits [V]. Raises UserError when full."""
-        inputs = {**self._bucket(ids), "past": np.array([self.past], dtype=np.int32)}
+        inputs = self._bucket(ids)
         self.check_room(len(ids))
-        return self._step("extend", inputs, len(ids))
+        return self._call("extend", inputs, len(ids))["logits"]
 
     def reset(self) -> None:
         """Forget the conversation. Old rows stay in the caches, masked until they are overwritten."""
@@ -125,16 +121,19 @@ class Session(ABC):
 
         return next_turn(self, prompt, max_new_tokens, on_text)
 
-    def _step(self, method: MethodName, inputs: dict[str, Array], tokens: int) -> Array:
-        outputs = self.run(method, {**inputs, **self._caches})
-        for layer in range(self.manifest.kv.layers):
-            self._store(layer, outputs, slot=self._base(layer) + self.past, rows=tokens)
+    def _call(self, method: MethodName, inputs: dict[str, Array], tokens: int) -> dict[str, Array]:
+        """Run a method that puts `tokens` text tokens into the caches, and keep its rows where the host has to."""
+        past = np.array([self.past], dtype=np.int32)
+        outputs = self.run(method, {**inputs, "past": past, **self._caches})
+        if self.manifest.kv.update == "rows":
+            for layer in range(self.manifest.kv.layers):
+                base = self._base(layer)
+                first, end = (0 if method == "prefill" else base + self.past), base + self.past + tokens
+                for kind in ("key", "value"):
+                    rows = outputs[f"{kind}_{layer}"]
+                    self._caches[f"{kind}_cache_{layer}"][:, first:end] = rows[:, : end - first]
         self.past += tokens
-        return outputs["logits"]
-
-    def _store(self, layer: int, outputs: Mapping[str, Array], *, slot: int, rows: int) -> None:
-        for kind in ("key", "value"):
-            self._caches[f"{kind}_cache_{layer}"][:, slot : slot + rows] = outputs[f"{kind}_{layer}"][:, :rows]
+        return outputs
 
     def _base(self, layer: int) -> int:
         kv = self.manifest.kv

@@ -39,9 +39,11 @@ class Layer(nn.Module):
         width, inner, self.kv_heads = sizes.width, sizes.inner, sizes.kv_heads
         self.heads, self.head_dim = sizes.heads, width // sizes.heads
         kv_width = self.kv_heads * self.head_dim
+        self.sizes = (width, kv_width, kv_width)
+        """Of queries, keys and values."""
         self.norm1 = RmsNorm(width, sizes.norm_eps)
         self.norm2 = RmsNorm(width, sizes.norm_eps)
-        self.qkv = JoinedLinear(width, (width, kv_width, kv_width), bias=True)
+        self.qkv = JoinedLinear(width, self.sizes, bias=True)
         self.out = nn.Linear(width, width, bias=False)
         self.gate_up = JoinedLinear(width, (inner, inner), bias=False)
         self.down = nn.Linear(inner, width, bias=False)

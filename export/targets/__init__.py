@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from vlmp.export.errors import UserError
 
@@ -29,6 +29,8 @@ class Target(Protocol):
     """How its graph repeats the pruner's steps."""
     presets: "Mapping[str, Preset]"
     """Its quantizations by name."""
+    kv_update: 'Literal["rows", "in_place"]'
+    """How its graphs keep the caches; see KvSpec."""
 
     def quantized(self, weight_OI: "Tensor", scheme: "Scheme") -> "QuantLinear":
         """A linear layer with integer weights that computes as this target's kernels do."""

@@ -12,7 +12,7 @@ from contextlib import redirect_stderr
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -46,6 +46,7 @@ class CoreMLTarget:
 
     precisions: tuple[Precision, ...] = ("float16", "float32")
     loop: Loop = "unroll"
+    kv_update: Literal["rows", "in_place"] = "rows"
     presets: Mapping[str, Preset] = {
         "int8": Preset(
             description="8-bit weights, one scale a row; activations as they are",

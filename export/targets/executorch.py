@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torchao.quantization  # noqa: F401 (its ops)
@@ -35,6 +35,7 @@ class ExecuTorchTarget:
 
     precisions: tuple[Precision, ...] = ("float32",)
     loop: Loop = "scan"
+    kv_update: Literal["rows", "in_place"] = "rows"
     presets: Mapping[str, Preset] = {
         "int8": Preset(
             description="8-bit weights, one scale a row; activations 8-bit a row",

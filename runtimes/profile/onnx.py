@@ -2,7 +2,8 @@
 
 import json
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, get_args
@@ -11,6 +12,7 @@ import onnxruntime as ort
 from vlmp.export.bundle import Manifest, MethodName
 
 from ..onnx import OnnxSession
+from ..session import Array
 from .schema import Region
 from .trace import TRACED, Call, Drive, Run, Trace
 
@@ -31,6 +33,12 @@ def trace_calls(folder: Path, manifest: Manifest, tokenizer: "Tokenizer", thread
     with TemporaryDirectory(prefix="vlmp-profile-") as scratch:
 
         class Profiled(OnnxSession):
+            called: list[MethodName]
+
+            def run(self, method: MethodName, inputs: Mapping[str, Array]) -> dict[str, Array]:
+                self.called.append(method)
+                return super().run(method, inputs)
+
             def options(self, threads: int | None) -> ort.SessionOptions:
                 options = super().options(threads)
                 options.enable_profiling = True
@@ -38,19 +46,25 @@ def trace_calls(folder: Path, manifest: Manifest, tokenizer: "Tokenizer", thread
                 return options
 
         session = Profiled(folder, manifest, tokenizer, threads)
+        session.called = []
         drive(session)
-        events = {
-            method: json.loads(Path(graph.end_profiling()).read_bytes()) for method, graph in session.graphs.items()
-        }
-    runs: dict[MethodName, list[Run]] = {
-        method: split_runs(events[method], regions=method == "prefill") for method in TRACED
-    }
+        events = {file: json.loads(Path(graph.end_profiling()).read_bytes()) for file, graph in session.graphs.items()}
+    runs: dict[MethodName, list[Run]] = {method: [] for method in TRACED}
+    for file, seen in events.items():
+        # A file may serve several methods: its runs are in the order of the calls.
+        methods = [method for method in session.called if manifest.methods[method].file == file]
+        for method, run in zip(methods, split_runs(seen), strict=True):
+            runs[method].append(run if method == "prefill" else _without_regions(run))
     named = any(call.region for call in runs["prefill"][0].calls)
     return Trace(runs=runs, split=NAMED if named else UNNAMED)
 
 
-def split_runs(events: Iterable[Event], *, regions: bool) -> list[Run]:
-    """One run for each `model_run` event: the kernels within it. regions: whether node names tell their region."""
+def _without_regions(run: Run) -> Run:
+    return replace(run, calls=[call._replace(region=None) for call in run.calls])
+
+
+def split_runs(events: Iterable[Event]) -> list[Run]:
+    """One run for each `model_run` event: the kernels within it, in the region that their names tell."""
     events = list(events)
     runs = []
     for whole in sorted((event for event in events if event["name"] == "model_run"), key=lambda event: event["ts"]):
@@ -61,11 +75,11 @@ def split_runs(events: Iterable[Event], *, regions: bool) -> list[Run]:
             and event["name"].endswith(KERNEL)
             and whole["ts"] <= event["ts"] <= whole["ts"] + whole["dur"]
         ]
-        runs.append(Run(total_ms=whole["dur"] / 1e3, calls=_calls(inside, regions=regions)))
+        runs.append(Run(total_ms=whole["dur"] / 1e3, calls=_calls(inside)))
     return runs
 
 
-def _calls(events: list[Event], *, regions: bool) -> list[Call]:
+def _calls(events: list[Event]) -> list[Call]:
     """In order of execution; a node without a name of ours, which the runtime made, belongs where the one before does.
 
     A loop's own time is what is left without its body, and without the writing of the body's events: that takes about
@@ -87,7 +101,7 @@ def _calls(events: list[Event], *, regions: bool) -> list[Call]:
             gaps.append(event["ts"] - last_end)
         around.append(place)
     writing_us = statistics.median_grouped(gaps) if gaps else 0.0
-    found: list[Region | None] = [_region(event["name"]) if regions else None for event in events]
+    found: list[Region | None] = [_region(event["name"]) for event in events]
     if any(found):
         last = next(region for region in found if region)
         for place, region in enumerate(found):

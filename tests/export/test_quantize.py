@@ -91,11 +91,10 @@ class Layer(nn.Module):
 
 
 def on_onnx(module: nn.Module, hidden_LI: Tensor, folder: Path) -> Tensor:
-    from vlmp.export.targets.onnx import _export
-
-    model = _export(module, (hidden_LI,), ["hidden"], ["out"])
     import onnx_ir
+    from vlmp.export.targets.onnx.graphs import trace
 
+    model = trace(module, {"hidden": hidden_LI}, ["out"])
     onnx_ir.save(model, folder / "layer.onnx")
     session = ort.InferenceSession(str(folder / "layer.onnx"), providers=["CPUExecutionProvider"])
     return torch.from_numpy(session.run(None, {"hidden": hidden_LI.numpy()})[0])

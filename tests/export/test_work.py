@@ -48,7 +48,7 @@ def work_of(
     source: Source, methods: dict[MethodName, nn.Module], precision: Precision = "float32"
 ) -> dict[Region, WorkSpec]:
     specs = specs_of(source, methods, precision)
-    counted = with_work(specs, methods, source.geometry.prune_layer, precision)
+    counted = with_work(specs, methods, source.geometry, precision)
     return {region: work for spec in counted.values() for region, work in spec.work.items()}
 
 
@@ -130,7 +130,7 @@ def test_steps(
 def test_a_step_moves_no_cache_as_activation(pruned: dict[Region, WorkSpec]) -> None:
     """One token's vectors, and its scores over all slots, but not the slots."""
     scores = sum(HEADS * (PREFIX + seen + TEXT + ROOM) for seen in [VISUAL] * EARLY + [KEPT] * (LAYERS - EARLY))
-    linear = 2 * (WIDTH + WIDTH) + 2 * (WIDTH + KV) + 3 * (WIDTH + INNER)
+    linear = (WIDTH + WIDTH + 2 * KV) + (WIDTH + WIDTH) + (WIDTH + 2 * INNER) + (INNER + WIDTH)
     attention = (WIDTH + KV + HEADS) + (HEADS + KV + WIDTH) + WIDTH + WIDTH  # new key, new value, both query and mix
     whole = LAYERS * (linear + attention) + 2 * scores + WIDTH + VOCAB
     assert pruned["decode"].activation_bytes == 4 * whole
@@ -231,7 +231,7 @@ def test_two_billion_parameters_take_no_memory(monkeypatch: pytest.MonkeyPatch) 
 
 def test_every_method_says_its_work() -> None:
     source, methods = open_tiny()
-    specs = with_work(specs_of(source, methods, "float32"), methods, source.geometry.prune_layer, "float32")
+    specs = with_work(specs_of(source, methods, "float32"), methods, source.geometry, "float32")
     assert list(specs) == list(METHODS)
     assert {name: list(spec.work) for name, spec in specs.items()} == {
         "vision": ["vision"], "prefill": ["before", "pruner", "after"], "decode": ["decode"], "extend": ["extend"],

@@ -303,7 +303,7 @@ def test_onnx_events_become_runs_with_regions_and_own_times() -> None:
 
     events = [{"cat": "Session", "name": "session_initialization", "ts": 0, "dur": 9, "args": {}}]
     events += [*run(1000), whole(999), *run(2000), whole(1999)]
-    runs = split_runs(events, regions=True)
+    runs = split_runs(events)
     assert [run.total_ms for run in runs] == [0.2, 0.2]
     for found in runs:
         assert [(call.op, call.region) for call in found.calls] == [
@@ -313,12 +313,11 @@ def test_onnx_events_become_runs_with_regions_and_own_times() -> None:
         # 36 in all, 10 of them its body's, about 2 for each event of the body that had to be written.
         assert found.calls[2].ms == pytest.approx(0.022, abs=0.001)
         assert found.calls[0].ms == pytest.approx(0.05)
-    assert all(call.region is None for call in split_runs(events, regions=False)[0].calls)
 
 
 def test_onnx_events_without_names_of_ours_have_no_region() -> None:
     events = [node("a", "Gemm", 10, 5), {"cat": "Session", "name": "model_run", "ts": 9, "dur": 9, "args": {}}]
-    assert [call.region for call in split_runs(events, regions=True)[0].calls] == [None]
+    assert [call.region for call in split_runs(events)[0].calls] == [None]
 
 
 def event(name: str | None, start: int, end: int, delegated: str | None = None) -> SimpleNamespace:

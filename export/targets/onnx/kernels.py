@@ -1,0 +1,156 @@
+"""Modules as ONNX Runtime's own operators (domain com.microsoft).
+
+Dims: O outputs, I inputs, G groups of inputs, g inputs of a group, L rows, M patches, E vision width, d head size.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from vlmp.export.models.layers import PatchAttention, RmsNorm
+from vlmp.export.quantize import QuantLinear, constant
+
+
+class RowLinear(QuantLinear):
+    """DynamicQuantizeMatMul: int8 weights with a scale for each output, activations uint8 with one scale and zero."""
+
+    def pack(self, codes_OI: Tensor, scale_OG: Tensor) -> None:
+        """The kernel reads the weight as [I, O]."""
+        self.codes = constant(codes_OI.T.contiguous())
+        self.scale = constant(scale_OG[:, 0].contiguous())
+
+    def rows(self, index_L: Tensor) -> Tensor:
+        """Rows of the weight. int [L] -> float32 [L, I]."""
+        return (self.codes.index_select(1, index_L).float() * self.scale.index_select(0, index_L)).T
+
+    def forward(self, hidden_LI: Tensor) -> Tensor:
+        """hidden [..., I] -> [..., O]."""
+        if self.lowering:
+            inputs = (hidden_LI, self.codes, self.scale, None, self.bias)
+            return contrib("DynamicQuantizeMatMul", inputs[: 5 if self.bias is not None else 3], width=self.outputs)
+        low, high = hidden_LI.amin().clamp_max(0), hidden_LI.amax().clamp_min(0)
+        scale = (high - low) / 255
+        zero = (-low / scale).round()
+        codes_LI = ((hidden_LI / scale).round() + zero).clamp(0, 255) - zero
+        return F.linear(codes_LI * scale, self.weight(), self.bias)
+
+
+class GroupLinear(QuantLinear):
+    """MatMulNBits at accuracy level 4: activations are int8 with a scale for each row and group of inputs.
+
+    The weight is uint8 [O, G, g * bits / 8] around 2^(bits - 1), two 4-bit codes in a byte, the first one low.
+    """
+
+    def pack(self, codes_OI: Tensor, scale_OG: Tensor) -> None:
+        """Offset and pack."""
+        codes_OGg = (
+            (codes_OI.to(torch.int16) + (self.scheme.largest + 1)).to(torch.uint8).unflatten(1, (-1, self.group))
+        )
+        if self.scheme.bits == 4:
+            codes_OGg = codes_OGg[..., ::2] | (codes_OGg[..., 1::2] << 4)
+        self.codes = constant(codes_OGg.contiguous())
+        self.scale = constant(scale_OG.contiguous())
+
+    def rows(self, index_L: Tensor) -> Tensor:
+        """Rows of the weight. int [L] -> float32 [L, I]."""
+        codes_LGg = self.codes.index_select(0, index_L)
+        if self.scheme.bits == 4:
+            codes_LGg = torch.stack([codes_LGg & 15, codes_LGg >> 4], -1).flatten(-2)
+        scale_LG1 = self.scale.index_select(0, index_L).unsqueeze(-1)
+        return ((codes_LGg.float() - (self.scheme.largest + 1)) * scale_LG1).reshape(-1, self.inputs)
+
+    def forward(self, hidden_LI: Tensor) -> Tensor:
+        """hidden [..., I] -> [..., O]."""
+        if self.lowering:
+            sizes = {"K": self.inputs, "N": self.outputs, "bits": self.scheme.bits, "block_size": self.group}
+            inputs = (hidden_LI, self.codes, self.scale)
+            product = contrib("MatMulNBits", inputs, {**sizes, "accuracy_level": 4}, width=self.outputs)
+            return product if self.bias is None else product + self.bias
+        hidden_LGg = hidden_LI.unflatten(-1, (-1, self.group))
+        scale_LG1 = (hidden_LGg.abs().amax(-1, keepdim=True) / 127).clamp_min(1e-30)
+        rounded_LI = ((hidden_LGg / scale_LG1).round() * scale_LG1).flatten(-2)
+        return F.linear(rounded_LI, self.weight(), self.bias)
+
+
+class FusedPatchAttention(nn.Module):
+    """MultiHeadAttention: scores are never written to memory as a whole."""
+
+    def __init__(self, attention: PatchAttention) -> None:
+        super().__init__()
+        self.heads = attention.heads
+
+    def forward(self, qkv_ME: Tensor, cos_Md: Tensor, sin_Md: Tensor) -> Tensor:
+        """Queries, keys and values [M, 3 E], not rotated -> mixed values [M, E]."""
+        half = cos_Md.shape[1] // 2
+        position_1M = torch.arange(qkv_ME.shape[0]).unsqueeze(0)
+        query_1ME, key_1ME, value_1ME = qkv_ME.unsqueeze(0).chunk(3, -1)
+        heads = {"num_heads": self.heads}
+
+        def rotated(hidden_1ME: Tensor) -> Tensor:
+            return contrib("RotaryEmbedding", (hidden_1ME, position_1M, cos_Md[:, :half], sin_Md[:, :half]), heads)
+
+        inputs = (rotated(query_1ME), rotated(key_1ME), value_1ME)
+        return contrib("MultiHeadAttention", inputs, heads)[0]
+
+
+class FusedRmsNorm(nn.Module):
+    """SimplifiedLayerNormalization."""
+
+    def __init__(self, norm: RmsNorm) -> None:
+        super().__init__()
+        self.weight, self.eps = norm.weight, norm.eps
+
+    def forward(self, hidden_LD: Tensor) -> Tensor:
+        """hidden [..., D] -> [..., D]."""
+        attributes = {"axis": -1, "epsilon": self.eps, "stash_type": 1}
+        return contrib("SimplifiedLayerNormalization", (hidden_LD, self.weight), attributes, domain="")
+
+
+FUSED = {PatchAttention: FusedPatchAttention, RmsNorm: FusedRmsNorm}
+
+
+@contextmanager
+def fused(root: nn.Module) -> Iterator[None]:
+    """Inside, the modules that ONNX Runtime has operators for stand for those operators: for tracing only."""
+    swaps = [
+        (parent, name, child)
+        for parent in list(root.modules())
+        for name, child in parent.named_children()
+        if type(child) in FUSED
+    ]
+    quantized = [part for part in root.modules() if isinstance(part, QuantLinear)]
+    for parent, name, child in swaps:
+        setattr(parent, name, FUSED[type(child)](child))
+    for part in quantized:
+        part.lowering = True
+    try:
+        yield
+    finally:
+        for parent, name, child in swaps:
+            setattr(parent, name, child)
+        for part in quantized:
+            part.lowering = False
+
+
+def contrib(
+    name: str,
+    inputs: Sequence[Tensor | None],
+    attributes: dict[str, Any] | None = None,
+    *,
+    width: int | None = None,
+    domain: str = "com.microsoft::",
+) -> Tensor:
+    """An operator in the graph; its value at tracing is of no use. The first input [..., I] -> [..., width or I]."""
+    hidden_LI = inputs[0]
+    assert hidden_LI is not None
+    return torch.onnx.ops.symbolic(
+        f"{domain}{name}",
+        inputs,
+        attributes or {},
+        dtype=hidden_LI.dtype,
+        shape=(*hidden_LI.shape[:-1], width or hidden_LI.shape[-1]),
+        version=1,
+    )

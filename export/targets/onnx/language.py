@@ -1,0 +1,305 @@
+"""Prefill, decode and extend as one graph of ONNX Runtime: every weight is there, and packed, once.
+
+Two branches differ, each chosen by whether there are visual tokens: how the tokens of the call are put together, and
+the pruner between the layers. The layers take any number of tokens; their caches are updated in place.
+
+Dims: N visual tokens, P prefix ids, S kept, T text bucket, L tokens of a call, X = P + N + T + G positions, C cache
+slots, D hidden size, H query heads, J key/value heads, d head size, V vocabulary.
+"""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+from vlmp.export.bundle import Region
+from vlmp.export.geometry import Geometry
+from vlmp.export.models.decoder import Decode, Decoder, Layer, Prefill
+from vlmp.export.models.layers import RmsNorm
+from vlmp.pruner import Pruner
+
+from .graphs import OPSET, Assembly, trace
+from .kernels import contrib
+
+TOKENS = ("hidden", "position", "seen_early", "total_early", "seen_late", "total_late")
+"""What the layers are given: tokens [1, L, D], their places in the unpruned prompt int64 [1, L], and, for the layers
+before and behind the pruner, the tokens in the cache once these are in it: less one, int32 [1], and as a scalar."""
+KEPT = ("kept", "order", "filled")
+
+
+class PromptTokens(nn.Module):
+    """Prefix, image and the valid text of the first turn."""
+
+    prefix_P: Tensor
+
+    def __init__(self, decoder: Decoder, geometry: Geometry, prefix_P: Tensor) -> None:
+        super().__init__()
+        self.embed, self.geometry = decoder.embed, geometry
+        self.register_buffer("prefix_P", prefix_P, persistent=False)
+
+    def forward(self, ids: Tensor, text_len: Tensor, visual: Tensor) -> tuple[Tensor, ...]:
+        """ids int32 [1, T], text_len int32 [1], visual [N, D] -> TOKENS."""
+        geometry = self.geometry
+        valid = _valid(text_len, geometry.text)
+        words = self.embed(torch.cat([self.prefix_P, ids[0, :valid]]))
+        hidden = torch.cat([words[: geometry.prefix], visual, words[geometry.prefix :]])
+        position = torch.arange(geometry.early_base + valid)
+        return hidden.unsqueeze(0), position.unsqueeze(0), *_totals(geometry, text_len)
+
+
+class TextTokens(nn.Module):
+    """The valid tokens of a later call."""
+
+    def __init__(self, decoder: Decoder, geometry: Geometry) -> None:
+        super().__init__()
+        self.embed, self.geometry = decoder.embed, geometry
+
+    def forward(self, ids: Tensor, text_len: Tensor, past: Tensor) -> tuple[Tensor, ...]:
+        """ids int32 [1, up to T], text_len int32 [1], past int32 [1] -> TOKENS."""
+        valid = _valid(text_len, self.geometry.text)
+        position = torch.arange(valid) + (past + self.geometry.early_base)
+        return self.embed(ids[0, :valid]).unsqueeze(0), position.unsqueeze(0), *_totals(self.geometry, past + text_len)
+
+
+class Layers(nn.Module):
+    """Consecutive decoder layers in fused operators."""
+
+    cos: Tensor
+    sin: Tensor
+
+    def __init__(self, layers: Sequence[Layer], cos_Xd: Tensor, sin_Xd: Tensor) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        half = cos_Xd.shape[1] // 2  # the other half is the same
+        self.register_buffer("cos", cos_Xd[:, :half].contiguous(), persistent=False)
+        self.register_buffer("sin", sin_Xd[:, :half].contiguous(), persistent=False)
+
+    def forward(
+        self, hidden: Tensor, position: Tensor, seen: Tensor, total: Tensor, caches: list[Tensor]
+    ) -> tuple[Tensor, ...]:
+        """TOKENS and caches [1, J, C, d] -> hidden [1, L, D], the input of the last layer, updated caches."""
+        updated: list[Tensor] = []
+        before = residual = hidden
+        normed = None
+        for index, layer in enumerate(cast(list[Layer], list(self.layers))):
+            if normed is None:
+                normed = layer.norm1(hidden)
+            else:
+                normed, residual = _skip_norm(residual, hidden, layer.norm1)
+            before = residual
+            mixed, key, value = self._attention(layer, normed, position, seen, total, caches[2 * index : 2 * index + 2])
+            updated += [key, value]
+            normed, residual = _skip_norm(residual, layer.out(mixed), layer.norm2)
+            gate, up = layer.gate_up(normed).chunk(2, -1)
+            hidden = layer.down(contrib("QuickGelu", (gate,), {"alpha": 1.0}) * up)  # x sigmoid(x): SiLU
+        return residual + hidden, before, *updated
+
+    def _attention(
+        self, layer: Layer, normed: Tensor, position: Tensor, seen: Tensor, total: Tensor, caches: Sequence[Tensor]
+    ) -> Sequence[Tensor]:
+        """GroupQueryAttention: appends to the two caches, attends causally."""
+        query, key, value = layer.qkv(normed).split(layer.sizes, -1)
+
+        # Not by GroupQueryAttention itself: in a first prompt it counts positions from 0 whatever it is given.
+        def rotated(hidden: Tensor, heads: int) -> Tensor:
+            return contrib("RotaryEmbedding", (hidden, position, self.cos, self.sin), {"num_heads": heads})
+
+        inputs = (rotated(query, layer.heads), rotated(key, layer.kv_heads), value, *caches, seen, total)
+        return torch.onnx.ops.symbolic_multi_out(
+            "com.microsoft::GroupQueryAttention",
+            inputs,
+            {"num_heads": layer.heads, "kv_num_heads": layer.kv_heads},
+            dtypes=(normed.dtype,) * 3,
+            shapes=(normed.shape, caches[0].shape, caches[1].shape),
+            version=1,
+        )
+
+
+class PromptPruner(nn.Module):
+    """The pruner between the layers: visual tokens in, kept ones out."""
+
+    def __init__(self, prefill: Prefill) -> None:
+        super().__init__()
+        self.pruner: Pruner = prefill.pruner
+        self.prefill, self.geometry = prefill, prefill.geometry
+
+    def forward(
+        self, hidden: Tensor, position: Tensor, before: Tensor | None = None, key: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
+        """hidden [1, L, D], position [1, L] -> hidden, position, kept, order, filled.
+
+        before [1, L, D] and the key cache [1, J, C, d] are of layer K-1, where there is one.
+        """
+        first, behind = self.geometry.prefix, self.geometry.early_base
+        keys_NC = attention_N = None
+        if key is not None:
+            keys_NC = key[0, :, first:behind].permute(1, 0, 2).reshape(self.geometry.visual, -1)
+        if "attention" in self.pruner.needs:
+            assert before is not None
+            assert key is not None
+            attention_N = self._last_attention(before, position, key)[first:behind]
+        pruned = self.pruner(hidden[0, first:behind], keys_NC, attention_N)
+        hidden = torch.cat([hidden[0, :first], pruned.hidden_SD, hidden[0, behind:]])
+        position = torch.cat(
+            [position[0, :first], position[0, first:behind][pruned.kept_S.long()], position[0, behind:]]
+        )
+        indices = [index.to(torch.int32) for index in (pruned.kept_S, pruned.order_S, pruned.filled_1)]
+        return hidden.unsqueeze(0), position.unsqueeze(0), *indices
+
+    def _last_attention(self, before: Tensor, position: Tensor, key: Tensor) -> Tensor:
+        """What the last token attends to in layer K-1. float32 [L]."""
+        prefill = self.prefill
+        layer = cast(Layer, prefill.decoder.layers[self.geometry.prune_layer - 1])
+        last_1 = position[0, -1:]
+        query_H1d = layer.queries(
+            before[0, -1:], prefill.cos.index_select(0, last_1), prefill.sin.index_select(0, last_1)
+        )
+        return prefill.row_attention(query_H1d, key[0, :, : before.shape[1]], torch.zeros(1, 1))
+
+
+class Head(nn.Module):
+    """Logits of the last token."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        super().__init__()
+        self.norm, self.head = decoder.norm, decoder.head
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """hidden [1, L, D] -> logits [V]."""
+        return self.head(self.norm(hidden[:, -1])).reshape(-1)
+
+
+def language_graph(prefill: Prefill, decode: Decode) -> ir.Model:
+    """The graph of all three methods, from the modules that compute them in PyTorch."""
+    geometry, decoder = prefill.geometry, prefill.decoder
+    layers, split = cast(list[Layer], list(decoder.layers)), geometry.prune_layer
+    cos_Xd = torch.cat([prefill.cos[: geometry.early_base], decode.cos])
+    sin_Xd = torch.cat([prefill.sin[: geometry.early_base], decode.sin])
+
+    whole = Assembly("language", _inputs(geometry))
+    has_image = _has_image(whole)
+    text = {"ids": torch.zeros(1, geometry.text, dtype=torch.int32), "text_len": torch.ones(1, dtype=torch.int32)}
+    visual, past = torch.zeros(geometry.visual, geometry.hidden), torch.ones(1, dtype=torch.int32)
+    prompt = trace(PromptTokens(decoder, geometry, prefill.prefix_P), {**text, "visual": visual}, TOKENS)
+    later = trace(
+        TextTokens(decoder, geometry), {**text, "past": past}, TOKENS, {"ids": {1: Dim("ids", max=geometry.text)}}
+    )
+    whole.choose("before", has_image, prompt, later)
+
+    def add_layers(region: Region, part: Sequence[Layer], first: int, kind: str) -> None:
+        # Each a tensor of its own: the tracer takes the same tensor twice for the same input.
+        shape = (1, geometry.kv_heads, geometry.slots(first), geometry.head_dim)
+        caches = [torch.zeros(shape) for _ in range(2 * len(part))]
+        example: dict[str, Tensor | list[Tensor]] = {
+            "hidden": torch.zeros(1, 3, geometry.hidden),
+            "position": torch.zeros(1, 3, dtype=torch.int64),
+            "seen": torch.ones(1, dtype=torch.int32),
+            "total": torch.tensor(1, dtype=torch.int32),
+            "caches": caches,
+        }
+        tokens = Dim("tokens")
+        dynamic = {"hidden": {1: tokens}, "position": {1: tokens}, "caches": [None] * len(caches)}
+        names = cache_names(range(first, first + len(part)))
+        given = {f"caches_{index}": f"{name}_cache_{layer}" for index, (name, layer) in enumerate(names)}
+        outputs = ["hidden", "before", *(f"{name}_{layer}" for name, layer in names)]
+        graph = trace(Layers(part, cos_Xd, sin_Xd), example, outputs, dynamic)
+        whole.add(region, graph, {**given, "seen": f"seen_{kind}", "total": f"total_{kind}"})
+
+    if split:
+        add_layers("before", layers[:split], 0, "early")
+    whole_prompt = geometry.early_base + geometry.text
+    example = {
+        "hidden": torch.zeros(1, whole_prompt, geometry.hidden),
+        "position": torch.zeros(1, whole_prompt, dtype=torch.int64),
+    }
+    if split:
+        example["before"] = torch.zeros_like(example["hidden"])
+        example["key"] = torch.zeros(1, geometry.kv_heads, geometry.slots(0), geometry.head_dim)
+        whole.values["key"] = whole.values[f"key_{split - 1}"]
+    tokens = Dim("tokens", min=geometry.early_base + 2, max=whole_prompt)
+    varies: dict[str, Any] = {name: {1: tokens} for name in ("hidden", "position", "before") if name in example}
+    pruned = trace(PromptPruner(prefill), example, ["hidden", "position", *KEPT], varies)
+    whole.choose("pruner", has_image, pruned, _unpruned(geometry))
+    add_layers("after", layers[split:], split, "late")
+    example = {"hidden": torch.zeros(1, 3, geometry.hidden)}
+    whole.add("after", trace(Head(decoder), example, ["logits"], {"hidden": {1: Dim("tokens")}}))
+    rows = [f"{name}_{layer}" for name, layer in cache_names(range(geometry.layers))]
+    return whole.model({name: name for name in ("logits", *KEPT, *rows)})
+
+
+def cache_names(layers: range) -> list[tuple[str, int]]:
+    """(key or value, layer) in the order of the caches."""
+    return [(name, layer) for layer in layers for name in ("key", "value")]
+
+
+def _inputs(geometry: Geometry) -> list[ir.Value]:
+    """What any of the three methods passes; a call without an image passes no visual tokens."""
+    numbers = [
+        ir.val("ids", ir.DataType.INT32, [1, "ids"]),
+        ir.val("text_len", ir.DataType.INT32, [1]),
+        ir.val("past", ir.DataType.INT32, [1]),
+        ir.val("visual", ir.DataType.FLOAT, ["visual_tokens", geometry.hidden]),
+    ]
+    return numbers + [
+        ir.val(
+            f"{name}_cache_{layer}",
+            ir.DataType.FLOAT,
+            [1, geometry.kv_heads, geometry.slots(layer), geometry.head_dim],
+        )
+        for name, layer in cache_names(range(geometry.layers))
+    ]
+
+
+def _has_image(whole: Assembly) -> ir.Value:
+    """Whether there are visual tokens."""
+    count = ir.val("before/visual_tokens", ir.DataType.INT64, [1])
+    has_any = ir.val("before/has_image", ir.DataType.BOOL, [1])
+    ends = {"start": 0, "end": 1}
+    whole.graph.append(ir.node("Shape", [whole.values["visual"]], ends, outputs=[count], name=count.name))
+    whole.graph.append(ir.node("Cast", [count], {"to": has_any.dtype}, outputs=[has_any], name=has_any.name))
+    return has_any
+
+
+def _unpruned(geometry: Geometry) -> ir.Model:
+    """What stands for the pruner where there is no image."""
+    inputs = [
+        ir.val("hidden", ir.DataType.FLOAT, [1, "tokens", geometry.hidden]),
+        ir.val("position", ir.DataType.INT64, [1, "tokens"]),
+    ]
+    nodes = [ir.node("Identity", [value], outputs=[ir.val(value.name, value.dtype)]) for value in inputs]
+    for name in KEPT:
+        nothing = ir.tensor(np.zeros(0, np.int32))
+        nodes.append(ir.node("Constant", [], {"value": nothing}, outputs=[ir.val(name, nothing.dtype)]))
+    outputs = [node.outputs[0] for node in nodes]
+    return ir.Model(ir.Graph(inputs, outputs, nodes=nodes, opset_imports={"": OPSET}, name="unpruned"), ir_version=10)
+
+
+def _valid(text_len: Tensor, bucket: int) -> int:
+    """The number of valid tokens, as a size."""
+    valid = cast(int, text_len.item())
+    torch._check(valid >= 1)
+    torch._check(valid <= bucket)
+    return valid
+
+
+def _totals(geometry: Geometry, text_1: Tensor) -> list[Tensor]:
+    """From the text tokens that the caches hold with this call's: the last four of TOKENS."""
+    totals = [text_1 + base for base in (geometry.early_base, geometry.late_base)]
+    return [figure for total in totals for figure in (total - 1, total.reshape(()))]
+
+
+def _skip_norm(residual: Tensor, hidden: Tensor, norm: RmsNorm) -> tuple[Tensor, Tensor]:
+    """residual + hidden, normed and as it is."""
+    shape = hidden.shape
+    outputs = torch.onnx.ops.symbolic_multi_out(
+        "com.microsoft::SkipSimplifiedLayerNormalization",
+        (hidden, residual, norm.weight),
+        {"epsilon": norm.eps},
+        dtypes=(hidden.dtype,) * 4,
+        shapes=(shape, (1,), (1,), shape),
+        version=1,
+    )
+    return outputs[0], outputs[3]
