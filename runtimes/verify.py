@@ -181,10 +181,13 @@ def compare(session: Session, reference: Reference, report: Callable[[str], None
 def make_reference(session: Session, pixels: Array, ids: list[int], more_ids: list[int], tokens: int) -> Reference:
     """Let a session (the PyTorch one) answer what others are compared with. pixels uint8 [1, 3, height, width]."""
     visual = session.vision(pixels)
-    answer = greedy(session, ids, visual, tokens)
     first = session.prefill(ids, visual)
-    steps = [session.decode(token) for token in answer[:DECODED]]
+    answer, steps = [int(np.argmax(first.logits))], []
+    while len(steps) < min(tokens, DECODED):
+        steps.append(session.decode(answer[-1]))
+        answer.append(int(np.argmax(steps[-1])))
     extended = session.extend(more_ids)
+    answer = answer[:tokens] if tokens <= DECODED else greedy(session, ids, visual, tokens)
     own_change = 0.0
     if session.manifest.quantization != "none":
         nudge = 1 + NUDGE * np.random.default_rng(0).standard_normal(visual.shape)
