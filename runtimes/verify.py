@@ -182,7 +182,8 @@ def make_reference(session: Session, pixels: Array, ids: list[int], more_ids: li
     """Let a session (the PyTorch one) answer what others are compared with. pixels uint8 [1, 3, height, width]."""
     visual = session.vision(pixels)
     first = session.prefill(ids, visual)
-    answer, steps = [int(np.argmax(first.logits))], []
+    answer = [int(np.argmax(first.logits))]
+    steps: list[Array] = []
     while len(steps) < min(tokens, DECODED):
         steps.append(session.decode(answer[-1]))
         answer.append(int(np.argmax(steps[-1])))

@@ -28,6 +28,8 @@ from vlmp.export.targets import Report
 from vlmp.export.tracing import example_inputs
 from vlmp.pruner import Loop
 
+from .join import join
+
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     logging.getLogger("coremltools").setLevel(logging.ERROR)
@@ -74,22 +76,16 @@ class CoreMLTarget:
         """Convert method by method, then join them: equal weights are stored once."""
         specs: dict[MethodName, MethodSpec] = {}
         with TemporaryDirectory(dir=folder, prefix=".functions.") as scratch:
-            joined = ct.utils.MultiFunctionDescriptor()
+            packages: dict[str, Path] = {}
             for name, module in methods.items():
                 report(f"coreml: {name}")
                 inputs, outputs = geometry.inputs(name, precision), geometry.outputs(name, precision)
+                packages[name] = Path(scratch) / f"{name}.mlpackage"
                 # Traced in float32; the converter brings all but the marked ops to float16.
-                program = torch.export.export(module, example_inputs(geometry.inputs(name, "float32")))
-                model = _convert(_marked(program.run_decompositions({})), inputs, outputs, precision)
-                path = str(Path(scratch) / f"{name}.mlpackage")
-                model.save(path)
-                joined.add_function(path, src_function_name="main", target_function_name=name)
+                _convert(module, geometry.inputs(name, "float32"), inputs, outputs, precision, packages[name])
                 specs[name] = MethodSpec(file=PACKAGE_NAME, entry=name, inputs=inputs, outputs=outputs)
             report("coreml: joining functions")
-            joined.default_function_name = "prefill"
-            with warnings.catch_warnings(), redirect_stderr(io.StringIO()):  # its progress bars
-                warnings.simplefilter("ignore")
-                ct.utils.save_multifunction(joined, str(folder / PACKAGE_NAME))
+            join(packages, "prefill", folder / PACKAGE_NAME)
         return specs
 
     def tools(self) -> dict[str, str]:
@@ -129,11 +125,18 @@ def _in_island(operation: Any) -> bool:
 
 
 def _convert(
-    program: ExportedProgram, inputs: list[TensorSpec], outputs: list[TensorSpec], precision: Precision
-) -> Any:
+    module: nn.Module,
+    traced: list[TensorSpec],
+    inputs: list[TensorSpec],
+    outputs: list[TensorSpec],
+    precision: Precision,
+    path: Path,
+) -> None:
+    """Write one method as a package of its own; nothing of it stays in memory."""
+    program = _marked(torch.export.export(module, example_inputs(traced)).run_decompositions({}))
     with warnings.catch_warnings(), redirect_stderr(io.StringIO()):  # its progress bars
         warnings.simplefilter("ignore")
-        return ct.convert(
+        model = ct.convert(
             program,
             inputs=[ct.TensorType(name=i.name, shape=tuple(i.shape), dtype=_DTYPES[i.dtype]) for i in inputs],
             outputs=[ct.TensorType(name=o.name, dtype=_DTYPES[o.dtype]) for o in outputs],
@@ -144,3 +147,4 @@ def _convert(
             else ct.transform.FP16ComputePrecision(op_selector=lambda operation: not _in_island(operation)),
             skip_model_load=True,
         )
+        model.save(str(path))

@@ -1,0 +1,110 @@
+"""Packages of one function each into one package of several, as files: no weight is decoded, equal ones are kept once.
+
+coremltools does the same through its own representation of a program, which takes ten times the weights in memory.
+"""
+
+import hashlib
+import mmap
+import struct
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, BinaryIO
+
+from google.protobuf.message import Message  # type: ignore[import-untyped]
+
+WEIGHTS = Path("Data") / "com.apple.CoreML" / "weights" / "weight.bin"
+ALIGNMENT = 64
+"""Of headers and data in a weight file; the file's own header and that of each blob have as many bytes."""
+_FILE_HEADER = struct.Struct("<II")  # blobs, version
+_BLOB_HEADER = struct.Struct("<IIQQ")  # sentinel, data type, bytes, offset of the data
+_VERSION, _SENTINEL = 2, 0xDEADBEEF
+
+
+def join(packages: Mapping[str, Path], default: str, output: Path) -> None:
+    """Write the `main` functions of `packages` into `output`, each under its name. default: the one that runs unnamed.
+
+    Raises ValueError when a package's weight file is not of the form that coremltools 9 writes.
+    """
+    # Not above: coremltools prints when it is imported, which the target keeps quiet.
+    from coremltools.models.utils import load_spec, save_spec
+
+    with TemporaryDirectory(dir=output.parent, prefix=".weights.") as scratch:
+        whole: Any = None
+        with (Path(scratch) / WEIGHTS.name).open("wb") as file:
+            weights = _Weights(file)
+            for name, path in packages.items():
+                spec = load_spec(str(path))
+                weights.take(spec.mlProgram, path / WEIGHTS)
+                whole = whole or _without_functions(spec)
+                whole.mlProgram.functions[name].CopyFrom(spec.mlProgram.functions["main"])
+                whole.description.functions.add(name=name, input=spec.description.input, output=spec.description.output)
+            weights.end()
+        whole.description.defaultFunctionName = default
+        save_spec(whole, str(output), weights_dir=scratch)
+
+
+def _without_functions(spec: Any) -> Any:
+    """What all packages have in common."""
+    whole = type(spec)()
+    whole.CopyFrom(spec)
+    whole.mlProgram.functions.clear()
+    whole.description.Clear()
+    return whole
+
+
+class _Weights:
+    """A weight file that is being written."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.places: dict[tuple[int, str], int] = {}
+        """Data type and hash of a blob's content -> offset of its header."""
+        file.write(bytes(ALIGNMENT))
+
+    def take(self, program: Message, source: Path) -> None:
+        """Copy the blobs that a program refers to, and point it to the copies."""
+        if not source.exists():  # no weight is large enough
+            return
+        with source.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            for reference in _blobs(program):
+                reference.offset = self._copy(data, reference.offset, source)
+
+    def _copy(self, data: mmap.mmap, offset: int, source: Path) -> int:
+        sentinel, data_type, size, start = _BLOB_HEADER.unpack_from(data, offset)
+        if sentinel != _SENTINEL:
+            raise ValueError(f"{source} has no blob at {offset}")
+        content = memoryview(data)[start : start + size]
+        try:
+            key = data_type, hashlib.sha256(content).hexdigest()
+            if key not in self.places:
+                place = self.places[key] = self.file.tell()
+                header = bytearray(data[offset : offset + ALIGNMENT])
+                _BLOB_HEADER.pack_into(header, 0, sentinel, data_type, size, place + ALIGNMENT)
+                self.file.write(header)
+                self.file.write(content)
+                self.file.write(bytes(-size % ALIGNMENT))
+        finally:
+            content.release()  # or the file could not be closed
+        return self.places[key]
+
+    def end(self) -> None:
+        """Complete the file."""
+        self.file.seek(0)
+        self.file.write(_FILE_HEADER.pack(len(self.places), _VERSION))
+
+
+def _blobs(message: Message) -> Iterator[Any]:
+    """All references to the weight file inside a message."""
+    if message.DESCRIPTOR.name == "BlobFileValue":
+        yield message
+        return
+    for field, value in message.ListFields():
+        if field.message_type is None:
+            continue
+        if field.message_type.GetOptions().map_entry:
+            inner = [each for each in value.values() if isinstance(each, Message)]
+        else:
+            inner = list(value) if field.is_repeated else [value]
+        for each in inner:
+            yield from _blobs(each)
