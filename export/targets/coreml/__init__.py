@@ -134,6 +134,9 @@ def _convert(
 ) -> None:
     """Write one method as a package of its own; nothing of it stays in memory."""
     program = _marked(torch.export.export(module, example_inputs(traced)).run_decompositions({}))
+    # That pass gives `topk` its keys in 16 bits, whatever they hold: from 182 visual tokens on, they hold more.
+    passes = ct.PassPipeline.DEFAULT
+    passes.remove_passes({"common::add_int16_cast"})
     with warnings.catch_warnings(), redirect_stderr(io.StringIO()):  # its progress bars
         warnings.simplefilter("ignore")
         model = ct.convert(
@@ -145,6 +148,7 @@ def _convert(
             compute_precision=ct.precision.FLOAT32
             if precision == "float32"
             else ct.transform.FP16ComputePrecision(op_selector=lambda operation: not _in_island(operation)),
+            pass_pipeline=passes,
             skip_model_load=True,
         )
         model.save(str(path))

@@ -1,0 +1,89 @@
+"""Qwen2-VL-2B: every target at full widths with few layers, and, slowly, the whole model within its limits.
+
+The whole model, about two hours on 2 cores: `pytest -m slow tests/export/test_full_size.py`
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from vlmp.export.config import ExportConfig
+from vlmp.export.pipeline import Result, export
+from vlmp.runtimes.session import load
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+PHOTO = Path(__file__).parents[2] / "runtimes" / "assets" / "photo.jpg"
+TARGETS = ("onnx", "executorch", "coreml")
+MOST_GIB, MOST_MINUTES, MOST_GB, MOST_SESSION_GB = 12, 45, 1.7, 2.3
+
+
+def checkpoint(folder: Path, *options: str) -> Path:
+    command = [sys.executable, str(BENCHMARKS / "make_random.py"), "--output", str(folder), *options]
+    subprocess.run(command, check=True)
+    return folder
+
+
+def export_int4(checkpoint: Path, output: Path, target: str, side: int) -> Result:
+    config = ExportConfig(
+        model="qwen2-vl-2b", targets=(target,), output=output, checkpoint=checkpoint, quant="int4",
+        image_size=(side, side), text_len=16, max_new_tokens=16,
+    )  # fmt: skip
+    (result,) = export(config)
+    return result
+
+
+# --- Full widths, few layers ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return checkpoint(
+        tmp_path_factory.mktemp("wide") / "checkpoint", "--layers", "3", "--vision-layers", "1", "--vocab", "8192"
+    )
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_full_widths_export_verify_and_answer(wide: Path, tmp_path: Path, target: str) -> None:
+    result = export_int4(wide, tmp_path / "bundle", target, 448)
+    assert result.manifest.parity.status == "passed"
+    assert (result.manifest.pruner.visual_tokens, result.manifest.pruner.kept_tokens) == (256, 28)
+    layer = 2 * 1536 * 1536 + 2 * 1536 * 256 + 3 * 1536 * 8960
+    vision = 12 * 1280 * 1280 + 5120 * 5120 + 5120 * 1536
+    once = 3 * layer / 2 + 8192 * 1536 + vision  # 4-bit layers, 8-bit table and vision tower
+    weights = max(file.size_bytes for file in result.manifest.files)
+    assert once < weights < 1.2 * once  # with scales, norms, patches and biases
+    assert len(load(result.output).generate(PHOTO, "What?", max_new_tokens=3).token_ids) <= 3
+
+
+# --- The whole model --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return checkpoint(tmp_path_factory.mktemp("whole") / "checkpoint")
+
+
+def session_gb(bundle: Path) -> float:
+    """Memory of a session that has run all its methods."""
+    command = [sys.executable, str(BENCHMARKS / "memory.py"), str(bundle)]
+    line = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    found = re.search(r"after running all methods (\d+) MiB", line)
+    assert found, line
+    return int(found[1]) * 2**20 / 1e9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("side", [448, 672])
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_whole_model_keeps_its_limits(whole: Path, tmp_path: Path, target: str, side: int) -> None:
+    result = export_int4(whole, tmp_path / "bundle", target, side)
+    assert result.manifest.parity.status == "passed"
+    assert result.peak_memory_mib / 1024 <= MOST_GIB
+    assert result.seconds / 60 <= MOST_MINUTES
+    assert result.size_bytes / 1e9 <= MOST_GB
+    if target != "coreml" and side == 448:
+        assert session_gb(result.output) <= MOST_SESSION_GB
