@@ -16,13 +16,7 @@ if TYPE_CHECKING:
 
 
 class OnnxSession(Session):
-    """The graphs loaded, each file once; their weights are mapped from the shared file.
-
-    Prepacking is off for float weights: it would copy every one. Integer kernels compute what they should, and fast,
-    on packed weights only.
-    """
-
-    prepack = False
+    """The graphs loaded, each file once, so that ONNX Runtime packs a weight once."""
 
     def __init__(self, folder: Path, manifest: Manifest, tokenizer: "Tokenizer", threads: int | None = None) -> None:
         super().__init__(manifest, tokenizer)
@@ -43,8 +37,6 @@ class OnnxSession(Session):
         options = ort.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = threads or 0
-        prepack = self.prepack or self.manifest.quantization != "none"
-        options.add_session_config_entry("session.disable_prepacking", "0" if prepack else "1")
         return options
 
     @property

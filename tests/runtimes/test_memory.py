@@ -39,4 +39,5 @@ def test_methods_share_weights_in_memory(wide: Path, tmp_path: Path, target: str
     checkpoint_bytes = sum(path.stat().st_size for path in wide.glob("*.safetensors"))
     assert result.size_bytes < 2 * checkpoint_bytes * 1.05  # float32 from bfloat16
     assert ratio(result.output) < 1.4
-    assert ratio(result.output, "--runtime-defaults") > 2
+    if target == "executorch":  # which packs a weight for every method that uses it, unless told otherwise
+        assert ratio(result.output, "--runtime-defaults") > 2
