@@ -3,21 +3,28 @@
     python benchmarks/make_random.py --output /tmp/qwen2-vl-2b-random              # all of Qwen2-VL-2B
     python benchmarks/make_random.py --output /tmp/wide --layers 4 --vision-layers 2 --vocab 32768   # full widths, thin
 
-The tokenizer is that of vlmp-tiny; ids beyond it are never used.
+With a vocabulary as large as the model's own comes a tokenizer as large as its own, learnt from Python's sources; with
+a smaller one that of vlmp-tiny, and ids beyond it are never used.
 """
 
 import argparse
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 
 import torch
+import transformers
 from safetensors.torch import save_file
+from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, trainers
 from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
 SHARD_BYTES = 1 << 30
+WORDS = 151643
+"""Of Qwen2-VL's byte-level BPE, before its special tokens."""
+TINY = Path(str(files("vlmp.export"))) / "assets" / "vlmp-tiny"
 
 
 def main() -> None:
@@ -40,18 +47,48 @@ def main() -> None:
 def write_checkpoint(folder: Path, *, layers: int, vision_layers: int, vocab: int, seed: int = 0) -> None:
     """Config, tokenizer and shards in a new folder."""
     folder.mkdir(parents=True)
-    tiny = Path(str(files("vlmp.export"))) / "assets" / "vlmp-tiny"
-    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"):
-        shutil.copy(tiny / name, folder / name)
-    config = qwen2_vl_2b(layers, vision_layers, vocab)
+    for name in ("tokenizer_config.json", "chat_template.jinja"):
+        shutil.copy(TINY / name, folder / name)
+    tokenizer = Tokenizer.from_file(str(TINY / "tokenizer.json"))
+    if vocab >= WORDS + len(tokenizer.get_added_tokens_decoder()):
+        tokenizer = learn_tokenizer(tokenizer)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    config = qwen2_vl_2b(layers, vision_layers, vocab, tokenizer)
+    ends = [tokenizer.token_to_id(token) for token in ("<|im_end|>", "<|endoftext|>")]
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": ends, "pad_token_id": ends[1]}))
     config.save_pretrained(folder)
     write_shards(config, folder, torch.Generator().manual_seed(seed))
 
 
-def qwen2_vl_2b(layers: int, vision_layers: int, vocab: int) -> Qwen2VLConfig:
+def learn_tokenizer(like: Tokenizer) -> Tokenizer:
+    """A byte-level BPE of `WORDS` words from the sources of Python and transformers; special tokens are `like`'s."""
+    learnt = Tokenizer(models.BPE())
+    learnt.normalizer, learnt.pre_tokenizer, learnt.decoder = like.normalizer, like.pre_tokenizer, like.decoder
+    folders = [Path(module.__file__ or "").parent for module in (os, transformers)]
+    paths = sorted(path for folder in folders for path in folder.rglob("*.py"))
+    learnt.train_from_iterator(
+        (path.read_text(encoding="utf-8", errors="replace") for path in paths),
+        trainers.BpeTrainer(
+            vocab_size=WORDS,
+            min_frequency=1,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
+    special = like.get_added_tokens_decoder()
+    learnt.add_special_tokens(
+        [AddedToken(str(special[index]), special=True, normalized=False) for index in sorted(special)]
+    )
+    return learnt
+
+
+def qwen2_vl_2b(layers: int, vision_layers: int, vocab: int, tokenizer: Tokenizer) -> Qwen2VLConfig:
     """The published config of Qwen2-VL-2B-Instruct, with fewer layers or words if asked."""
-    tokens = json.loads((Path(str(files("vlmp.export"))) / "assets" / "vlmp-tiny" / "config.json").read_text())
-    ids = {name: tokens[name] for name in tokens if name.endswith("_token_id")}
+    names = {
+        "image_token_id": "<|image_pad|>", "video_token_id": "<|video_pad|>",
+        "vision_start_token_id": "<|vision_start|>", "vision_end_token_id": "<|vision_end|>",
+    }  # fmt: skip
+    ids = {name: tokenizer.token_to_id(token) for name, token in names.items()}
     text = {
         "vocab_size": vocab, "hidden_size": 1536, "intermediate_size": 8960, "num_hidden_layers": layers,
         "num_attention_heads": 12, "num_key_value_heads": 2, "rms_norm_eps": 1e-6, "tie_word_embeddings": True,
