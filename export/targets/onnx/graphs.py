@@ -89,10 +89,10 @@ class Assembly:
         self.graph.append(node)
         self.values |= dict(zip(names, node.outputs, strict=True))
 
-    def model(self, outputs: Mapping[str, str]) -> ir.Model:
-        """The whole. outputs: name -> its name in `values`."""
-        for name, source in outputs.items():
-            value = self.values[source]
+    def model(self, outputs: Sequence[str]) -> ir.Model:
+        """The whole, with these of `values` as outputs."""
+        for name in outputs:
+            value = self.values[name]
             value.name = name
             self.graph.outputs.append(value)
         return ir.Model(self.graph, ir_version=10)

@@ -174,60 +174,76 @@ class Head(nn.Module):
 
 def language_graph(prefill: Prefill, decode: Decode) -> ir.Model:
     """The graph of all three methods, from the modules that compute them in PyTorch."""
-    geometry, decoder = prefill.geometry, prefill.decoder
-    layers, split = cast(list[Layer], list(decoder.layers)), geometry.prune_layer
-    cos_Xd = torch.cat([prefill.cos[: geometry.early_base], decode.cos])
-    sin_Xd = torch.cat([prefill.sin[: geometry.early_base], decode.sin])
-
+    geometry, split = prefill.geometry, prefill.geometry.prune_layer
     whole = Assembly("language", _inputs(geometry))
     has_image = _has_image(whole)
-    text = {"ids": torch.zeros(1, geometry.text, dtype=torch.int32), "text_len": torch.ones(1, dtype=torch.int32)}
-    visual, past = torch.zeros(geometry.visual, geometry.hidden), torch.ones(1, dtype=torch.int32)
-    prompt = trace(PromptTokens(decoder, geometry, prefill.prefix_P), {**text, "visual": visual}, TOKENS)
-    later = trace(
-        TextTokens(decoder, geometry), {**text, "past": past}, TOKENS, {"ids": {1: Dim("ids", max=geometry.text)}}
+    whole.choose("before", has_image, _prompt_tokens(prefill), _text_tokens(prefill))
+    if split:
+        _add_layers(whole, "before", range(split), prefill, decode)
+        whole.values["key"] = whole.values[f"key_{split - 1}"]
+    whole.choose("pruner", has_image, _pruned(prefill), _unpruned(geometry))
+    _add_layers(whole, "after", range(split, geometry.layers), prefill, decode)
+    hidden = {"hidden": torch.zeros(1, 3, geometry.hidden)}
+    whole.add("after", trace(Head(prefill.decoder), hidden, ["logits"], {"hidden": {1: Dim("tokens")}}))
+    rows = [f"{name}_{layer}" for name, layer in cache_names(range(geometry.layers))]
+    return whole.model(["logits", *KEPT, *rows])
+
+
+def _prompt_tokens(prefill: Prefill) -> ir.Model:
+    geometry = prefill.geometry
+    visual = torch.zeros(geometry.visual, geometry.hidden)
+    module = PromptTokens(prefill.decoder, geometry, prefill.prefix_P)
+    return trace(module, {**_text(geometry), "visual": visual}, TOKENS)
+
+
+def _text_tokens(prefill: Prefill) -> ir.Model:
+    geometry = prefill.geometry
+    given = {**_text(geometry), "past": torch.ones(1, dtype=torch.int32)}
+    return trace(TextTokens(prefill.decoder, geometry), given, TOKENS, {"ids": {1: Dim("ids", max=geometry.text)}})
+
+
+def _text(geometry: Geometry) -> dict[str, Tensor]:
+    return {"ids": torch.zeros(1, geometry.text, dtype=torch.int32), "text_len": torch.ones(1, dtype=torch.int32)}
+
+
+def _add_layers(whole: Assembly, region: Region, place: range, prefill: Prefill, decode: Decode) -> None:
+    """Append the layers of these numbers, which have caches of one size."""
+    geometry, seen = prefill.geometry, "early" if region == "before" else "late"
+    layers = cast(list[Layer], list(prefill.decoder.layers[place.start : place.stop]))
+    cos_Xd, sin_Xd = (
+        torch.cat([prompt[: geometry.early_base], text])
+        for prompt, text in ((prefill.cos, decode.cos), (prefill.sin, decode.sin))
     )
-    whole.choose("before", has_image, prompt, later)
-
-    def add_layers(region: Region, part: Sequence[Layer], first: int, kind: str) -> None:
+    caches = (1, geometry.kv_heads, geometry.slots(place.start), geometry.head_dim)
+    example: dict[str, Tensor | list[Tensor]] = {
+        "hidden": torch.zeros(1, 3, geometry.hidden),
+        "position": torch.zeros(1, 3, dtype=torch.int64),
+        "seen": torch.ones(1, dtype=torch.int32),
+        "total": torch.tensor(1, dtype=torch.int32),
         # Each a tensor of its own: the tracer takes the same tensor twice for the same input.
-        shape = (1, geometry.kv_heads, geometry.slots(first), geometry.head_dim)
-        caches = [torch.zeros(shape) for _ in range(2 * len(part))]
-        example: dict[str, Tensor | list[Tensor]] = {
-            "hidden": torch.zeros(1, 3, geometry.hidden),
-            "position": torch.zeros(1, 3, dtype=torch.int64),
-            "seen": torch.ones(1, dtype=torch.int32),
-            "total": torch.tensor(1, dtype=torch.int32),
-            "caches": caches,
-        }
-        tokens = Dim("tokens")
-        dynamic = {"hidden": {1: tokens}, "position": {1: tokens}, "caches": [None] * len(caches)}
-        names = cache_names(range(first, first + len(part)))
-        given = {f"caches_{index}": f"{name}_cache_{layer}" for index, (name, layer) in enumerate(names)}
-        outputs = ["hidden", "before", *(f"{name}_{layer}" for name, layer in names)]
-        graph = trace(Layers(part, cos_Xd, sin_Xd), example, outputs, dynamic)
-        whole.add(region, graph, {**given, "seen": f"seen_{kind}", "total": f"total_{kind}"})
-
-    if split:
-        add_layers("before", layers[:split], 0, "early")
-    whole_prompt = geometry.early_base + geometry.text
-    example = {
-        "hidden": torch.zeros(1, whole_prompt, geometry.hidden),
-        "position": torch.zeros(1, whole_prompt, dtype=torch.int64),
+        "caches": [torch.zeros(caches) for _ in range(2 * len(place))],
     }
-    if split:
+    tokens, names = Dim("tokens"), cache_names(place)
+    dynamic = {"hidden": {1: tokens}, "position": {1: tokens}, "caches": [None] * len(names)}
+    outputs = ["hidden", "before", *(f"{name}_{layer}" for name, layer in names)]
+    given = {f"caches_{index}": f"{name}_cache_{layer}" for index, (name, layer) in enumerate(names)}
+    part = trace(Layers(layers, cos_Xd, sin_Xd), example, outputs, dynamic)
+    whole.add(region, part, {**given, "seen": f"seen_{seen}", "total": f"total_{seen}"})
+
+
+def _pruned(prefill: Prefill) -> ir.Model:
+    geometry = prefill.geometry
+    most = geometry.early_base + geometry.text
+    example = {
+        "hidden": torch.zeros(1, most, geometry.hidden),
+        "position": torch.zeros(1, most, dtype=torch.int64),
+    }
+    if geometry.prune_layer:
         example["before"] = torch.zeros_like(example["hidden"])
         example["key"] = torch.zeros(1, geometry.kv_heads, geometry.slots(0), geometry.head_dim)
-        whole.values["key"] = whole.values[f"key_{split - 1}"]
-    tokens = Dim("tokens", min=geometry.early_base + 2, max=whole_prompt)
-    varies: dict[str, Any] = {name: {1: tokens} for name in ("hidden", "position", "before") if name in example}
-    pruned = trace(PromptPruner(prefill), example, ["hidden", "position", *KEPT], varies)
-    whole.choose("pruner", has_image, pruned, _unpruned(geometry))
-    add_layers("after", layers[split:], split, "late")
-    example = {"hidden": torch.zeros(1, 3, geometry.hidden)}
-    whole.add("after", trace(Head(decoder), example, ["logits"], {"hidden": {1: Dim("tokens")}}))
-    rows = [f"{name}_{layer}" for name, layer in cache_names(range(geometry.layers))]
-    return whole.model({name: name for name in ("logits", *KEPT, *rows)})
+    tokens = Dim("tokens", min=geometry.early_base + 2, max=most)
+    varies: dict[str, Any] = {name: {1: tokens} for name in example if name != "key"}
+    return trace(PromptPruner(prefill), example, ["hidden", "position", *KEPT], varies)
 
 
 def cache_names(layers: range) -> list[tuple[str, int]]:
