@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from vlmp.export.errors import UserError
 
 UNQUANTIZED = "none"
-PRESETS = (UNQUANTIZED, "int8", "int4")
+PRESETS = (UNQUANTIZED, "int8", "int4", "palette4")
 """Names; what a target makes of one is in its file."""
 SMALLEST_SCALE = 1e-7
 """Of weights that are all zero; any less would be 0 in float16."""
@@ -34,6 +34,8 @@ class Scheme:
     bits: Literal[4, 8]
     group: int | None = None
     """Inputs that share a scale; None is a whole output row."""
+    palette: bool = False
+    """Codes are places in tables of values instead of multiples of a scale."""
     scale_dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     """What the kernels keep scales in; codes are chosen for scales rounded to it."""
 
@@ -65,8 +67,11 @@ class QuantLinear(nn.Module):
         self.lowering = False
         """Whether a target's own operator stands for what this computes: set while a graph is traced."""
         self.register_parameter("bias", None)
-        codes_OI, scale_OG = quantize_weight(weight_OI, scheme)
-        self.pack(codes_OI, scale_OG)
+        self.encode(weight_OI)
+
+    def encode(self, weight_OI: Tensor) -> None:
+        """Turn the weight into codes and scales."""
+        self.pack(*quantize_weight(weight_OI, self.scheme))
 
     def pack(self, codes_OI: Tensor, scale_OG: Tensor) -> None:
         """Store codes int8 [O, I] and scales float32 [O, G]."""

@@ -22,8 +22,8 @@ from .session import Array, Session
 
 DECODED = 8
 """Decode steps whose logits are compared."""
-NUDGE = 1e-6
-"""Relative size of a change that float32 sums in another order bring about."""
+NUDGE = {"float32": 1e-6, "float16": 2.0**-11}
+"""Relative size of a change that sums in another order, or one rounding, bring about, by precision."""
 NUDGES = 3
 """How often it is tried: what rounding makes of it differs from one to the next."""
 
@@ -52,8 +52,8 @@ to one side or the other by the last bit of a sum."""
 def limits_of(manifest: Manifest, own_change: float) -> Limits:
     """What this bundle must keep, against PyTorch of the same precision and quantization.
 
-    Through many layers that round activations to integers, PyTorch itself does not keep `relative` when its input moves
-    by the last bit. Such a bundle may be twice as far from it as it is from itself, at most `vision_relative`.
+    Through many layers that round activations, PyTorch itself does not keep `relative` when its input moves by the last
+    bit. Such a bundle may be twice as far from it as it is from itself, at most `vision_relative`.
     """
     if manifest.precision == "float32" and manifest.quantization == "none":
         return EXACT
@@ -81,7 +81,7 @@ class Reference:
     runtime: str
     own_change: float = 0.0
     """Largest relative change of PyTorch's own first logits when the visual tokens move by `NUDGE`: what rounding makes
-    of nothing. 0 where nothing is rounded to integers on the way."""
+    of nothing. 0 where all is exact."""
 
     def save(self, path: Path) -> None:
         """Write as safetensors; the picture is packed as PNG."""
@@ -192,10 +192,11 @@ def make_reference(session: Session, pixels: Array, ids: list[int], more_ids: li
     extended = session.extend(more_ids)
     answer = answer[:tokens] if tokens <= DECODED else greedy(session, ids, visual, tokens)
     own_change = 0.0
-    if session.manifest.quantization != "none":
+    if limits_of(session.manifest, 0.0) is not EXACT:
+        nudge = NUDGE[session.manifest.precision]
         noise, wide = np.random.default_rng(0), visual.astype(np.float64)
         for _ in range(NUDGES):
-            nudged = session.prefill(ids, (wide * (1 + NUDGE * noise.standard_normal(wide.shape))).astype(visual.dtype))
+            nudged = session.prefill(ids, (wide * (1 + nudge * noise.standard_normal(wide.shape))).astype(visual.dtype))
             own_change = max(own_change, relative_error(nudged.logits, first.logits))
     return Reference(
         ids=ids,

@@ -23,7 +23,7 @@ LANES: dict[Arithmetic, int] = {"float32": 4, "float16": 8, "int8": 16}
 EFFICIENCY: dict[str, dict[str, float]] = {
     "onnx": {"none": 0.5, "int8": 0.45, "int4": 0.15},
     "executorch": {"none": 0.45, "int8": 0.3, "int4": 0.25},
-    "coreml": {"none": 0.5, "int8": 0.5, "int4": 0.5},
+    "coreml": {"none": 0.5, "int8": 0.5, "int4": 0.5, "palette4": 0.5},
 }
 """Target -> quantization -> assumed share of the peak in arithmetic: what x86-64 kernels reach of theirs, rounded."""
 MEMORY_EFFICIENCY = 0.6

@@ -66,6 +66,27 @@ def test_a_row_of_zeros_stays_zero() -> None:
     assert scale_OG.isfinite().all()
 
 
+def test_palettes_hold_the_values_of_least_error() -> None:
+    from vlmp.export.targets.coreml.palette import palettize
+
+    few = torch.tensor([-3.0, -1.5, -0.25, 0.0, 0.5, 1.0, 2.0, 7.0])
+    picked = few[torch.randint(8, (32, 64), generator=torch.Generator().manual_seed(1))]
+    codes_OI, values_PV = palettize(picked)
+    assert (codes_OI.dtype, values_PV.dtype, values_PV.shape) == (torch.int8, torch.float16, (2, 16))
+    assert torch.equal(values_PV.float().gather(1, codes_OI.reshape(2, -1).long()).reshape(32, 64), picked)
+
+    weight_OI = random_weight()
+    layer = open_target("coreml").quantized(weight_OI, Scheme(bits=4, palette=True))
+    codes_OI, scale_OG = quantize_weight(weight_OI, Scheme(bits=4))
+    steps = (codes_OI * scale_OG - weight_OI).square().sum()
+    assert (layer.weight() - weight_OI).square().sum() < 0.8 * steps  # of even steps, a scale for each row
+    assert torch.equal(layer.rows(torch.tensor([40, 3])), layer.weight()[[40, 3]])
+    hidden_LI = torch.randn(3, 128)
+    assert torch.allclose(layer(hidden_LI), hidden_LI @ layer.weight().T, atol=1e-4)
+    with pytest.raises(ValueError, match="24 rows cannot be put into tables of 16"):
+        palettize(weight_OI[:24])
+
+
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("scheme", SCHEMES, ids=str)
 def test_a_target_packs_what_it_unpacks(target: str, scheme: Scheme) -> None:
@@ -172,7 +193,9 @@ def quantized_config(target: str, preset: str, output: Path) -> ExportConfig:
 
 
 @pytest.fixture(
-    scope="module", params=[(t, p) for t in TARGETS for p in ("int8", "int4")], ids=lambda case: "-".join(case)
+    scope="module",
+    params=[(t, p) for t in TARGETS for p in open_target(t).presets],
+    ids=lambda case: "-".join(case),
 )
 def quantized(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     name, preset = request.param
@@ -188,7 +211,6 @@ def quantized(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 def test_quantized_bundles_verify_and_answer_as_quantized_pytorch(quantized: Exported) -> None:
     assert quantized.manifest.parity.status == "passed"
-    assert quantized.manifest.quantization in ("int8", "int4")
     found = load(quantized.folder).generate(PHOTO, "Is there a red circle?", max_new_tokens=4)
     wanted = quantized.eager.generate(PHOTO, "Is there a red circle?", max_new_tokens=4)
     assert np.isin(found.kept, wanted.kept).mean() >= 0.9
@@ -200,11 +222,13 @@ def test_the_reference_says_how_far_rounding_carries_pytorch_from_itself(quantiz
     visual, noise = reference.visual, np.random.default_rng(0)
     changes = []
     for _ in range(NUDGES):
-        moved = visual.astype(np.float64) * (1 + NUDGE * noise.standard_normal(visual.shape))
+        moved = visual.astype(np.float64) * (
+            1 + NUDGE[quantized.manifest.precision] * noise.standard_normal(visual.shape)
+        )
         nudged = quantized.eager.prefill(reference.ids, moved.astype(visual.dtype)).logits
         changes.append(relative_error(nudged, reference.prefill_logits))
     assert reference.own_change == pytest.approx(max(changes), abs=1e-6)
-    assert max(changes) > min(changes)
+    assert max(changes) > 0
     assert reference.own_change < 0.05
 
 
@@ -219,14 +243,14 @@ def test_weights_take_the_bits_that_the_preset_says(quantized: Exported) -> None
     weights = sum(file.size_bytes for file in quantized.manifest.files if "weight" in file.path)
     parameters = 6_590_000  # of vlmp-tiny, a quarter of them in the decoder's matrices
     assert parameters * 0.5 < weights < 1.35 * parameters
-    if quantized.manifest.quantization == "int4":
+    if quantized.manifest.quantization != "int8":
         assert weights < 0.95 * parameters
 
 
 def test_the_work_counts_codes_as_kernels_read_them(quantized: Exported) -> None:
     decode = quantized.manifest.methods["decode"].work["decode"]
     layers = 6 * (256 * 256 * 2 + 2 * 256 * 128 + 3 * 256 * 768)
-    bits = 4 if quantized.manifest.quantization == "int4" else 8
+    bits = 8 if quantized.manifest.quantization == "int8" else 4
     least = layers * bits // 8 + 2048 * 256  # and the head
     assert least < decode.weight_bytes < 1.4 * least  # scales, zeros, biases and norms
 

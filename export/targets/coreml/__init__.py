@@ -35,11 +35,14 @@ with warnings.catch_warnings():
     logging.getLogger("coremltools").setLevel(logging.ERROR)
     import coremltools as ct
 
+    from .palette import PaletteLinear
+
 PACKAGE_NAME = "model.mlpackage"
 FLOAT32_ISLAND = "vlmp float32 island"
 """Mark of the ops that stay in float32 in a float16 export."""
 ROWS = Scheme(bits=8, scale_dtype="float16")
 GROUPS = Scheme(bits=4, group=32, scale_dtype="float16")
+PALETTE = Scheme(bits=4, palette=True)
 _DTYPES = {"float32": np.float32, "float16": np.float16, "int32": np.int32}
 
 
@@ -58,11 +61,15 @@ class CoreMLTarget:
             description="language model 4-bit in groups of 32, activations as they are; the rest as int8",
             parts={"vision": ROWS, "early": GROUPS, "late": GROUPS, "table": ROWS},
         ),
+        "palette4": Preset(
+            description="language model 4-bit places in tables of 16 values for each 16 rows; the rest as int8",
+            parts={"vision": ROWS, "early": PALETTE, "late": PALETTE, "table": ROWS},
+        ),
     }
 
     def quantized(self, weight_OI: Tensor, scheme: Scheme) -> QuantLinear:
-        """Compressed weights: constexpr_blockwise_shift_scale."""
-        return WeightLinear(weight_OI, scheme)
+        """Compressed weights: constexpr_lut_to_dense for palettes, constexpr_blockwise_shift_scale for all others."""
+        return (PaletteLinear if scheme.palette else WeightLinear)(weight_OI, scheme)
 
     @torch.no_grad()
     def lower(

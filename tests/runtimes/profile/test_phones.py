@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from estimate_cases import make_manifest
 from vlmp.export.errors import UserError
+from vlmp.export.targets import TARGETS, open_target
 from vlmp.runtimes.profile.phones import (
     EFFICIENCY,
     LANES,
@@ -64,8 +65,8 @@ def test_integers_compute_faster_and_change_nothing_where_memory_binds() -> None
 
 
 def test_every_target_has_an_efficiency() -> None:
-    for target in ("onnx", "executorch", "coreml"):
-        for quantization in ("none", "int8", "int4"):
+    for target in TARGETS:
+        for quantization in ("none", *open_target(target).presets):
             manifest = make_manifest(target=target, quantization=quantization)
             assert estimate("b", manifest, ROUND).phases_ms["vision"] > 0
     for facts in ({"target": "other"}, {"quantization": "int2"}):
