@@ -24,6 +24,7 @@ from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
 SHARD_BYTES = 1 << 30
 WORDS = 151643
 """Of Qwen2-VL's byte-level BPE, before its special tokens."""
+INTO_RESIDUAL = ("attn.proj.weight", "mlp.fc2.weight", "self_attn.o_proj.weight", "mlp.down_proj.weight")
 TINY = Path(str(files("vlmp.export"))) / "assets" / "vlmp-tiny"
 
 
@@ -122,7 +123,11 @@ def write_shards(config: Qwen2VLConfig, folder: Path, generator: torch.Generator
 
 
 def random_tensors(config: Qwen2VLConfig, generator: torch.Generator) -> Iterator[tuple[str, torch.Tensor]]:
-    """Names and values; norms stay near 1, the rest keeps activations of order 1."""
+    """Names and values; norms stay near 1, the rest keeps activations of order 1.
+
+    What is added to the residual stream is scaled down with the depth, as GPT-2 begins: otherwise all visual tokens end
+    up alike, and which of them a pruner keeps is a matter of the last bit.
+    """
     with torch.device("meta"):
         shapes = {name: p.shape for name, p in Qwen2VLForConditionalGeneration(config).named_parameters()}
     for name, shape in shapes.items():
@@ -131,6 +136,9 @@ def random_tensors(config: Qwen2VLConfig, generator: torch.Generator) -> Iterato
         values = torch.randn(shape, generator=generator, dtype=torch.float32)
         if len(shape) > 1:
             values *= shape[1:].numel() ** -0.5
+            if name.endswith(INTO_RESIDUAL):
+                depth = config.vision_config.depth if "visual" in name else config.text_config.num_hidden_layers
+                values *= (2 * depth) ** -0.5
         elif "norm" in name or "ln_q" in name:
             values = values * 0.1 + (1.0 if name.endswith("weight") else 0.0)
         else:
