@@ -1,10 +1,10 @@
-"""Tracing: example inputs from the same specs that the manifest declares, and no time lost on provenance."""
+"""Tracing: example inputs from the same specs that the manifest declares, and no time or memory lost on copies."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.fx.traceback import NodeSource
 from vlmp.export.bundle import TensorSpec
 
@@ -37,3 +37,18 @@ def shared_provenance() -> Iterator[None]:
         yield
     finally:
         del NodeSource.__deepcopy__  # type: ignore[attr-defined]
+
+
+@contextmanager
+def shared_weights() -> Iterator[None]:
+    """Let deep copies of a program share its weights: a pass may replace a weight, but never writes into one."""
+
+    def itself(weight: nn.Parameter, _memo: dict[int, object]) -> nn.Parameter:
+        return weight
+
+    copied = nn.Parameter.__deepcopy__
+    nn.Parameter.__deepcopy__ = itself  # type: ignore[assignment, method-assign]
+    try:
+        yield
+    finally:
+        nn.Parameter.__deepcopy__ = copied  # type: ignore[method-assign]

@@ -1,7 +1,8 @@
 """ExecuTorch with XNNPACK: one program with four methods, all weights once in a data file beside it."""
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +11,7 @@ import torch
 import torchao.quantization  # noqa: F401 (its ops)
 from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
 from executorch.exir import EdgeCompileConfig, ExecutorchBackendConfig, to_edge_transform_and_lower
+from executorch.exir._serialize._named_data_store import NamedDataStore
 from executorch.exir.passes import MemoryPlanningPass
 from executorch.exir.passes.external_constants_pass import delegate_external_constants_pass_unlifted
 from torch import Tensor, nn
@@ -21,7 +23,7 @@ from vlmp.export.config import Precision
 from vlmp.export.geometry import Geometry
 from vlmp.export.quantize import Preset, QuantLinear, Scheme, constant
 from vlmp.export.targets import Report
-from vlmp.export.tracing import example_inputs
+from vlmp.export.tracing import example_inputs, shared_weights
 from vlmp.pruner import Loop
 
 PROGRAM_NAME = "model.pte"
@@ -71,7 +73,7 @@ class ExecuTorchTarget:
                 file=PROGRAM_NAME, entry=name, data_file=f"{WEIGHTS_TAG}.ptd", inputs=inputs, outputs=outputs
             )
         report("executorch: lower to XNNPACK")
-        with warnings.catch_warnings():
+        with shared_weights(), _stored_once(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             edge = to_edge_transform_and_lower(
                 programs,
@@ -127,6 +129,22 @@ def _trace(module: nn.Module, example: tuple[torch.Tensor, ...]) -> ExportedProg
         unlifted, lambda node: WEIGHTS_TAG if str(node.target) in weights else None
     )
     return torch.export.export(unlifted, example, strict=False)
+
+
+@contextmanager
+def _stored_once() -> Iterator[None]:
+    """Let delegates hold equal weights as the same bytes; by themselves they are found equal only in the end."""
+    add = NamedDataStore.add_named_data
+    known: dict[bytes, bytes] = {}
+
+    def add_known(store: NamedDataStore, key: str, data: Any, *rest: Any, **options: Any) -> None:
+        add(store, key, known.setdefault(data, data) if isinstance(data, bytes) else data, *rest, **options)
+
+    NamedDataStore.add_named_data = add_known
+    try:
+        yield
+    finally:
+        NamedDataStore.add_named_data = add
 
 
 def _external_tag(node: Node) -> str | None:
