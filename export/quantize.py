@@ -22,6 +22,8 @@ SMALLEST_SCALE = 1e-7
 """Of weights that are all zero; any less would be 0 in float16."""
 SHRINK = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75)
 """Candidates for a group's largest value relative to the one it has: clipping an outlier may round the rest better."""
+CHUNK = 1 << 20
+"""Weights that are quantized at a time."""
 
 Part = Literal["vision", "early", "late", "table"]
 """The vision tower, the decoder layers before the pruner, those behind it, and the embedding with the head."""
@@ -156,6 +158,13 @@ def constant(value: Tensor) -> nn.Parameter:
 
 def quantize_weight(weight_OI: Tensor, scheme: Scheme) -> tuple[Tensor, Tensor]:
     """Codes int8 [O, I] and scales float32 [O, G]; at 4 bits those of smallest error among `SHRINK`."""
+    # Some rows at a time: floats of the whole weight several times over would be most of an export's memory.
+    rows = max(1, CHUNK // weight_OI.shape[1])
+    codes, scales = zip(*(_quantize_rows(part, scheme) for part in weight_OI.split(rows)), strict=True)
+    return torch.cat(codes), torch.cat(scales)
+
+
+def _quantize_rows(weight_OI: Tensor, scheme: Scheme) -> tuple[Tensor, Tensor]:
     outputs, inputs = weight_OI.shape
     weight_OGg = weight_OI.float().reshape(outputs, -1, scheme.group or inputs)
     widest_OG1 = weight_OGg.abs().amax(-1, keepdim=True)
