@@ -29,9 +29,13 @@ class PatchAttention(nn.Module):
 
     def forward(self, qkv_ME: Tensor, cos_Md: Tensor, sin_Md: Tensor) -> Tensor:
         """Queries, keys and values [M, 3 E], not rotated -> mixed values [M, E]."""
-        patches = qkv_ME.shape[0]
-        qkv = qkv_ME.reshape(patches, 3, self.heads, -1).permute(1, 2, 0, 3)
-        query_HMd, key_HMd, value_HMd = rotate(qkv[0], cos_Md, sin_Md), rotate(qkv[1], cos_Md, sin_Md), qkv[2]
+        patches, width = qkv_ME.shape[0], qkv_ME.shape[1] // 3
+        # Slices rather than an index or a split: XNNPACK has no other way to take a part.
+        query_HMd, key_HMd, value_HMd = (
+            qkv_ME[:, start : start + width].reshape(patches, self.heads, -1).permute(1, 0, 2)
+            for start in (0, width, 2 * width)
+        )
+        query_HMd, key_HMd = rotate(query_HMd, cos_Md, sin_Md), rotate(key_HMd, cos_Md, sin_Md)
         score_HMM = torch.bmm(query_HMd * query_HMd.shape[-1] ** -0.5, key_HMd.transpose(1, 2))
         mixed_HMd = torch.bmm(torch.softmax(score_HMM, -1), value_HMd)
         return mixed_HMd.permute(1, 0, 2).reshape(patches, -1)

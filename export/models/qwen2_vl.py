@@ -224,9 +224,9 @@ class Vision(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """image float [1, 3, height, width], RGB 0..255 -> visual [N, D]."""
         rows, columns = self.grid
-        hidden_EM = self.patch(image * self.scale + self.shift)[0]
-        width = hidden_EM.shape[0]
-        hidden_ME = hidden_EM.reshape(width, rows, 2, columns, 2).permute(1, 3, 2, 4, 0).reshape(-1, width)
+        patches = self.patch(image * self.scale + self.shift)
+        width = patches.shape[1]
+        hidden_ME = patches.reshape(width, rows, 2, columns, 2).permute(1, 3, 2, 4, 0).reshape(-1, width)
         for block in self.blocks:
             hidden_ME = block(hidden_ME, self.cos_Md, self.sin_Md)
         merged = self.merge_norm(hidden_ME).reshape(rows * columns, 4 * width)

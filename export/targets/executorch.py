@@ -123,12 +123,25 @@ def _trace(module: nn.Module, example: tuple[torch.Tensor, ...]) -> ExportedProg
 
     Weights only: the file finds data by name, and constants of the same name differ from method to method.
     """
-    unlifted = torch.export.export(module, example, strict=False).module()
+    traced = torch.export.export(module, example, strict=False)
+    unlifted = traced.run_decompositions({torch.ops.aten.layer_norm.default: _layer_norm}).module()
     weights = {name for name, _ in module.named_parameters(remove_duplicate=False)}
     delegate_external_constants_pass_unlifted(
         unlifted, lambda node: WEIGHTS_TAG if str(node.target) in weights else None
     )
     return torch.export.export(unlifted, example, strict=False)
+
+
+def _layer_norm(
+    hidden_LD: Tensor, shape: list[int], weight_D: Tensor, bias_D: Tensor, eps: float = 1e-5, _cudnn: bool = True
+) -> Tensor:
+    """LayerNorm in ops that XNNPACK has: a mean over the last two of four dims."""
+
+    def mean(value_LD: Tensor) -> Tensor:
+        return value_LD.reshape(1, -1, 1, shape[0]).mean((2, 3), keepdim=True).reshape(-1, 1)
+
+    centred_LD = hidden_LD - mean(hidden_LD)
+    return centred_LD * torch.rsqrt(mean(centred_LD * centred_LD) + eps) * weight_D + bias_D
 
 
 @contextmanager
