@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal
 
@@ -124,7 +125,7 @@ def _trace(module: nn.Module, example: tuple[torch.Tensor, ...]) -> ExportedProg
     Weights only: the file finds data by name, and constants of the same name differ from method to method.
     """
     traced = torch.export.export(module, example, strict=False)
-    unlifted = traced.run_decompositions({torch.ops.aten.layer_norm.default: _layer_norm}).module()
+    unlifted = traced.run_decompositions(_IN_XNNPACK_OPS).module()
     weights = {name for name, _ in module.named_parameters(remove_duplicate=False)}
     delegate_external_constants_pass_unlifted(
         unlifted, lambda node: WEIGHTS_TAG if str(node.target) in weights else None
@@ -142,6 +143,24 @@ def _layer_norm(
 
     centred_LD = hidden_LD - mean(hidden_LD)
     return centred_LD * torch.rsqrt(mean(centred_LD * centred_LD) + eps) * weight_D + bias_D
+
+
+def _split(value: Tensor, size: int, dim: int = 0) -> list[Tensor]:
+    """Slices, since XNNPACK has no split."""
+    whole = value.shape[dim]
+    return [value.narrow(dim, start, min(size, whole - start)) for start in range(0, whole, size)]
+
+
+def _split_with_sizes(value: Tensor, sizes: list[int], dim: int = 0) -> list[Tensor]:
+    ends = accumulate(sizes)
+    return [value.narrow(dim, end - size, size) for size, end in zip(sizes, ends, strict=True)]
+
+
+_IN_XNNPACK_OPS = {
+    torch.ops.aten.layer_norm.default: _layer_norm,
+    torch.ops.aten.split.Tensor: _split,
+    torch.ops.aten.split_with_sizes.default: _split_with_sizes,
+}
 
 
 @contextmanager
