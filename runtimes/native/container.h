@@ -1,0 +1,21 @@
+// What stands around the pixels of a PNG or JPEG file, and whether the file is whole.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace vlmp {
+
+enum class Format { jpeg, png };
+
+struct Container {
+  Format format;
+  int orientation = 1;    // EXIF: 1 to 8
+  bool wide_grey = false;  // PNG of 16-bit grey without alpha
+};
+
+// Walks the chunks or segments. Throws Error naming `where` when the format is another one, or the file is damaged or
+// cut off, or it is a CMYK JPEG.
+Container read_container(std::string_view bytes, const std::string& where);
+
+}  // namespace vlmp

@@ -1,0 +1,183 @@
+#include "generate.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <numeric>
+
+#include "error.h"
+#include "unicode.h"
+
+namespace vlmp {
+namespace {
+
+const std::string kMark = "{prompt}";
+const std::string kReplacement = "\xEF\xBF\xBD";
+
+std::int64_t now_ns() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
+
+std::string filled(const std::string& form, const std::string& prompt) {
+  std::string text;
+  std::size_t place = 0;
+  for (std::size_t mark; (mark = form.find(kMark, place)) != std::string::npos; place = mark + kMark.size()) {
+    text += form.substr(place, mark - place) + prompt;
+  }
+  return text + form.substr(place);
+}
+
+bool is_blank(const std::string& text) {
+  const std::u32string points = to_points(text);
+  return std::all_of(points.begin(), points.end(),
+                     [](char32_t point) { return is_space(point) || (point >= 0x1C && point <= 0x1F); });
+}
+
+int limit_of(const Session& session, const Turn& turn) {
+  const int most = session.manifest().prompt.max_new_tokens;
+  if (turn.max_new_tokens && *turn.max_new_tokens > most) {
+    fail("--max-new-tokens ", *turn.max_new_tokens, ": this bundle allows 1 to ", most);
+  }
+  return turn.max_new_tokens.value_or(most);
+}
+
+std::int32_t most_likely(const std::vector<float>& logits) {
+  return static_cast<std::int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+}
+
+bool ends_with(const std::string& text, const std::string& end) {
+  return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
+}
+
+// Tokens up to an end token, which is included, or the limit. Text is handed out as it comes, but no character of
+// which bytes are still to come, unless the answer has ended.
+std::vector<std::int32_t> decode_turn(Session& session, std::vector<float> logits, Picker& picker, const Turn& turn) {
+  const std::vector<std::int32_t>& ends = session.manifest().prompt.end_ids;
+  const auto limit = static_cast<std::size_t>(limit_of(session, turn));
+  std::vector<std::int32_t> tokens;
+  std::size_t shown = 0;
+  while (true) {
+    turn.on_logits(logits);
+    const std::int32_t token = picker.pick(logits);
+    const bool is_end = std::find(ends.begin(), ends.end(), token) != ends.end();
+    tokens.push_back(token);
+    session.unfed.clear();
+    if (!is_end) session.unfed.push_back(token);
+    const bool ended = (is_end && !turn.ignore_end) || tokens.size() == limit || session.room() == 0;
+    const std::string text = session.tokenizer().decode(tokens);
+    if (text.size() > shown && (ended || !ends_with(text, kReplacement))) {
+      turn.on_text(std::string_view(text).substr(shown));
+      shown = text.size();
+    }
+    if (ended) return tokens;
+    logits = session.decode(token);
+  }
+}
+
+}  // namespace
+
+Stopwatch::Stopwatch() : last_ns_(now_ns()) {}
+
+double Stopwatch::lap_ms() {
+  const std::int64_t now = now_ns(), before = std::exchange(last_ns_, now);
+  return static_cast<double>(now - before) / 1e6;
+}
+
+std::int32_t Picker::pick(const std::vector<float>& logits) {
+  if (temperature_ == 0.0) return most_likely(logits);
+  std::vector<std::int32_t> order(logits.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](std::int32_t a, std::int32_t b) {
+    return logits[static_cast<std::size_t>(a)] > logits[static_cast<std::size_t>(b)];
+  });
+  const double top = logits[static_cast<std::size_t>(order.front())];
+  std::vector<double> weights;
+  weights.reserve(order.size());
+  for (const std::int32_t id : order) {
+    weights.push_back(std::exp((logits[static_cast<std::size_t>(id)] - top) / temperature_));
+  }
+  const double share = top_p_ * std::accumulate(weights.begin(), weights.end(), 0.0);
+  double nucleus = 0.0;
+  std::size_t count = 0;
+  while (count < weights.size() && (count == 0 || nucleus < share)) nucleus += weights[count++];
+  // Not std::uniform_real_distribution, whose results differ from library to library.
+  double rest = nucleus * static_cast<double>(random_() >> 11) * 0x1p-53;
+  for (std::size_t place = 0; place < count; ++place) {
+    rest -= weights[place];
+    if (rest < 0.0) return order[place];
+  }
+  return order[count - 1];
+}
+
+std::vector<std::int32_t> prompt_ids(const Session& session, const std::string& form, const std::string& prompt,
+                                     int reserved) {
+  const auto around = session.tokenizer().encode(filled(form, "")).size();
+  const std::int64_t room =
+      std::int64_t{session.manifest().prompt.text_len} - static_cast<std::int64_t>(around) - reserved;
+  const std::vector<std::int32_t> ids = session.tokenizer().encode(filled(form, prompt));
+  const std::int64_t own = static_cast<std::int64_t>(ids.size()) - static_cast<std::int64_t>(around);
+  if (own > room) {
+    fail("the prompt has ", own, " tokens, the bundle takes up to ", room, ": export with a larger --text-len");
+  }
+  if (is_blank(prompt)) fail("the prompt is empty: ask something about the image");
+  return ids;
+}
+
+Answer first_turn(Session& session, const std::filesystem::path& image, const std::string& prompt, Picker& picker,
+                  const Turn& turn) {
+  const std::vector<std::int32_t> ids = prompt_ids(session, session.manifest().prompt.first, prompt);
+  limit_of(session, turn);  // before anything is run
+  Answer answer;
+  Stopwatch watch;
+  const std::vector<float> pixels = to_pixels(open_picture(image), session.manifest().image);
+  answer.timings.preprocess_ms = watch.lap_ms();
+  const std::vector<float> visual = session.vision(pixels);
+  answer.timings.vision_ms = watch.lap_ms();
+  Prefilled first = session.prefill(ids, visual);
+  answer.timings.prefill_ms = watch.lap_ms();
+  answer.tokens = decode_turn(session, std::move(first.logits), picker, turn);
+  answer.timings.decode_ms = watch.lap_ms();
+  answer.timings.decoded_tokens = static_cast<int>(answer.tokens.size()) - 1;
+  answer.text = session.tokenizer().decode(answer.tokens);
+  answer.kept = std::move(first.kept);
+  answer.order = std::move(first.order);
+  return answer;
+}
+
+Answer next_turn(Session& session, const std::string& prompt, Picker& picker, const Turn& turn) {
+  const PromptSpec& spec = session.manifest().prompt;
+  std::vector<std::int32_t> ids = prompt_ids(session, spec.following, prompt, 1);
+  ids.insert(ids.begin(), spec.end_text_id);
+  limit_of(session, turn);
+  session.check_room(session.unfed.size() + ids.size());  // a refused turn leaves the conversation as it was
+  Answer answer;
+  Stopwatch watch;
+  for (const std::int32_t token : session.unfed) session.decode(token);
+  session.unfed.clear();
+  std::vector<float> logits = session.extend(ids);
+  answer.timings.prefill_ms = watch.lap_ms();
+  answer.tokens = decode_turn(session, std::move(logits), picker, turn);
+  answer.timings.decode_ms = watch.lap_ms();
+  answer.timings.decoded_tokens = static_cast<int>(answer.tokens.size()) - 1;
+  answer.text = session.tokenizer().decode(answer.tokens);
+  return answer;
+}
+
+Timings time_turn(Session& session, const std::filesystem::path& image, const std::vector<std::int32_t>& ids,
+                  int decode_tokens) {
+  Timings timings;
+  Stopwatch watch;
+  const std::vector<float> pixels = to_pixels(open_picture(image), session.manifest().image);
+  timings.preprocess_ms = watch.lap_ms();
+  const std::vector<float> visual = session.vision(pixels);
+  timings.vision_ms = watch.lap_ms();
+  std::vector<float> logits = session.prefill(ids, visual).logits;
+  timings.prefill_ms = watch.lap_ms();
+  for (int token = 0; token < decode_tokens; ++token) logits = session.decode(most_likely(logits));
+  timings.decode_ms = watch.lap_ms();
+  timings.decoded_tokens = decode_tokens;
+  return timings;
+}
+
+}  // namespace vlmp

@@ -1,0 +1,77 @@
+// The host loop: photo and words in, answer out. As runtimes/generate.py, and sampling.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <random>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "image.h"
+#include "session.h"
+
+namespace vlmp {
+
+// Milliseconds since it was made, or since the last lap.
+class Stopwatch {
+ public:
+  Stopwatch();
+  double lap_ms();
+
+ private:
+  std::int64_t last_ns_;
+};
+
+// Where the time of one turn went, in milliseconds; phases that did not happen are 0.
+struct Timings {
+  double preprocess_ms = 0, vision_ms = 0, prefill_ms = 0, decode_ms = 0;
+  int decoded_tokens = 0;
+
+  double first_token_ms() const { return preprocess_ms + vision_ms + prefill_ms; }
+};
+
+// Greedy at temperature 0. The same seed gives the same answer wherever the logits are the same.
+class Picker {
+ public:
+  Picker(double temperature, double top_p, std::uint64_t seed)
+      : temperature_(temperature), top_p_(top_p), random_(seed) {}
+
+  std::int32_t pick(const std::vector<float>& logits);
+
+ private:
+  double temperature_, top_p_;
+  std::mt19937_64 random_;
+};
+
+struct Turn {
+  std::optional<int> max_new_tokens;  // the bundle's when there is none
+  bool ignore_end = false;
+  std::function<void(std::string_view)> on_text = [](std::string_view) {};
+  std::function<void(const std::vector<float>&)> on_logits = [](const std::vector<float>&) {};
+};
+
+struct Answer {
+  std::string text;
+  std::vector<std::int32_t> tokens, kept, order;
+  Timings timings;
+};
+
+// Vision, prefill, decode. Throws Error when the image cannot be read or the prompt does not fit.
+Answer first_turn(Session& session, const std::filesystem::path& image, const std::string& prompt, Picker& picker,
+                  const Turn& turn);
+
+// Extend, decode. The last answer's final token is not in the caches yet and goes first. Throws Error when the prompt
+// does not fit; the conversation is then as it was.
+Answer next_turn(Session& session, const std::string& prompt, Picker& picker, const Turn& turn);
+
+// Ids of a turn, leaving `reserved` places of the bucket free. Throws Error when the prompt is empty or too long.
+std::vector<std::int32_t> prompt_ids(const Session& session, const std::string& form, const std::string& prompt,
+                                     int reserved = 0);
+
+// One first turn with exactly `decode_tokens` greedy tokens after the first. picture: its file, which is read too.
+Timings time_turn(Session& session, const std::filesystem::path& image, const std::vector<std::int32_t>& ids,
+                  int decode_tokens);
+
+}  // namespace vlmp

@@ -1,0 +1,148 @@
+#include "image.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <memory>
+
+#include "container.h"
+#include "error.h"
+#include "files.h"
+#include "stb.h"
+
+namespace vlmp {
+namespace {
+
+constexpr std::int64_t kMostPixels = 100'000'000;
+constexpr std::uintmax_t kMostBytes = 1 << 29;
+
+template <typename Value>
+using Samples = std::unique_ptr<Value, decltype(&stbi_image_free)>;
+
+// One channel over white, as Pillow composites: 7 more bits, and a division by 255 by shifts.
+std::uint8_t over_white(unsigned value, unsigned alpha) {
+  if (alpha == 0) return 255;
+  const unsigned share = alpha * 255 * 255 * (1 << 7) / (255 * 255);  // of 255 << 7
+  const unsigned sum = value * share + 255 * (255 * (1 << 7) - share) + (0x80 << 7);
+  return static_cast<std::uint8_t>((((sum >> 8) + sum) >> 8) >> 7);
+}
+
+Picture from_samples(const std::uint8_t* samples, int width, int height, int channels) {
+  Picture picture{width, height, std::vector<std::uint8_t>(std::size_t(width) * std::size_t(height) * 3)};
+  const bool grey = channels < 3, alpha = channels % 2 == 0;
+  for (std::size_t pixel = 0; pixel < picture.rgb.size() / 3; ++pixel) {
+    const std::uint8_t* from = samples + pixel * std::size_t(channels);
+    for (std::size_t channel = 0; channel < 3; ++channel) {
+      const std::uint8_t value = from[grey ? 0 : channel];
+      picture.rgb[pixel * 3 + channel] = alpha ? over_white(value, from[channels - 1]) : value;
+    }
+  }
+  return picture;
+}
+
+Picture from_wide_grey(const std::uint16_t* samples, int width, int height) {
+  Picture picture{width, height, std::vector<std::uint8_t>(std::size_t(width) * std::size_t(height) * 3)};
+  for (std::size_t pixel = 0; pixel < picture.rgb.size() / 3; ++pixel) {
+    const auto value = static_cast<std::uint8_t>(std::nearbyint(samples[pixel] * (255 / 65535.0)));
+    std::fill_n(&picture.rgb[pixel * 3], 3, value);
+  }
+  return picture;
+}
+
+// Turns a picture that EXIF says is mirrored or rotated.
+Picture upright(Picture picture, int orientation) {
+  if (orientation == 1) return picture;
+  const bool across = orientation >= 5;  // rows become columns
+  const int width = across ? picture.height : picture.width, height = across ? picture.width : picture.height;
+  Picture turned{width, height, std::vector<std::uint8_t>(picture.rgb.size())};
+  const bool from_right = orientation == 2 || orientation == 3 || orientation == 7 || orientation == 8;
+  const bool from_below = orientation == 3 || orientation == 4 || orientation == 6 || orientation == 7;
+  for (int y = 0; y < height; ++y) {
+    for (int x = 0; x < width; ++x) {
+      const int column = across ? y : x, row = across ? x : y;
+      const int from_x = from_right ? picture.width - 1 - column : column;
+      const int from_y = from_below ? picture.height - 1 - row : row;
+      std::copy_n(picture.row(from_y) + 3 * from_x, 3, turned.row(y) + 3 * x);
+    }
+  }
+  return turned;
+}
+
+// Where a photo lies in the model's picture.
+struct Place {
+  int width, height, left, top;
+};
+
+Place placement(const Picture& picture, const ImageSpec& spec) {
+  const double scale = std::min(double(spec.width) / picture.width, double(spec.height) / picture.height);
+  const auto side = [&](int size, int most) {  // rounds half to even, as Python does
+    return std::max(1, std::min(most, static_cast<int>(std::nearbyint(size * scale))));
+  };
+  const int width = side(picture.width, spec.width), height = side(picture.height, spec.height);
+  return {width, height, (spec.width - width) / 2, (spec.height - height) / 2};
+}
+
+}  // namespace
+
+Picture decode_picture(std::string_view bytes, const std::string& where) {
+  const Container container = read_container(bytes, where);
+  if (bytes.size() > kMostBytes) fail("image ", where, " is too large");
+  const auto* data = reinterpret_cast<const stbi_uc*>(bytes.data());
+  const int size = static_cast<int>(bytes.size());
+  const auto check = [&](bool good) {
+    if (!good) fail("image ", where, " cannot be read: ", stbi_failure_reason());
+  };
+  int width = 0, height = 0, channels = 0;
+  check(stbi_info_from_memory(data, size, &width, &height, &channels) != 0);
+  if (std::int64_t{width} * height > kMostPixels) {
+    fail("image ", where, " has ", width, " x ", height, " pixels: at most ", kMostPixels / 1'000'000,
+         " megapixels are read");
+  }
+  if (container.wide_grey) {
+    const Samples<stbi_us> samples(stbi_load_16_from_memory(data, size, &width, &height, &channels, 1),
+                                   stbi_image_free);
+    check(samples != nullptr);
+    return upright(from_wide_grey(samples.get(), width, height), container.orientation);
+  }
+  const Samples<stbi_uc> samples(stbi_load_from_memory(data, size, &width, &height, &channels, 0), stbi_image_free);
+  check(samples != nullptr);
+  return upright(from_samples(samples.get(), width, height, channels), container.orientation);
+}
+
+Picture open_picture(const std::filesystem::path& path) {
+  std::error_code error;
+  if (!std::filesystem::is_regular_file(path, error)) {
+    fail("image ", path.string(), std::filesystem::exists(path, error) ? " is not a file" : " does not exist");
+  }
+  return decode_picture(read_file(path, kMostBytes), path.string());
+}
+
+Picture fit(const Picture& picture, const ImageSpec& spec) {
+  const bool same_shape = std::int64_t{picture.width} * spec.height == std::int64_t{picture.height} * spec.width;
+  if (!spec.pad || same_shape) return resize(picture, spec.width, spec.height);
+  const Place place = placement(picture, spec);
+  const Picture inner = resize(picture, place.width, place.height);
+  Picture canvas{spec.width, spec.height, {}};
+  canvas.rgb.reserve(std::size_t(spec.width) * std::size_t(spec.height) * 3);
+  for (std::size_t pixel = 0; pixel < std::size_t(spec.width) * std::size_t(spec.height); ++pixel) {
+    canvas.rgb.insert(canvas.rgb.end(), spec.pad_rgb.begin(), spec.pad_rgb.end());
+  }
+  for (int y = 0; y < inner.height; ++y) {
+    std::copy_n(inner.row(y), 3 * inner.width, canvas.row(place.top + y) + 3 * place.left);
+  }
+  return canvas;
+}
+
+std::vector<float> to_pixels(const Picture& picture, const ImageSpec& spec) {
+  const Picture fitted = fit(picture, spec);
+  const std::size_t area = std::size_t(spec.width) * std::size_t(spec.height);
+  std::vector<float> pixels(3 * area);
+  for (std::size_t pixel = 0; pixel < area; ++pixel) {
+    for (std::size_t channel = 0; channel < 3; ++channel) {
+      pixels[channel * area + pixel] = fitted.rgb[pixel * 3 + channel];
+    }
+  }
+  return pixels;
+}
+
+}  // namespace vlmp

@@ -1,0 +1,38 @@
+// A photo file becomes the input of `vision`: RGB, upright, fitted to the bundle's size. As runtimes/image.py does it.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "manifest.h"
+
+namespace vlmp {
+
+// Interleaved RGB, 8 bits each, rows from the top.
+struct Picture {
+  int width = 0, height = 0;
+  std::vector<std::uint8_t> rgb;
+
+  const std::uint8_t* row(int y) const { return rgb.data() + std::size_t(y) * std::size_t(width) * 3; }
+  std::uint8_t* row(int y) { return rgb.data() + std::size_t(y) * std::size_t(width) * 3; }
+};
+
+// Decodes PNG or JPEG: rotated by EXIF, alpha over white, 16-bit converted. Throws Error naming `where` when it is in
+// another format, damaged, CMYK, or has more than 100 megapixels.
+Picture decode_picture(std::string_view bytes, const std::string& where);
+
+Picture open_picture(const std::filesystem::path& path);
+
+// Pillow's bicubic resampling, to the bit.
+Picture resize(const Picture& picture, int width, int height);
+
+// Resized to the bundle's size, with bars of `pad_rgb` where the aspect ratio differs and the bundle pads.
+Picture fit(const Picture& picture, const ImageSpec& spec);
+
+// [1, 3, height, width], values 0..255.
+std::vector<float> to_pixels(const Picture& picture, const ImageSpec& spec);
+
+}  // namespace vlmp

@@ -1,0 +1,92 @@
+// The manifest of a bundle: what the runner reads of it, checked so that no later step meets a size that does not fit.
+//
+// Axes: N visual tokens, S kept, D hidden, T text bucket, V vocabulary, H KV heads, C head size.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace vlmp {
+
+enum class MethodName { vision, prefill, decode, extend };
+inline constexpr std::array<MethodName, 4> kMethods = {MethodName::vision, MethodName::prefill, MethodName::decode,
+                                                       MethodName::extend};
+const char* name_of(MethodName method);
+
+enum class Dtype { float32, int32 };
+
+struct TensorSpec {
+  std::string name;
+  std::vector<std::int32_t> shape;
+  Dtype dtype;
+
+  std::size_t elements() const;
+};
+
+struct MethodSpec {
+  std::string file, entry, data_file;
+  std::vector<TensorSpec> inputs, outputs;
+
+  // Throws std::out_of_range when there is none; read_manifest has seen that all are there.
+  const TensorSpec& input(const std::string& name) const;
+  const TensorSpec& output(const std::string& name) const;
+};
+
+struct ImageSpec {
+  int height, width;
+  bool pad;  // keep the aspect ratio, with bars of pad_rgb; otherwise stretch
+  std::array<std::uint8_t, 3> pad_rgb;
+};
+
+struct PrunerSpec {
+  std::string name;
+  int layer, visual_tokens, kept_tokens;
+  bool by_prompt;
+};
+
+struct KvSpec {
+  int layers, heads, head_dim;
+  int early_layers, early_base, early_slots;
+  int late_base, late_slots;
+
+  int base(int layer) const { return layer < early_layers ? early_base : late_base; }
+  int slots(int layer) const { return layer < early_layers ? early_slots : late_slots; }
+};
+
+struct PromptSpec {
+  std::string first, following, tokenizer_file;
+  int text_len, max_new_tokens;
+  std::vector<std::int32_t> end_ids;
+  std::int32_t end_text_id, pad_id;
+};
+
+struct FileSpec {
+  std::string path, sha256;
+  std::uintmax_t size_bytes;
+};
+
+struct Manifest {
+  std::string model, checkpoint, target, precision, quantization;
+  int vocab_size;
+  ImageSpec image;
+  PrunerSpec pruner;
+  KvSpec kv;
+  PromptSpec prompt;
+  std::array<MethodSpec, 4> methods;
+  std::vector<FileSpec> files;
+
+  const MethodSpec& method(MethodName name) const { return methods[static_cast<std::size_t>(name)]; }
+};
+
+// Throws Error naming `where` and the field that is wrong, or a shape that does not follow from the others.
+Manifest parse_manifest(std::string_view json, const std::string& where);
+
+// Reads and checks a bundle's manifest and files. Throws Error: no manifest, another schema version or target, a field
+// that does not fit, a path that leaves the folder, a file that is missing or whose size or sha256 differs.
+Manifest read_manifest(const std::filesystem::path& bundle);
+
+}  // namespace vlmp

@@ -1,0 +1,98 @@
+// Bicubic resampling with the arithmetic of Pillow's Resample.c: coefficients in double, then fixed point with 22 bits
+// behind the point; rows first, rounded to 8 bits, then columns.
+#include <algorithm>
+#include <cmath>
+
+#include "image.h"
+
+namespace vlmp {
+namespace {
+
+constexpr int kBits = 32 - 8 - 2;
+constexpr double kSupport = 2.0;
+
+double cubic(double x) {
+  constexpr double a = -0.5;
+  x = std::abs(x);
+  if (x < 1.0) return ((a + 2.0) * x - (a + 3.0)) * x * x + 1;
+  if (x < 2.0) return (((x - 5) * x + 8) * x - 4) * a;
+  return 0.0;
+}
+
+// Which pixels of a line make one of the new line, and their weights.
+struct Window {
+  int first;
+  std::vector<std::int32_t> weights;
+};
+
+std::vector<Window> windows(int from, int to) {
+  const double scale = double(from) / to, filter = std::max(scale, 1.0);
+  const double support = kSupport * filter, step = 1.0 / filter;
+  std::vector<Window> all;
+  all.reserve(std::size_t(to));
+  std::vector<double> exact;
+  for (int place = 0; place < to; ++place) {
+    const double center = (place + 0.5) * scale;
+    const int first = std::max(0, static_cast<int>(center - support + 0.5));
+    const int end = std::min(from, static_cast<int>(center + support + 0.5));
+    exact.clear();
+    double sum = 0.0;
+    for (int pixel = first; pixel < end; ++pixel) {
+      exact.push_back(cubic((pixel - center + 0.5) * step));
+      sum += exact.back();
+    }
+    Window window{first, {}};
+    window.weights.reserve(exact.size());
+    for (double weight : exact) {
+      if (sum != 0.0) weight /= sum;
+      window.weights.push_back(static_cast<std::int32_t>((weight < 0 ? -0.5 : 0.5) + weight * (1 << kBits)));
+    }
+    all.push_back(std::move(window));
+  }
+  return all;
+}
+
+std::uint8_t clipped(std::int32_t sum) { return static_cast<std::uint8_t>(std::clamp(sum >> kBits, 0, 255)); }
+
+Picture resize_rows(const Picture& picture, int width) {
+  Picture result{width, picture.height, std::vector<std::uint8_t>(std::size_t(width) * std::size_t(picture.height) * 3)};
+  const std::vector<Window> all = windows(picture.width, width);
+  for (int y = 0; y < picture.height; ++y) {
+    std::uint8_t* to = result.row(y);
+    for (const Window& window : all) {
+      const std::uint8_t* from = picture.row(y) + 3 * window.first;
+      std::int32_t sums[3] = {1 << (kBits - 1), 1 << (kBits - 1), 1 << (kBits - 1)};
+      for (const std::int32_t weight : window.weights) {
+        for (std::int32_t& sum : sums) sum += *from++ * weight;
+      }
+      for (const std::int32_t sum : sums) *to++ = clipped(sum);
+    }
+  }
+  return result;
+}
+
+Picture resize_columns(const Picture& picture, int height) {
+  Picture result{picture.width, height, std::vector<std::uint8_t>(std::size_t(picture.width) * std::size_t(height) * 3)};
+  const std::vector<Window> all = windows(picture.height, height);
+  const std::size_t line = std::size_t(picture.width) * 3;
+  std::vector<std::int32_t> sums(line);
+  for (int y = 0; y < height; ++y) {
+    std::fill(sums.begin(), sums.end(), 1 << (kBits - 1));
+    int row = all[std::size_t(y)].first;
+    for (const std::int32_t weight : all[std::size_t(y)].weights) {
+      const std::uint8_t* from = picture.row(row++);
+      for (std::size_t place = 0; place < line; ++place) sums[place] += from[place] * weight;
+    }
+    std::transform(sums.begin(), sums.end(), result.row(y), clipped);
+  }
+  return result;
+}
+
+}  // namespace
+
+Picture resize(const Picture& picture, int width, int height) {
+  Picture rows = picture.width == width ? picture : resize_rows(picture, width);
+  return rows.height == height ? std::move(rows) : resize_columns(rows, height);
+}
+
+}  // namespace vlmp

@@ -1,0 +1,124 @@
+#include "session.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "error.h"
+#include "files.h"
+
+namespace vlmp {
+namespace {
+
+constexpr std::uintmax_t kMostTokenizerBytes = 1 << 28;
+
+Tokenizer load_tokenizer(const std::filesystem::path& bundle, const Manifest& manifest) {
+  const std::filesystem::path path = inside(bundle, manifest.prompt.tokenizer_file);
+  return Tokenizer::parse(read_file(path, kMostTokenizerBytes), path.string());
+}
+
+}  // namespace
+
+Session::Session(const std::filesystem::path& bundle, const Manifest& manifest, std::optional<int> threads, bool traced)
+    : manifest_(manifest),
+      tokenizer_(load_tokenizer(bundle, manifest_)),
+      program_(bundle, manifest_, threads, traced) {
+  const KvSpec& kv = manifest_.kv;
+  for (int layer = 0; layer < kv.layers; ++layer) {
+    const std::size_t elements = std::size_t(kv.heads) * std::size_t(kv.slots(layer)) * std::size_t(kv.head_dim);
+    for (const char* kind : {"key", "value"}) {
+      const std::string number = std::to_string(layer);
+      caches_.push_back({kind + ("_cache_" + number), kind + ("_" + number), layer, std::vector<float>(elements)});
+    }
+  }
+}
+
+std::vector<float> Session::vision(const std::vector<float>& pixels) {
+  const TensorSpec& visual = manifest_.method(MethodName::vision).output("visual");
+  const Outputs outputs = program_.run(MethodName::vision, {{"image", pixels.data()}});
+  const float* values = outputs.floats("visual");
+  return {values, values + visual.elements()};
+}
+
+Prefilled Session::prefill(const std::vector<std::int32_t>& ids, const std::vector<float>& visual) {
+  past_ = 0;
+  unfed.clear();
+  const std::vector<std::int32_t> padded = bucket(ids);
+  const auto length = static_cast<std::int32_t>(ids.size());
+  const Outputs outputs = program_.run(
+      MethodName::prefill, {{"ids", padded.data()}, {"text_len", &length}, {"visual", visual.data()}});
+  for (Cache& cache : caches_) {
+    store(manifest_.method(MethodName::prefill), outputs, cache, 0, manifest_.kv.base(cache.layer) + length);
+  }
+  past_ = length;
+  const auto picked = [&](const char* name) {
+    const std::int32_t* values = outputs.integers(name);
+    return std::vector<std::int32_t>(values, values + manifest_.pruner.kept_tokens);
+  };
+  return {logits_of(outputs), picked("kept"), picked("order"), *outputs.integers("filled")};
+}
+
+std::vector<float> Session::decode(std::int32_t token) {
+  check_room(1);
+  return step(MethodName::decode, {{"ids", &token}}, 1);
+}
+
+std::vector<float> Session::extend(const std::vector<std::int32_t>& ids) {
+  const std::vector<std::int32_t> padded = bucket(ids);
+  const auto length = static_cast<std::int32_t>(ids.size());
+  check_room(ids.size());
+  return step(MethodName::extend, {{"ids", padded.data()}, {"text_len", &length}}, length);
+}
+
+void Session::check_room(std::size_t tokens) const {
+  if (past_ == 0) fail("no image yet: prefill comes before decode and extend");
+  if (tokens > static_cast<std::size_t>(room())) {
+    fail("the conversation is full: ", tokens, " more tokens, room for ", room(), "; start a new one");
+  }
+}
+
+std::vector<std::int32_t> Session::bucket(const std::vector<std::int32_t>& ids) const {
+  const auto size = static_cast<std::size_t>(manifest_.prompt.text_len);
+  if (ids.empty() || ids.size() > size) {
+    fail(ids.size(), " text tokens: this bundle takes 1 to ", size, " at once");
+  }
+  for (const std::int32_t id : ids) {
+    if (id < 0 || id >= manifest_.vocab_size) fail("token ", id, " is not in the model's vocabulary");
+  }
+  std::vector<std::int32_t> padded = ids;
+  padded.resize(size, manifest_.prompt.pad_id);
+  return padded;
+}
+
+std::vector<float> Session::step(MethodName method, Inputs inputs, int tokens) {
+  const auto past = static_cast<std::int32_t>(past_);
+  inputs["past"] = &past;
+  for (const Cache& cache : caches_) inputs[cache.input] = cache.rows.data();
+  const Outputs outputs = program_.run(method, inputs);
+  for (Cache& cache : caches_) {
+    store(manifest_.method(method), outputs, cache, manifest_.kv.base(cache.layer) + past_, tokens);
+  }
+  past_ += tokens;
+  return logits_of(outputs);
+}
+
+void Session::store(const MethodSpec& method, const Outputs& outputs, Cache& cache, int slot, int rows) {
+  const auto width = static_cast<std::size_t>(manifest_.kv.head_dim);
+  const auto slots = static_cast<std::size_t>(manifest_.kv.slots(cache.layer));
+  const auto returned = static_cast<std::size_t>(method.output(cache.output).shape[1]);
+  const float* from = outputs.floats(cache.output);
+  for (std::size_t head = 0; head < static_cast<std::size_t>(manifest_.kv.heads); ++head) {
+    std::copy_n(from + head * returned * width, static_cast<std::size_t>(rows) * width,
+                cache.rows.data() + (head * slots + static_cast<std::size_t>(slot)) * width);
+  }
+}
+
+std::vector<float> Session::logits_of(const Outputs& outputs) const {
+  const float* values = outputs.floats("logits");
+  const float* end = values + manifest_.vocab_size;
+  if (!std::all_of(values, end, [](float value) { return std::isfinite(value); })) {
+    fail("the model returned logits that are not finite: its weights or its graph are broken");
+  }
+  return {values, end};
+}
+
+}  // namespace vlmp

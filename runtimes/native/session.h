@@ -1,0 +1,74 @@
+// A bundle in memory: the four methods, the KV caches, and the bookkeeping between them. As runtimes/session.py.
+//
+// The graphs are pure functions: a step reads the caches and returns the new rows, which are stored here.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "manifest.h"
+#include "program.h"
+#include "tokenizer.h"
+
+namespace vlmp {
+
+// What prefill tells beside filling the caches: kept visual tokens ascending, and in the order of selection.
+struct Prefilled {
+  std::vector<float> logits;
+  std::vector<std::int32_t> kept, order;
+  int filled;
+};
+
+class Session {
+ public:
+  // manifest: what read_manifest has checked. Throws Error when the program or the tokenizer cannot be loaded.
+  Session(const std::filesystem::path& bundle, const Manifest& manifest, std::optional<int> threads, bool traced);
+
+  Session(const Session&) = delete;  // the program refers to the manifest
+  Session& operator=(const Session&) = delete;
+
+  // pixels [1, 3, height, width] -> visual tokens [N, D].
+  std::vector<float> vision(const std::vector<float>& pixels);
+
+  // Fills the caches with prefix, image and the first text. Throws Error when `ids` exceed the bucket.
+  Prefilled prefill(const std::vector<std::int32_t>& ids, const std::vector<float>& visual);
+
+  // Appends one token; logits [V] of the next. Throws Error when the caches are full.
+  std::vector<float> decode(std::int32_t token);
+
+  // Appends up to T tokens at once, for the next turn. Throws Error when they do not fit.
+  std::vector<float> extend(const std::vector<std::int32_t>& ids);
+
+  // Throws Error unless so many text tokens can be appended.
+  void check_room(std::size_t tokens) const;
+  int room() const { return manifest_.prompt.text_len + manifest_.prompt.max_new_tokens - past_; }
+  int past() const { return past_; }
+
+  const Manifest& manifest() const { return manifest_; }
+  const Tokenizer& tokenizer() const { return tokenizer_; }
+  Program& program() { return program_; }
+
+  std::vector<std::int32_t> unfed;  // tokens of the last answer that the caches do not hold yet
+
+ private:
+  struct Cache {
+    std::string input, output;  // names in decode and extend
+    int layer;
+    std::vector<float> rows;  // [heads, slots, head_dim]
+  };
+
+  std::vector<std::int32_t> bucket(const std::vector<std::int32_t>& ids) const;
+  std::vector<float> step(MethodName method, Inputs inputs, int tokens);
+  void store(const MethodSpec& method, const Outputs& outputs, Cache& cache, int slot, int rows);
+  std::vector<float> logits_of(const Outputs& outputs) const;
+
+  const Manifest manifest_;
+  Tokenizer tokenizer_;
+  Program program_;
+  std::vector<Cache> caches_;
+  int past_ = 0;  // text tokens behind the image that the caches hold
+};
+
+}  // namespace vlmp
