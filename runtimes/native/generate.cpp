@@ -2,8 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
-#include <numeric>
+#include <utility>
 
 #include "error.h"
 #include "unicode.h"
@@ -42,10 +41,6 @@ int limit_of(const Session& session, const Turn& turn) {
   return turn.max_new_tokens.value_or(most);
 }
 
-std::int32_t most_likely(const std::vector<float>& logits) {
-  return static_cast<std::int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
-}
-
 bool ends_with(const std::string& text, const std::string& end) {
   return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
 }
@@ -82,32 +77,6 @@ Stopwatch::Stopwatch() : last_ns_(now_ns()) {}
 double Stopwatch::lap_ms() {
   const std::int64_t now = now_ns(), before = std::exchange(last_ns_, now);
   return static_cast<double>(now - before) / 1e6;
-}
-
-std::int32_t Picker::pick(const std::vector<float>& logits) {
-  if (temperature_ == 0.0) return most_likely(logits);
-  std::vector<std::int32_t> order(logits.size());
-  std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](std::int32_t a, std::int32_t b) {
-    return logits[static_cast<std::size_t>(a)] > logits[static_cast<std::size_t>(b)];
-  });
-  const double top = logits[static_cast<std::size_t>(order.front())];
-  std::vector<double> weights;
-  weights.reserve(order.size());
-  for (const std::int32_t id : order) {
-    weights.push_back(std::exp((logits[static_cast<std::size_t>(id)] - top) / temperature_));
-  }
-  const double share = top_p_ * std::accumulate(weights.begin(), weights.end(), 0.0);
-  double nucleus = 0.0;
-  std::size_t count = 0;
-  while (count < weights.size() && (count == 0 || nucleus < share)) nucleus += weights[count++];
-  // Not std::uniform_real_distribution, whose results differ from library to library.
-  double rest = nucleus * static_cast<double>(random_() >> 11) * 0x1p-53;
-  for (std::size_t place = 0; place < count; ++place) {
-    rest -= weights[place];
-    if (rest < 0.0) return order[place];
-  }
-  return order[count - 1];
 }
 
 std::vector<std::int32_t> prompt_ids(const Session& session, const std::string& form, const std::string& prompt,

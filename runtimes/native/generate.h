@@ -4,12 +4,12 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
-#include <random>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "image.h"
+#include "picker.h"
 #include "session.h"
 
 namespace vlmp {
@@ -30,19 +30,6 @@ struct Timings {
   int decoded_tokens = 0;
 
   double first_token_ms() const { return preprocess_ms + vision_ms + prefill_ms; }
-};
-
-// Greedy at temperature 0. The same seed gives the same answer wherever the logits are the same.
-class Picker {
- public:
-  Picker(double temperature, double top_p, std::uint64_t seed)
-      : temperature_(temperature), top_p_(top_p), random_(seed) {}
-
-  std::int32_t pick(const std::vector<float>& logits);
-
- private:
-  double temperature_, top_p_;
-  std::mt19937_64 random_;
 };
 
 struct Turn {

@@ -1,0 +1,89 @@
+// What the parts of the runner compute, for tests that compare it with Python's libraries.
+//
+//   probe encode TOKENIZER            stdin: a JSON list of texts; stdout: a JSON list of id lists
+//   probe decode TOKENIZER            stdin: a JSON list of id lists; stdout: a JSON list of texts
+//   probe picture IMAGE               stdout: width and height in a line, then RGB bytes
+//   probe resize IMAGE WIDTH HEIGHT   the same
+//   probe pixels IMAGE MANIFEST       stdout: float32 [3, height, width]
+//   probe pick TEMPERATURE TOP_P SEED COUNT   stdin: a JSON list of logits; stdout: a JSON list of tokens
+#include <functional>
+#include <iostream>
+#include <iterator>
+#include <map>
+
+#include "error.h"
+#include "files.h"
+#include "image.h"
+#include "json.h"
+#include "picker.h"
+#include "tokenizer.h"
+
+namespace {
+
+using vlmp::Json;
+using Arguments = std::vector<std::string>;
+
+Json input() {
+  return Json::parse(std::string(std::istreambuf_iterator<char>(std::cin), {}));
+}
+
+vlmp::Tokenizer tokenizer(const std::string& path) {
+  return vlmp::Tokenizer::parse(vlmp::read_file(path, 1 << 28), path);
+}
+
+void write(const vlmp::Picture& picture) {
+  std::cout << picture.width << ' ' << picture.height << '\n';
+  std::cout.write(reinterpret_cast<const char*>(picture.rgb.data()), static_cast<std::streamsize>(picture.rgb.size()));
+}
+
+void encode(const Arguments& values) {
+  const vlmp::Tokenizer used = tokenizer(values.at(0));
+  Json all = Json::array();
+  for (const Json& text : input()) all.push_back(used.encode(text.get<std::string>()));
+  std::cout << all;
+}
+
+void decode(const Arguments& values) {
+  const vlmp::Tokenizer used = tokenizer(values.at(0));
+  Json all = Json::array();
+  for (const Json& ids : input()) all.push_back(used.decode(ids.get<std::vector<std::int32_t>>()));
+  std::cout << all;
+}
+
+void pixels(const Arguments& values) {
+  const vlmp::Manifest manifest = vlmp::parse_manifest(vlmp::read_file(values.at(1), 1 << 26), values.at(1));
+  const std::vector<float> found = vlmp::to_pixels(vlmp::open_picture(values.at(0)), manifest.image);
+  std::cout.write(reinterpret_cast<const char*>(found.data()), static_cast<std::streamsize>(found.size() * 4));
+}
+
+void pick(const Arguments& values) {
+  vlmp::Picker picker(std::stod(values.at(0)), std::stod(values.at(1)), std::stoull(values.at(2)));
+  const auto logits = input().get<std::vector<float>>();
+  Json all = Json::array();
+  for (int count = std::stoi(values.at(3)); count > 0; --count) all.push_back(picker.pick(logits));
+  std::cout << all;
+}
+
+}  // namespace
+
+int main(int count, char** values) {
+  const std::map<std::string, std::function<void(const Arguments&)>> tasks = {
+      {"encode", encode},
+      {"decode", decode},
+      {"picture", [](const Arguments& given) { write(vlmp::open_picture(given.at(0))); }},
+      {"resize",
+       [](const Arguments& given) {
+         write(vlmp::resize(vlmp::open_picture(given.at(0)), std::stoi(given.at(1)), std::stoi(given.at(2))));
+       }},
+      {"pixels", pixels},
+      {"pick", pick},
+  };
+  try {
+    const Arguments arguments(values + 1, values + count);
+    tasks.at(arguments.at(0))({arguments.begin() + 1, arguments.end()});
+    return 0;
+  } catch (const std::exception& error) {
+    std::cerr << "probe: " << error.what() << std::endl;
+    return 2;
+  }
+}
