@@ -100,14 +100,13 @@ Answer first_turn(Session& session, const std::filesystem::path& image, const st
   Answer answer;
   Stopwatch watch;
   const std::vector<float> pixels = to_pixels(open_picture(image), session.manifest().image);
-  answer.timings.preprocess_ms = watch.lap_ms();
+  turn.on_phase({"preprocess", watch.lap_ms()});
   const std::vector<float> visual = session.vision(pixels);
-  answer.timings.vision_ms = watch.lap_ms();
+  turn.on_phase({"vision", watch.lap_ms()});
   Prefilled first = session.prefill(ids, visual);
-  answer.timings.prefill_ms = watch.lap_ms();
+  turn.on_phase({"prefill", watch.lap_ms()});
   answer.tokens = decode_turn(session, std::move(first.logits), picker, turn);
-  answer.timings.decode_ms = watch.lap_ms();
-  answer.timings.decoded_tokens = static_cast<int>(answer.tokens.size()) - 1;
+  turn.on_phase({"decode", watch.lap_ms(), static_cast<int>(answer.tokens.size()) - 1});
   answer.text = session.tokenizer().decode(answer.tokens);
   answer.kept = std::move(first.kept);
   answer.order = std::move(first.order);
@@ -125,10 +124,9 @@ Answer next_turn(Session& session, const std::string& prompt, Picker& picker, co
   for (const std::int32_t token : session.unfed) session.decode(token);
   session.unfed.clear();
   std::vector<float> logits = session.extend(ids);
-  answer.timings.prefill_ms = watch.lap_ms();
+  turn.on_phase({"prefill", watch.lap_ms()});
   answer.tokens = decode_turn(session, std::move(logits), picker, turn);
-  answer.timings.decode_ms = watch.lap_ms();
-  answer.timings.decoded_tokens = static_cast<int>(answer.tokens.size()) - 1;
+  turn.on_phase({"decode", watch.lap_ms(), static_cast<int>(answer.tokens.size()) - 1});
   answer.text = session.tokenizer().decode(answer.tokens);
   return answer;
 }

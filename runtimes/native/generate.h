@@ -24,7 +24,7 @@ class Stopwatch {
   std::int64_t last_ns_;
 };
 
-// Where the time of one turn went, in milliseconds; phases that did not happen are 0.
+// Where the time of one timed turn went, in milliseconds.
 struct Timings {
   double preprocess_ms = 0, vision_ms = 0, prefill_ms = 0, decode_ms = 0;
   int decoded_tokens = 0;
@@ -32,9 +32,17 @@ struct Timings {
   double first_token_ms() const { return preprocess_ms + vision_ms + prefill_ms; }
 };
 
+struct Phase {
+  const char* name;
+  double ms;
+  int tokens = 0;  // decoded
+};
+
+// How a turn is to be answered, and who is told what while it goes on.
 struct Turn {
   std::optional<int> max_new_tokens;  // the bundle's when there is none
   bool ignore_end = false;
+  std::function<void(const Phase&)> on_phase = [](const Phase&) {};  // when it is over
   std::function<void(std::string_view)> on_text = [](std::string_view) {};
   std::function<void(const std::vector<float>&)> on_logits = [](const std::vector<float>&) {};
 };
@@ -42,7 +50,6 @@ struct Turn {
 struct Answer {
   std::string text;
   std::vector<std::int32_t> tokens, kept, order;
-  Timings timings;
 };
 
 // Vision, prefill, decode. Throws Error when the image cannot be read or the prompt does not fit.

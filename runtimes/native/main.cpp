@@ -1,4 +1,5 @@
 // vlmp_runner: answers a question about an image with an ExecuTorch bundle, or measures it.
+#include <array>
 #include <cstdio>
 #include <iostream>
 #include <new>
@@ -16,52 +17,59 @@ namespace {
 
 const std::string kProgram = "vlmp_runner";
 
-void show_ids(const char* name, const std::vector<std::int32_t>& ids) {
-  std::fprintf(stderr, "%s", name);
-  for (const std::int32_t id : ids) std::fprintf(stderr, " %d", id);
-  std::fputc('\n', stderr);
+// A line on stderr, in one call to the system, so that lines of several processes do not mix.
+void say(const std::string& line) { std::fputs((line + "\n").c_str(), stderr); }
+
+std::string listed(const std::vector<std::int32_t>& ids) {
+  std::string text;
+  for (const std::int32_t id : ids) text += " " + std::to_string(id);
+  return text;
 }
 
-void show(const Answer& answer, int visual_tokens) {
-  const Timings& timings = answer.timings;
-  if (!answer.kept.empty()) {
-    show_ids(("kept " + std::to_string(answer.kept.size()) + " of " + std::to_string(visual_tokens) + ":").c_str(),
-             answer.kept);
-    show_ids("order:", answer.order);
-    std::fprintf(stderr, "preprocess %.1f ms, vision %.1f ms, ", timings.preprocess_ms, timings.vision_ms);
+void say_phase(const Phase& phase) {
+  std::array<char, 96> line{};
+  if (phase.tokens == 0) {
+    std::snprintf(line.data(), line.size(), "%s %.1f ms", phase.name, phase.ms);
+  } else {
+    std::snprintf(line.data(), line.size(), "%s %.1f ms, %d tokens, %.1f a second", phase.name, phase.ms, phase.tokens,
+                  phase.tokens / phase.ms * 1e3);
   }
-  std::fprintf(stderr, "prefill %.1f ms, decode %d tokens in %.1f ms\n", timings.prefill_ms, timings.decoded_tokens,
-               timings.decode_ms);
-  show_ids("tokens:", answer.tokens);
+  say(line.data());
 }
 
 void answer(const Options& options) {
   const Manifest manifest = read_manifest(options.bundle);
   Stopwatch watch;
   Session session(options.bundle, manifest, options.threads, options.etdump.has_value());
-  const double load_ms = watch.lap_ms();
+  say_phase({"load", watch.lap_ms()});
 
   Picker picker(options.temperature, options.top_p, options.seed);
   std::string logits;
   Turn turn;
   turn.max_new_tokens = options.max_new_tokens;
   turn.ignore_end = options.ignore_end;
+  turn.on_phase = [](const Phase& phase) {
+    if (phase.name == std::string_view("decode")) std::cout << std::endl;  // ends the answer's line
+    say_phase(phase);
+  };
   turn.on_text = [](std::string_view text) { std::cout << text << std::flush; };
   if (options.logits) {
     turn.on_logits = [&](const std::vector<float>& row) {
       logits.append(reinterpret_cast<const char*>(row.data()), row.size() * sizeof(float));
     };
   }
-  std::fprintf(stderr, "load %.1f ms\n", load_ms);
   const Answer first = first_turn(session, options.image, options.prompt, picker, turn);
-  std::cout << std::endl;
-  show(first, manifest.pruner.visual_tokens);
+  say("tokens:" + listed(first.tokens));
+  say("kept " + std::to_string(first.kept.size()) + " of " + std::to_string(manifest.pruner.visual_tokens) + ":" +
+      listed(first.kept));
+  say("order:" + listed(first.order));
   for (const std::string& reply : options.replies) {
     const Answer next = next_turn(session, reply, picker, turn);
-    std::cout << std::endl;
-    show(next, manifest.pruner.visual_tokens);
+    say("tokens:" + listed(next.tokens));
   }
-  std::fprintf(stderr, "peak memory %.1f MiB\n", peak_mib());
+  std::array<char, 64> peak{};
+  std::snprintf(peak.data(), peak.size(), "peak memory %.1f MiB", peak_mib());
+  say(peak.data());
   if (options.logits) write_file(*options.logits, logits);
   if (options.etdump) write_file(*options.etdump, session.program().events());
   if (!std::cout) fail("the answer cannot be written to stdout");

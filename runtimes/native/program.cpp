@@ -101,8 +101,10 @@ struct Program::Loaded {
   Loaded(const std::filesystem::path& bundle, const Manifest& of, bool traced)
       : manifest(of),
         path(inside(bundle, of.method(MethodName::vision).file)),
+        // Mapped: packed weights are not read again, so their pages can go. Shared arenas: one method runs at a time.
         module(path, data_files(bundle, of), Module::LoadMode::Mmap,
-               traced ? std::make_unique<::executorch::etdump::ETDumpGen>() : nullptr) {}
+               traced ? std::make_unique<::executorch::etdump::ETDumpGen>() : nullptr, nullptr, nullptr,
+               /*share_memory_arenas=*/true) {}
 
   static std::vector<std::string> data_files(const std::filesystem::path& bundle, const Manifest& manifest) {
     const MethodSpec& first = manifest.method(MethodName::vision);

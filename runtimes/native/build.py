@@ -1,0 +1,121 @@
+"""Builds vlmp_runner, and fetches what it needs from PyPI.
+
+    python runtimes/native/build.py host         for this machine, against the executorch that is installed
+    python runtimes/native/build.py arm64        for ARM64 Linux, against the wheel for it
+    python runtimes/native/build.py sanitizers   for this machine, with sanitizers and fuzz targets
+
+Output: build/native/<kind>; build/native/<kind>/dist holds what a device needs. Debian: g++ nlohmann-json3-dev
+libstb-dev, for arm64 g++-aarch64-linux-gnu, for sanitizers clang where libFuzzer is wanted.
+"""
+
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from argparse import ArgumentParser
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NoReturn
+
+ROOT = Path(__file__).parents[2]
+SOURCE = Path(__file__).parent
+OUTPUT = ROOT / "build" / "native"
+KINDS = ("host", "arm64", "sanitizers")
+CMAKE = (3, 28)
+"""ExecuTorch's package defines its targets from this version on."""
+
+
+def main() -> None:
+    """Build the kinds that are asked for."""
+    parser = ArgumentParser(description="Build vlmp_runner.")
+    parser.add_argument("kind", nargs="+", choices=KINDS)
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="compilers at a time (1)")
+    arguments = parser.parse_args()
+    for kind in arguments.kind:
+        print(build(kind, jobs=arguments.jobs))
+
+
+def build(kind: str, *, jobs: int = 1) -> Path:
+    """Build one kind. Returns its folder. Exits with one line where something is missing."""
+    folder = OUTPUT / kind
+    cmake = _cmake()
+    options = ["-DVLMP_TESTS=ON", f"-DCMAKE_PREFIX_PATH={_executorch(kind)}"]
+    if kind == "arm64":
+        _need("aarch64-linux-gnu-g++", "apt-get install g++-aarch64-linux-gnu")
+        options.append(f"-DCMAKE_TOOLCHAIN_FILE={SOURCE / 'aarch64-linux.cmake'}")
+    if kind == "sanitizers":
+        options += ["-DVLMP_SANITIZE=ON", "-DCMAKE_BUILD_TYPE=RelWithDebInfo"]
+        if shutil.which("clang++"):
+            options += ["-DCMAKE_C_COMPILER=clang", "-DCMAKE_CXX_COMPILER=clang++"]
+    generator = ["-G", "Ninja"] if shutil.which("ninja") or _beside("ninja") else []
+    if _beside("ninja"):
+        options.append(f"-DCMAKE_MAKE_PROGRAM={_beside('ninja')}")
+    _run([cmake, "-S", str(SOURCE), "-B", str(folder), *generator, *options])
+    _run([cmake, "--build", str(folder), "--parallel", str(jobs)])
+    _run([cmake, "--install", str(folder), "--prefix", str(folder / "dist")])
+    return folder
+
+
+def _cmake() -> str:
+    """CMake of this environment, or the system's where that is new enough."""
+    for found in (_beside("cmake"), shutil.which("cmake")):
+        if found:
+            told = subprocess.run([found, "--version"], capture_output=True, text=True, check=False).stdout
+            numbers = re.search(r"(\d+)\.(\d+)", told)
+            if numbers and (int(numbers[1]), int(numbers[2])) >= CMAKE:
+                return found
+    _fail("CMake 3.28 or newer is missing: pip install cmake ninja")
+
+
+def _beside(program: str) -> str | None:
+    """A program that pip installed next to this Python."""
+    return shutil.which(program, path=str(Path(sys.executable).parent))
+
+
+def _executorch(kind: str) -> Path:
+    """The package that is compiled against: the installed one, or the unpacked wheel for ARM64."""
+    try:
+        installed = version("executorch")
+        spec = find_spec("executorch")
+    except (PackageNotFoundError, ModuleNotFoundError):
+        spec = None
+    if spec is None or not spec.submodule_search_locations:
+        _fail("executorch is not installed: pip install 'vlmp[executorch]'")
+    if kind != "arm64":
+        return Path(next(iter(spec.submodule_search_locations)))
+    unpacked = OUTPUT / "wheels" / f"executorch-{installed}-aarch64"
+    if not unpacked.is_dir():
+        _run(
+            [sys.executable, "-m", "pip", "download", "-q", f"executorch=={installed}", "--no-deps"]
+            + ["--only-binary=:all:", "--platform", "manylinux_2_28_aarch64", "--python-version", "3.11"]
+            + ["-d", str(unpacked.parent)]
+        )
+        (wheel,) = unpacked.parent.glob(f"executorch-{installed}-*aarch64.whl")
+        part = unpacked.with_suffix(".part")
+        shutil.rmtree(part, ignore_errors=True)
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(part)
+        part.rename(unpacked)
+    return unpacked / "executorch"
+
+
+def _need(program: str, how: str) -> None:
+    if shutil.which(program) is None:
+        _fail(f"{program} is missing: {how}")
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        print(done.stdout + done.stderr, file=sys.stderr)
+        _fail(f"{Path(command[0]).name} failed, see above")
+
+
+def _fail(why: str) -> NoReturn:
+    raise SystemExit(f"build.py: {why}")
+
+
+if __name__ == "__main__":
+    main()
