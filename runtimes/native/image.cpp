@@ -13,7 +13,6 @@
 namespace vlmp {
 namespace {
 
-constexpr std::int64_t kMostPixels = 100'000'000;
 constexpr std::uintmax_t kMostBytes = 1 << 29;
 
 template <typename Value>
@@ -84,7 +83,7 @@ Place placement(const Picture& picture, const ImageSpec& spec) {
 
 }  // namespace
 
-Picture decode_picture(std::string_view bytes, const std::string& where) {
+Picture decode_picture(std::string_view bytes, const std::string& where, std::int64_t most_pixels) {
   const Container container = read_container(bytes, where);
   if (bytes.size() > kMostBytes) fail("image ", where, " is too large");
   const auto* data = reinterpret_cast<const stbi_uc*>(bytes.data());
@@ -94,8 +93,8 @@ Picture decode_picture(std::string_view bytes, const std::string& where) {
   };
   int width = 0, height = 0, channels = 0;
   check(stbi_info_from_memory(data, size, &width, &height, &channels) != 0);
-  if (std::int64_t{width} * height > kMostPixels) {
-    fail("image ", where, " has ", width, " x ", height, " pixels: at most ", kMostPixels / 1'000'000,
+  if (std::int64_t{width} * height > most_pixels) {
+    fail("image ", where, " has ", width, " x ", height, " pixels: at most ", most_pixels / 1'000'000,
          " megapixels are read");
   }
   if (container.wide_grey) {

@@ -20,9 +20,11 @@ struct Picture {
   std::uint8_t* row(int y) { return rgb.data() + std::size_t(y) * std::size_t(width) * 3; }
 };
 
+inline constexpr std::int64_t kMostPixels = 100'000'000;
+
 // Decodes PNG or JPEG: rotated by EXIF, alpha over white, 16-bit converted. Throws Error naming `where` when it is in
-// another format, damaged, CMYK, or has more than 100 megapixels.
-Picture decode_picture(std::string_view bytes, const std::string& where);
+// another format, damaged, CMYK, or too large.
+Picture decode_picture(std::string_view bytes, const std::string& where, std::int64_t most_pixels = kMostPixels);
 
 Picture open_picture(const std::filesystem::path& path);
 
