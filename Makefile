@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TYPED := build/typed
 
-.PHONY: setup demo test test-slow lint typecheck clean
+.PHONY: setup demo native native-arm64 test test-slow lint typecheck clean
 
 setup: $(VENV)/.installed
 
@@ -18,6 +18,13 @@ $(VENV)/.installed: pyproject.toml
 
 demo: setup
 	$(BIN)/python benchmarks/demo.py
+
+# The C++ runner, in build/native/host and build/native/arm64: docs/native-runner.md.
+native: setup
+	$(BIN)/python runtimes/native/build.py host
+
+native-arm64: setup
+	$(BIN)/python runtimes/native/build.py arm64
 
 test: lint typecheck
 	$(BIN)/python -m pytest

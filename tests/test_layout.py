@@ -18,10 +18,12 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 FOLDERS = ("benchmarks/scenes", "evaluation", "export", "pruner", "runtimes")
+NATIVE = ROOT / "runtimes/native"
+"""C++ with the scripts that build it: not packaged."""
 
 
 def sources(folder: str) -> list[Path]:
-    return sorted((ROOT / folder).rglob("*.py"))
+    return sorted(path for path in (ROOT / folder).rglob("*.py") if NATIVE not in path.parents)
 
 
 def module_of(path: Path) -> str:
@@ -80,6 +82,7 @@ def test_files_beside_the_code_are_packaged() -> None:
         own = patterns.get(f"vlmp.{folder}".replace("/", "."), [])
         packaged = {path for pattern in own for path in (ROOT / folder).glob(pattern)}
         files = {path for path in (ROOT / folder).rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+        files -= set(NATIVE.rglob("*"))
         assert packaged == files
 
 

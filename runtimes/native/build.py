@@ -5,7 +5,7 @@
     python runtimes/native/build.py sanitizers   for this machine, with sanitizers and fuzz targets
 
 Output: build/native/<kind>; build/native/<kind>/dist holds what a device needs. Debian: g++ nlohmann-json3-dev
-libstb-dev, for arm64 g++-aarch64-linux-gnu, for sanitizers clang where libFuzzer is wanted.
+libstb-dev, for arm64 g++-aarch64-linux-gnu, for sanitizers clang and libclang-rt-14-dev where libFuzzer is wanted.
 """
 
 import re
@@ -17,7 +17,6 @@ from argparse import ArgumentParser
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NoReturn
 
 ROOT = Path(__file__).parents[2]
 SOURCE = Path(__file__).parent
@@ -27,6 +26,10 @@ CMAKE = (3, 28)
 """ExecuTorch's package defines its targets from this version on."""
 
 
+class Missing(Exception):
+    """A tool or a package that cannot be had here; its text says how to get it."""
+
+
 def main() -> None:
     """Build the kinds that are asked for."""
     parser = ArgumentParser(description="Build vlmp_runner.")
@@ -34,12 +37,18 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="compilers at a time (1)")
     arguments = parser.parse_args()
     for kind in arguments.kind:
-        print(build(kind, jobs=arguments.jobs))
+        try:
+            print(build(kind, jobs=arguments.jobs))
+        except Missing as error:
+            raise SystemExit(f"build.py: {error}") from None
 
 
 def build(kind: str, *, jobs: int = 1) -> Path:
-    """Build one kind. Returns its folder. Exits with one line where something is missing."""
+    """Build one kind. Returns its folder. Raises Missing, and SystemExit when something does not compile."""
     folder = OUTPUT / kind
+    for header in ("nlohmann/json.hpp", "stb/stb_image.h"):
+        if not (Path("/usr/include") / header).is_file():
+            raise Missing(f"/usr/include/{header} is missing: apt-get install nlohmann-json3-dev libstb-dev")
     cmake = _cmake()
     options = ["-DVLMP_TESTS=ON", f"-DCMAKE_PREFIX_PATH={_executorch(kind)}"]
     if kind == "arm64":
@@ -47,12 +56,11 @@ def build(kind: str, *, jobs: int = 1) -> Path:
         options.append(f"-DCMAKE_TOOLCHAIN_FILE={SOURCE / 'aarch64-linux.cmake'}")
     if kind == "sanitizers":
         options += ["-DVLMP_SANITIZE=ON", "-DCMAKE_BUILD_TYPE=RelWithDebInfo"]
-        if shutil.which("clang++"):
+        if _has_libfuzzer():
             options += ["-DCMAKE_C_COMPILER=clang", "-DCMAKE_CXX_COMPILER=clang++"]
-    generator = ["-G", "Ninja"] if shutil.which("ninja") or _beside("ninja") else []
-    if _beside("ninja"):
-        options.append(f"-DCMAKE_MAKE_PROGRAM={_beside('ninja')}")
-    _run([cmake, "-S", str(SOURCE), "-B", str(folder), *generator, *options])
+    if ninja := _beside("ninja") or shutil.which("ninja"):
+        options += ["-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}"]
+    _run([cmake, "-S", str(SOURCE), "-B", str(folder), *options])
     _run([cmake, "--build", str(folder), "--parallel", str(jobs)])
     _run([cmake, "--install", str(folder), "--prefix", str(folder / "dist")])
     return folder
@@ -66,7 +74,16 @@ def _cmake() -> str:
             numbers = re.search(r"(\d+)\.(\d+)", told)
             if numbers and (int(numbers[1]), int(numbers[2])) >= CMAKE:
                 return found
-    _fail("CMake 3.28 or newer is missing: pip install cmake ninja")
+    raise Missing("CMake 3.28 or newer is missing: pip install cmake ninja")
+
+
+def _has_libfuzzer() -> bool:
+    """Whether there is a clang with its sanitizers; Debian has them in a package of their own."""
+    if shutil.which("clang++") is None:
+        return False
+    target = 'extern "C" int LLVMFuzzerTestOneInput(const unsigned char*, unsigned long) { return 0; }'
+    command = ["clang++", "-fsanitize=fuzzer,address", "-x", "c++", "-", "-o", "/dev/null"]
+    return subprocess.run(command, input=target, text=True, capture_output=True, check=False).returncode == 0
 
 
 def _beside(program: str) -> str | None:
@@ -82,16 +99,15 @@ def _executorch(kind: str) -> Path:
     except (PackageNotFoundError, ModuleNotFoundError):
         spec = None
     if spec is None or not spec.submodule_search_locations:
-        _fail("executorch is not installed: pip install 'vlmp[executorch]'")
+        raise Missing("executorch is not installed: pip install 'vlmp[executorch]'")
     if kind != "arm64":
         return Path(next(iter(spec.submodule_search_locations)))
     unpacked = OUTPUT / "wheels" / f"executorch-{installed}-aarch64"
     if not unpacked.is_dir():
-        _run(
-            [sys.executable, "-m", "pip", "download", "-q", f"executorch=={installed}", "--no-deps"]
-            + ["--only-binary=:all:", "--platform", "manylinux_2_28_aarch64", "--python-version", "3.11"]
-            + ["-d", str(unpacked.parent)]
-        )
+        download = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:"]
+        wanted = ["--platform", "manylinux_2_28_aarch64", "--python-version", "3.11", f"executorch=={installed}"]
+        if subprocess.run([*download, *wanted, "-d", str(unpacked.parent)], check=False).returncode:
+            raise Missing(f"executorch {installed} for ARM64 cannot be downloaded")
         (wheel,) = unpacked.parent.glob(f"executorch-{installed}-*aarch64.whl")
         part = unpacked.with_suffix(".part")
         shutil.rmtree(part, ignore_errors=True)
@@ -103,18 +119,14 @@ def _executorch(kind: str) -> Path:
 
 def _need(program: str, how: str) -> None:
     if shutil.which(program) is None:
-        _fail(f"{program} is missing: {how}")
+        raise Missing(f"{program} is missing: {how}")
 
 
 def _run(command: list[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         print(done.stdout + done.stderr, file=sys.stderr)
-        _fail(f"{Path(command[0]).name} failed, see above")
-
-
-def _fail(why: str) -> NoReturn:
-    raise SystemExit(f"build.py: {why}")
+        raise SystemExit(f"build.py: {Path(command[0]).name} failed, see above")
 
 
 if __name__ == "__main__":

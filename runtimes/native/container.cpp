@@ -73,7 +73,11 @@ Container read_png(Bytes bytes, const std::string& where) {
     if (kCompareSums && crc32(checked) != *number(bytes, place + 8 + *length, 4)) {
       fail("image ", where, " cannot be read: a checksum in it is wrong");
     }
-    if (kind == "IHDR") container.wide_grey = data.size() >= 10 && data[8] == 16 && data[9] == 0;
+    if (kind == "IHDR") {
+      container.width = number(data, 0, 4).value_or(0);
+      container.height = number(data, 4, 4).value_or(0);
+      container.wide_grey = data.size() >= 10 && data[8] == 16 && data[9] == 0;
+    }
     if (kind == "eXIf") container.orientation = orientation_of(data);
     if (kind == "IEND") return container;
     place += 12 + std::size_t{*length};
@@ -99,7 +103,11 @@ Container read_jpeg(Bytes bytes, const std::string& where) {
       container.orientation = orientation_of(data.substr(kExif.size()));
     }
     const bool frame = *marker >= 0xC0 && *marker <= 0xCF && *marker != 0xC4 && *marker != 0xC8 && *marker != 0xCC;
-    if (frame && data.size() > 5 && data[5] == 4) fail("image ", where, " is a CMYK JPEG: save it as RGB");
+    if (frame) {
+      container.height = number(data, 1, 2).value_or(0);
+      container.width = number(data, 3, 2).value_or(0);
+      if (number(data, 5, 1) == 4u) fail("image ", where, " is a CMYK JPEG: save it as RGB");
+    }
     place += *length;
   }
 }

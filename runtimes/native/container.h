@@ -1,6 +1,7 @@
 // What stands around the pixels of a PNG or JPEG file, and whether the file is whole.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -11,6 +12,7 @@ enum class Format { jpeg, png };
 struct Container {
   Format format;
   int orientation = 1;    // EXIF: 1 to 8
+  std::uint64_t width = 0, height = 0;
   bool wide_grey = false;  // PNG of 16-bit grey without alpha
 };
 

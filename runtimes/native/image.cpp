@@ -91,12 +91,11 @@ Picture decode_picture(std::string_view bytes, const std::string& where, std::in
   const auto check = [&](bool good) {
     if (!good) fail("image ", where, " cannot be read: ", stbi_failure_reason());
   };
-  int width = 0, height = 0, channels = 0;
-  check(stbi_info_from_memory(data, size, &width, &height, &channels) != 0);
-  if (std::int64_t{width} * height > most_pixels) {
-    fail("image ", where, " has ", width, " x ", height, " pixels: at most ", most_pixels / 1'000'000,
-         " megapixels are read");
+  if (container.width * container.height > static_cast<std::uint64_t>(most_pixels)) {
+    fail("image ", where, " has ", container.width, " x ", container.height, " pixels: at most ",
+         most_pixels / 1'000'000, " megapixels are read");
   }
+  int width = 0, height = 0, channels = 0;
   if (container.wide_grey) {
     const Samples<stbi_us> samples(stbi_load_16_from_memory(data, size, &width, &height, &channels, 1),
                                    stbi_image_free);

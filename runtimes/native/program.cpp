@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <csignal>
 #include <cstdlib>
 #include <mutex>
 
@@ -37,7 +38,7 @@ using ScalarType = ::executorch::aten::ScalarType;
 
 struct Log {
   std::mutex mutex;
-  std::string subject, last;
+  std::string subject, crash, last;
 };
 
 Log& log() {
@@ -50,6 +51,13 @@ void keep_message(et_timestamp_t, et_pal_log_level_t level, const char*, const c
   if (level != kError && level != kFatal) return;
   const std::lock_guard<std::mutex> lock(log().mutex);
   log().last.assign(message, std::min<std::size_t>(length, 200));
+}
+
+// A damaged program can bring the libraries below ours to a fault that they do not notice themselves.
+void end_on_signal(int) {
+  const std::string& line = log().crash;
+  const auto written = ::write(STDERR_FILENO, line.data(), line.size());
+  ::_exit(written == static_cast<ssize_t>(line.size()) ? 2 : 3);
 }
 
 void end_process() {
@@ -186,6 +194,10 @@ std::string runtime_name() { return "executorch " VLMP_EXECUTORCH_VERSION " (XNN
 
 void quiet_runtime(const std::string& subject) {
   log().subject = subject;
+  log().crash = subject + ": crashed while the program was loaded or run: it is damaged, export the model again\n";
+#ifndef VLMP_SANITIZE  // a sanitizer has more to say
+  for (const int number : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT}) std::signal(number, end_on_signal);
+#endif
   et::PalImpl quiet{};
   quiet.abort = end_process;
   quiet.emit_log_message = keep_message;

@@ -1,5 +1,6 @@
 // Bicubic resampling with the arithmetic of Pillow's Resample.c: coefficients in double, then fixed point with 22 bits
-// behind the point; rows first, rounded to 8 bits, then columns.
+// behind the point; one axis after the other, rounded to 8 bits between them. Their order is that of Pillow 13; earlier
+// ones always began with the rows.
 #include <algorithm>
 #include <cmath>
 
@@ -91,8 +92,10 @@ Picture resize_columns(const Picture& picture, int height) {
 }  // namespace
 
 Picture resize(const Picture& picture, int width, int height) {
-  Picture rows = picture.width == width ? picture : resize_rows(picture, width);
-  return rows.height == height ? std::move(rows) : resize_columns(rows, height);
+  const auto rows = [&](const Picture& from) { return from.width == width ? from : resize_rows(from, width); };
+  const auto columns = [&](const Picture& from) { return from.height == height ? from : resize_columns(from, height); };
+  const int narrower = picture.width - width, lower = picture.height - height;
+  return lower > 0 && lower > 2 * std::int64_t{narrower} ? rows(columns(picture)) : columns(rows(picture));
 }
 
 }  // namespace vlmp

@@ -1,0 +1,56 @@
+"""Builds of the C++ runner, and small bundles of vlmp-tiny for it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+from native_cases import PHOTO, built
+from PIL import Image
+from vlmp.export.config import ExportConfig
+from vlmp.export.pipeline import export
+
+
+@pytest.fixture(scope="session")
+def host() -> Path:
+    return built("host")
+
+
+@pytest.fixture(scope="session")
+def arm64() -> Path:
+    if shutil.which("qemu-aarch64") is None:
+        pytest.skip("qemu-aarch64 is missing: apt-get install qemu-user")
+    return built("arm64")
+
+
+@pytest.fixture(scope="session")
+def sanitizers() -> Path:
+    return built("sanitizers")
+
+
+@pytest.fixture(scope="session")
+def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As PNG, which every reader decodes to the same pixels."""
+    path = tmp_path_factory.mktemp("photo") / "photo.png"
+    Image.open(PHOTO).save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Bundles of 168 pixels by name: pruned, unpruned, int4. Exported when they are first asked for."""
+
+    @cache
+    def bundle(name: str) -> Path:
+        config = ExportConfig(
+            model="vlmp-tiny", targets=("executorch",), output=tmp_path_factory.mktemp("tiny") / name,
+            pruner="none" if name == "unpruned" else "vlm-pruner", keep=None if name == "unpruned" else 0.25,
+            quant="int4" if name == "int4" else "none", image_size=(168, 168), max_new_tokens=20, verify=False,
+        )  # fmt: skip
+        export(config)
+        return config.output
+
+    return bundle

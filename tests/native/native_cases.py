@@ -1,0 +1,74 @@
+"""The C++ runner: building it once a session into build/native, and what it printed."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+ROOT = Path(__file__).parents[2]
+PHOTO = ROOT / "runtimes/assets/photo.jpg"
+
+
+@cache
+def build_script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("native_build", ROOT / "runtimes/native/build.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@cache
+def built(kind: str) -> Path:
+    """The folder of a build. Skips the test when a tool cannot be had, fails it when something does not compile."""
+    script = build_script()
+    try:
+        folder = script.build(kind, jobs=2)
+    except script.Missing as error:
+        pytest.skip(str(error))
+    assert isinstance(folder, Path)
+    return folder
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Told:
+    """What an answering runner printed. tokens: a list a turn; logits float32 [all tokens, V]."""
+
+    text: str
+    tokens: list[list[int]]
+    kept: list[int]
+    order: list[int]
+    logits: NDArray[np.float32]
+    stderr: str
+
+
+def answer(command: list[str | Path], bundle: Path, image: Path, scratch: Path, *options: str) -> Told:
+    """Let a runner answer. command: how it is started, without arguments."""
+    logits = scratch / "logits.bin"
+    asked = [*command, bundle, "--image", image, "--threads", "1", "--logits", logits, *options]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 0, done.stderr
+    rows = np.fromfile(logits, np.float32)
+
+    def ids(name: str) -> list[list[int]]:
+        return [[int(word) for word in line.split()] for line in re.findall(rf"^{name}:(.*)$", done.stderr, re.M)]
+
+    tokens = ids("tokens")
+    return Told(
+        text=done.stdout,
+        tokens=tokens,
+        kept=ids(r"kept \d+ of \d+")[0],
+        order=ids("order")[0],
+        logits=rows.reshape(sum(map(len, tokens)), -1),
+        stderr=done.stderr,
+    )

@@ -1,0 +1,35 @@
+"""Every parser of the runner under AddressSanitizer and UndefinedBehaviorSanitizer, from the seeds that are kept."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from native_cases import ROOT, answer
+
+SEEDS = ROOT / "runtimes/native/fuzz/seeds"
+RUNS = {"manifest": 20_000, "tokenizer": 1_000, "image": 4_000}
+"""Seconds each. For longer runs see docs/native-runner.md."""
+
+
+@pytest.mark.parametrize("target", RUNS)
+def test_fuzz(sanitizers: Path, tmp_path: Path, target: str) -> None:
+    command: list[str | Path] = [sanitizers / f"fuzz_{target}", f"-runs={RUNS[target]}", "-seed=1", "-timeout=60"]
+    options = ["-max_len=20000", "-max_total_time=60", f"-artifact_prefix={tmp_path}/"]
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    for seed in (SEEDS / target).iterdir():
+        (corpus / seed.name).write_bytes(seed.read_bytes())
+    done = subprocess.run([*command, *options, corpus], capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "Done" in done.stdout + done.stderr
+
+
+def test_an_answer_under_the_sanitizers(
+    host: Path, sanitizers: Path, tiny: Callable[[str], Path], photo: Path, tmp_path: Path
+) -> None:
+    asked = ("--prompt", "What is in this picture?", "--reply", "How many?", "--temperature", "0.5", "--top-p", "0.9")
+    found = answer([sanitizers / "vlmp_runner"], tiny("pruned"), photo, tmp_path, *asked)
+    assert found.tokens == answer([host / "vlmp_runner"], tiny("pruned"), photo, tmp_path, *asked).tokens

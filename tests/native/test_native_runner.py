@@ -1,0 +1,319 @@
+"""`vlmp_runner` against the Python runtime: the same tokens, kept tokens and logits; faults are one line."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+from native_cases import PHOTO, Told, answer
+from numpy.typing import NDArray
+from PIL import Image
+from vlmp.export.bundle import MethodName
+from vlmp.runtimes import Session, load
+from vlmp.runtimes.generate import Answer
+from vlmp.runtimes.profile.executorch import read_steps
+from vlmp.runtimes.profile.schema import json_schema, read_profile
+from vlmp.runtimes.session import Array
+
+PROMPT, REPLY = "What is in this picture?", "How many are there?"
+Tiny = Callable[[str], Path]
+
+
+def python_answers(session: Session, image: Path) -> tuple[Answer, Answer, NDArray[np.float32]]:
+    """A question and a reply, and the logits before each token."""
+    rows: list[Array] = []
+    run = session.run
+
+    def watched(method: MethodName, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        outputs = run(method, inputs)
+        if "logits" in outputs:
+            rows.append(outputs["logits"].copy())
+        return outputs
+
+    session.run = watched  # type: ignore[method-assign]
+    return session.generate(image, PROMPT), session.reply(REPLY), np.stack(rows)
+
+
+@pytest.mark.parametrize("name", ["pruned", "unpruned", "int4"])
+def test_answers_are_pythons_to_the_last_bit(host: Path, tiny: Tiny, photo: Path, tmp_path: Path, name: str) -> None:
+    first, second, logits = python_answers(load(tiny(name), threads=1), photo)
+    told = answer([host / "vlmp_runner"], tiny(name), photo, tmp_path, "--prompt", PROMPT, "--reply", REPLY)
+    assert told.text == f"{first.text}\n{second.text}\n"
+    assert told.tokens == [first.token_ids, second.token_ids]
+    assert told.kept == first.kept.tolist()
+    assert told.order == first.order.tolist()
+    # The last token of the first answer is fed before the reply when it is no end token; its logits choose nothing.
+    fed, turn = len(logits) - len(told.logits), len(first.token_ids)
+    assert fed in (0, 1)
+    np.testing.assert_array_equal(told.logits, np.delete(logits, range(turn, turn + fed), 0))
+
+
+def test_a_jpeg_gets_the_same_answer(host: Path, tiny: Tiny, tmp_path: Path) -> None:
+    told = answer([host / "vlmp_runner"], tiny("pruned"), PHOTO, tmp_path, "--prompt", PROMPT)
+    wanted = load(tiny("pruned"), threads=1).generate(PHOTO, PROMPT)
+    assert told.tokens == [wanted.token_ids]
+    assert told.kept == wanted.kept.tolist()
+
+
+def test_the_longest_answer_and_what_fits_behind_it(host: Path, tiny: Tiny, photo: Path, tmp_path: Path) -> None:
+    command: list[str | Path] = [host / "vlmp_runner"]
+    told = answer(command, tiny("pruned"), photo, tmp_path, "--prompt", PROMPT, "--ignore-end")
+    assert len(told.tokens[0]) == 20
+    session = load(tiny("pruned"), threads=1)
+    wanted = session.generate(photo, PROMPT).token_ids
+    assert told.tokens[0][: len(wanted)] == wanted
+    told = answer(command, tiny("pruned"), photo, tmp_path, "--prompt", PROMPT, "--max-new-tokens", "1")
+    assert len(told.tokens[0]) == 1
+
+
+def test_sampling(host: Path, tiny: Tiny, photo: Path, tmp_path: Path) -> None:
+    def sampled(*options: str) -> Told:
+        asked = ("--prompt", "What colour is the object?", "--max-new-tokens", "6", "--ignore-end", *options)
+        return answer([host / "vlmp_runner"], tiny("pruned"), photo, tmp_path, *asked)
+
+    greedy = sampled().tokens
+    assert sampled("--temperature", "2", "--top-p", "0.0001").tokens == greedy
+    hot = [sampled("--temperature", "5", "--seed", str(seed)).tokens for seed in (1, 2, 1)]
+    assert hot[0] == hot[2]
+    assert hot[0] != hot[1]
+
+
+def test_samples_follow_the_shares(host: Path) -> None:
+    logits, temperature, count = np.array([1.0, 3.0, 2.0, -4.0, 2.5]), 1.5, 40_000
+    weights = np.exp(logits / temperature)
+    shares = weights / weights.sum()
+    for top_p in (1.0, 0.7):
+        done = subprocess.run(
+            [host / "probe", "pick", str(temperature), str(top_p), "3", str(count)],
+            input=json.dumps(logits.tolist()), capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        found = np.bincount(json.loads(done.stdout), minlength=5) / count
+        order = np.argsort(-shares)
+        nucleus = order[: int(np.searchsorted(np.cumsum(shares[order]), top_p)) + 1] if top_p < 1 else order
+        wanted = np.where(np.isin(np.arange(5), nucleus), shares, 0)
+        wanted /= wanted.sum()
+        assert np.abs(found - wanted).max() < 5 * np.sqrt(0.25 / count)
+
+
+# --- Profile ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_profile_in_the_schema_of_vlmp_profile(host: Path, tiny: Tiny, tmp_path: Path) -> None:
+    bundle, path, events = tiny("pruned"), tmp_path / "a.json", tmp_path / "a.etdp"
+    options = ["--threads", "1", "--runs", "3", "--decode-tokens", "4", "--json", path, "--etdump", events]
+    command = [host / "vlmp_runner", bundle, "--image", PHOTO, "--prompt", PROMPT, *options]
+    subprocess.run(command, capture_output=True, check=True)
+    jsonschema.validate(json.loads(path.read_text()), json.loads(json_schema()))
+    profile = read_profile(path)
+    assert profile.settings.model_dump() == {
+        "runs": 3, "decode_tokens": 4, "threads": 1, "prompt": PROMPT, "photo": PHOTO.name, "photo_size": (600, 400),
+    }  # fmt: skip
+    (found,) = profile.bundles
+    assert found.name == bundle.name
+    assert found.manifest.kept_tokens == 9
+    assert set(found.phases) == {"load_warm", "preprocess", "vision", "prefill", "decode", "first_token"}
+    for phase in found.phases.values():
+        assert len(phase.samples_ms) == 3
+        quartiles = (phase.low_ms, phase.median_ms, phase.high_ms)
+        assert np.allclose(np.percentile(phase.samples_ms, (25, 50, 75)), quartiles)
+        assert min(phase.samples_ms) > 0
+    parts = [found.phases[name].samples_ms for name in ("preprocess", "vision", "prefill")]
+    assert np.allclose(np.sum(parts, axis=0), found.phases["first_token"].samples_ms)
+    memory = found.memory
+    assert memory is not None
+    weights = (bundle / "weights.ptd").stat().st_size / 2**20
+    assert memory.libraries_rss_mib + weights < memory.loaded_rss_mib < memory.ran_rss_mib <= memory.peak_rss_mib
+    assert memory.peak_rss_mib < 6 * weights
+    assert profile.machine.kind == "host"
+    assert profile.machine.runtimes == {"executorch": load(bundle).runtime.partition(" ")[2]}
+    assert_events(events)
+
+
+def assert_events(path: Path) -> None:
+    """Vision, prefill and decode, four times each: one to warm up and three runs."""
+    from executorch.devtools.etdump.serialize import deserialize_from_etdump_flatcc
+
+    blocks = deserialize_from_etdump_flatcc(path.read_bytes()).run_data
+    runs = [block.events for block in blocks if block.name == "Execute"]
+    assert len(runs) == 12
+    for events in runs:
+        total_ms, steps = read_steps([event.profile_event for event in events if event.profile_event])
+        assert total_ms > 0
+        assert any(step.linear for step in steps)
+
+
+# --- Faults -----------------------------------------------------------------------------------------------------------
+
+
+def refused(host: Path, *arguments: str | Path) -> str:
+    """The one line of a refusal."""
+    done = subprocess.run([host / "vlmp_runner", *arguments], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2, (done.returncode, done.stderr)
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("vlmp_runner: ")
+    others = [line for line in done.stderr.splitlines()[:-1] if line.split(" ")[0] not in PHASES]
+    assert others == []
+    return last
+
+
+PHASES = {"load", "preprocess", "vision", "prefill", "decode"}
+ASK = ("--image", PHOTO, "--prompt", PROMPT)
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    ([], "no bundle given"),
+    (["B", "C"], "one bundle at a time"),
+    (["B"], "--image is missing"),
+    (["B", "--image", "x"], "--prompt is missing"),
+    (["B", "--imagine", "x"], "unknown option '--imagine'"),
+    (["B", "--image"], "--image needs a value"),
+    (["B", *ASK, "--threads", "0"], "--threads '0': must be a whole number from 1"),
+    (["B", *ASK, "--threads", "2x"], "--threads '2x'"),
+    (["B", *ASK, "--temperature", "-1"], "--temperature '-1': must be a number from 0 to 100"),
+    (["B", *ASK, "--temperature", "nan"], "--temperature 'nan'"),
+    (["B", *ASK, "--top-p", "1.5"], "--top-p '1.5'"),
+    (["B", *ASK, "--seed", "-1"], "--seed '-1'"),
+    (["B", *ASK, "--json", "x"], "--json needs --runs"),
+    (["B", *ASK, "--runs", "2", "--reply", "x"], "--reply does not go with --runs"),
+    (["B", *ASK, "--runs", "2", "--machine-kind", "toaster"], "must be host or android"),
+    (["B", *ASK], "B is not a bundle: it has no manifest.json"),
+], ids=str)  # fmt: skip
+def test_wrong_commands(host: Path, arguments: list[str | Path], message: str) -> None:
+    assert message in refused(host, *arguments)
+
+
+def test_a_prompt_that_is_no_utf8(host: Path) -> None:
+    command: list[bytes | Path] = [host / "vlmp_runner", b"B", b"--image", b"x", b"--prompt", b"a\xff"]
+    done = subprocess.run(command, capture_output=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == b"vlmp_runner: --prompt is not valid UTF-8\n"
+
+
+def test_questions_that_do_not_fit(host: Path, tiny: Tiny, tmp_path: Path) -> None:
+    bundle = tiny("pruned")
+    assert "the prompt is empty" in refused(host, bundle, "--image", PHOTO, "--prompt", " \x1f\u3000")
+    assert "tokens, the bundle takes up to" in refused(host, bundle, "--image", PHOTO, "--prompt", "word " * 100)
+    assert "this bundle allows 1 to 20" in refused(host, bundle, *ASK, "--max-new-tokens", "21")
+    assert "this bundle has room for 20" in refused(host, bundle, *ASK, "--runs", "1", "--decode-tokens", "21")
+    full = [part for _ in range(8) for part in ("--reply", "and what else can be seen in this picture, if anything?")]
+    assert "the conversation is full" in refused(host, bundle, *ASK, *full)
+    assert "does not exist" in refused(host, bundle, "--image", tmp_path / "none.png", "--prompt", PROMPT)
+    assert "is not a file" in refused(host, bundle, "--image", tmp_path, "--prompt", PROMPT)
+    Image.open(PHOTO).save(tmp_path / "a.webp")
+    assert "neither PNG nor JPEG" in refused(host, bundle, "--image", tmp_path / "a.webp", "--prompt", PROMPT)
+    assert "cannot be written" in refused(host, bundle, *ASK, "--logits", tmp_path / "none" / "a.bin")
+    assert not any(path.name.startswith(".") for path in tmp_path.iterdir())
+
+
+@pytest.fixture
+def copy(tiny: Tiny, tmp_path: Path) -> Path:
+    folder = tmp_path / "bundle"
+    shutil.copytree(tiny("int4"), folder)
+    return folder
+
+
+def rewrite(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    path = folder / "manifest.json"
+    raw = json.loads(path.read_text())
+    change(raw)
+    path.write_text(json.dumps(raw))
+
+
+def place(*steps: str | int, value: Any) -> Callable[[dict[str, Any]], None]:
+    def change(raw: dict[str, Any]) -> None:
+        part: Any = raw
+        for step in steps[:-1]:
+            part = part[step]
+        part[steps[-1]] = value
+
+    return change
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (place("schema_version", value=2), "schema version 2, this runner reads version 1: build a newer runner"),
+    (place("schema_version", value="1"), "schema_version: must be a whole number"),
+    (lambda raw: raw.pop("schema_version"), "no schema_version: not a vlmp manifest"),
+    (place("target", value="onnx"), "target is 'onnx': this runner runs executorch"),
+    (lambda raw: raw["methods"].pop("extend"), "methods: extend is missing"),
+    (place("kv", "dtype", value="float16"), "kv.dtype: is '\"float16\"'"),
+    (place("kv", "layers", value=10**9), "kv.layers: must be a whole number from 1 to 1024"),
+    (place("kv", "layers", value=5), "does not follow|must have"),
+    (place("kv", "early_slots", value=4000), "slots must be the base, text_len and max_new_tokens together"),
+    (place("kv", "head_dim", value=2**24), "does not follow from the sizes of the bundle"),
+    (place("prompt", "text_len", value=-1), "prompt.text_len: must be a whole number from 1"),
+    (place("prompt", "text_len", value=1.5), "prompt.text_len: must be a whole number"),
+    (place("prompt", "end_text_id", value=10**6), "prompt.end_text_id: must be a whole number from 0 to 2047"),
+    (place("prompt", "first", value=None), "prompt.first: must be text"),
+    (place("image", "pad_rgb", value=[1, 2, 300]), "pad_rgb"),
+    (place("image", "height", value=2**24), "does not follow from the sizes of the bundle"),
+    (place("vocab_size", value=99999), "shape or dtype of output logits does not follow"),
+    (place("methods", "vision", "inputs", 0, "shape", value=[1, 3, 2**20, 2**20]), "is too large"),
+    (place("methods", "prefill", "outputs", 1, "name", value="order"), "is unknown or there twice"),
+    (place("methods", "decode", "file", value="other.pte"), "does not list it among its files"),
+    (place("methods", "decode", "entry", value="extend"), "does not take and return what the manifest says|shape or"),
+    (place("methods", "decode", "entry", value="nothing"), "method nothing"),
+    (place("prompt", "tokenizer_file", value="../tokenizer.json"), "leaves the bundle's folder"),
+    (place("prompt", "tokenizer_file", value="/etc/passwd"), "leaves the bundle's folder"),
+    (place("prompt", "tokenizer_file", value="a/../../x"), "leaves the bundle's folder"),
+    (place("files", 0, "path", value="model\n.pte"), "leaves|does not list it|is missing"),
+    (place("files", 0, "size_bytes", value=3), "bytes, the manifest says 3: copy the bundle again"),
+    (place("files", 0, "sha256", value="0" * 64), "is damaged (sha256 differs)"),
+    (place("files", value={}), "files: must be a list"),
+], ids=lambda value: value[:40] if isinstance(value, str) else "")  # fmt: skip
+def test_hostile_manifests(host: Path, copy: Path, change: Callable[[dict[str, Any]], object], message: str) -> None:
+    rewrite(copy, change)
+    line = refused(host, copy, *ASK)
+    assert any(part in line for part in message.split("|")), line
+
+
+def test_manifests_that_are_no_json(host: Path, copy: Path) -> None:
+    for text in ("", "{", "[" * 100_000, '"text"', "\xff", '{"schema_version": 1e999}'):
+        (copy / "manifest.json").write_text(text, encoding="latin-1")
+        assert "manifest.json" in refused(host, copy, *ASK)
+
+
+def test_links_out_of_the_bundle_and_in_circles(host: Path, copy: Path, tmp_path: Path) -> None:
+    shutil.move(copy / "tokenizer.json", tmp_path / "tokenizer.json")
+    (copy / "tokenizer.json").symlink_to(tmp_path / "tokenizer.json")
+    assert "is a link that leaves the bundle's folder" in refused(host, copy, *ASK)
+    (copy / "tokenizer.json").unlink()
+    (copy / "tokenizer.json").symlink_to("tokenizer.json")
+    refused(host, copy, *ASK)
+    (copy / "tokenizer.json").unlink()
+    assert "tokenizer.json' is missing: copy the bundle again" in refused(host, copy, *ASK)
+
+
+def test_damaged_programs_with_the_right_hashes_never_crash(host: Path, copy: Path, tiny: Tiny) -> None:
+    rng = random.Random(11)
+    outcomes = []
+    for number in range(30):
+        name = "weights.ptd" if number % 5 == 0 else "model.pte"
+        damaged = bytearray((tiny("int4") / name).read_bytes())
+        for _ in range(rng.choice((1, 3, 40))):
+            damaged[rng.randrange(min(len(damaged), 300_000))] = rng.choice((0, 0x7F, 0xFF, rng.randrange(256)))
+        if number % 7 == 0:
+            del damaged[rng.randrange(len(damaged)) :]
+        for other in ("weights.ptd", "model.pte"):
+            (copy / other).write_bytes(damaged if other == name else (tiny("int4") / other).read_bytes())
+        rewrite(copy, lambda raw: [entry.update(stamp(copy / entry["path"])) for entry in raw["files"]])
+        command = [host / "vlmp_runner", copy, *ASK, "--threads", "1", "--max-new-tokens", "2"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+        assert done.returncode in (0, 2), (number, done.returncode, done.stderr)
+        if done.returncode:
+            assert done.stderr.splitlines()[-1].startswith(f"vlmp_runner: {copy}")
+        outcomes.append(done.returncode)
+    assert outcomes.count(2) > 10
+
+
+def stamp(path: Path) -> dict[str, Any]:
+    content = path.read_bytes()
+    return {"sha256": hashlib.sha256(content).hexdigest(), "size_bytes": len(content)}
