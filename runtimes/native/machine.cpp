@@ -81,7 +81,8 @@ Json facts() {
   };
   add("chip", property("ro.soc.model"));
   add("build", property("ro.build.fingerprint"));
-  add("load average", first_line("/proc/loadavg").substr(0, first_line("/proc/loadavg").find(' ')));
+  const std::string load = first_line("/proc/loadavg");
+  add("load average", load.substr(0, load.find(' ')));
   add("governor", first_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"));
   add("battery percent", first_line("/sys/class/power_supply/battery/capacity"));
   add("battery status", first_line("/sys/class/power_supply/battery/status"));

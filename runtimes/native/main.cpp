@@ -90,7 +90,11 @@ int run(const std::vector<std::string>& arguments) {
       return 0;
     }
     quiet_runtime(one_line(kProgram + ": " + options.bundle.string()));
-    options.runs ? profile(options, arguments) : answer(options);
+    if (options.runs) {
+      profile(options, arguments);
+    } else {
+      answer(options);
+    }
     return 0;
   } catch (const std::bad_alloc&) {
     std::cerr << kProgram << ": memory ran out" << std::endl;
