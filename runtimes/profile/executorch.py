@@ -53,15 +53,23 @@ def trace_calls(folder: Path, manifest: Manifest, tokenizer: "Tokenizer", thread
     """Events of every run of the traced methods."""
     session = _Traced(folder, manifest, tokenizer, threads)
     drive(session)
-    blocks: list[list[Any]] = []
+    dumps = []
     with TemporaryDirectory(prefix="vlmp-profile-") as scratch:
         for program in session.programs.values():
             dump = Path(scratch) / "events.etdp"
             program.write_etdump_result_to_file(str(dump), str(Path(scratch) / "no-debug-data"))
-            found = deserialize_from_etdump_flatcc(dump.read_bytes())
-            blocks += [block.events for block in found.run_data if block.name == "Execute"]
-    if len(blocks) % len(TRACED):
-        raise UserError(f"{folder}: the event tracer lost runs: {len(blocks)} of {len(TRACED)} methods")
+            dumps.append(dump.read_bytes())
+    return read_dumps(dumps, str(folder), manifest)
+
+
+def read_dumps(dumps: Sequence[bytes], name: str, manifest: Manifest) -> Trace:
+    """Events of ETDump files, in which the traced methods take turns. Raises UserError when some are missing."""
+    blocks: list[list[Any]] = []
+    for dump in dumps:
+        found = deserialize_from_etdump_flatcc(dump)
+        blocks += [block.events for block in found.run_data if block.name == "Execute"]
+    if not blocks or len(blocks) % len(TRACED):
+        raise UserError(f"{name}: the event tracer lost runs: {len(blocks)} of {len(TRACED)} methods")
     runs: dict[MethodName, list[Run]] = {method: [] for method in TRACED}
     split = ""
     for number, events in enumerate(blocks):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
-from .schema import BundleProfile, Estimate, Operator, Phase, PhaseName, Profile
+from .schema import BundleProfile, Condition, Estimate, Operator, Phase, PhaseName, Profile
 
 LABELS: dict[PhaseName, str] = {
     "load_cold": "load, cold",
@@ -139,7 +139,10 @@ def write_html(profile: Profile, path: Path) -> None:
 def render(profile: Profile) -> str:
     """The page as text."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"ms": milliseconds, "times": times, "mib": mebibytes, "percent": percent}
+    environment.filters |= {
+        "ms": milliseconds, "times": times, "mib": mebibytes, "percent": percent, "degrees": degrees,
+        "hottest": hottest,
+    }  # fmt: skip
     template = files(__package__).joinpath("report.html.j2").read_text(encoding="utf-8")
     names = bundle_names(profile)
     compared = [[], *(headlines(profile.bundles[0], bundle) for bundle in profile.bundles[1:])]
@@ -308,6 +311,16 @@ def mebibytes(value: float | None) -> str:
     return "–" if value is None else f"{value:.1f}"
 
 
-def percent(share: float) -> str:
-    """A share with its sign."""
-    return f"{share:.0%}"
+def percent(share: float | None) -> str:
+    """A share with its sign; unknown is a dash."""
+    return "–" if share is None else f"{share:.0%}"
+
+
+def degrees(value: float | None) -> str:
+    """°C without the unit; unknown is a dash."""
+    return "–" if value is None else f"{value:.1f}"
+
+
+def hottest(moment: Condition) -> str:
+    """°C of the hottest sensor, without the unit."""
+    return degrees(max(moment.temperatures_c.values(), default=None))

@@ -22,6 +22,13 @@ Region = Literal["before", "pruner", "after"]
 REGIONS: tuple[Region, ...] = ("before", "pruner", "after")
 
 
+ThermalStatus = Literal[
+    "none", "light", "moderate", "severe", "critical", "emergency", "shutdown", "nominal", "fair", "serious"
+]
+"""In Android's words, from `none` to `shutdown`, or in Apple's, from `nominal` over `fair`, `serious` to `critical`."""
+COOL: tuple[ThermalStatus, ...] = ("none", "nominal")
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -119,6 +126,27 @@ class Roofline(_Strict):
     )
 
 
+class Condition(_Strict):
+    """How hot a device is at a moment, as far as it tells."""
+
+    thermal_status: ThermalStatus | None = None
+    temperatures_c: dict[str, float] = Field(default={}, description="By sensor, as the device calls it.")
+    battery_c: float | None = None
+    clock_limit_share: float | None = Field(
+        default=None, description="Least share of its highest clock that a core was allowed."
+    )
+
+
+class RunCondition(_Strict):
+    """The device around one timed run of a bundle."""
+
+    round: int = Field(description="From 1; each bundle runs once in a round.")
+    bundle: int = Field(description="Its place in `bundles`, from 0.")
+    waited_s: float = Field(description="For cooling down before it.")
+    before: Condition
+    after: Condition
+
+
 class Estimate(_Strict):
     """What a bundle might take on a phone, from its work and the phone's published figures. Nothing was run there."""
 
@@ -163,6 +191,8 @@ class Profile(_Strict):
     settings: Settings
     bundles: list[BundleProfile]
     explanation: list[str] = Field(default=[], description="Why each speed-up is what it is, a line a comparison.")
+    warnings: list[str] = Field(default=[], description="What makes the figures doubtful, a sentence each.")
+    conditions: list[RunCondition] = Field(default=[], description="Of a phone, around each timed run.")
     peaks: Peaks | None = None
     estimates: list[Estimate] = Field(
         default=[], description="Phones that were not there; apart from all that was run."

@@ -111,6 +111,35 @@ def operator_table(bundle: BundleProfile) -> Table:
     return drawn
 
 
+def condition_table(profile: Profile) -> Table:
+    """A phone before and after each run: thermal status, the hottest sensor, and what clocks were allowed."""
+    drawn = Table(title="the phone around each run: before, after")
+    for column in (
+        "round",
+        "bundle",
+        "rested, s",
+        "thermal status",
+        "hottest sensor, °C",
+        "battery, °C",
+        "clock limit",
+    ):
+        drawn.add_column(column, justify="left" if column == "bundle" else "right")
+    for one in profile.conditions:
+        both = (one.before, one.after)
+        drawn.add_row(
+            str(one.round),
+            escape(profile.bundles[one.bundle].name),
+            f"{one.waited_s:.0f}",
+            ", ".join(moment.thermal_status or "-" for moment in both),
+            ", ".join(
+                f"{max(moment.temperatures_c.values()):.1f}" if moment.temperatures_c else "-" for moment in both
+            ),
+            ", ".join("-" if moment.battery_c is None else f"{moment.battery_c:.1f}" for moment in both),
+            ", ".join("-" if m.clock_limit_share is None else f"{m.clock_limit_share:.0%}" for m in both),
+        )
+    return drawn
+
+
 def roofline_table(profile: Profile) -> Table:
     """The least that each phase can take on this machine, and the share of it that was reached."""
     drawn = Table(title=f"the machine's limits, {escape(profile.peaks.how)}" if profile.peaks else None)

@@ -76,7 +76,11 @@ def trace(bundle: Path, photo: Path, prompt: str, *, threads: int | None, runs: 
             first = session.prefill(ids, session.vision(picture))
             session.decode(int(np.argmax(first.logits)))
 
-    found: Trace = tracer(bundle, manifest, load_tokenizer(bundle, manifest), threads, drive)
+    return traced(tracer(bundle, manifest, load_tokenizer(bundle, manifest), threads, drive))
+
+
+def traced(found: Trace) -> Traced:
+    """Sum up all runs but the first one of each method, which warms up."""
     warm = {method: done[1:] for method, done in found.runs.items()}
     return Traced(
         operators=[operator for method, done in warm.items() for operator in summarize(method, done)],

@@ -15,7 +15,7 @@ from PIL import Image
 from vlmp.export.config import ExportConfig
 from vlmp.export.errors import UserError
 from vlmp.export.pipeline import export
-from vlmp.runtimes.profile import cli
+from vlmp.runtimes.profile import host
 from vlmp.runtimes.profile.child import Request, Started, ask
 from vlmp.runtimes.profile.cli import main
 from vlmp.runtimes.profile.report import render
@@ -75,7 +75,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
         cold = given.task == "cold"
         return Started(load_ms=9 if cold else 3, first_token_ms=20, cached_share=0.0 if cold else 1.0, memory=memory)
 
-    monkeypatch.setattr(cli, "ask", answer)
+    monkeypatch.setattr(host, "ask", answer)
     return asked
 
 
@@ -213,13 +213,13 @@ def test_a_load_that_stayed_cached_is_not_called_cold(
     pruned: Path, monkeypatch: pytest.MonkeyPatch, quick: list[tuple[str, str]], tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    answer = cli.ask
+    answer = host.ask
 
     def cached(given: Request, kind: Any) -> Any:
         answered = answer(given, kind)
         return answered if kind is Traced else answered.model_copy(update={"cached_share": 0.7})
 
-    monkeypatch.setattr(cli, "ask", cached)
+    monkeypatch.setattr(host, "ask", cached)
     out = tmp_path / "out.json"
     main([str(pruned), "--decode-tokens", "1", "--json", str(out)])
     bundle = read_profile(out).bundles[0]

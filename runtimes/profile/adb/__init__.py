@@ -1,0 +1,1 @@
+"""Profiling on an Android phone from this machine, through the adb program."""

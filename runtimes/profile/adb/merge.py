@@ -1,0 +1,108 @@
+"""Runs on a phone as the profile of each bundle, the same as one of this machine."""
+
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.util import find_spec
+
+from vlmp.export.bundle import Manifest, size_bytes
+from vlmp.export.errors import UserError
+
+from ..measure import PART, to_phase
+from ..schema import COOL, REGIONS, BundleProfile, Condition, Machine, Phase, PhaseName
+from ..task import Task, bundle_facts
+from ..trace import Traced, region_shares, traced
+from .facts import STATUSES
+from .rounds import Run
+
+MEASURED: tuple[PhaseName, ...] = ("load_warm", "preprocess", "vision", "prefill", "decode", "first_token")
+"""What the runner times."""
+LOW_BATTERY = 20
+CLOCK_FELL = 0.02
+"""Share of its highest clock that a core may lose before it is said."""
+
+
+def merge_bundles(task: Task, runs: Sequence[Run], traces: Sequence[Traced]) -> list[BundleProfile]:
+    """The medians of whole rounds. Raises UserError when a run lacks a phase."""
+    bundles = []
+    for place, (name, folder, manifest) in enumerate(zip(task.names, task.folders, task.manifests, strict=True)):
+        own = [run.bundle for run in runs if run.condition.bundle == place]
+        bundles.append(
+            BundleProfile(
+                name=name,
+                manifest=bundle_facts(manifest),
+                runtime=own[0].runtime,
+                size_mib=size_bytes(folder) / 2**20,
+                phases=merge_phases(own, traces[place]),
+                prefill_split=traces[place].split,
+                cold_cached_share=None,
+                memory=own[0].memory,
+                operators=traces[place].operators,
+                operators_ms=traces[place].operators_ms,
+            )
+        )
+    return bundles
+
+
+def merge_phases(runs: Sequence[BundleProfile], trace: Traced) -> dict[PhaseName, Phase]:
+    """Samples of all runs together; prefill is split by the trace's shares. Raises UserError when one is missing."""
+    samples: dict[PhaseName, list[float]] = {}
+    for name in MEASURED:
+        if any(name not in run.phases for run in runs):
+            raise UserError(f"the runner wrote no phase {name!r}: it is of another version")
+        samples[name] = [sample for run in runs for sample in run.phases[name].samples_ms]
+    shares = region_shares(trace.operators, REGIONS)
+    parts = {PART[region]: [share * ms for ms in samples["prefill"]] for region, share in shares.items()}
+    return {name: to_phase(values) for name, values in (samples | parts).items()}
+
+
+def missing_reader() -> str:
+    """Why an ETDump cannot be read here; empty when it can."""
+    if find_spec("executorch") is None:
+        return "not split: executorch, whose devtools read an ETDump, is not installed here"
+    return ""
+
+
+def read_events(events: bytes, name: str, manifest: Manifest) -> Traced:
+    """Operators and the split of prefill, from an ETDump of the phone. Raises UserError when it is damaged."""
+    reader = import_module("vlmp.runtimes.profile.executorch")
+    return traced(reader.read_dumps([events], name, manifest))
+
+
+def doubts(machine: Machine, runs: Sequence[Run], rounds: int, drops: int) -> list[str]:
+    """What to know before the figures are believed, a sentence each."""
+    conditions = [moment for run in runs for moment in (run.condition.before, run.condition.after)]
+    found = [_heat(conditions, runs), _clocks(conditions)]
+    if machine.facts.get("battery saver") == "on":
+        found.append("the battery saver is on, which holds clocks down")
+    battery = machine.facts.get("battery", "").removesuffix(" %")
+    if battery.isdigit() and int(battery) < LOW_BATTERY:
+        found.append(f"the battery is at {battery} %: phones slow down when it is low")
+    if drops:
+        times = "once" if drops == 1 else f"{drops} times"
+        found.append(f"the phone was disconnected {times}; what that interrupted was done anew")
+    done = len(runs) // len({run.condition.bundle for run in runs})
+    if done < rounds:
+        found.append(f"it stopped after {done} of {rounds} rounds")
+    return [line for line in found if line]
+
+
+def _heat(conditions: Sequence[Condition], runs: Sequence[Run]) -> str:
+    told = [moment.thermal_status for moment in conditions if moment.thermal_status is not None]
+    if not told:
+        return "the phone tells no thermal status, so that throttling would not be noticed by it"
+    hot = [status for status in told if status not in COOL]
+    if not hot:
+        return ""
+    around = [{run.condition.before.thermal_status, run.condition.after.thermal_status} for run in runs]
+    count = sum(bool(statuses & set(hot)) for statuses in around)
+    worst = max(hot, key=STATUSES.index)
+    return f"the phone was hot, up to thermal status {worst}, around {count} of {len(runs)} runs: it may have throttled"
+
+
+def _clocks(conditions: Sequence[Condition]) -> str:
+    shares = [one.clock_limit_share for one in conditions if one.clock_limit_share is not None]
+    if not shares or min(shares) > shares[0] - CLOCK_FELL:
+        return ""
+    return (
+        f"the phone lowered the limit of its clocks from {shares[0]:.0%} to {min(shares):.0%} of the highest meanwhile"
+    )

@@ -1,0 +1,158 @@
+"""Profiling on an Android phone: find it, push what it lacks, run the bundles in turns, pull, merge, clean up."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from rich.progress import Progress
+from vlmp.export.bundle import Manifest, size_bytes
+from vlmp.export.errors import UserError
+
+from ..task import Measured, Task
+from ..trace import Traced
+from .client import Adb, Disconnected, find_adb, find_phone, persist
+from .facts import read_facts
+from .files import (
+    REMOTE,
+    Item,
+    bundle_items,
+    check_room,
+    make_item,
+    missing_items,
+    place_items,
+    prepare,
+    push_item,
+    remove_all,
+)
+from .merge import doubts, merge_bundles, missing_reader, read_events
+from .rounds import Call, Job, Run, run_once, stop_runner, timed_rounds, traced_run
+from .runner import check_abi, find_runner, load_runner
+
+TARGET = "executorch"
+PHOTO = "inputs/photo"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Options:
+    """What the command line says of the phone. serial: None is the only one. runner: None is the one built here."""
+
+    serial: str | None
+    runner: Path | None
+    cool_down_s: float
+    keep_files: bool
+
+
+def profile_phone(task: Task, options: Options, progress: Progress) -> Measured:
+    """Measure everything on the phone. Whole rounds that were done before a fault are kept, with the fault.
+
+    Raises UserError when there are none.
+    """
+    for folder, manifest in zip(task.folders, task.manifests, strict=True):
+        if manifest.target != TARGET:
+            raise UserError(f"{folder} is for {manifest.target}: a phone runs bundles of vlmp-export --target {TARGET}")
+    adb = find_phone(find_adb(), options.serial)
+    runner = load_runner(find_runner(options.runner))
+    drops: list[Disconnected] = []
+
+    def on_drop(lost: Disconnected) -> None:
+        drops.append(lost)
+        progress.console.print(f"vlmp-profile: {lost}; waiting for it", markup=False, soft_wrap=True)
+
+    facts = persist(adb, partial(read_facts, adb), on_drop)
+    check_abi(adb.serial, facts.abis)
+    jobs = [
+        Job(name=name, folder=f"bundle-{place}", size_mib=size_bytes(folder) / 2**20)
+        for place, (name, folder) in enumerate(zip(task.names, task.folders, strict=True))
+    ]
+    photo = make_item(task.photo, PHOTO + task.photo.suffix)
+    items = [*runner.items, photo]
+    for job, folder in zip(jobs, task.folders, strict=True):
+        items += bundle_items(folder, job.folder)
+    call = Call(
+        adb=adb, runner=runner, photo=photo.place, prompt=task.prompt, threads=task.threads,
+        decode_tokens=task.decode_tokens,
+    )  # fmt: skip
+    runs: list[Run] = []
+    traces: list[Traced] = []
+    fault: UserError | None = None
+    try:
+        persist(adb, partial(_push, adb, items, progress), on_drop)
+        bar = progress.add_task("runs", total=len(jobs) * (1 + task.runs))
+        for job, manifest in zip(jobs, task.manifests, strict=True):
+            traces.append(persist(adb, partial(_warm_up, call, job, manifest, task.runs), on_drop))
+            progress.advance(bar)
+        for run in timed_rounds(call, jobs, task.runs, options.cool_down_s, on_drop):
+            runs.append(run)
+            progress.advance(bar)
+    except UserError as error:
+        fault = error
+    finally:
+        left = _clean_up(adb, options, on_drop if fault is None else None)
+    rounds = len(runs) // len(jobs)
+    if fault:
+        fault = UserError(f"{fault}{left}")
+        if not rounds:
+            raise fault
+    elif left:
+        progress.console.print(f"vlmp-profile: {adb.serial}{left}", markup=False, soft_wrap=True)
+    done = runs[: rounds * len(jobs)]
+    return Measured(
+        machine=facts.machine.model_copy(
+            update={
+                "runtimes": done[0].runtimes,
+                "facts": facts.machine.facts | {"runner": runner.build},
+            }
+        ),
+        bundles=merge_bundles(task, done, traces),
+        runs=rounds,
+        warnings=[*runner.warnings, *doubts(facts.machine, done, task.runs, len(drops))],
+        conditions=[run.condition for run in done],
+        fault=fault,
+    )
+
+
+def _push(adb: Adb, items: Sequence[Item], progress: Progress) -> None:
+    """Everything that the phone does not have. May be begun anew: what arrived stays."""
+    prepare(adb)
+    missing = missing_items(adb, items)
+    check_room(adb, missing)
+    bar = progress.add_task("push", total=sum(item.size for item in missing))
+    before = 0
+
+    def on_bytes(size: int) -> None:
+        progress.update(bar, completed=before + size)
+
+    for item in missing:
+        push_item(adb, item, on_bytes)
+        before += item.size
+    place_items(adb, items)
+
+
+def _warm_up(call: Call, job: Job, manifest: Manifest, runs: int) -> Traced:
+    """An untimed run of each bundle, which fills the page cache and tells the operators' times."""
+    if missing := missing_reader():
+        stop_runner(call.adb)
+        run_once(call, job, runs=1, decode_tokens=1)
+        return Traced(operators=[], operators_ms={}, split=missing)
+    return read_events(traced_run(call, job, runs), job.name, manifest)
+
+
+def _clean_up(adb: Adb, options: Options, on_drop: Callable[[Disconnected], None] | None) -> str:
+    """Leave nothing on the phone. on_drop: None where a lost one is not waited for. Returns what stays, for a line."""
+
+    def remove() -> None:
+        stop_runner(adb)
+        if not options.keep_files:
+            remove_all(adb)
+
+    try:
+        if on_drop is None:
+            remove()
+        else:
+            persist(adb, remove, on_drop)
+    except Disconnected:
+        return f"; what was pushed stays in {REMOTE} until the next call"
+    except UserError as error:
+        return f"; {error}"
+    return ""

@@ -1,0 +1,109 @@
+"""Which build of the native runner goes to the phone, and how it starts there.
+
+An NDK build is an Android program like any other. Where there is none, a glibc build for aarch64 Linux runs on the
+phone's kernel too, if it brings its loader and its libraries: same kernels, but not the same libc and not the same
+compiler, and results say so.
+"""
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vlmp.export.errors import UserError
+
+from .files import Item, make_item
+
+BUILDS = Path(__file__).parents[3] / "build" / "native"
+CANDIDATES = ("android-arm64/vlmp_runner", "aarch64-linux/vlmp_runner")
+"""In BUILDS, the better one first."""
+HOW_TO_BUILD = "see docs/profile-on-a-phone.md, or name one by --runner"
+ABI = "arm64-v8a"
+LOADER = "ld-linux-aarch64.so.1"
+LIBRARIES = ("libc.so.6", "libm.so.6", "libstdc++.so.6", "libgcc_s.so.1")
+STUBS = ("libpthread.so.0", "libdl.so.2", "librt.so.1")
+"""Empty since glibc 2.34, and before that needed."""
+LIBRARY_FOLDERS = (Path("/usr/aarch64-linux-gnu/lib"), Path("/lib/aarch64-linux-gnu"))
+"""Of Debian's cross packages, and of an aarch64 Debian."""
+FOLDER = "runner"
+AARCH64 = 183
+PT_INTERP = 3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Runner:
+    """Files of a runner. start: the words that start it in its folder. build: what it is. warnings: what that means."""
+
+    items: Sequence[Item]
+    start: Sequence[str]
+    build: str
+    warnings: Sequence[str] = ()
+
+
+def find_runner(named: Path | None) -> Path:
+    """The program to push. Raises UserError when none is built."""
+    if named is not None:
+        if not named.is_file():
+            raise UserError(f"--runner {named} is no file")
+        return named
+    for candidate in CANDIDATES:
+        if (BUILDS / candidate).is_file():
+            return BUILDS / candidate
+    raise UserError(
+        f"no runner for phones is built (looked for {' and '.join(CANDIDATES)} in {BUILDS}): {HOW_TO_BUILD}"
+    )
+
+
+def load_runner(program: Path) -> Runner:
+    """Raises UserError when it is for another processor, or its libraries are not on this machine."""
+    if not (loader := read_loader(program)).endswith(LOADER):
+        return Runner(
+            items=[make_item(program, f"{FOLDER}/vlmp_runner")],
+            start=["./vlmp_runner"],
+            build="Android program" if loader else "program without a loader",
+        )
+    own = program.parent / "lib"
+    folders = [folder for folder in (own, *LIBRARY_FOLDERS) if (folder / LOADER).is_file()]
+    if not folders:
+        raise UserError(
+            f"{program} is a glibc program, and its libraries are not here: apt-get install libstdc++6-arm64-cross, "
+            "or build it with the Android NDK"
+        )
+    libraries = [folders[0] / name for name in (*LIBRARIES, *STUBS)]
+    missing = [path.name for path in libraries if not path.is_file() and path.name in LIBRARIES]
+    if missing:
+        raise UserError(f"{folders[0]} has no {', '.join(missing)}, which {program} needs on a phone")
+    return Runner(
+        items=[
+            make_item(program, f"{FOLDER}/vlmp_runner"),
+            make_item(folders[0] / LOADER, f"{FOLDER}/{LOADER}"),
+            *(make_item(path, f"{FOLDER}/lib/{path.name}") for path in libraries if path.is_file()),
+        ],
+        start=[f"./{LOADER}", "--library-path", "lib", "./vlmp_runner"],
+        build="glibc program with its own loader and libraries",
+        warnings=["the runner is a glibc build with its own libraries, no NDK build: an app's figures may differ"],
+    )
+
+
+def check_abi(serial: str, abis: Sequence[str]) -> None:
+    """Raises UserError when the phone takes no aarch64 programs. A phone that does not tell is believed to."""
+    if abis and ABI not in abis:
+        raise UserError(f"{serial} is of another ABI ({', '.join(abis)}): the runner is for {ABI}")
+
+
+def read_loader(program: Path) -> str:
+    """The loader that an aarch64 program asks for; empty when it asks for none. Raises UserError for other programs."""
+    head = program.read_bytes()[:4096]
+    if head[:2] == b"#!":
+        return ""
+    if head[:6] != b"\x7fELF\x02\x01":
+        raise UserError(f"{program} is no 64-bit program for Linux or Android")
+    machine, table = struct.unpack_from("<H12xQ", head, 18)
+    if machine != AARCH64:
+        raise UserError(f"{program} is for another processor (ELF machine {machine}): phones need aarch64")
+    size, count = struct.unpack_from("<HH", head, 54)
+    for place in range(table, table + size * count, size):
+        kind, _, start, _, _, length = struct.unpack_from("<IIQQQQ", head, place)
+        if kind == PT_INTERP:
+            return head[start : start + length].rstrip(b"\0").decode()
+    return ""

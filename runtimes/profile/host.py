@@ -1,0 +1,136 @@
+"""Bundles measured on this machine: loads in processes of their own, then timed runs in turns."""
+
+import base64
+import io
+import sys
+from pathlib import Path
+from typing import Literal
+
+from PIL.Image import Image
+from rich.progress import Progress
+from vlmp.export.bundle import size_bytes
+from vlmp.export.errors import UserError
+
+from ..draw import draw_kept
+from ..generate import Timings, prompt_ids
+from ..image import open_image, to_pixels
+from ..session import Session, load
+from .child import Request, Started, ask
+from .machine import busy_warning, describe_machine
+from .measure import measure, to_phase, to_phases
+from .roofline import measure_peaks, with_rooflines
+from .schema import REGIONS, BundleProfile, Phase, PhaseName
+from .task import Measured, Task, bundle_facts
+from .trace import Traced, region_shares
+
+COLD_ENOUGH = 0.05
+"""Share of a bundle's pages that may have stayed in the page cache for a load to be called cold."""
+
+
+def profile_here(task: Task, progress: Progress) -> Measured:
+    """Measure everything. Raises UserError."""
+    for folder, manifest in zip(task.folders, task.manifests, strict=True):
+        if manifest.target == "coreml" and sys.platform != "darwin":
+            raise UserError(f"{folder}: Core ML runs on a Mac only; times of our interpreter would say nothing")
+    photo = open_image(task.photo)
+    machine = describe_machine([])
+    busy = busy_warning(machine)
+    if busy:
+        progress.console.print(f"vlmp-profile: {busy}", markup=False, soft_wrap=True)
+    peaks = measure_peaks(task.threads)
+    starts = _starts(task, progress)
+    traces = _traces(task, progress)
+    sessions = [load(folder, check_hashes=False, threads=task.threads) for folder in task.folders]
+    bar = progress.add_task("timed runs", total=len(sessions) * (1 + task.runs))
+    timings = measure(
+        sessions,
+        task.photo,
+        task.prompt,
+        runs=task.runs,
+        decode_tokens=task.decode_tokens,
+        on_run=lambda: progress.advance(bar),
+    )
+    bundles = [
+        _bundle(folder, session, started, traced, timed, _picture(session, photo, task.prompt))
+        for folder, session, started, traced, timed in zip(task.folders, sessions, starts, traces, timings, strict=True)
+    ]
+    runtimes = describe_machine([session.runtime for session in sessions]).runtimes
+    return Measured(
+        machine=machine.model_copy(update={"runtimes": runtimes}),
+        bundles=with_rooflines(bundles, task.manifests, peaks),
+        runs=task.runs,
+        peaks=peaks,
+        warnings=[busy] if busy else [],
+    )
+
+
+def _starts(task: Task, progress: Progress) -> list[list[list[Started]]]:
+    """Cold and warm starts of each bundle, in turns; the first warm one fills the cache and does not count."""
+    starts: list[list[list[Started]]] = [[[], []] for _ in task.folders]
+    bar = progress.add_task("loads", total=len(task.folders) * (1 + 2 * task.runs))
+    for run in range(1 + task.runs):
+        for folder, (cold, warm) in zip(task.folders, starts, strict=True):
+            if run:
+                cold.append(ask(_request("cold", folder, task), Started))
+                progress.advance(bar)
+            loaded = ask(_request("warm", folder, task), Started)
+            if run:
+                warm.append(loaded)
+            progress.advance(bar)
+    return starts
+
+
+def _traces(task: Task, progress: Progress) -> list[Traced]:
+    bar = progress.add_task("operators", total=len(task.folders))
+    traces = []
+    for folder in task.folders:
+        traces.append(ask(_request("trace", folder, task), Traced))
+        progress.advance(bar)
+    return traces
+
+
+def _request(kind: Literal["cold", "warm", "trace"], folder: Path, task: Task) -> Request:
+    return Request(
+        task=kind,
+        bundle=folder,
+        photo=task.photo,
+        prompt=task.prompt,
+        threads=task.threads,
+        runs=task.runs,
+    )
+
+
+def _bundle(
+    folder: Path, session: Session, starts: list[list[Started]], traced: Traced, timings: list[Timings], picture: str
+) -> BundleProfile:
+    """All that was measured of one bundle."""
+    manifest, (cold, warm) = session.manifest, starts
+    shares = [start.cached_share for start in cold if start.cached_share is not None]
+    cached = max(shares) if len(shares) == len(cold) else None
+    phases: dict[PhaseName, Phase] = {}
+    if cached is not None and cached <= COLD_ENOUGH:
+        phases["load_cold"] = to_phase([start.load_ms for start in cold])
+        phases["first_token_cold"] = to_phase([start.first_token_ms for start in cold])
+    phases["load_warm"] = to_phase([start.load_ms for start in warm])
+    return BundleProfile(
+        name=folder.resolve().name,
+        manifest=bundle_facts(manifest),
+        runtime=session.runtime,
+        size_mib=size_bytes(folder) / 2**20,
+        phases=phases | to_phases(timings, region_shares(traced.operators, REGIONS)),
+        prefill_split=traced.split,
+        cold_cached_share=cached,
+        memory=warm[0].memory,
+        operators=traced.operators,
+        operators_ms=traced.operators_ms,
+        kept_picture=picture,
+    )
+
+
+def _picture(session: Session, photo: Image, prompt: str) -> str:
+    """The kept tokens over the photo, a PNG in base64."""
+    ids = prompt_ids(session, session.manifest.prompt.first, prompt)
+    order_S = session.prefill(ids, session.vision(to_pixels(photo, session.manifest.image))).order
+    packed = io.BytesIO()
+    draw_kept(photo, session.manifest.image, order_S).save(packed, "PNG", optimize=True)
+    return base64.b64encode(packed.getvalue()).decode()

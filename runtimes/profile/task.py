@@ -1,0 +1,75 @@
+"""What one call of `vlmp-profile` is to measure, wherever that happens."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vlmp.export.bundle import Manifest
+from vlmp.export.errors import UserError
+
+from .schema import BundleFacts, BundleProfile, Machine, Peaks, RunCondition, Settings
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Task:
+    """Bundles with their manifests, the first one being what the others are compared with, and how to run them.
+
+    photo_size: width, height in pixels. threads: None is the runtime's own choice.
+    """
+
+    folders: Sequence[Path]
+    manifests: Sequence[Manifest]
+    photo: Path
+    photo_size: tuple[int, int]
+    prompt: str
+    runs: int
+    decode_tokens: int
+    threads: int | None
+
+    @property
+    def names(self) -> list[str]:
+        """The folders' own names."""
+        return [folder.resolve().name for folder in self.folders]
+
+    def settings(self, runs: int) -> Settings:
+        """For the profile. runs: those that were done."""
+        return Settings(
+            runs=runs,
+            decode_tokens=self.decode_tokens,
+            threads=self.threads,
+            prompt=self.prompt,
+            photo=self.photo.name,
+            photo_size=self.photo_size,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measured:
+    """What came of it: the fields of a profile. fault: why there are fewer runs than asked for."""
+
+    machine: Machine
+    bundles: list[BundleProfile]
+    runs: int
+    peaks: Peaks | None = None
+    warnings: Sequence[str] = ()
+    conditions: Sequence[RunCondition] = ()
+    fault: UserError | None = None
+
+
+def bundle_facts(manifest: Manifest) -> BundleFacts:
+    """What a profile tells of a bundle."""
+    pruner = manifest.pruner
+    return BundleFacts(
+        model=manifest.model,
+        checkpoint=manifest.checkpoint,
+        target=manifest.target,
+        precision=manifest.precision,
+        quantization=manifest.quantization,
+        image=(manifest.image.height, manifest.image.width),
+        text_len=manifest.prompt.text_len,
+        layers=manifest.kv.layers,
+        pruner=pruner.name,
+        prune_layer=pruner.layer,
+        visual_tokens=pruner.visual_tokens,
+        kept_tokens=pruner.kept_tokens,
+    )

@@ -1,0 +1,70 @@
+"""Bundles and a runner that stand in for real ones where a test is about the phone and not about the model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from adb_phone import Phone
+from estimate_cases import make_manifest
+from report_cases import make_profile
+from vlmp.export.bundle import PromptSpec, write_manifest
+
+PHASES = ("load_warm", "preprocess", "vision", "prefill", "decode", "first_token")
+RUNNER = """\
+#!/system/bin/sh
+# vlmp_runner's stand-in: counts its calls, does what /said/fault says, and writes what /said has of the bundle.
+name=$(echo "$1" | grep -o 'bundle-[0-9]*')
+while [ $# -gt 0 ]; do
+  case "$1" in --json) json=$2;; --etdump) etdump=$2;; --prompt) prompt=$2;; esac
+  shift
+done
+echo "$name $prompt" >> /said/calls
+calls=$(grep -c "" /said/calls)
+if [ -e /said/fault ]; then . /said/fault; fi
+cat "/said/$name.json" > "$json"
+if [ -n "$etdump" ]; then cat /said/events > "$etdump"; fi
+"""
+
+
+def make_runner(folder: Path) -> Path:
+    """The stand-in, as a file to push."""
+    path = folder / "stand-in"
+    path.write_text(RUNNER)
+    return path
+
+
+def make_bundle_folder(folder: Path, *, kept: int, size: int = 1000) -> Path:
+    """A folder that reads as an ExecuTorch bundle. The first of its files is alike in all."""
+    folder.mkdir()
+    (folder / "tokenizer.json").write_text("the same in both")
+    (folder / "model.pte").write_bytes(bytes([kept]) * size)
+    manifest = make_manifest(target="executorch")
+    prompt = manifest.prompt.model_dump() | {"tokenizer_file": "tokenizer.json", "max_new_tokens": 32}
+    methods = {name: spec.model_copy(update={"file": "model.pte"}) for name, spec in manifest.methods.items()}
+    pruner = manifest.pruner.model_copy(update={"visual_tokens": 16, "kept_tokens": kept})
+    write_manifest(
+        folder,
+        manifest.model_copy(update={"prompt": PromptSpec.model_validate(prompt), "methods": methods, "pruner": pruner}),
+    )
+    return folder
+
+
+def prepare_results(phone: Phone) -> None:
+    """What the stand-in writes of each bundle: a profile of one run."""
+    whole = make_profile()
+    for place in range(2):
+        bundle = whole.bundles[place]
+        phases = {name: phase for name, phase in bundle.phases.items() if name in PHASES}
+        for name, phase in phases.items():
+            phases[name] = phase.model_copy(update={"samples_ms": [phase.median_ms]})
+        alone = bundle.model_copy(update={"phases": phases, "operators": [], "operators_ms": {}, "roofline": {}})
+        machine = whole.machine.model_copy(update={"runtimes": {"executorch": "1.5.1 (native)"}})
+        written = whole.model_copy(update={"bundles": [alone], "estimates": [], "peaks": None, "machine": machine})
+        phone.say(f"bundle-{place}.json", json.dumps(json.loads(written.model_dump_json())))
+
+
+def calls(phone: Phone) -> list[str]:
+    """The bundles that were run, in order."""
+    path = phone.said / "calls"
+    return [line.split()[0] for line in path.read_text().splitlines()] if path.exists() else []

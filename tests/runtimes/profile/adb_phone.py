@@ -1,0 +1,133 @@
+"""A made-up phone behind `adbd.Daemon`: Android's shell and tools under proot, aarch64 programs under qemu.
+
+Debian's mksh and toybox are what Android has too, and nothing else is on the phone's PATH but stand-ins for `getprop`
+and `dumpsys`, which print the files in `said`.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+QEMU = ("qemu-aarch64-static", "-cpu", "cortex-a76")  # with the default cpu int8 results are wrong
+PACKAGES = {"adb": "adb", "proot": "proot", "qemu-aarch64-static": "qemu-user-static", "mksh": "mksh",
+            "toybox": "toybox"}  # fmt: skip
+"""Program -> the Debian package that has it."""
+HOST_FOLDERS = ("/usr", "/lib", "/lib64", "/proc", "/sys", "/dev")
+APPLETS = (
+    "cat", "chmod", "cut", "df", "du", "echo", "grep", "head", "kill", "ln", "ls", "mkdir", "mv", "rm", "sha256sum",
+    "sleep", "stat", "sync", "true", "uname", "wc",
+)  # fmt: skip
+
+PROPERTIES = """\
+[ro.board.platform]: [zuma]
+[ro.build.version.release]: [15]
+[ro.build.version.sdk]: [35]
+[ro.product.cpu.abilist]: [arm64-v8a]
+[ro.product.manufacturer]: [Google]
+[ro.product.model]: [Pixel 8]
+[ro.soc.manufacturer]: [Google]
+[ro.soc.model]: [Tensor G3]
+"""
+BATTERY = """\
+Current Battery Service state:
+  AC powered: false
+  USB powered: true
+  status: 2
+  health: 2
+  present: true
+  level: 87
+  scale: 100
+  voltage: 4312
+  temperature: 291
+  technology: Li-ion
+"""
+THERMAL = """\
+IsStatusOverride: false
+ThermalEventListeners:
+	callbacks: 2
+Thermal Status: {status}
+Cached temperatures:
+	Temperature{{mValue=61.0, mType=0, mName=BIG, mStatus=0}}
+HAL Ready: true
+HAL connection:
+	ThermalHAL AIDL 1  connected: yes
+Current temperatures from HAL:
+	Temperature{{mValue=41.5, mType=0, mName=BIG, mStatus=0}}
+	Temperature{{mValue=33.2, mType=3, mName=VIRTUAL-SKIN, mStatus={status}}}
+Current cooling devices from HAL:
+	CoolingDevice{{mValue=0, mType=3, mName=thermal-cpufreq-2}}
+"""
+MEMORY = "MemTotal:        7798128 kB\nMemFree:          412312 kB\nMemAvailable:    3412312 kB\n"
+CORE = "processor\t: {number}\nBogoMIPS\t: 49.15\nFeatures\t: fp asimd asimdhp asimddp i8mm bf16\nCPU part\t: 0xd4d\n\n"
+CORES = 9
+
+
+def missing_packages() -> list[str]:
+    """Debian packages that the double needs and this machine lacks."""
+    return [package for program, package in PACKAGES.items() if shutil.which(program) is None]
+
+
+class Phone:
+    """Its file system in `folder`. `said` holds what the tools print; a file that is removed is a tool that is not."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root, self.said = folder / "root", folder / "said"
+        self.said.mkdir(parents=True)
+        tools = self.root / "system" / "bin"
+        for path in (
+            tools,
+            self.root / "data/local/tmp",
+            self.root / "said",
+            *(self.root / f[1:] for f in HOST_FOLDERS),
+        ):
+            path.mkdir(parents=True, exist_ok=True)
+        shutil.copy(_which("toybox"), tools / "toybox")
+        shutil.copy(_which("mksh"), tools / "sh")
+        for applet in APPLETS:
+            (tools / applet).symlink_to("toybox")
+        self.tool("getprop", "cat /said/getprop")
+        self.tool("dumpsys", 'cat "/said/dumpsys-$3"  # -t seconds service')
+        self.say("getprop", PROPERTIES)
+        self.say("dumpsys-battery", BATTERY)
+        self.say("meminfo", MEMORY)
+        self.say("cpuinfo", "".join(CORE.format(number=number) for number in range(CORES)))
+        self.heat(0)
+
+    def say(self, name: str, text: str) -> None:
+        """What a tool prints from now on."""
+        (self.said / name).write_text(text)
+
+    def heat(self, status: int) -> None:
+        """Android's thermal status: 0 is none, 6 a shutdown."""
+        self.say("dumpsys-thermalservice", THERMAL.format(status=status))
+
+    def files(self) -> list[str]:
+        """Everything in /data/local/tmp."""
+        folder = self.root / "data/local/tmp"
+        return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+    def command(self, text: str) -> list[str]:
+        """What runs `text` on it."""
+        binds = [
+            *HOST_FOLDERS,
+            f"{self.said}:/said",
+            *(f"{self.said}/{name}:/proc/{name}" for name in ("meminfo", "cpuinfo")),
+        ]
+        return [
+            _which("proot"), "-r", str(self.root), *(part for bind in binds for part in ("-b", bind)), "-w", "/",
+            "-q", " ".join((_which(QEMU[0]), *QEMU[1:])), "/system/bin/sh", "-c", f"export PATH=/system/bin; {text}",
+        ]  # fmt: skip
+
+    def tool(self, name: str, script: str) -> None:
+        """Put a program of ours on its PATH."""
+        path = self.root / "system/bin" / name
+        path.unlink(missing_ok=True)
+        path.write_text(f"#!/system/bin/sh\n{script}\n")
+        path.chmod(0o755)
+
+
+def _which(program: str) -> str:
+    found = shutil.which(program)
+    assert found is not None, program
+    return found

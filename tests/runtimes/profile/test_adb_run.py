@@ -1,0 +1,310 @@
+"""`vlmp-profile --device adb` from end to end, with a stand-in for the runner: rounds, files, faults, what is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from adb_cases import PHASES, calls, make_bundle_folder, make_runner, prepare_results
+from adb_phone import PROPERTIES
+from conftest import Connected, adb
+from vlmp.runtimes.profile import cli
+from vlmp.runtimes.profile.adb import client, merge, rounds, runner
+from vlmp.runtimes.profile.cli import main
+from vlmp.runtimes.profile.report import render
+from vlmp.runtimes.profile.schema import read_profile
+
+QUICK = ("--cool-down", "0", "--decode-tokens", "4", "--runs", "2")
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two rounds will do here; and the stand-in writes no ETDump."""
+    monkeypatch.setattr(cli, "LEAST_RUNS", 2)
+    monkeypatch.setattr(merge, "find_spec", lambda name: None)
+
+
+@pytest.fixture
+def argv(tmp_path: Path) -> list[str]:
+    """Two bundles, a runner, and where the figures go."""
+    a, b = (make_bundle_folder(tmp_path / name, kept=kept) for name, kept in (("a", 16), ("b", 4)))
+    standing_in = str(make_runner(tmp_path))
+    json, html = str(tmp_path / "out.json"), str(tmp_path / "out.html")
+    return [
+        str(a),
+        "--compare",
+        str(b),
+        "--device",
+        "adb",
+        "--runner",
+        standing_in,
+        *QUICK,
+        "--json",
+        json,
+        "--html",
+        html,
+    ]
+
+
+def failing(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line with which it ends."""
+    with pytest.raises(SystemExit) as stopped:
+        main(argv)
+    assert stopped.value.code == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
+    assert "Traceback" not in " ".join(lines)
+    assert lines[-1].startswith("vlmp-profile: ")
+    return lines[-1]
+
+
+def test_bundles_take_turns_and_nothing_stays(
+    connected: Connected, argv: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepare_results(connected.phone)
+    main([*argv, "--prompt", 'What\'s "this" $HOME?'])
+    profile = read_profile(tmp_path / "out.json")
+    assert calls(connected.phone) == ["bundle-0", "bundle-1"] * 3
+    assert (connected.phone.said / "calls").read_text().splitlines()[-1] == 'bundle-1 What\'s "this" $HOME?'
+    assert [bundle.name for bundle in profile.bundles] == ["a", "b"]
+    for bundle in profile.bundles:
+        assert {name for name in bundle.phases} == set(PHASES)
+        assert all(len(phase.samples_ms) == 2 for phase in bundle.phases.values())
+    assert profile.settings.runs == 2
+    assert profile.bundles[0].phases["prefill"].median_ms == pytest.approx(128.2)
+    assert profile.bundles[0].manifest.target == "executorch"
+    assert "times as fast as" in profile.explanation[0]
+    machine = profile.machine
+    assert (machine.kind, machine.name, machine.os) == ("android", "Google Pixel 8", "Android 15 (API 35)")
+    assert machine.runtimes == {"executorch": "1.5.1 (native)"}
+    assert machine.facts["battery"] == "87 %"
+    assert [(one.round, one.bundle) for one in profile.conditions] == [(n, b) for n in (1, 2) for b in (0, 1)]
+    assert profile.conditions[0].before.thermal_status == "none"
+    assert profile.conditions[0].after.temperatures_c == {"BIG": 41.5, "VIRTUAL-SKIN": 33.2}
+    assert profile.warnings == []
+    assert connected.phone.files() == []
+    assert (tmp_path / "out.html").read_text(encoding="utf-8") == render(profile)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Google Pixel 8" in shown
+    assert "the phone around each run" in shown
+
+
+def test_what_the_phone_has_is_not_pushed_again(connected: Connected, argv: list[str], tmp_path: Path) -> None:
+    prepare_results(connected.phone)
+    main([*argv, "--keep-files"])
+    pushed = len(connected.faults.pushed)
+    assert pushed == len({"runner", "photo", "tokenizer of both", "model a", "model b", "manifest a", "manifest b"})
+    model = tmp_path / "b" / "model.pte"
+    shutil.rmtree(model.parent)
+    make_bundle_folder(model.parent, kept=5)
+    main(argv)
+    assert len(connected.faults.pushed) == pushed + 2, "the other model and its manifest"
+    assert connected.phone.files() == []
+
+
+def test_a_lost_connection_while_pushing_is_taken_up_again(
+    connected: Connected, argv: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepare_results(connected.phone)
+    shutil.rmtree(tmp_path / "b")
+    make_bundle_folder(tmp_path / "b", kept=4, size=3 << 20)
+    connected.faults.drop_after_bytes = 1 << 20
+    main(argv)
+    assert "waiting for it" in capsys.readouterr().err
+    assert len(connected.faults.pushed) == len(set(connected.faults.pushed)) == 7, "nothing arrived twice"
+    profile = read_profile(tmp_path / "out.json")
+    assert profile.warnings == ["the phone was disconnected once; what that interrupted was done anew"]
+    assert profile.settings.runs == 2
+    assert connected.phone.files() == []
+
+
+def test_a_lost_connection_while_running_is_taken_up_again(
+    connected: Connected, argv: list[str], tmp_path: Path
+) -> None:
+    prepare_results(connected.phone)
+    connected.phone.say("fault", "[ $calls = 4 ] && : < /said/nobody-writes\n")
+    os.mkfifo(connected.phone.said / "nobody-writes")
+    connected.faults.drop_at_run = 4
+    main(argv)
+    profile = read_profile(tmp_path / "out.json")
+    assert profile.settings.runs == 2
+    assert len(calls(connected.phone)) == 7, "one run was made twice"
+    assert connected.phone.files() == []
+    assert connected.daemon.running() == []
+
+
+def test_whole_rounds_are_kept_when_the_phone_does_not_come_back(
+    connected: Connected, argv: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(client, "COME_BACK_S", 1.0)
+    prepare_results(connected.phone)
+    connected.faults.drop_at_run = 6  # the second bundle in the second round
+    connected.faults.gone_after_drop = True
+    line = failing(argv, capsys)
+    assert "was disconnected and did not come back within 1 s" in line
+    assert "stays in /data/local/tmp/vlmp-profile until the next call" in line
+    assert f"what was measured before, 1 of 2 rounds, is in {tmp_path / 'out.json'}" in line
+    profile = read_profile(tmp_path / "out.json")
+    assert profile.settings.runs == 1
+    assert [len(bundle.phases["prefill"].samples_ms) for bundle in profile.bundles] == [1, 1]
+    assert "it stopped after 1 of 2 rounds" in profile.warnings
+
+
+def test_a_phone_that_is_gone_before_any_round_leaves_earlier_results(
+    connected: Connected, argv: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(client, "COME_BACK_S", 1.0)
+    connected.faults.drop_after_bytes = 0
+    connected.faults.gone_after_drop = True
+    (tmp_path / "out.json").write_text("earlier")
+    assert "did not come back" in failing(argv, capsys)
+    assert (tmp_path / "out.json").read_text() == "earlier"
+
+
+def test_memory_that_runs_out_is_said_and_whole_rounds_are_kept(
+    connected: Connected, argv: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepare_results(connected.phone)
+    connected.phone.say("fault", "[ $calls = 5 ] && kill -9 $$\n")
+    line = failing(argv, capsys)
+    assert f"a on {connected.serial}: the runner was killed (signal 9): memory ran out, most likely" in line
+    assert read_profile(tmp_path / "out.json").settings.runs == 1
+    assert connected.phone.files() == []
+
+
+FAULTS = [
+    ("echo 'vlmp_runner: photo.jpg is no picture' >&2; exit 1", ": photo.jpg is no picture"),
+    ("kill -4 $$", "needs an instruction that this CPU lacks"),
+    ("kill -11 $$", "was ended by signal 11"),
+    ("exit 3", "exit code 3"),
+    ("echo '{}' > /said/bundle-0.json", "the runner wrote no profile of a: has schema version None"),
+    ("rm -f /data/local/tmp/vlmp-profile/runner/../result.json; exit 0", "does not take or give"),
+]
+
+
+@pytest.mark.parametrize(("script", "says"), FAULTS, ids=[says for _, says in FAULTS])
+def test_what_the_runner_says_is_the_line(
+    script: str, says: str, connected: Connected, argv: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepare_results(connected.phone)
+    connected.phone.say("fault", script)
+    assert says in failing(argv, capsys)
+    assert not (tmp_path / "out.json").exists()
+    assert not (tmp_path / "out.html").exists()
+    assert connected.phone.files() == []
+
+
+def test_a_hot_phone_rests_and_is_said(
+    connected: Connected, argv: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rounds, "HOT_WAITS", 2)
+    prepare_results(connected.phone)
+    connected.phone.heat(3)
+    main([*argv, "--cool-down", "0.01"])
+    profile = read_profile(tmp_path / "out.json")
+    assert profile.conditions[0].before.thermal_status == "severe"
+    assert profile.conditions[0].waited_s > 0.02
+    line = "the phone was hot, up to thermal status severe, around 4 of 4 runs: it may have throttled"
+    assert line in profile.warnings
+    assert line in (tmp_path / "out.html").read_text()
+
+
+def test_a_phone_that_tells_nothing_is_measured_all_the_same(
+    connected: Connected, argv: list[str], tmp_path: Path
+) -> None:
+    prepare_results(connected.phone)
+    for tool in ("getprop", "dumpsys", "df", "sha256sum", "settings"):
+        (connected.phone.root / "system/bin" / tool).unlink(missing_ok=True)
+    main(argv)
+    profile = read_profile(tmp_path / "out.json")
+    assert profile.machine.name == connected.serial
+    assert profile.machine.os == "Android"
+    assert profile.conditions[0].before.thermal_status is None
+    assert "the phone tells no thermal status" in profile.warnings[0]
+
+
+# --- Before anything runs ---------------------------------------------------------------------------------------------
+
+
+def test_no_phone(adb_server: None, argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert "no phone: connect one, with USB debugging on" in failing(argv, capsys)
+
+
+def test_a_phone_that_does_not_trust_this_machine(
+    connected: Connected, argv: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    connected.faults.unauthorized = True
+    adb("disconnect", connected.serial)
+    adb("connect", connected.serial)
+    assert "unlock it and allow USB debugging" in failing(argv, capsys)
+
+
+def test_several_phones_need_a_serial(
+    connected: Connected, second: Connected, argv: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = failing(argv, capsys)
+    assert "several phones" in line
+    assert connected.serial in line
+    assert second.serial in line
+    assert "--device adb:" in line
+    prepare_results(second.phone)
+    main([*argv, "--device", f"adb:{second.serial}"])
+    assert read_profile(tmp_path / "out.json").machine.facts["serial"] == second.serial
+    assert connected.faults.pushed == []
+
+
+def test_an_unknown_serial(connected: Connected, argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    line = failing([*argv, "--device", "adb:R5CT"], capsys)
+    assert "no phone 'R5CT': adb sees" in line
+    assert connected.serial in line
+
+
+def test_another_abi(connected: Connected, argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    connected.phone.say("getprop", PROPERTIES.replace("arm64-v8a", "x86_64"))
+    assert "is of another ABI (x86_64): the runner is for arm64-v8a" in failing(argv, capsys)
+    assert connected.faults.pushed == []
+
+
+def test_a_runner_for_another_processor(
+    connected: Connected, argv: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "is for another processor (ELF machine" in failing([*argv, "--runner", shutil.which("adb") or ""], capsys)
+
+
+def test_no_runner(
+    connected: Connected, argv: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(runner, "BUILDS", tmp_path)
+    argv = [word for place, word in enumerate(argv) if "--runner" not in (word, argv[place - 1])]
+    assert "no runner for phones is built" in failing(argv, capsys)
+    assert f"--runner {tmp_path}/none is no file" in failing([*argv, "--runner", f"{tmp_path}/none"], capsys)
+
+
+def test_no_adb(argv: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert "adb is not installed, which talks to phones: apt-get install adb" in failing(argv, capsys)
+
+
+def test_only_executorch_runs_on_a_phone(argv: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = json.loads((tmp_path / "a" / "manifest.json").read_text())
+    (tmp_path / "a" / "manifest.json").write_text(json.dumps(manifest | {"target": "onnx"}))
+    assert "is for onnx: a phone runs bundles of vlmp-export --target executorch" in failing(
+        [argv[0], *argv[3:]], capsys
+    )
+
+
+def test_a_full_phone(connected: Connected, argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    connected.faults.full_after_bytes = 500
+    assert "is full" in failing(argv, capsys)
+    assert connected.phone.files() == []
+    connected.phone.tool(
+        "df", "echo Filesystem 1K-blocks Used Available Use% Mounted on; echo /dev/x 9 8 1024 1% /data"
+    )
+    line = failing(argv, capsys)
+    assert "is full: 64 MiB are needed in /data/local/tmp, 1 MiB are free" in line
+    assert connected.phone.files() == []
