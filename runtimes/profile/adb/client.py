@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from time import monotonic, sleep
 from typing import TypeVar
 
@@ -154,7 +155,7 @@ class Adb:
 
     def _size(self, path: str) -> int:
         try:
-            return int(self.shell(f"stat -c %s {path}").output)
+            return int(self.shell(f"stat -c %s {quote(path)}").output)
         except (Disconnected, ValueError):
             return 0
 

@@ -1,13 +1,13 @@
-"""Files on the phone, each stored once under its SHA-256: what is there already is not pushed again.
+"""Files on the phone: what is there already is not pushed again.
 
-    files/<sha256>                  a file that arrived whole
-    <folder>/<name> -> ../files/... what programs open
-
-A file becomes visible under its hash when the phone has hashed it, so that a lost connection leaves nothing wrong.
+REMOTE/have lists `sha256 place` of every file that arrived whole, the last line of a place being valid; it is written
+when the phone itself has hashed the file, so that a lost connection leaves nothing wrong. A file that is there under
+another name is copied on the phone. (Links would do, but the runner refuses those that leave a bundle's folder, and
+Android lets a shell make no hard ones.)
 """
 
 import posixpath
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
@@ -19,7 +19,8 @@ from .client import Adb
 from .facts import free_bytes
 
 REMOTE = "/data/local/tmp/vlmp-profile"
-STORE = "files"
+HAVE = f"{REMOTE}/have"
+INCOMING = f"{REMOTE}/incoming.part"
 HASH_S = 600.0
 """Limit for the phone to hash one file."""
 SPARE_BYTES = 64 << 20
@@ -50,10 +51,18 @@ def bundle_items(bundle: Path, folder: str) -> list[Item]:
     return [*listed, make_item(bundle / MANIFEST_NAME, f"{folder}/{MANIFEST_NAME}")]
 
 
-def missing_items(adb: Adb, items: Iterable[Item]) -> list[Item]:
-    """Those that the phone does not have, each content once. Raises Disconnected."""
-    there = set(adb.shell(f"ls {REMOTE}/{STORE} 2>/dev/null").output.split())
-    return list({item.sha256: item for item in items if item.sha256 not in there}.values())
+def prepare(adb: Adb, items: Sequence[Item]) -> None:
+    """Make the folders. Raises UserError when the phone does not let us."""
+    folders = sorted({posixpath.dirname(f"{REMOTE}/{item.place}") for item in items})
+    made = adb.shell(f"mkdir -p {' '.join(map(quote, folders))} && touch {HAVE}")
+    if made.code:
+        raise UserError(f"{adb.serial} does not let {REMOTE} be made: {one_line(made.errors)}")
+
+
+def placed(adb: Adb) -> dict[str, str]:
+    """Place -> hash of what is on the phone. Raises Disconnected."""
+    lines = adb.shell(f"cat {HAVE} 2>/dev/null").output.splitlines()
+    return {place: digest for digest, _, place in (line.partition(" ") for line in lines) if place}
 
 
 def check_room(adb: Adb, missing: Sequence[Item]) -> None:
@@ -67,40 +76,41 @@ def check_room(adb: Adb, missing: Sequence[Item]) -> None:
         )
 
 
-def push_item(adb: Adb, item: Item, on_bytes: Callable[[int], None]) -> None:
-    """Push one file into the store. on_bytes: see `Adb.push`. Raises UserError, and Disconnected as `Adb` does."""
-    whole = f"{REMOTE}/{STORE}/{item.sha256}"
-    part = f"{whole}.part"
-    adb.push(item.source, part, on_bytes)
+def bring(adb: Adb, item: Item, have: Mapping[str, str], on_bytes: Callable[[int], None]) -> None:
+    """Bring one file to its place: from another place on the phone, or from here.
+
+    on_bytes: see `Adb.push`. Raises UserError, and Disconnected as `Adb` does.
+    """
+    twin = next((place for place, digest in have.items() if digest == item.sha256), None)
+    if twin is None:
+        adb.push(item.source, INCOMING, on_bytes)
+    elif (copied := adb.shell(f"cp {quote(f'{REMOTE}/{twin}')} {INCOMING}", HASH_S)).code:
+        raise UserError(f"{adb.serial} does not copy {twin} to {item.place}: {one_line(copied.errors)}")
     # A phone without sha256sum says nothing, and then the size decides.
-    told = adb.shell(f"chmod 755 {part}; sha256sum {part} 2>/dev/null || stat -c %s {part}", HASH_S).output.split()
+    told = adb.shell(f"sha256sum {INCOMING} 2>/dev/null || stat -c %s {INCOMING}", HASH_S).output.split()
     if not told or told[0] not in (item.sha256, str(item.size)):
         raise UserError(f"{adb.serial} damages files: {item.source.name} arrived with another hash")
-    if adb.shell(f"mv {part} {whole}").code:
-        raise UserError(f"{adb.serial} does not let {part} be renamed")
+    moved = adb.shell(
+        f"chmod 755 {INCOMING} && mv -f {INCOMING} {quote(f'{REMOTE}/{item.place}')} "
+        f"&& echo {quote(f'{item.sha256} {item.place}')} >> {HAVE}"
+    )
+    if moved.code:
+        raise UserError(f"{adb.serial} does not let {item.place} be put in its place: {one_line(moved.errors)}")
 
 
-def prepare(adb: Adb) -> None:
-    """Make the folders, and remove what an interrupted push or another call's runs left. Raises UserError."""
-    made = adb.shell(f"mkdir -p {REMOTE}/{STORE} && cd {REMOTE} && rm -rf {STORE}/*.part")
-    if made.code:
-        raise UserError(f"{adb.serial} does not let {REMOTE} be made: {made.errors.strip()}")
-
-
-def place_items(adb: Adb, items: Sequence[Item]) -> None:
-    """Give every file its name. Raises UserError when the phone makes no links."""
-    lines = [f"cd {REMOTE}"]
-    for folder in sorted({posixpath.dirname(item.place) for item in items}):
-        lines.append(f"mkdir -p {quote(folder)}")
-    for item in items:
-        up = "../" * item.place.count("/")
-        lines.append(f"ln -sf {quote(f'{up}{STORE}/{item.sha256}')} {quote(item.place)}")
-    placed = adb.shell(" && ".join(lines))
-    if placed.code:
-        raise UserError(f"{adb.serial} makes no links in {REMOTE}: {placed.errors.strip()}")
+def remove_others(adb: Adb, have: Mapping[str, str], items: Sequence[Item]) -> None:
+    """Files of another call. Raises Disconnected."""
+    others = have.keys() - {item.place for item in items}
+    if others:
+        adb.shell(f"cd {REMOTE} && rm -f {' '.join(map(quote, sorted(others)))}")
 
 
 def remove_all(adb: Adb) -> None:
     """Leave nothing on the phone. Raises Disconnected, and UserError when something stays."""
     if adb.shell(f"rm -rf {REMOTE}").code:
         raise UserError(f"{adb.serial}: {REMOTE} could not be removed: try `adb shell rm -rf {REMOTE}`")
+
+
+def one_line(text: str) -> str:
+    """What a tool of the phone says, without its line breaks."""
+    return " ".join(text.split())

@@ -13,18 +13,7 @@ from ..task import Measured, Task
 from ..trace import Traced
 from .client import Adb, Disconnected, find_adb, find_phone, persist
 from .facts import read_facts
-from .files import (
-    REMOTE,
-    Item,
-    bundle_items,
-    check_room,
-    make_item,
-    missing_items,
-    place_items,
-    prepare,
-    push_item,
-    remove_all,
-)
+from .files import REMOTE, Item, bring, bundle_items, check_room, make_item, placed, prepare, remove_all, remove_others
 from .merge import doubts, merge_bundles, missing_reader, read_events
 from .rounds import Call, Job, Run, run_once, stop_runner, timed_rounds, traced_run
 from .runner import check_abi, find_runner, load_runner
@@ -114,8 +103,9 @@ def profile_phone(task: Task, options: Options, progress: Progress) -> Measured:
 
 def _push(adb: Adb, items: Sequence[Item], progress: Progress) -> None:
     """Everything that the phone does not have. May be begun anew: what arrived stays."""
-    prepare(adb)
-    missing = missing_items(adb, items)
+    prepare(adb, items)
+    have = placed(adb)
+    missing = [item for item in items if have.get(item.place) != item.sha256]
     check_room(adb, missing)
     bar = progress.add_task("push", total=sum(item.size for item in missing))
     before = 0
@@ -124,9 +114,11 @@ def _push(adb: Adb, items: Sequence[Item], progress: Progress) -> None:
         progress.update(bar, completed=before + size)
 
     for item in missing:
-        push_item(adb, item, on_bytes)
+        bring(adb, item, have, on_bytes)
+        have[item.place] = item.sha256
         before += item.size
-    place_items(adb, items)
+        on_bytes(0)
+    remove_others(adb, have, items)
 
 
 def _warm_up(call: Call, job: Job, manifest: Manifest, runs: int) -> Traced:

@@ -14,7 +14,7 @@ from ..schema import COOL, BundleProfile, Condition, Profile, RunCondition, read
 from .client import Adb, Disconnected, Ran, persist
 from .facts import ask_condition
 from .files import REMOTE
-from .runner import FOLDER, Runner
+from .runner import FOLDER, NAME, Runner
 
 RUN_S = 1800.0
 """Limit of one run."""
@@ -106,9 +106,11 @@ def run_once(call: Call, job: Job, *, runs: int, decode_tokens: int, options: Se
         "--warmup", "1", "--runs", str(runs), "--decode-tokens", str(decode_tokens), "--json", JSON, *options,
         *(["--threads", str(call.threads)] if call.threads else []),
     ]  # fmt: skip
-    # The shell becomes the runner, so that its process is known: a lost connection does not end it.
+    # The shell becomes the runner, in a session of its own where there is `setsid`: a lost connection does not end it,
+    # and so it can be ended by its number, with its children.
     start = (
-        f"cd {REMOTE}/{FOLDER} && rm -f {JSON} {ETDUMP} && exec sh -c 'echo $$ > {PID}; exec \"$@\"' sh {join(words)}"
+        f"cd {REMOTE}/{FOLDER} && rm -f {JSON} {ETDUMP} && "
+        f"exec $(command -v setsid) sh -c 'echo $$ > {PID}; exec \"$@\"' sh {join(words)}"
     )
     ran = call.adb.shell(start, RUN_S)
     if ran.code:
@@ -135,7 +137,8 @@ def read_run(path: Path, name: str) -> Profile:
 def stop_runner(adb: Adb) -> None:
     """End what a lost connection left running. Raises Disconnected."""
     adb.shell(
-        f"pid=$(cat {PID} 2>/dev/null) && grep -q vlmp_runner /proc/$pid/cmdline && kill -9 $pid; "
+        f"pid=$(cat {PID} 2>/dev/null) && grep -q {NAME} /proc/$pid/cmdline && "
+        "{ kill -9 -- -$pid || kill -9 $pid; } 2>/dev/null; "
         f"rm -f {PID} {JSON} {ETDUMP}"
     )
 
@@ -152,4 +155,4 @@ def _why(ran: Ran, job: Job) -> str:
         return f"the runner does not start there: {last}"
     if ran.code > 128:
         return f"the runner was ended by signal {ran.code - 128}"
-    return last.removeprefix("vlmp_runner: ")
+    return last.removeprefix(f"{NAME}: ")

@@ -15,8 +15,8 @@ from vlmp.export.errors import UserError
 from .files import Item, make_item
 
 BUILDS = Path(__file__).parents[3] / "build" / "native"
-CANDIDATES = ("android-arm64/vlmp_runner", "aarch64-linux/vlmp_runner")
-"""In BUILDS, the better one first."""
+CANDIDATES = ("android-arm64/dist/vlmp_runner", "arm64/dist/vlmp_runner")
+"""In BUILDS, the better one first. Each lies beside the libraries that it needs."""
 HOW_TO_BUILD = "see docs/profile-on-a-phone.md, or name one by --runner"
 ABI = "arm64-v8a"
 LOADER = "ld-linux-aarch64.so.1"
@@ -25,7 +25,7 @@ STUBS = ("libpthread.so.0", "libdl.so.2", "librt.so.1")
 """Empty since glibc 2.34, and before that needed."""
 LIBRARY_FOLDERS = (Path("/usr/aarch64-linux-gnu/lib"), Path("/lib/aarch64-linux-gnu"))
 """Of Debian's cross packages, and of an aarch64 Debian."""
-FOLDER = "runner"
+FOLDER, NAME = "runner", "vlmp_runner"
 AARCH64 = 183
 PT_INTERP = 3
 
@@ -56,30 +56,30 @@ def find_runner(named: Path | None) -> Path:
 
 def load_runner(program: Path) -> Runner:
     """Raises UserError when it is for another processor, or its libraries are not on this machine."""
-    if not (loader := read_loader(program)).endswith(LOADER):
+    loader = read_loader(program)
+    items = [make_item(program, f"{FOLDER}/{NAME}")]
+    items += [make_item(path, f"{FOLDER}/{path.name}") for path in sorted(program.parent.glob("*.so"))]
+    if not loader.endswith(LOADER):
         return Runner(
-            items=[make_item(program, f"{FOLDER}/vlmp_runner")],
-            start=["./vlmp_runner"],
+            items=items,
+            start=["env", "LD_LIBRARY_PATH=.", f"./{NAME}"],
             build="Android program" if loader else "program without a loader",
         )
-    own = program.parent / "lib"
-    folders = [folder for folder in (own, *LIBRARY_FOLDERS) if (folder / LOADER).is_file()]
-    if not folders:
+    folder = next((folder for folder in LIBRARY_FOLDERS if (folder / LOADER).is_file()), None)
+    if folder is None:
         raise UserError(
             f"{program} is a glibc program, and its libraries are not here: apt-get install libstdc++6-arm64-cross, "
             "or build it with the Android NDK"
         )
-    libraries = [folders[0] / name for name in (*LIBRARIES, *STUBS)]
+    libraries = [folder / name for name in (*LIBRARIES, *STUBS)]
     missing = [path.name for path in libraries if not path.is_file() and path.name in LIBRARIES]
     if missing:
-        raise UserError(f"{folders[0]} has no {', '.join(missing)}, which {program} needs on a phone")
+        raise UserError(f"{folder} has no {', '.join(missing)}, which {program} needs on a phone")
+    items.append(make_item(folder / LOADER, f"{FOLDER}/{LOADER}"))
+    items += [make_item(path, f"{FOLDER}/lib/{path.name}") for path in libraries if path.is_file()]
     return Runner(
-        items=[
-            make_item(program, f"{FOLDER}/vlmp_runner"),
-            make_item(folders[0] / LOADER, f"{FOLDER}/{LOADER}"),
-            *(make_item(path, f"{FOLDER}/lib/{path.name}") for path in libraries if path.is_file()),
-        ],
-        start=[f"./{LOADER}", "--library-path", "lib", "./vlmp_runner"],
+        items=items,
+        start=[f"./{LOADER}", "--library-path", ".:lib", f"./{NAME}"],
         build="glibc program with its own loader and libraries",
         warnings=["the runner is a glibc build with its own libraries, no NDK build: an app's figures may differ"],
     )

@@ -12,18 +12,18 @@ from vlmp.export.bundle import PromptSpec, write_manifest
 
 PHASES = ("load_warm", "preprocess", "vision", "prefill", "decode", "first_token")
 RUNNER = """\
-#!/system/bin/sh
-# vlmp_runner's stand-in: counts its calls, does what /said/fault says, and writes what /said has of the bundle.
+#!/bin/sh
+# vlmp_runner's stand-in: counts its calls, does what $SAID/fault says, and writes what $SAID has of the bundle.
 name=$(echo "$1" | grep -o 'bundle-[0-9]*')
 while [ $# -gt 0 ]; do
   case "$1" in --json) json=$2;; --etdump) etdump=$2;; --prompt) prompt=$2;; esac
   shift
 done
-echo "$name $prompt" >> /said/calls
-calls=$(grep -c "" /said/calls)
-if [ -e /said/fault ]; then . /said/fault; fi
-cat "/said/$name.json" > "$json"
-if [ -n "$etdump" ]; then cat /said/events > "$etdump"; fi
+echo "$name $prompt" >> "$SAID/calls"
+calls=$(grep -c "" $SAID/calls)
+if [ -e $SAID/fault ]; then . $SAID/fault; fi
+cat "$SAID/$name.json" > "$json"
+if [ -n "$etdump" ]; then cat $SAID/events > "$etdump"; fi
 """
 
 

@@ -59,6 +59,7 @@ class Daemon:
         with contextlib.suppress(OSError):  # closed
             while True:
                 connected, _ = self._listener.accept()
+                connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # answers are small, and waited for
                 self.connections.append(Connection(connected, self))
                 threading.Thread(target=self.connections[-1].serve, daemon=True).start()
 

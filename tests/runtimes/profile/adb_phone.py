@@ -1,4 +1,4 @@
-"""A made-up phone behind `adbd.Daemon`: Android's shell and tools under proot, aarch64 programs under qemu.
+"""A made-up phone behind `adb_daemon.Daemon`: Android's shell and tools, and aarch64 programs under qemu.
 
 Debian's mksh and toybox are what Android has too, and nothing else is on the phone's PATH but stand-ins for `getprop`
 and `dumpsys`, which print the files in `said`.
@@ -15,8 +15,8 @@ PACKAGES = {"adb": "adb", "proot": "proot", "qemu-aarch64-static": "qemu-user-st
 """Program -> the Debian package that has it."""
 HOST_FOLDERS = ("/usr", "/lib", "/lib64", "/proc", "/sys", "/dev")
 APPLETS = (
-    "cat", "chmod", "cut", "df", "du", "echo", "grep", "head", "kill", "ln", "ls", "mkdir", "mv", "rm", "sha256sum",
-    "sleep", "stat", "sync", "true", "uname", "wc",
+    "cat", "chmod", "cp", "cut", "env", "df", "du", "echo", "grep", "head", "kill", "ln", "ls", "mkdir", "mv", "rm",
+    "setsid", "sha256sum", "sleep", "stat", "sync", "touch", "true", "uname", "wc",
 )  # fmt: skip
 
 PROPERTIES = """\
@@ -69,10 +69,14 @@ def missing_packages() -> list[str]:
 
 
 class Phone:
-    """Its file system in `folder`. `said` holds what the tools print; a file that is removed is a tool that is not."""
+    """Its file system in `folder`. `said` holds what the tools print.
 
-    def __init__(self, folder: Path) -> None:
-        self.root, self.said = folder / "root", folder / "said"
+    emulated: under proot and qemu, with Android's own paths; otherwise paths are changed in the text of commands, which
+    is much quicker and enough for scripts.
+    """
+
+    def __init__(self, folder: Path, *, emulated: bool) -> None:
+        self.root, self.said, self.emulated = folder / "root", folder / "said", emulated
         self.said.mkdir(parents=True)
         tools = self.root / "system" / "bin"
         for path in (
@@ -82,12 +86,13 @@ class Phone:
             *(self.root / f[1:] for f in HOST_FOLDERS),
         ):
             path.mkdir(parents=True, exist_ok=True)
-        shutil.copy(_which("toybox"), tools / "toybox")
-        shutil.copy(_which("mksh"), tools / "sh")
+        shutil.copy(which("toybox"), tools / "toybox")
+        shutil.copy(which("mksh"), tools / "sh")
         for applet in APPLETS:
             (tools / applet).symlink_to("toybox")
-        self.tool("getprop", "cat /said/getprop")
-        self.tool("dumpsys", 'cat "/said/dumpsys-$3"  # -t seconds service')
+        said = "/said" if emulated else self.said
+        self.tool("getprop", f"cat {said}/getprop")
+        self.tool("dumpsys", f'cat "{said}/dumpsys-$3"  # -t seconds service')
         self.say("getprop", PROPERTIES)
         self.say("dumpsys-battery", BATTERY)
         self.say("meminfo", MEMORY)
@@ -109,25 +114,30 @@ class Phone:
 
     def command(self, text: str) -> list[str]:
         """What runs `text` on it."""
-        binds = [
-            *HOST_FOLDERS,
-            f"{self.said}:/said",
-            *(f"{self.said}/{name}:/proc/{name}" for name in ("meminfo", "cpuinfo")),
-        ]
-        return [
-            _which("proot"), "-r", str(self.root), *(part for bind in binds for part in ("-b", bind)), "-w", "/",
-            "-q", " ".join((_which(QEMU[0]), *QEMU[1:])), "/system/bin/sh", "-c", f"export PATH=/system/bin; {text}",
-        ]  # fmt: skip
+        if self.emulated:
+            fake = (f"{self.said}/{name}:/proc/{name}" for name in ("meminfo", "cpuinfo"))
+            binds = [*HOST_FOLDERS, f"{self.said}:/said", *fake]
+            return [
+                which("proot"), "-r", str(self.root), *(part for bind in binds for part in ("-b", bind)), "-w", "/",
+                "-q", " ".join((which(QEMU[0]), *QEMU[1:])), "/system/bin/sh", "-c", f"export PATH=/system/bin; {text}",
+            ]  # fmt: skip
+        for place in ("/proc/meminfo", "/proc/cpuinfo"):
+            text = text.replace(place, f"{self.said}/{Path(place).name}")
+        text = text.replace("/data/local/tmp", f"{self.root}/data/local/tmp")
+        tools = self.root / "system/bin"
+        return [str(tools / "sh"), "-c", f"export PATH={tools} SAID={self.said}; {text}"]
 
     def tool(self, name: str, script: str) -> None:
         """Put a program of ours on its PATH."""
         path = self.root / "system/bin" / name
         path.unlink(missing_ok=True)
-        path.write_text(f"#!/system/bin/sh\n{script}\n")
+        shell = "/system/bin/sh" if self.emulated else path.parent / "sh"
+        path.write_text(f"#!{shell}\n{script}\n")
         path.chmod(0o755)
 
 
-def _which(program: str) -> str:
+def which(program: str) -> str:
+    """Its path."""
     found = shutil.which(program)
     assert found is not None, program
     return found

@@ -62,8 +62,8 @@ def second(adb_server: None, tmp_path: Path) -> Iterator[Connected]:
     disconnect(one)
 
 
-def connect(folder: Path) -> Connected:
-    phone, faults = Phone(folder), Faults()
+def connect(folder: Path, *, emulated: bool = False) -> Connected:
+    phone, faults = Phone(folder, emulated=emulated), Faults()
     daemon = Daemon(phone.root, phone.command, faults)
     adb("connect", daemon.serial)
     return Connected(phone=phone, faults=faults, daemon=daemon)
