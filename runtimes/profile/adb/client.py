@@ -178,7 +178,10 @@ class Adb:
         return f"{self.serial} was disconnected ({_last_line(said) or 'no word from it'})"
 
 
-def persist(adb: Adb, action: Callable[[], Result], on_drop: Callable[[Disconnected], None]) -> Result:
+OnDrop = Callable[[Disconnected], None]
+
+
+def persist(adb: Adb, action: Callable[[], Result], on_drop: OnDrop) -> Result:
     """Do something that may be begun anew, waiting for a phone that was lost on the way.
 
     Raises UserError when it does not come back within COME_BACK_S, or is lost too often.

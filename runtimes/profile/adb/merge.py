@@ -1,16 +1,14 @@
 """Runs on a phone as the profile of each bundle, the same as one of this machine."""
 
 from collections.abc import Sequence
-from importlib import import_module
-from importlib.util import find_spec
 
-from vlmp.export.bundle import Manifest, size_bytes
+from vlmp.export.bundle import size_bytes
 from vlmp.export.errors import UserError
 
 from ..measure import PART, to_phase
 from ..schema import COOL, REGIONS, BundleProfile, Condition, Machine, Phase, PhaseName
 from ..task import Task, bundle_facts
-from ..trace import Traced, region_shares, traced
+from ..trace import Traced, region_shares
 from .facts import STATUSES
 from .rounds import Run
 
@@ -53,19 +51,6 @@ def merge_phases(runs: Sequence[BundleProfile], trace: Traced) -> dict[PhaseName
     shares = region_shares(trace.operators, REGIONS)
     parts = {PART[region]: [share * ms for ms in samples["prefill"]] for region, share in shares.items()}
     return {name: to_phase(values) for name, values in (samples | parts).items()}
-
-
-def missing_reader() -> str:
-    """Why an ETDump cannot be read here; empty when it can."""
-    if find_spec("executorch") is None:
-        return "not split: executorch, whose devtools read an ETDump, is not installed here"
-    return ""
-
-
-def read_events(events: bytes, name: str, manifest: Manifest) -> Traced:
-    """Operators and the split of prefill, from an ETDump of the phone. Raises UserError when it is damaged."""
-    reader = import_module("vlmp.runtimes.profile.executorch")
-    return traced(reader.read_dumps([events], name, manifest))
 
 
 def doubts(machine: Machine, runs: Sequence[Run], rounds: int, drops: int) -> list[str]:

@@ -1,25 +1,29 @@
 """Profiling on an Android phone: find it, push what it lacks, run the bundles in turns, pull, merge, clean up."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from rich.progress import Progress
-from vlmp.export.bundle import Manifest, size_bytes
+from vlmp.export.bundle import size_bytes
 from vlmp.export.errors import UserError
 
 from ..task import Measured, Task
 from ..trace import Traced
-from .client import Adb, Disconnected, find_adb, find_phone, persist
+from .client import Adb, Disconnected, OnDrop, find_adb, find_phone, persist
+from .events import missing_reader, read_events
 from .facts import read_facts
 from .files import REMOTE, Item, bring, bundle_items, check_room, make_item, placed, prepare, remove_all, remove_others
-from .merge import doubts, merge_bundles, missing_reader, read_events
+from .merge import doubts, merge_bundles
 from .rounds import Call, Job, Run, run_once, stop_runner, timed_rounds, traced_run
-from .runner import check_abi, find_runner, load_runner
+from .runner import Runner, check_abi, find_runner, load_runner
 
 TARGET = "executorch"
 PHOTO = "inputs/photo"
+TRACED_RUNS = 3
+"""Under the event tracer; more would only warm the phone up."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,6 +54,39 @@ def profile_phone(task: Task, options: Options, progress: Progress) -> Measured:
 
     facts = persist(adb, partial(read_facts, adb), on_drop)
     check_abi(adb.serial, facts.abis)
+    runs: list[Run] = []
+    traces: list[Traced] = []
+    fault: UserError | None = None
+    try:
+        _run(adb, runner, task, options, progress, on_drop, traces, runs)
+    except UserError as error:
+        fault = error
+    finally:
+        left = _clean_up(adb, options, on_drop if fault is None else None)
+    rounds = len(runs) // len(task.folders)
+    if fault:
+        fault = UserError(f"{fault}{left}")
+        if not rounds:
+            raise fault
+    elif left:
+        progress.console.print(f"vlmp-profile: {adb.serial}{left}", markup=False, soft_wrap=True)
+    whole = runs[: rounds * len(task.folders)]
+    told = {"runtimes": whole[0].runtimes, "facts": facts.machine.facts | {"runner": runner.build}}
+    return Measured(
+        machine=facts.machine.model_copy(update=told),
+        bundles=merge_bundles(task, whole, traces),
+        runs=rounds,
+        warnings=[*runner.warnings, *doubts(facts.machine, whole, task.runs, len(drops))],
+        conditions=[run.condition for run in whole],
+        fault=fault,
+    )
+
+
+def _run(
+    adb: Adb, runner: Runner, task: Task, options: Options, progress: Progress, on_drop: OnDrop,
+    traces: list[Traced], runs: list[Run],
+) -> None:  # fmt: skip
+    """Push, warm up, run. traces, runs: filled on the way, so that they outlast a fault."""
     jobs = [
         Job(name=name, folder=f"bundle-{place}", size_mib=size_bytes(folder) / 2**20)
         for place, (name, folder) in enumerate(zip(task.names, task.folders, strict=True))
@@ -58,47 +95,18 @@ def profile_phone(task: Task, options: Options, progress: Progress) -> Measured:
     items = [*runner.items, photo]
     for job, folder in zip(jobs, task.folders, strict=True):
         items += bundle_items(folder, job.folder)
+    persist(adb, partial(_push, adb, items, progress), on_drop)
     call = Call(
         adb=adb, runner=runner, photo=photo.place, prompt=task.prompt, threads=task.threads,
         decode_tokens=task.decode_tokens,
     )  # fmt: skip
-    runs: list[Run] = []
-    traces: list[Traced] = []
-    fault: UserError | None = None
-    try:
-        persist(adb, partial(_push, adb, items, progress), on_drop)
-        bar = progress.add_task("runs", total=len(jobs) * (1 + task.runs))
-        for job, manifest in zip(jobs, task.manifests, strict=True):
-            traces.append(persist(adb, partial(_warm_up, call, job, manifest, task.runs), on_drop))
-            progress.advance(bar)
-        for run in timed_rounds(call, jobs, task.runs, options.cool_down_s, on_drop):
-            runs.append(run)
-            progress.advance(bar)
-    except UserError as error:
-        fault = error
-    finally:
-        left = _clean_up(adb, options, on_drop if fault is None else None)
-    rounds = len(runs) // len(jobs)
-    if fault:
-        fault = UserError(f"{fault}{left}")
-        if not rounds:
-            raise fault
-    elif left:
-        progress.console.print(f"vlmp-profile: {adb.serial}{left}", markup=False, soft_wrap=True)
-    done = runs[: rounds * len(jobs)]
-    return Measured(
-        machine=facts.machine.model_copy(
-            update={
-                "runtimes": done[0].runtimes,
-                "facts": facts.machine.facts | {"runner": runner.build},
-            }
-        ),
-        bundles=merge_bundles(task, done, traces),
-        runs=rounds,
-        warnings=[*runner.warnings, *doubts(facts.machine, done, task.runs, len(drops))],
-        conditions=[run.condition for run in done],
-        fault=fault,
-    )
+    bar = progress.add_task("runs", total=len(jobs) * (1 + task.runs))
+    for job, folder in zip(jobs, task.folders, strict=True):
+        traces.append(persist(adb, partial(_warm_up, call, job, folder), on_drop))
+        progress.advance(bar)
+    for run in timed_rounds(call, jobs, task.runs, options.cool_down_s, on_drop):
+        runs.append(run)
+        progress.advance(bar)
 
 
 def _push(adb: Adb, items: Sequence[Item], progress: Progress) -> None:
@@ -121,16 +129,19 @@ def _push(adb: Adb, items: Sequence[Item], progress: Progress) -> None:
     remove_others(adb, have, items)
 
 
-def _warm_up(call: Call, job: Job, manifest: Manifest, runs: int) -> Traced:
-    """An untimed run of each bundle, which fills the page cache and tells the operators' times."""
+def _warm_up(call: Call, job: Job, bundle: Path) -> Traced:
+    """An untimed run of a bundle, which fills the page cache and tells the operators' times."""
     if missing := missing_reader():
         stop_runner(call.adb)
         run_once(call, job, runs=1, decode_tokens=1)
         return Traced(operators=[], operators_ms={}, split=missing)
-    return read_events(traced_run(call, job, runs), job.name, manifest)
+    with TemporaryDirectory(prefix="vlmp-profile-") as scratch:
+        dump = Path(scratch) / "events"
+        traced_run(call, job, TRACED_RUNS, dump)
+        return read_events(bundle, dump)
 
 
-def _clean_up(adb: Adb, options: Options, on_drop: Callable[[Disconnected], None] | None) -> str:
+def _clean_up(adb: Adb, options: Options, on_drop: OnDrop | None) -> str:
     """Leave nothing on the phone. on_drop: None where a lost one is not waited for. Returns what stays, for a line."""
 
     def remove() -> None:

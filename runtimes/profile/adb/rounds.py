@@ -1,6 +1,6 @@
 """Timed runs on a phone: the bundles take turns, a process of its own for each run, and rest between them."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,7 @@ from time import monotonic, sleep
 from vlmp.export.errors import UserError
 
 from ..schema import COOL, BundleProfile, Condition, Profile, RunCondition, read_profile
-from .client import Adb, Disconnected, Ran, persist
+from .client import Adb, OnDrop, Ran, persist
 from .facts import ask_condition
 from .files import REMOTE
 from .runner import FOLDER, NAME, Runner
@@ -36,7 +36,7 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Call:
-    """What all runs have in common. photo: relative to REMOTE. temperature of sampling etc. stay at greedy."""
+    """What all runs have in common. photo: relative to REMOTE."""
 
     adb: Adb
     runner: Runner
@@ -55,9 +55,7 @@ class Run:
     condition: RunCondition
 
 
-def timed_rounds(
-    call: Call, jobs: Sequence[Job], rounds: int, cool_down_s: float, on_drop: Callable[[Disconnected], None]
-) -> Iterator[Run]:
+def timed_rounds(call: Call, jobs: Sequence[Job], rounds: int, cool_down_s: float, on_drop: OnDrop) -> Iterator[Run]:
     """Every bundle once a round. A run that the connection interrupts is made anew.
 
     Raises UserError when the phone cannot run one, or does not come back.
@@ -90,13 +88,14 @@ def cool_down(adb: Adb, seconds: float) -> tuple[Condition, float]:
     return condition, monotonic() - started
 
 
-def traced_run(call: Call, job: Job, runs: int) -> bytes:
-    """Untimed: what the event tracer wrote of `runs` turns with one decoded token each, after one to warm up."""
+def traced_run(call: Call, job: Job, runs: int, dump: Path) -> None:
+    """Untimed: `runs` turns with one decoded token each under the event tracer, after one to warm up.
+
+    dump: where its ETDump goes on this machine.
+    """
     stop_runner(call.adb)
     run_once(call, job, runs=runs, decode_tokens=1, options=["--etdump", ETDUMP])
-    with TemporaryDirectory(prefix="vlmp-profile-") as scratch:
-        call.adb.pull(ETDUMP, Path(scratch) / "events")
-        return (Path(scratch) / "events").read_bytes()
+    call.adb.pull(ETDUMP, dump)
 
 
 def run_once(call: Call, job: Job, *, runs: int, decode_tokens: int, options: Sequence[str] = ()) -> Profile:

@@ -26,6 +26,7 @@ STUBS = ("libpthread.so.0", "libdl.so.2", "librt.so.1")
 LIBRARY_FOLDERS = (Path("/usr/aarch64-linux-gnu/lib"), Path("/lib/aarch64-linux-gnu"))
 """Of Debian's cross packages, and of an aarch64 Debian."""
 FOLDER, NAME = "runner", "vlmp_runner"
+HEADER_BYTES = 64
 AARCH64 = 183
 PT_INTERP = 3
 
@@ -96,14 +97,16 @@ def read_loader(program: Path) -> str:
     head = program.read_bytes()[:4096]
     if head[:2] == b"#!":
         return ""
-    if head[:6] != b"\x7fELF\x02\x01":
+    if head[:6] != b"\x7fELF\x02\x01" or len(head) < HEADER_BYTES:
         raise UserError(f"{program} is no 64-bit program for Linux or Android")
     machine, table = struct.unpack_from("<H12xQ", head, 18)
     if machine != AARCH64:
         raise UserError(f"{program} is for another processor (ELF machine {machine}): phones need aarch64")
     size, count = struct.unpack_from("<HH", head, 54)
     for place in range(table, table + size * count, size):
+        if place + size > len(head):
+            raise UserError(f"{program} is cut off")
         kind, _, start, _, _, length = struct.unpack_from("<IIQQQQ", head, place)
         if kind == PT_INTERP:
-            return head[start : start + length].rstrip(b"\0").decode()
+            return head[start : start + length].rstrip(b"\0").decode(errors="replace")
     return ""

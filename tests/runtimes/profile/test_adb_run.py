@@ -12,7 +12,7 @@ from adb_cases import PHASES, calls, make_bundle_folder, make_runner, prepare_re
 from adb_phone import PROPERTIES
 from conftest import Connected, adb
 from vlmp.runtimes.profile import cli
-from vlmp.runtimes.profile.adb import client, merge, rounds, runner
+from vlmp.runtimes.profile.adb import client, events, rounds, runner
 from vlmp.runtimes.profile.cli import main
 from vlmp.runtimes.profile.report import render
 from vlmp.runtimes.profile.schema import read_profile
@@ -24,7 +24,7 @@ QUICK = ("--cool-down", "0", "--decode-tokens", "4", "--runs", "2")
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two rounds will do here; and the stand-in writes no ETDump."""
     monkeypatch.setattr(cli, "LEAST_RUNS", 2)
-    monkeypatch.setattr(merge, "find_spec", lambda name: None)
+    monkeypatch.setattr(events, "find_spec", lambda name: None)
 
 
 @pytest.fixture
