@@ -210,7 +210,26 @@ def test_a_hot_phone_rests_and_is_said(
     assert profile.conditions[0].waited_s > 0.02
     line = "the phone was hot, up to thermal status severe, around 4 of 4 runs: it may have throttled"
     assert line in profile.warnings
-    assert line in (tmp_path / "out.html").read_text()
+    page = (tmp_path / "out.html").read_text()
+    assert line in page
+    assert "severe → severe" in page
+    assert "41.5 → 41.5" in page
+
+
+def test_ctrl_c_leaves_nothing_on_the_phone(
+    connected: Connected, argv: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(rounds, "sleep", interrupt)
+    prepare_results(connected.phone)
+    with pytest.raises(SystemExit) as stopped:
+        main(argv)
+    assert stopped.value.code == 130
+    assert calls(connected.phone) == ["bundle-0", "bundle-1"], "it had begun"
+    assert connected.phone.files() == []
+    assert not (tmp_path / "out.json").exists()
 
 
 def test_a_phone_that_tells_nothing_is_measured_all_the_same(
