@@ -11,7 +11,7 @@ from time import monotonic, sleep
 from vlmp.export.errors import UserError
 
 from ..schema import COOL, BundleProfile, Condition, Profile, RunCondition, read_profile
-from .client import Adb, OnDrop, Ran, persist
+from .client import Adb, Disconnected, OnDrop, Ran, persist
 from .facts import ask_condition
 from .files import REMOTE
 from .runner import FOLDER, NAME, Runner
@@ -111,7 +111,13 @@ def run_once(call: Call, job: Job, *, runs: int, decode_tokens: int, options: Se
         f"cd {REMOTE}/{FOLDER} && rm -f {JSON} {ETDUMP} && "
         f"exec $(command -v setsid) sh -c 'echo $$ > {PID}; exec \"$@\"' sh {join(words)}"
     )
-    ran = call.adb.shell(start, RUN_S)
+    started = monotonic()
+    try:
+        ran = call.adb.shell(start, RUN_S)
+    except Disconnected:
+        if monotonic() - started < RUN_S:
+            raise
+        raise UserError(f"{job.name} on {call.adb.serial}: a run did not end within {RUN_S:.0f} s") from None
     if ran.code:
         raise UserError(f"{job.name} on {call.adb.serial}: {_why(ran, job)}")
     with TemporaryDirectory(prefix="vlmp-profile-") as scratch:

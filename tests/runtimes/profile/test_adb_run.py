@@ -216,6 +216,17 @@ def test_a_hot_phone_rests_and_is_said(
     assert "41.5 → 41.5" in page
 
 
+def test_a_run_that_does_not_end_is_given_up(
+    connected: Connected, argv: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(rounds, "RUN_S", 2.0)
+    connected.phone.say("fault", ": < $SAID/nobody-writes\n")
+    os.mkfifo(connected.phone.said / "nobody-writes")
+    assert f"a on {connected.serial}: a run did not end within 2 s" in failing(argv, capsys)
+    assert connected.phone.files() == []
+    assert connected.daemon.running() == []
+
+
 def test_ctrl_c_leaves_nothing_on_the_phone(
     connected: Connected, argv: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
