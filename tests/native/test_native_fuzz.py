@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 from native_cases import ROOT, answer
 
+# Builds take minutes, and so do runs under emulation.
+pytestmark = pytest.mark.slow
+
 SEEDS = ROOT / "runtimes/native/fuzz/seeds"
 RUNS = {"manifest": 20_000, "tokenizer": 1_000, "image": 4_000}
 """Seconds each. For longer runs see docs/native-runner.md."""

@@ -18,6 +18,9 @@ from vlmp.runtimes.profile.adb.runner import BUILDS
 from vlmp.runtimes.profile.report import render
 from vlmp.runtimes.profile.schema import REGIONS, read_profile
 
+# Builds take minutes, and so do runs under emulation.
+pytestmark = pytest.mark.slow
+
 RUNNER = BUILDS / "arm64/dist/vlmp_runner"
 
 
