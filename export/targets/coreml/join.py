@@ -11,8 +11,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
-from google.protobuf.message import Message  # type: ignore[import-untyped]
-
 WEIGHTS = Path("Data") / "com.apple.CoreML" / "weights" / "weight.bin"
 ALIGNMENT = 64
 """Of headers and data in a weight file; the file's own header and that of each blob have as many bytes."""
@@ -62,7 +60,7 @@ class _Weights:
         """Data type and hash of a blob's content -> offset of its header."""
         file.write(bytes(ALIGNMENT))
 
-    def take(self, program: Message, source: Path) -> None:
+    def take(self, program: Any, source: Path) -> None:
         """Copy the blobs that a program refers to, and point it to the copies."""
         if not source.exists():  # no weight is large enough
             return
@@ -94,8 +92,8 @@ class _Weights:
         self.file.write(_FILE_HEADER.pack(len(self.places), _VERSION))
 
 
-def _blobs(message: Message) -> Iterator[Any]:
-    """All references to the weight file inside a message."""
+def _blobs(message: Any) -> Iterator[Any]:
+    """All references to the weight file inside a protobuf message."""
     if message.DESCRIPTOR.name == "BlobFileValue":
         yield message
         return
@@ -103,7 +101,7 @@ def _blobs(message: Message) -> Iterator[Any]:
         if field.message_type is None:
             continue
         if field.message_type.GetOptions().map_entry:
-            inner = [each for each in value.values() if isinstance(each, Message)]
+            inner = [each for each in value.values() if hasattr(each, "ListFields")]
         else:
             inner = list(value) if field.is_repeated else [value]
         for each in inner:
