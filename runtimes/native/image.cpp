@@ -27,7 +27,7 @@ std::uint8_t over_white(unsigned value, unsigned alpha) {
 }
 
 Picture from_samples(const std::uint8_t* samples, int width, int height, int channels) {
-  Picture picture{width, height, std::vector<std::uint8_t>(std::size_t(width) * std::size_t(height) * 3)};
+  Picture picture = Picture::blank(width, height);
   const bool grey = channels < 3, alpha = channels % 2 == 0;
   for (std::size_t pixel = 0; pixel < picture.rgb.size() / 3; ++pixel) {
     const std::uint8_t* from = samples + pixel * std::size_t(channels);
@@ -40,7 +40,7 @@ Picture from_samples(const std::uint8_t* samples, int width, int height, int cha
 }
 
 Picture from_wide_grey(const std::uint16_t* samples, int width, int height) {
-  Picture picture{width, height, std::vector<std::uint8_t>(std::size_t(width) * std::size_t(height) * 3)};
+  Picture picture = Picture::blank(width, height);
   for (std::size_t pixel = 0; pixel < picture.rgb.size() / 3; ++pixel) {
     const auto value = static_cast<std::uint8_t>(std::nearbyint(samples[pixel] * (255 / 65535.0)));
     std::fill_n(&picture.rgb[pixel * 3], 3, value);
@@ -53,7 +53,7 @@ Picture upright(Picture picture, int orientation) {
   if (orientation == 1) return picture;
   const bool across = orientation >= 5;  // rows become columns
   const int width = across ? picture.height : picture.width, height = across ? picture.width : picture.height;
-  Picture turned{width, height, std::vector<std::uint8_t>(picture.rgb.size())};
+  Picture turned = Picture::blank(width, height);
   const bool from_right = orientation == 2 || orientation == 3 || orientation == 7 || orientation == 8;
   const bool from_below = orientation == 3 || orientation == 4 || orientation == 6 || orientation == 7;
   for (int y = 0; y < height; ++y) {

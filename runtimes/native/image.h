@@ -16,6 +16,10 @@ struct Picture {
   int width = 0, height = 0;
   std::vector<std::uint8_t> rgb;
 
+  static Picture blank(int width, int height) {
+    return {width, height, std::vector<std::uint8_t>(std::size_t(width) * std::size_t(height) * 3)};
+  }
+
   const std::uint8_t* row(int y) const { return rgb.data() + std::size_t(y) * std::size_t(width) * 3; }
   std::uint8_t* row(int y) { return rgb.data() + std::size_t(y) * std::size_t(width) * 3; }
 };

@@ -13,7 +13,7 @@ Json parse_json(std::string_view text, const std::string& where) {
   } catch (const Json::parse_error& error) {
     fail(where, " is not valid JSON, at byte ", error.byte);
   } catch (const Json::exception& error) {  // a number that no double holds
-    fail(where, " cannot be read as JSON: ", quoted(error.what()));
+    fail(where, " cannot be read as JSON: ", in_quotes(error.what()));
   }
 }
 
@@ -71,7 +71,7 @@ std::vector<std::int32_t> Field::integers(std::int64_t least, std::int64_t most)
 }
 
 void Field::require(const Json& wanted) const {
-  if (*value_ != wanted) refuse("is " + quoted(value_->dump()) + ", this runner needs " + wanted.dump());
+  if (*value_ != wanted) refuse("is " + in_quotes(value_->dump()) + ", this runner needs " + wanted.dump());
 }
 
 }  // namespace vlmp

@@ -33,7 +33,7 @@ TensorSpec read_tensor(const Field& field) {
   }
   const std::string dtype = field.at("dtype").text();
   if (dtype != "float32" && dtype != "int32") {
-    field.at("dtype").refuse("is " + quoted(dtype) + ", this runner takes float32 and int32");
+    field.at("dtype").refuse("is " + in_quotes(dtype) + ", this runner takes float32 and int32");
   }
   tensor.dtype = dtype == "float32" ? Dtype::float32 : Dtype::int32;
   return tensor;
@@ -149,7 +149,9 @@ class ShapeCheck {
     }
   }
 
-  void inputs(const std::vector<TensorSpec>& wanted) const { compare(manifest_.method(method_).inputs, wanted, "input"); }
+  void inputs(const std::vector<TensorSpec>& wanted) const {
+    compare(manifest_.method(method_).inputs, wanted, "input");
+  }
   void outputs(const std::vector<TensorSpec>& wanted) const {
     compare(manifest_.method(method_).outputs, wanted, "output");
   }
@@ -162,7 +164,7 @@ class ShapeCheck {
       const auto same = std::find_if(wanted.begin(), wanted.end(),
                                      [&](const TensorSpec& other) { return other.name == tensor.name; });
       if (same == wanted.end() || !seen.insert(tensor.name).second) {
-        fail(at, kind, " ", quoted(tensor.name), " is unknown or there twice");
+        fail(at, kind, " ", in_quotes(tensor.name), " is unknown or there twice");
       }
       if (same->shape != tensor.shape || same->dtype != tensor.dtype) {
         fail(at, "shape or dtype of ", kind, " ", tensor.name, " does not follow from the sizes of the bundle");
@@ -185,12 +187,14 @@ void check_files(const fs::path& bundle, const Manifest& manifest) {
     inside(bundle, path);
     const bool listed = std::any_of(manifest.files.begin(), manifest.files.end(),
                                     [&](const FileSpec& file) { return file.path == path; });
-    if (!listed) fail(bundle.string(), ": manifest uses ", quoted(path), " but does not list it among its files");
+    if (!listed) fail(bundle.string(), ": manifest uses ", in_quotes(path), " but does not list it among its files");
   }
   for (const FileSpec& file : manifest.files) {
     const fs::path path = inside(bundle, file.path);
     std::error_code error;
-    if (!fs::is_regular_file(path, error)) fail(bundle.string(), ": ", file.path, " is missing: copy the bundle again");
+    if (!fs::is_regular_file(path, error)) {
+      fail(bundle.string(), ": ", in_quotes(file.path), " is missing: copy the bundle again");
+    }
     const std::uintmax_t size = fs::file_size(path, error);
     if (error || size != file.size_bytes) {
       fail(bundle.string(), ": ", file.path, " has ", size, " bytes, the manifest says ", file.size_bytes,
@@ -244,7 +248,7 @@ Manifest parse_manifest(std::string_view json, const std::string& where) {
   manifest.checkpoint = root.at("checkpoint").text();
   manifest.target = root.at("target").text();
   if (manifest.target != "executorch") {
-    fail(where, ": target is ", quoted(manifest.target), ": this runner runs executorch");
+    fail(where, ": target is ", in_quotes(manifest.target), ": this runner runs executorch");
   }
   manifest.precision = root.at("precision").text();
   manifest.quantization = root.at("quantization").text();

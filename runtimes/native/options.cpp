@@ -40,7 +40,6 @@ measuring:
 namespace {
 
 constexpr int kMost = std::numeric_limits<int>::max();
-constexpr std::uint64_t kMostSeed = std::numeric_limits<std::uint64_t>::max();
 
 template <typename Number>
 Number whole(const std::string& option, const std::string& text, Number least, Number most) {
@@ -48,7 +47,7 @@ Number whole(const std::string& option, const std::string& text, Number least, N
   const char* const end = text.data() + text.size();
   const auto [rest, error] = std::from_chars(text.data(), end, value);
   if (error != std::errc() || rest != end || value < least || value > most) {
-    fail(option, " ", quoted(text), ": must be a whole number from ", least, " to ", most);
+    fail(option, " ", in_quotes(text), ": must be a whole number from ", least, " to ", most);
   }
   return value;
 }
@@ -57,7 +56,7 @@ double real(const std::string& option, const std::string& text, double least, do
   char* end = nullptr;
   const double value = std::strtod(text.c_str(), &end);
   if (text.empty() || end != text.c_str() + text.size() || !(value >= least && value <= most)) {
-    fail(option, " ", quoted(text), ": must be a number from ", least, " to ", most);
+    fail(option, " ", in_quotes(text), ": must be a number from ", least, " to ", most);
   }
   return value;
 }
@@ -68,7 +67,8 @@ std::string utf8(const std::string& option, const std::string& text) {
 }
 
 // What a measurement does not do, and what only it does.
-const std::set<std::string> kAnswering = {"--reply", "--max-new-tokens", "--temperature", "--top-p", "--seed", "--logits"};
+const std::set<std::string> kAnswering = {"--reply", "--max-new-tokens", "--temperature",
+                                          "--top-p", "--seed",           "--logits"};
 const std::set<std::string> kMeasuring = {"--warmup", "--decode-tokens", "--json", "--machine-kind"};
 
 void check_together(const Options& options, const std::set<std::string>& given) {
@@ -105,7 +105,10 @@ Options parse_options(const std::vector<std::string>& arguments) {
       {"--threads", to_int(options.threads, 1)},
       {"--temperature", to_real(options.temperature, 0.0, 100.0)},
       {"--top-p", to_real(options.top_p, 0.0, 1.0)},
-      {"--seed", [&](const auto& option, const auto& text) { options.seed = whole<std::uint64_t>(option, text, 0, kMostSeed); }},
+      {"--seed",
+       [&](const auto& option, const auto& text) {
+         options.seed = whole<std::uint64_t>(option, text, 0, std::numeric_limits<std::uint64_t>::max());
+       }},
       {"--logits", to_path(options.logits)},
       {"--etdump", to_path(options.etdump)},
       {"--runs", to_int(options.runs, 1)},
@@ -114,7 +117,7 @@ Options parse_options(const std::vector<std::string>& arguments) {
       {"--json", to_path(options.json)},
       {"--machine-kind",
        [&](const auto& option, const auto& text) {
-         if (text != "host" && text != "android") fail(option, " ", quoted(text), ": must be host or android");
+         if (text != "host" && text != "android") fail(option, " ", in_quotes(text), ": must be host or android");
          options.machine_kind = text;
        }},
   };
@@ -126,7 +129,7 @@ Options parse_options(const std::vector<std::string>& arguments) {
       return options;
     }
     if (argument.rfind("--", 0) != 0) {
-      if (!options.bundle.empty()) fail("one bundle at a time: ", quoted(argument), " is a second one");
+      if (!options.bundle.empty()) fail("one bundle at a time: ", in_quotes(argument), " is a second one");
       options.bundle = argument;
       continue;
     }
@@ -136,7 +139,7 @@ Options parse_options(const std::vector<std::string>& arguments) {
       continue;
     }
     const auto reader = readers.find(argument);
-    if (reader == readers.end()) fail("unknown option ", quoted(argument), "; --help tells more");
+    if (reader == readers.end()) fail("unknown option ", in_quotes(argument), "; --help tells more");
     if (place + 1 == arguments.size()) fail(argument, " needs a value");
     reader->second(argument, arguments[++place]);
   }

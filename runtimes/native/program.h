@@ -30,9 +30,9 @@ class Outputs {
 
 class Program {
  public:
-  // Loads all four methods of the manifest, which must outlive the program. threads: of the whole process, ExecuTorch's own choice when there is none; traced: record
-  // the event of every operator. Throws Error when the file is damaged or does not take and return what the manifest
-  // says.
+  // Loads all four methods of the manifest, which must outlive the program. threads: of the whole process, ExecuTorch's
+  // own choice when there is none; traced: record the event of every operator. Throws Error when the file is damaged or
+  // does not take and return what the manifest says.
   Program(const std::filesystem::path& bundle, const Manifest& manifest, std::optional<int> threads, bool traced);
   ~Program();
 

@@ -56,7 +56,7 @@ std::vector<Window> windows(int from, int to) {
 std::uint8_t clipped(std::int32_t sum) { return static_cast<std::uint8_t>(std::clamp(sum >> kBits, 0, 255)); }
 
 Picture resize_rows(const Picture& picture, int width) {
-  Picture result{width, picture.height, std::vector<std::uint8_t>(std::size_t(width) * std::size_t(picture.height) * 3)};
+  Picture result = Picture::blank(width, picture.height);
   const std::vector<Window> all = windows(picture.width, width);
   for (int y = 0; y < picture.height; ++y) {
     std::uint8_t* to = result.row(y);
@@ -73,7 +73,7 @@ Picture resize_rows(const Picture& picture, int width) {
 }
 
 Picture resize_columns(const Picture& picture, int height) {
-  Picture result{picture.width, height, std::vector<std::uint8_t>(std::size_t(picture.width) * std::size_t(height) * 3)};
+  Picture result = Picture::blank(picture.width, height);
   const std::vector<Window> all = windows(picture.height, height);
   const std::size_t line = std::size_t(picture.width) * 3;
   std::vector<std::int32_t> sums(line);

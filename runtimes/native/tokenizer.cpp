@@ -43,7 +43,7 @@ void require_absent(const Field& field, const char* name) {
   if (!field.has(name)) return;
   const Json& value = field.value().at(name);
   if (value == false || value == "") return;
-  field.at(name).refuse("is " + quoted(value.dump()) + ", this runner does not know it");
+  field.at(name).refuse("is " + in_quotes(value.dump()) + ", this runner does not know it");
 }
 
 // Throws Error unless everything but the vocabulary is as Qwen2 has it. Returns whether text is composed (NFC).
@@ -108,7 +108,7 @@ Tokenizer Tokenizer::parse(std::string_view text, const std::string& where) {
   if (!vocabulary.value().is_object()) vocabulary.refuse("must be an object of token ids");
   std::unordered_map<std::string, std::int32_t> ids;
   for (const auto& [token, value] : vocabulary.value().items()) {
-    const Field field(value, vocabulary.where() + "." + quoted(token));
+    const Field field(value, vocabulary.where() + "." + in_quotes(token));
     const auto id = static_cast<std::int32_t>(field.integer(0, kMostTokens));
     if (!tokenizer.tokens_.emplace(id, Token{bytes_of(token, bytes)}).second) field.refuse("another token has its id");
     ids.emplace(token, id);
@@ -122,7 +122,7 @@ Tokenizer Tokenizer::parse(std::string_view text, const std::string& where) {
   const std::vector<Field> merges = root.at("model").at("merges").items();
   const auto id_of = [&](const std::string& token, const Field& merge) {
     const auto found = ids.find(token);
-    if (found == ids.end()) merge.refuse("the vocabulary has no token " + quoted(token));
+    if (found == ids.end()) merge.refuse("the vocabulary has no token " + in_quotes(token));
     return found->second;
   };
   for (std::size_t rank = 0; rank < merges.size(); ++rank) {

@@ -174,7 +174,7 @@ std::u32string compose(const std::u32string& points) {
   return result;
 }
 
-std::string quoted(const std::string& text) {
+std::string in_quotes(const std::string& text) {
   std::u32string points = to_points(std::string_view(text).substr(0, 80));
   for (char32_t& point : points) {
     if (point < 0x20 || point == 0x7F || point == kReplacement) point = U'?';

@@ -21,8 +21,8 @@ bool is_letter(char32_t point);  // \p{L}
 bool is_number(char32_t point);  // \p{N}
 bool is_space(char32_t point);   // \s
 
-// `text` as it can stand in a message: quoted, cut after 80 bytes, control characters and broken UTF-8 as '?'.
-std::string quoted(const std::string& text);
+// `text` as it can stand in a message: in quotes, cut after 80 bytes, control characters and broken UTF-8 as '?'.
+std::string in_quotes(const std::string& text);
 
 // Canonical composition (NFC).
 std::u32string compose(const std::u32string& points);

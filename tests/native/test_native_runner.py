@@ -163,12 +163,12 @@ def refused(host: Path, *arguments: str | Path) -> str:
     assert done.returncode == 2, (done.returncode, done.stderr)
     last = done.stderr.splitlines()[-1]
     assert last.startswith("vlmp_runner: ")
-    others = [line for line in done.stderr.splitlines()[:-1] if line.split(" ")[0] not in PHASES]
+    others = [line for line in done.stderr.splitlines()[:-1] if line.split(" ")[0] not in PROGRESS]
     assert others == []
     return last
 
 
-PHASES = {"load", "preprocess", "vision", "prefill", "decode"}
+PROGRESS = {"load", "preprocess", "vision", "prefill", "decode", "tokens:", "kept", "order:", "peak"}
 ASK = ("--image", PHOTO, "--prompt", PROMPT)
 
 

@@ -24,6 +24,7 @@ PIECES = [
     "日本", "\u200b", "\u00a0", "\u3000", "\x85", "\x1c", "\ufffd", "\x00", "Hello", " world", "1234", "...", "!?",
     "😀", "_", "ﬁ", "ẛ̣", "\U00011938", "\u0f73", "\u0f71\u0f72", "a\u0316\u0301",
 ]  # fmt: skip
+BLOCKS = (PIECES, POINTS[0x20:0x7F], POINTS[:0x800], POINTS[0x300:0x370], POINTS[0x800:0x30000], POINTS)
 
 
 def probe(host: Path, task: str, tokenizer: Path, given: Any) -> Any:
@@ -35,11 +36,8 @@ def probe(host: Path, task: str, tokenizer: Path, given: Any) -> Any:
 
 
 def random_text(rng: random.Random) -> str:
-    def piece() -> str:
-        blocks = (PIECES, POINTS[0x20:0x7F], POINTS[:0x800], POINTS[0x300:0x370], POINTS[0x800:0x30000], POINTS)
-        return rng.choice(rng.choices(blocks, weights=(12, 2, 1, 1, 2, 1))[0])
-
-    return "".join(piece() for _ in range(rng.randrange(30)))
+    blocks = rng.choices(BLOCKS, weights=(12, 2, 1, 1, 2, 1), k=rng.randrange(30))
+    return "".join(rng.choice(block) for block in blocks)
 
 
 def differing(host: Path, path: Path, texts: list[str]) -> list[str]:
