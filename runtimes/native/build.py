@@ -39,12 +39,12 @@ def main() -> None:
     for kind in arguments.kind:
         try:
             print(build(kind, jobs=arguments.jobs))
-        except Missing as error:
+        except (Missing, RuntimeError) as error:
             raise SystemExit(f"build.py: {error}") from None
 
 
 def build(kind: str, *, jobs: int = 1) -> Path:
-    """Build one kind. Returns its folder. Raises Missing, and SystemExit when something does not compile."""
+    """Build one kind. Returns its folder. Raises Missing, and RuntimeError when something does not compile."""
     folder = OUTPUT / kind
     for header in ("nlohmann/json.hpp", "stb/stb_image.h"):
         if not (Path("/usr/include") / header).is_file():
@@ -125,8 +125,7 @@ def _need(program: str, how: str) -> None:
 def _run(command: list[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        print(done.stdout + done.stderr, file=sys.stderr)
-        raise SystemExit(f"build.py: {Path(command[0]).name} failed, see above")
+        raise RuntimeError(f"{Path(command[0]).name} failed:\n{done.stdout}{done.stderr}")
 
 
 if __name__ == "__main__":

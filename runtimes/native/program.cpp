@@ -36,6 +36,12 @@ using ::executorch::extension::Module;
 using ::executorch::extension::TensorPtr;
 using ScalarType = ::executorch::aten::ScalarType;
 
+#ifdef VLMP_SANITIZE
+constexpr bool kSanitized = true;
+#else
+constexpr bool kSanitized = false;
+#endif
+
 struct Log {
   std::mutex mutex;
   std::string subject, crash, last;
@@ -195,14 +201,13 @@ std::string runtime_name() { return "executorch " VLMP_EXECUTORCH_VERSION " (XNN
 void quiet_runtime(const std::string& subject) {
   log().subject = subject;
   log().crash = subject + ": crashed while the program was loaded or run: it is damaged, export the model again\n";
-#ifndef VLMP_SANITIZE  // a sanitizer has more to say
-  for (const int number : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT}) std::signal(number, end_on_signal);
-#endif
   et::PalImpl quiet{};
   quiet.abort = end_process;
   quiet.emit_log_message = keep_message;
   quiet.source_filename = __FILE__;
   if (!et::register_pal(quiet)) fail("ExecuTorch's log cannot be set");
+  if (kSanitized) return;  // the sanitizer has more to say
+  for (const int number : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT}) std::signal(number, end_on_signal);
 }
 
 }  // namespace vlmp

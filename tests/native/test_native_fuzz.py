@@ -13,8 +13,8 @@ from native_cases import ROOT, answer
 pytestmark = pytest.mark.slow
 
 SEEDS = ROOT / "runtimes/native/fuzz/seeds"
-RUNS = {"manifest": 20_000, "tokenizer": 1_000, "image": 4_000}
-"""Seconds each. For longer runs see docs/native-runner.md."""
+RUNS = {"manifest": 100_000, "tokenizer": 8_000, "image": 40_000}
+"""Some ten seconds each. For longer runs see docs/native-runner.md."""
 
 
 @pytest.mark.parametrize("target", RUNS)
