@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import onnx_ir as ir
+import onnxruntime as ort
 import pytest
 import torch
 from plain_peers import PEERS
@@ -19,6 +21,7 @@ from pruner_cases import random_input, signs
 from torch import Tensor, nn
 from vlmp.export.bundle import Manifest, MethodName, TensorSpec
 from vlmp.export.targets import TARGETS, open_target
+from vlmp.export.targets.onnx.graphs import trace
 from vlmp.pruner import Loop, Pruner, PrunerConfig, PruneResult, build_pruner
 from vlmp.runtimes.session import RUNTIMES, Session
 
@@ -59,14 +62,32 @@ class Sizes:
 def lowered(target: str, peer: str, folder: Path) -> Callable[..., tuple[Tensor, ...]]:
     """The peer's graph on the target's own runtime, in float32."""
     opened: Any = open_target(target)
-    pruner = build_pruner(peer, GRID, PrunerConfig(keep=KEEP), opened.loop)
+    module = Alone(build_pruner(peer, GRID, PrunerConfig(keep=KEEP), opened.loop)).eval()
+    return on_onnx(module, folder) if target == "onnx" else on_session(opened, target, module, folder)
+
+
+def on_onnx(module: Alone, folder: Path) -> Callable[..., tuple[Tensor, ...]]:
+    """As the pruner becomes a part of the language model's graph, here a graph of its own."""
+    examples = {spec.name: torch.zeros(spec.shape) for spec in Sizes().inputs("prefill", "float32")}
+    ir.save(trace(module, examples, ["kept", "order", "pruned"]), folder / "pruner.onnx")
+    session = ort.InferenceSession(folder / "pruner.onnx", providers=["CPUExecutionProvider"])
+
+    def run(*values: Tensor) -> tuple[Tensor, ...]:
+        inputs = {name: value.numpy() for name, value in zip(examples, values, strict=True)}
+        return tuple(torch.from_numpy(output) for output in session.run(None, inputs))
+
+    return run
+
+
+def on_session(opened: Any, target: str, module: Alone, folder: Path) -> Callable[..., tuple[Tensor, ...]]:
+    """As the only method of a bundle."""
     sizes: Any = Sizes()
-    spec = opened.lower({"prefill": Alone(pruner).eval()}, sizes, "float32", folder, lambda _: None)["prefill"]
+    spec = opened.lower({"prefill": module}, sizes, "float32", folder, lambda _: None)["prefill"]
     if not (folder / spec.data_file).is_file():  # a peer has no weights
         spec = spec.model_copy(update={"data_file": ""})
-    module, attribute = RUNTIMES[target].split(":")
+    place, attribute = RUNTIMES[target].split(":")
     manifest = Manifest.model_construct(quantization="none", methods={"prefill": spec, "decode": spec})
-    session: Session = getattr(import_module(module), attribute)(folder, manifest, None)
+    session: Session = getattr(import_module(place), attribute)(folder, manifest, None)
 
     def run(*values: Tensor) -> tuple[Tensor, ...]:
         inputs = {tensor.name: value.numpy() for tensor, value in zip(spec.inputs, values, strict=True)}
