@@ -37,6 +37,7 @@ class Limits:
     """Of logits."""
     cosine: float
     kept_share: float
+    """A mean: one near tie early in the pruner's chain of choices may change several of one arrangement's."""
     top1_share: float
     token_share: float | None
     """None where rounding may turn a near tie, after which answers differ: top-1 given the same tokens says it all."""
@@ -64,16 +65,16 @@ def limits_of(manifest: Manifest, own_change: float) -> Limits:
 class Reference:
     """Inputs of a conversation and what PyTorch answered.
 
-    pixels uint8 [1, 3, height, width]; ids, more_ids: text of two turns; visual [N, D]; kept int32 [S];
-    prefill_logits [V]; tokens: the greedy answer; decode_logits [steps, V] after each of its first tokens;
-    extend_logits [V] after the second turn's text.
+    pixels uint8 [1, 3, height, width]; ids, more_ids: text of two turns; visual [N, D]; choices int32 [A, S]: what is
+    kept of each of its `arrangements`; prefill_logits [V]; tokens: the greedy answer; decode_logits [steps, V] after
+    each of its first tokens; extend_logits [V] after the second turn's text.
     """
 
     ids: list[int]
     more_ids: list[int]
     pixels: Array
     visual: Array
-    kept: Array
+    choices: Array
     prefill_logits: Array
     tokens: list[int]
     decode_logits: Array
@@ -113,7 +114,7 @@ def _from_png(packed: Array) -> Array:
 
 
 _FACTS = ("ids", "more_ids", "tokens", "runtime", "own_change")
-_ARRAYS = ("visual", "kept", "prefill_logits", "decode_logits", "extend_logits")
+_ARRAYS = ("visual", "choices", "prefill_logits", "decode_logits", "extend_logits")
 
 
 def verify_bundle(folder: Path, session: Session) -> ParitySpec:
@@ -143,7 +144,6 @@ def compare(session: Session, reference: Reference, report: Callable[[str], None
     first = session.prefill(reference.ids, given)
     lower("prefill logits relative error", relative_error(first.logits, reference.prefill_logits), limits.relative)
     higher("prefill logits cosine", cosine(first.logits, reference.prefill_logits), limits.cosine)
-    higher("kept tokens in common", np.isin(reference.kept, first.kept).mean(), limits.kept_share)
     lower("tokens filled by lowest score", first.filled, 0)
 
     report("verify: decode")
@@ -171,6 +171,12 @@ def compare(session: Session, reference: Reference, report: Callable[[str], None
             limits.relative,
         )
 
+    report("verify: choices")
+    others = arrangements(session.manifest, given)[1:]
+    choices = [first.kept, *(session.prefill(reference.ids, other).kept for other in others)]
+    shares = [np.isin(wanted, found).mean() for found, wanted in zip(choices, reference.choices, strict=True)]
+    higher("kept tokens in common", float(np.mean(shares)), limits.kept_share)
+
     if limits.token_share is not None:
         report("verify: whole answer")
         answer = greedy(session, reference.ids, visual, len(reference.tokens))
@@ -191,6 +197,8 @@ def make_reference(session: Session, pixels: Array, ids: list[int], more_ids: li
         answer.append(int(np.argmax(steps[-1])))
     extended = session.extend(more_ids)
     answer = answer[:tokens] if tokens <= DECODED else greedy(session, ids, visual, tokens)
+    others = arrangements(session.manifest, visual)[1:]
+    choices = [first.kept, *(session.prefill(ids, other).kept for other in others)]
     own_change = 0.0
     if limits_of(session.manifest, 0.0) is not EXACT:
         nudge = NUDGE[session.manifest.precision]
@@ -203,7 +211,7 @@ def make_reference(session: Session, pixels: Array, ids: list[int], more_ids: li
         more_ids=more_ids,
         pixels=pixels,
         visual=visual,
-        kept=first.kept,
+        choices=np.stack(choices),
         prefill_logits=first.logits,
         tokens=answer,
         decode_logits=np.stack(steps),
@@ -211,6 +219,15 @@ def make_reference(session: Session, pixels: Array, ids: list[int], more_ids: li
         runtime=session.runtime,
         own_change=own_change,
     )
+
+
+def arrangements(manifest: Manifest, visual_ND: Array) -> list[Array]:
+    """Visual tokens [N, D] as they are, mirrored, upside down, and both. Where all are kept, only as they are."""
+    if manifest.pruner.kept_tokens == manifest.pruner.visual_tokens:
+        return [visual_ND]
+    picture_HWD = visual_ND.reshape(*manifest.image.grid, -1)
+    turned = [picture_HWD[::down, ::right] for down in (1, -1) for right in (1, -1)]
+    return [np.ascontiguousarray(tokens_HWD).reshape(visual_ND.shape) for tokens_HWD in turned]
 
 
 def greedy(session: Session, ids: list[int], visual: Array, tokens: int) -> list[int]:

@@ -588,6 +588,16 @@ def repeated_kept(outputs: Outputs) -> Outputs:
     return (outputs[0], outputs[1][:1].expand_as(outputs[1]), *outputs[2:])
 
 
+def always_the_first_kept() -> Callable[[Outputs], Outputs]:
+    seen: list[torch.Tensor] = []
+
+    def change(outputs: Outputs) -> Outputs:
+        seen.append(outputs[1])
+        return (outputs[0], seen[0], *outputs[2:])
+
+    return change
+
+
 def filled(outputs: Outputs) -> Outputs:
     return (*outputs[:3], outputs[3] + 1, *outputs[4:])
 
@@ -625,6 +635,7 @@ def wrong_graph(method: str, change: Callable[[Outputs], Outputs]) -> Callable[.
         ("prefill", not_finite, "prefill logits relative error: inf"),
         ("prefill", other_kept, "kept tokens in common: "),
         ("prefill", repeated_kept, "kept tokens in common: 0.2"),
+        ("prefill", always_the_first_kept(), "kept tokens in common: "),
         ("prefill", filled, "tokens filled by lowest score: 1"),
         ("prefill", last_rows_lost, "decode logits relative error: "),
         ("decode", scaled, "decode logits relative error: 0.00"),

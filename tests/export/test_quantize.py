@@ -232,6 +232,22 @@ def test_the_reference_says_how_far_rounding_carries_pytorch_from_itself(quantiz
     assert reference.own_change < 0.05
 
 
+def test_choices_are_compared_in_four_arrangements_of_the_picture(quantized: Exported) -> None:
+    reference, manifest = Reference.read(quantized.folder / REFERENCE_NAME), quantized.manifest
+    height, width = manifest.image.grid
+    picture = reference.visual.reshape(height, width, -1)
+    turned = (picture, picture[:, ::-1], picture[::-1], picture[::-1, ::-1])
+    given = [np.ascontiguousarray(tokens).reshape(reference.visual.shape) for tokens in turned]
+    wanted = [quantized.eager.prefill(reference.ids, tokens).kept for tokens in given]
+    assert np.array_equal(reference.choices, wanted)
+    assert len({tuple(kept) for kept in wanted}) == 4
+    found = load(quantized.folder)
+    chosen = [found.prefill(reference.ids, tokens).kept for tokens in given]
+    shares = [np.isin(kept, other).mean() for kept, other in zip(wanted, chosen, strict=True)]
+    checks = {check.name: check.value for check in manifest.parity.checks}
+    assert checks["kept tokens in common"] == pytest.approx(np.mean(shares))
+
+
 def test_limits_follow_what_rounding_does_to_pytorch_itself(quantized: Exported) -> None:
     limits = [limits_of(quantized.manifest, change).relative for change in (0.0, 0.005, 0.015, 0.2)]
     assert limits == [0.02, 0.02, 0.03, 0.05]
