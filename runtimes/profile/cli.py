@@ -29,6 +29,7 @@ LEAST_RUNS = 5
 PHOTO = Path(__file__).parents[1] / "assets" / "photo.jpg"
 PROMPT = "What is in this picture?"
 COOL_DOWN_S = 10.0
+MOST_COOL_DOWN_S = 3600
 PHONE_OPTIONS = ("runner", "cool_down", "keep_files")
 """Of no meaning without `--device adb`."""
 
@@ -159,6 +160,8 @@ def _check(arguments: Namespace) -> None:
         value = getattr(arguments, name)
         if value is not None and not limit <= value:
             raise UserError(f"{option(name)} {value}: must be at least {limit}")
+    if arguments.cool_down is not None and arguments.cool_down > MOST_COOL_DOWN_S:
+        raise UserError(f"--cool-down {arguments.cool_down}: must be at most {MOST_COOL_DOWN_S} seconds")
     check_text("--prompt", arguments.prompt)
     for name in ("json", "html"):
         path: Path | None = getattr(arguments, name)

@@ -22,10 +22,13 @@ CONDITION = {
     "thermal": "dumpsys -t 5 thermalservice",
     "battery": "dumpsys -t 5 battery",
     # The shell reads files itself: some phones have a hundred sensors, and as many programs would warm it up.
-    "zones": 'for z in /sys/class/thermal/thermal_zone*; do read -r n <$z/type; read -r t <$z/temp; echo "$n $t"; done',
+    "zones": (
+        "for z in /sys/class/thermal/thermal_zone*; do "
+        'n= t=; read -r n <$z/type; read -r t <$z/temp; echo "$n $t"; done'  # a failed read leaves what was there
+    ),
     "clocks": (
         "for c in /sys/devices/system/cpu/cpu[0-9]*/cpufreq; do "
-        'read -r a <$c/scaling_max_freq; read -r h <$c/cpuinfo_max_freq; echo "$a $h"; done'
+        'a= h=; read -r a <$c/scaling_max_freq; read -r h <$c/cpuinfo_max_freq; echo "$a $h"; done'
     ),
 }
 """Section -> the command that prints it."""

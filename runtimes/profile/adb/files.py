@@ -99,10 +99,13 @@ def bring(adb: Adb, item: Item, have: Mapping[str, str], on_bytes: Callable[[int
 
 
 def remove_others(adb: Adb, have: Mapping[str, str], items: Sequence[Item]) -> None:
-    """Files of another call. Raises Disconnected."""
+    """Files of another call, once all of this one are there. Raises Disconnected."""
     others = have.keys() - {item.place for item in items}
     if others:
-        adb.shell(f"cd {REMOTE} && rm -f {' '.join(map(quote, sorted(others)))}")
+        # The list first: what is listed is there, whenever the connection goes.
+        lines = " ".join(f"echo {quote(f'{item.sha256} {item.place}')};" for item in items)
+        removed = " ".join(map(quote, sorted(others)))
+        adb.shell(f"cd {REMOTE} && {{ {lines} }} > {HAVE} && rm -f {removed}")
 
 
 def remove_all(adb: Adb) -> None:

@@ -104,6 +104,18 @@ def test_what_the_phone_has_is_not_pushed_again(connected: Connected, argv: list
     assert connected.phone.files() == []
 
 
+def test_what_was_removed_from_the_phone_is_pushed_again(connected: Connected, argv: list[str]) -> None:
+    prepare_results(connected.phone)
+    main([*argv, "--keep-files"])
+    alone = [argv[0], *argv[argv.index("--compare") + 2 :]]
+    main([*alone, "--keep-files"])
+    pushed = len(connected.faults.pushed)
+    main([*argv, "--keep-files"])
+    assert len(connected.faults.pushed) == pushed + 2, "the other model and its manifest"
+    names = [Path(file).name for file in connected.phone.files()]
+    assert names.count("model.pte") == names.count("manifest.json") == 2
+
+
 def test_a_lost_connection_while_pushing_is_taken_up_again(
     connected: Connected, argv: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

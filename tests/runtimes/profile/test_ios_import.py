@@ -116,6 +116,7 @@ BAD: list[tuple[list[str], str]] = [
     (["bundle", "--keep-files"], "--keep-files is for --device adb"),
     (["bundle", "--device", "adb", "--cool-down", "-1"], "--cool-down -1.0: must be at least 0"),
     (["bundle", "--device", "adb", "--cool-down", "nan"], "--cool-down nan: must be at least 0"),
+    (["bundle", "--device", "adb", "--cool-down", "inf"], "--cool-down inf: must be at most 3600 seconds"),
     (["--device", "adb"], "required: bundle"),
 ]
 
