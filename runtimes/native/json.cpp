@@ -70,8 +70,13 @@ std::vector<std::int32_t> Field::integers(std::int64_t least, std::int64_t most)
   return numbers;
 }
 
+std::string shown(const Json& value) {
+  if (value.is_array()) return "a list";
+  return value.is_object() ? "an object" : in_quotes(value.dump());
+}
+
 void Field::require(const Json& wanted) const {
-  if (*value_ != wanted) refuse("is " + in_quotes(value_->dump()) + ", this runner needs " + wanted.dump());
+  if (*value_ != wanted) refuse("is " + shown(*value_) + ", this runner needs " + wanted.dump());
 }
 
 }  // namespace vlmp

@@ -37,6 +37,9 @@ class Field {
   std::string where_;
 };
 
+// A value as text for a message. Lists and objects only by what they are: a hostile one may be too deep to write out.
+std::string shown(const Json& value);
+
 // Throws Error naming `where` when `text` is not JSON.
 Json parse_json(std::string_view text, const std::string& where);
 

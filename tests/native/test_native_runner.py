@@ -284,6 +284,21 @@ def test_manifests_that_are_no_json(host: Path, copy: Path) -> None:
         assert "manifest.json" in refused(host, copy, *ASK)
 
 
+@pytest.mark.parametrize("name", ["manifest.json", "tokenizer.json"])
+def test_json_that_is_too_deep_to_write_out(host: Path, copy: Path, name: str) -> None:
+    value: dict[str, Any] = json.loads((copy / name).read_text())
+    part, field = (value["image"], "resample") if name == "manifest.json" else (value, "truncation")
+    part[field] = "DEEP"
+    (copy / name).write_text(json.dumps(value).replace('"DEEP"', "[" * 60_000 + "]" * 60_000))
+    if name == "tokenizer.json":
+        manifest = json.loads((copy / "manifest.json").read_text())
+        entry = next(entry for entry in manifest["files"] if entry["path"] == name)
+        content = (copy / name).read_bytes()
+        entry.update(sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content))
+        (copy / "manifest.json").write_text(json.dumps(manifest))
+    assert "is a list" in refused(host, copy, *ASK)
+
+
 def test_links_out_of_the_bundle_and_in_circles(host: Path, copy: Path, tmp_path: Path) -> None:
     shutil.move(copy / "tokenizer.json", tmp_path / "tokenizer.json")
     (copy / "tokenizer.json").symlink_to(tmp_path / "tokenizer.json")
