@@ -35,6 +35,8 @@ CONDITION = {
 ASK_S = 20.0
 STATUSES: tuple[ThermalStatus, ...] = ("none", "light", "moderate", "severe", "critical", "emergency", "shutdown")
 """Android's PowerManager.THERMAL_STATUS_*, from 0."""
+EMULATORS = ("ro.boot.qemu", "ro.kernel.qemu")
+"""Properties that are 1 on an emulator: Android 12 and later, and before."""
 FULL = 100
 
 
@@ -57,6 +59,7 @@ def read_facts(adb: Adb) -> Facts:
     battery = read_fields(told["battery"])
     facts = {
         "chip": chip or properties.get("ro.board.platform") or properties.get("ro.hardware"),
+        "emulated": "yes" if any(properties.get(name) == "1" for name in EMULATORS) else None,
         "battery": f"{battery['level']} %" if "level" in battery else None,
         "battery charging": _charging(battery),
         "battery saver": {"0": "off", "1": "on"}.get(told["saver"].strip()),

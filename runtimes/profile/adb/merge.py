@@ -56,7 +56,7 @@ def merge_phases(runs: Sequence[BundleProfile], trace: Traced) -> dict[PhaseName
 def doubts(machine: Machine, runs: Sequence[Run], rounds: int, drops: int) -> list[str]:
     """What to know before the figures are believed, a sentence each."""
     conditions = [moment for run in runs for moment in (run.condition.before, run.condition.after)]
-    found = [_heat(conditions, runs), _clocks(conditions)]
+    found = [_emulation(machine), _heat(conditions, runs), _clocks(conditions)]
     if machine.facts.get("battery saver") == "on":
         found.append("the battery saver is on, which holds clocks down")
     battery = machine.facts.get("battery", "").removesuffix(" %")
@@ -69,6 +69,11 @@ def doubts(machine: Machine, runs: Sequence[Run], rounds: int, drops: int) -> li
     if done < rounds:
         found.append(f"it stopped after {done} of {rounds} rounds")
     return [line for line in found if line]
+
+
+def _emulation(machine: Machine) -> str:
+    emulated = machine.facts.get("emulated") == "yes"
+    return "the phone is emulated: no time here is a phone's, and no speed-up either" if emulated else ""
 
 
 def _heat(conditions: Sequence[Condition], runs: Sequence[Run]) -> str:

@@ -76,7 +76,7 @@ def profile_phone(task: Task, options: Options, progress: Progress) -> Measured:
         machine=facts.machine.model_copy(update=told),
         bundles=merge_bundles(task, whole, traces),
         runs=rounds,
-        warnings=[*runner.warnings, *doubts(facts.machine, whole, task.runs, len(drops))],
+        warnings=[*doubts(facts.machine, whole, task.runs, len(drops)), *runner.warnings],
         conditions=[run.condition for run in whole],
         fault=fault,
     )

@@ -101,6 +101,10 @@ def test_what_makes_figures_doubtful() -> None:
     ]
     slowed = doubts(machine, [run(0, clock=1.0), run(1, clock=0.7)], 1, 0)
     assert slowed == ["the phone lowered the limit of its clocks from 100% to 70% of the highest meanwhile"]
+    emulated = machine.model_copy(update={"facts": {"emulated": "yes"}})
+    assert doubts(emulated, [run(0), run(1)], 1, 0) == [
+        "the phone is emulated: no time here is a phone's, and no speed-up either"
+    ]
     low = machine.model_copy(update={"facts": {"battery": "12 %", "battery saver": "on"}})
     assert [line.partition(" ")[2][:12] for line in doubts(low, [run(0)], 2, 3)] == [
         "battery save", "battery is a", "phone was di", "stopped afte",

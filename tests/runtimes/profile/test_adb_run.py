@@ -305,6 +305,18 @@ def test_an_unknown_serial(connected: Connected, argv: list[str], capsys: pytest
     assert connected.serial in line
 
 
+@pytest.mark.parametrize("name", ["ro.boot.qemu", "ro.kernel.qemu"])
+def test_an_emulator_is_no_phone(connected: Connected, argv: list[str], tmp_path: Path, name: str) -> None:
+    prepare_results(connected.phone)
+    connected.phone.say("getprop", f"{PROPERTIES}[{name}]: [1]\n")
+    main(argv)
+    profile = read_profile(tmp_path / "out.json")
+    assert profile.machine.facts["emulated"] == "yes"
+    assert profile.warnings == ["the phone is emulated: no time here is a phone's, and no speed-up either"]
+    html = (tmp_path / "out.html").read_text(encoding="utf-8")
+    assert "the phone is emulated" in html
+
+
 def test_another_abi(connected: Connected, argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     connected.phone.say("getprop", PROPERTIES.replace("arm64-v8a", "x86_64"))
     assert "is of another ABI (x86_64): the runner is for arm64-v8a" in failing(argv, capsys)
