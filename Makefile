@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TYPED := build/typed
 
-.PHONY: setup demo native native-arm64 test test-slow lint typecheck clean
+.PHONY: setup demo native native-arm64 emulated-phone test test-slow lint typecheck clean
 
 setup: $(VENV)/.installed
 
@@ -25,6 +25,10 @@ native: setup
 
 native-arm64: setup
 	$(BIN)/python runtimes/native/build.py arm64
+
+# vlmp-profile over adb without a phone, in build/emulated-phone: docs/profile-on-a-phone.md.
+emulated-phone: setup
+	$(BIN)/python tests/runtimes/profile/emulated_phone.py
 
 test: lint typecheck
 	$(BIN)/python -m pytest

@@ -7,12 +7,13 @@ and `dumpsys`, which print the files in `said`.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 QEMU = ("qemu-aarch64-static", "-cpu", "cortex-a76")  # with the default cpu int8 results are wrong
 PACKAGES = {"adb": "adb", "proot": "proot", "qemu-aarch64-static": "qemu-user-static", "mksh": "mksh",
             "toybox": "toybox"}  # fmt: skip
-"""Program -> the Debian package that has it."""
+"""What the double needs: program -> the Debian package that has it."""
 HOST_FOLDERS = ("/usr", "/lib", "/lib64", "/proc", "/sys", "/dev")
 APPLETS = (
     "cat", "chmod", "cp", "cut", "env", "df", "du", "echo", "grep", "head", "kill", "ln", "ls", "mkdir", "mv", "rm",
@@ -28,6 +29,12 @@ PROPERTIES = """\
 [ro.product.model]: [Pixel 8]
 [ro.soc.manufacturer]: [Google]
 [ro.soc.model]: [Tensor G3]
+"""
+EMULATED_PROPERTIES = """\
+[ro.boot.qemu]: [1]
+[ro.product.cpu.abilist]: [arm64-v8a]
+[ro.product.model]: [emulated phone (QEMU)]
+[ro.soc.model]: [emulated Cortex-A76]
 """
 BATTERY = """\
 Current Battery Service state:
@@ -59,20 +66,22 @@ Current cooling devices from HAL:
 	CoolingDevice{{mValue=0, mType=3, mName=thermal-cpufreq-2}}
 """
 MEMORY = "MemTotal:        7798128 kB\nMemFree:          412312 kB\nMemAvailable:    3412312 kB\n"
-CORE = "processor\t: {number}\nBogoMIPS\t: 49.15\nFeatures\t: fp asimd asimdhp asimddp i8mm bf16\nCPU part\t: 0xd4d\n\n"
+CORE = "processor\t: {number}\nBogoMIPS\t: 49.15\nFeatures\t: fp asimd fphp asimdhp asimddp\nCPU part\t: 0xd0b\n\n"
+"""Of a Cortex-A76, which is what runs."""
 CORES = 9
 
 
-def missing_packages() -> list[str]:
-    """Debian packages that the double needs and this machine lacks."""
-    return [package for program, package in PACKAGES.items() if shutil.which(program) is None]
+def missing_packages(packages: Mapping[str, str]) -> list[str]:
+    """Debian packages whose program this machine lacks. packages: program -> package."""
+    return [package for program, package in packages.items() if shutil.which(program) is None]
 
 
 class Phone:
     """Its file system in `folder`. `said` holds what the tools print.
 
     emulated: under proot and qemu, with Android's own paths; otherwise paths are changed in the text of commands, which
-    is much quicker and enough for scripts.
+    is much quicker and enough for scripts. An emulated phone says that it is, has this machine's memory and cores, and
+    tells nothing of battery and heat: there is nothing true to tell.
     """
 
     def __init__(self, folder: Path, *, emulated: bool) -> None:
@@ -93,10 +102,13 @@ class Phone:
         said = "/said" if emulated else self.said
         self.tool("getprop", f"cat {said}/getprop")
         self.tool("dumpsys", f'cat "{said}/dumpsys-$3"  # -t seconds service')
+        self.say("cpuinfo", "".join(CORE.format(number=number) for number in range(CORES)))
+        if emulated:
+            self.say("getprop", EMULATED_PROPERTIES)
+            return
         self.say("getprop", PROPERTIES)
         self.say("dumpsys-battery", BATTERY)
         self.say("meminfo", MEMORY)
-        self.say("cpuinfo", "".join(CORE.format(number=number) for number in range(CORES)))
         self.heat(0)
 
     def say(self, name: str, text: str) -> None:
@@ -115,8 +127,7 @@ class Phone:
     def command(self, text: str) -> list[str]:
         """What runs `text` on it."""
         if self.emulated:
-            fake = (f"{self.said}/{name}:/proc/{name}" for name in ("meminfo", "cpuinfo"))
-            binds = [*HOST_FOLDERS, f"{self.said}:/said", *fake]
+            binds = [*HOST_FOLDERS, f"{self.said}:/said", f"{self.said}/cpuinfo:/proc/cpuinfo"]
             return [
                 which("proot"), "-r", str(self.root), *(part for bind in binds for part in ("-b", bind)), "-w", "/",
                 "-q", " ".join((which(QEMU[0]), *QEMU[1:])), "/system/bin/sh", "-c", f"export PATH=/system/bin; {text}",

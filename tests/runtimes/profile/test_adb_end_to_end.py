@@ -8,60 +8,39 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
-from conftest import Connected, connect, disconnect
-from vlmp.export.config import ExportConfig
-from vlmp.export.pipeline import export
+from emulated_phone import RUNNER, Connected, connect, export_small, main, profile_small
+from vlmp.export.errors import UserError
 from vlmp.runtimes.profile import cli
 from vlmp.runtimes.profile.adb import phone
-from vlmp.runtimes.profile.adb.runner import BUILDS
 from vlmp.runtimes.profile.report import render
 from vlmp.runtimes.profile.schema import REGIONS, read_profile
-
-# Builds take minutes, and so do runs under emulation.
-pytestmark = pytest.mark.slow
-
-RUNNER = BUILDS / "arm64/dist/vlmp_runner"
-
-
-@pytest.fixture(scope="module")
-def bundles(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """As small as they can be: emulated, a turn takes seconds."""
-    folder = tmp_path_factory.mktemp("bundles")
-    for pruner in ("none", "vlm-pruner"):
-        export(
-            ExportConfig(
-                model="vlmp-tiny", targets=("executorch",), output=folder / pruner, pruner=pruner, verify=False,
-                keep=None if pruner == "none" else 0.25, image_size=(112, 112), text_len=16, max_new_tokens=8,
-            )
-        )  # fmt: skip
-    return [folder / "none", folder / "vlm-pruner"]
 
 
 @pytest.fixture
 def emulated(adb_server: None, tmp_path: Path) -> Iterator[Connected]:
-    one = connect(tmp_path / "phone", emulated=True)
-    yield one
-    disconnect(one)
+    with connect(tmp_path / "phone", emulated=True) as one:
+        yield one
 
 
+# Builds take minutes, and so do runs under emulation.
+@pytest.mark.slow
 @pytest.mark.skipif(not RUNNER.is_file(), reason="no runner for ARM64: python runtimes/native/build.py arm64")
 def test_pruned_against_unpruned_on_an_emulated_phone(
-    emulated: Connected, bundles: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+    emulated: Connected, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(cli, "LEAST_RUNS", 2)
     monkeypatch.setattr(phone, "TRACED_RUNS", 1)
-    out = tmp_path / "out.json"
-    unpruned, pruned = map(str, bundles)
-    argv = [unpruned, "--compare", pruned, "--device", "adb", "--runner", str(RUNNER), "--prompt", "What?"]
-    argv += ["--runs", "2", "--cool-down", "0", "--decode-tokens", "2", "--threads", "1"]
-    cli.main([*argv, "--json", str(out), "--html", str(tmp_path / "out.html")])
-    profile = read_profile(out)
-    assert (profile.machine.kind, profile.machine.name) == ("android", "Google Pixel 8")
-    assert profile.machine.memory_mib == pytest.approx(7798128 / 1024)
+    bundles = export_small(tmp_path)
+    profile_small(bundles, tmp_path, runs=2)
+    profile = read_profile(tmp_path / "out.json")
+    assert (profile.machine.kind, profile.machine.name) == ("android", "emulated phone (QEMU)")
+    assert profile.machine.memory_mib == pytest.approx(psutil.virtual_memory().total / 2**20)
     assert profile.machine.facts["runner"] == "glibc program with its own loader and libraries"
-    assert "no NDK build" in profile.warnings[0]
+    assert "the phone is emulated" in profile.warnings[0]
+    assert "no NDK build" in profile.warnings[-1]
+    assert all(one.before.thermal_status is None for one in profile.conditions)
     assert "executorch" in profile.machine.runtimes
     for bundle, kept in zip(profile.bundles, (16, 4), strict=True):
         assert bundle.manifest.kept_tokens == kept
@@ -84,3 +63,11 @@ def test_pruned_against_unpruned_on_an_emulated_phone(
     assert emulated.daemon.running() == []
     assert (tmp_path / "out.html").read_text(encoding="utf-8") == render(profile)
     assert "the phone around each run" in capsys.readouterr().out
+
+
+def test_missing_tools_are_named_before_anything_is_done(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError) as stopped:
+        main()
+    packages = "adb proot qemu-user-static mksh toybox g++-aarch64-linux-gnu"
+    assert str(stopped.value) == f"tools are missing: apt-get install {packages}"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from adb_cases import PHASES, calls, make_bundle_folder, make_runner, prepare_results
 from adb_phone import PROPERTIES
-from conftest import Connected, adb
+from emulated_phone import Connected, adb
 from vlmp.runtimes.profile import cli
 from vlmp.runtimes.profile.adb import client, events, rounds, runner
 from vlmp.runtimes.profile.cli import main
