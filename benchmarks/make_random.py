@@ -24,6 +24,8 @@ from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
 SHARD_BYTES = 1 << 30
 WORDS = 151643
 """Of Qwen2-VL's byte-level BPE, before its special tokens."""
+PIXELS = {"min_pixels": 56 * 56, "max_pixels": 28 * 28 * 16384}
+"""Limits of the published preprocessor."""
 INTO_RESIDUAL = ("attn.proj.weight", "mlp.fc2.weight", "self_attn.o_proj.weight", "mlp.down_proj.weight")
 TINY = Path(str(files("vlmp.export"))) / "assets" / "vlmp-tiny"
 
@@ -58,6 +60,8 @@ def write_checkpoint(folder: Path, *, layers: int, vision_layers: int, vocab: in
     ends = [tokenizer.token_to_id(token) for token in ("<|im_end|>", "<|endoftext|>")]
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": ends, "pad_token_id": ends[1]}))
     config.save_pretrained(folder)
+    preprocessor = json.loads((TINY / "preprocessor_config.json").read_text())
+    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor | PIXELS))
     write_shards(config, folder, torch.Generator().manual_seed(seed))
 
 
