@@ -8,17 +8,15 @@ import hashlib
 import json
 import os
 import shutil
-import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
-from types import FrameType
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from .errors import UserError
+from .errors import UserError, terminable
 
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
@@ -224,7 +222,7 @@ def new_bundle(output: Path, *, overwrite: bool) -> Iterator[Path]:
     """
     check_output(output, overwrite=overwrite)
     made = [parent for parent in output.parents if not parent.exists()]
-    with _terminable():
+    with terminable():
         try:
             output.parent.mkdir(parents=True, exist_ok=True)
             folder = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
@@ -254,24 +252,6 @@ def _put(folder: Path, output: Path) -> None:
         if earlier.exists() and not output.exists():
             earlier.rename(output)
         shutil.rmtree(earlier.parent, ignore_errors=True)
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM unwind like Ctrl-C, so that it leaves nothing behind either."""
-
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    try:
-        before = signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:  # Only the main thread may set handlers; elsewhere the caller deals with signals.
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _readable(folder: Path) -> None:

@@ -1,12 +1,18 @@
-"""What all command lines share: the one error that a person sees, and how it is shown."""
+"""What all command lines share: the one error that a person sees, how it is shown, and how a signal ends them."""
 
 import logging
+import signal
 import sys
 import warnings
 from argparse import ArgumentParser
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from textwrap import shorten
+from types import FrameType
 from typing import NoReturn
+
+ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+"""Sent by `kill`, and by a terminal that is closed (not on every system)."""
 
 
 class UserError(Exception):
@@ -44,6 +50,33 @@ def exit_with_one_line(program: str, action: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         print(f"{program}: interrupted, nothing unfinished is left behind", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Let signals that end a program unwind like Ctrl-C, so that they leave nothing behind either.
+
+    Those that are ignored, as `nohup` does, stay so.
+    """
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        for number in before:  # shells send a second one, which must not interrupt the cleaning up
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = {number: signal.getsignal(number) for number in ENDING}
+    before = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
+    try:
+        for number in before:
+            signal.signal(number, interrupt)
+    except ValueError:  # Only the main thread may set handlers; elsewhere the caller deals with signals.
+        yield
+        return
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def quiet_libraries() -> None:

@@ -32,7 +32,7 @@ from vlmp.export.bundle import (
     write_manifest,
 )
 from vlmp.export.config import ExportConfig
-from vlmp.export.errors import UserError
+from vlmp.export.errors import ENDING, UserError, terminable
 from vlmp.export.pipeline import describe, open_source
 from vlmp.export.targets import open_target
 
@@ -387,6 +387,36 @@ def test_sigterm_unwinds_and_the_handler_returns(tmp_path: Path) -> None:
     finally:
         signal.signal(signal.SIGTERM, before)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("ends", [signal.SIGTERM, signal.SIGHUP])
+def test_a_second_signal_does_not_interrupt_the_cleaning_up(ends: signal.Signals) -> None:
+    before = [signal.getsignal(number) for number in ENDING]
+    cleaned = []
+
+    def work() -> None:
+        try:
+            os.kill(os.getpid(), ends)
+        finally:
+            for number in ENDING:
+                os.kill(os.getpid(), number)
+            cleaned.append(True)
+
+    with pytest.raises(KeyboardInterrupt), terminable():
+        work()
+    assert cleaned
+    assert [signal.getsignal(number) for number in ENDING] == before
+
+
+def test_what_nohup_ignores_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with terminable():
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_it_works_outside_the_main_thread(tmp_path: Path) -> None:
