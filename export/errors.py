@@ -41,14 +41,18 @@ class OneLineParser(ArgumentParser):
 
 
 def exit_with_one_line(program: str, action: Callable[[], None]) -> None:
-    """Run a command; what a person can mend ends as one line with exit code 2, Ctrl-C with 130."""
+    """Run a command; what a person can mend ends as one line with exit code 2, Ctrl-C with 130.
+
+    A KeyboardInterrupt with a text says what is left behind.
+    """
     try:
         action()
     except (UserError, OSError) as error:  # a path that is too long, a folder that may not be read, a closed pipe
         print(f"{program}: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print(f"{program}: interrupted, nothing unfinished is left behind", file=sys.stderr)
+    except KeyboardInterrupt as stopped:
+        left = str(stopped) or "nothing unfinished is left behind"
+        print(f"{program}: interrupted, {left}", file=sys.stderr)
         raise SystemExit(130) from None
 
 

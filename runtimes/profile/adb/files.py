@@ -108,10 +108,16 @@ def remove_others(adb: Adb, have: Mapping[str, str], items: Sequence[Item]) -> N
         adb.shell(f"cd {REMOTE} && {{ {lines} }} > {HAVE} && rm -f {removed}")
 
 
+def remove_unfinished(adb: Adb) -> None:
+    """What arrived in part. Raises Disconnected."""
+    adb.shell(f"rm -f {INCOMING}")
+
+
 def remove_all(adb: Adb) -> None:
     """Leave nothing on the phone. Raises Disconnected, and UserError when something stays."""
-    if adb.shell(f"rm -rf {REMOTE}").code:
-        raise UserError(f"{adb.serial}: {REMOTE} could not be removed: try `adb shell rm -rf {REMOTE}`")
+    removed = adb.shell(f"rm -rf {REMOTE}")
+    if removed.code:
+        raise UserError(f"{adb.serial} does not let {REMOTE} be removed: {one_line(removed.errors)}")
 
 
 def one_line(text: str) -> str:

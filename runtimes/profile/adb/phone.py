@@ -15,7 +15,19 @@ from ..trace import Traced
 from .client import Adb, Disconnected, OnDrop, find_adb, find_phone, persist
 from .events import missing_reader, read_events
 from .facts import read_facts
-from .files import REMOTE, Item, bring, bundle_items, check_room, make_item, placed, prepare, remove_all, remove_others
+from .files import (
+    REMOTE,
+    Item,
+    bring,
+    bundle_items,
+    check_room,
+    make_item,
+    placed,
+    prepare,
+    remove_all,
+    remove_others,
+    remove_unfinished,
+)  # fmt: skip
 from .merge import doubts, merge_bundles
 from .rounds import Call, Job, Run, run_once, stop_runner, timed_rounds, traced_run
 from .runner import Runner, check_abi, find_runner, load_runner
@@ -59,17 +71,20 @@ def profile_phone(task: Task, options: Options, progress: Progress) -> Measured:
     fault: UserError | None = None
     try:
         _run(adb, runner, task, options, progress, on_drop, traces, runs)
-    except UserError as error:
-        fault = error
-    finally:
-        left = _clean_up(adb, options, on_drop if fault is None else None)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(_clean_up(adb, options)) from None
+    except (UserError, OSError) as error:
+        stays = _clean_up(adb, options)
+        fault = UserError(f"{error}; {stays}" if stays else str(error))
+    except BaseException:
+        _clean_up(adb, options)
+        raise
+    else:
+        if stays := _clean_up(adb, options, on_drop):
+            progress.console.print(f"vlmp-profile: {stays}", markup=False, soft_wrap=True)
     rounds = len(runs) // len(task.folders)
-    if fault:
-        fault = UserError(f"{fault}{left}")
-        if not rounds:
-            raise fault
-    elif left:
-        progress.console.print(f"vlmp-profile: {adb.serial}{left}", markup=False, soft_wrap=True)
+    if fault and not rounds:
+        raise fault
     whole = runs[: rounds * len(task.folders)]
     told = {"runtimes": whole[0].runtimes, "facts": facts.machine.facts | {"runner": runner.build}}
     return Measured(
@@ -141,12 +156,18 @@ def _warm_up(call: Call, job: Job, bundle: Path) -> Traced:
         return read_events(bundle, dump)
 
 
-def _clean_up(adb: Adb, options: Options, on_drop: OnDrop | None) -> str:
-    """Leave nothing on the phone. on_drop: None where a lost one is not waited for. Returns what stays, for a line."""
+def _clean_up(adb: Adb, options: Options, on_drop: OnDrop | None = None) -> str:
+    """Leave nothing on the phone. on_drop: None where a lost one is not waited for. Returns what stays, for a line.
+
+    Raises KeyboardInterrupt saying so, too.
+    """
+    stays = f"what was pushed to {adb.serial} stays in {REMOTE} until the next call"
 
     def remove() -> None:
         stop_runner(adb)
-        if not options.keep_files:
+        if options.keep_files:
+            remove_unfinished(adb)
+        else:
             remove_all(adb)
 
     try:
@@ -155,7 +176,9 @@ def _clean_up(adb: Adb, options: Options, on_drop: OnDrop | None) -> str:
         else:
             persist(adb, remove, on_drop)
     except Disconnected:
-        return f"; what was pushed stays in {REMOTE} until the next call"
+        return stays
     except UserError as error:
-        return f"; {error}"
+        return f"{error}; {stays}"
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(stays) from None
     return ""

@@ -12,11 +12,13 @@ from adb_cases import PHASES, calls, make_bundle_folder, make_runner, prepare_re
 from adb_phone import PROPERTIES
 from emulated_phone import Connected, adb
 from vlmp.runtimes.profile import cli
-from vlmp.runtimes.profile.adb import client, events, rounds, runner
+from vlmp.runtimes.profile.adb import client, events, phone, rounds, runner
+from vlmp.runtimes.profile.adb.client import Adb
 from vlmp.runtimes.profile.cli import main
 from vlmp.runtimes.profile.report import render
 from vlmp.runtimes.profile.schema import read_profile
 
+STAYS = "stays in /data/local/tmp/vlmp-profile until the next call"
 QUICK = ("--cool-down", "0", "--decode-tokens", "4", "--runs", "2")
 
 
@@ -157,7 +159,7 @@ def test_whole_rounds_are_kept_when_the_phone_does_not_come_back(
     connected.faults.gone_after_drop = True
     line = failing(argv, capsys)
     assert "was disconnected and did not come back within 1 s" in line
-    assert "stays in /data/local/tmp/vlmp-profile until the next call" in line
+    assert STAYS in line
     assert f"what was measured before, 1 of 2 rounds, is in {tmp_path / 'out.json'}" in line
     profile = read_profile(tmp_path / "out.json")
     assert profile.settings.runs == 1
@@ -239,20 +241,81 @@ def test_a_run_that_does_not_end_is_given_up(
     assert connected.daemon.running() == []
 
 
-def test_ctrl_c_leaves_nothing_on_the_phone(
-    connected: Connected, argv: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupt(seconds: float) -> None:
-        raise KeyboardInterrupt
+def interrupt(seconds: float) -> None:
+    raise KeyboardInterrupt
 
-    monkeypatch.setattr(rounds, "sleep", interrupt)
-    prepare_results(connected.phone)
+
+def interrupted(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The line with which it ends."""
     with pytest.raises(SystemExit) as stopped:
         main(argv)
     assert stopped.value.code == 130
+    return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_ctrl_c_leaves_nothing_on_the_phone(
+    connected: Connected, argv: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(rounds, "sleep", interrupt)
+    prepare_results(connected.phone)
+    assert interrupted(argv, capsys) == "vlmp-profile: interrupted, nothing unfinished is left behind"
     assert calls(connected.phone) == ["bundle-0", "bundle-1"], "it had begun"
     assert connected.phone.files() == []
     assert not (tmp_path / "out.json").exists()
+
+
+def test_ctrl_c_while_the_phone_is_away_says_what_stays_there(
+    connected: Connected, argv: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(client, "sleep", interrupt)  # of waiting for it
+    prepare_results(connected.phone)
+    connected.faults.drop_at_run = 3
+    connected.faults.gone_after_drop = True
+    line = interrupted(argv, capsys)
+    assert line == f"vlmp-profile: interrupted, what was pushed to {connected.serial} {STAYS}"
+    assert connected.phone.files() != []
+
+
+def test_a_second_ctrl_c_says_what_may_stay(
+    connected: Connected, argv: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(rounds, "sleep", interrupt)
+    monkeypatch.setattr(phone, "remove_all", interrupt)
+    prepare_results(connected.phone)
+    assert interrupted(argv, capsys).endswith(STAYS)
+
+
+def test_ctrl_c_leaves_no_part_of_a_file_among_those_that_are_kept(
+    connected: Connected, argv: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def begin(adb: Adb, source: Path, target: str, on_bytes: object) -> None:
+        push(adb, source, target, lambda size: None)
+        raise KeyboardInterrupt
+
+    push = Adb.push
+    monkeypatch.setattr(Adb, "push", begin)
+    interrupted([*argv, "--keep-files"], capsys)
+    assert len(connected.faults.pushed) == 1
+    assert [name for name in connected.phone.files() if name.endswith(".part")] == []
+
+
+def test_a_phone_that_goes_when_all_is_done_is_said_to_keep_its_files(
+    connected: Connected, argv: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    def go(adb: Adb) -> None:
+        connected.daemon.close()
+        remove_all(adb)
+
+    remove_all = phone.remove_all
+    monkeypatch.setattr(phone, "remove_all", go)
+    monkeypatch.setattr(client, "COME_BACK_S", 1.0)
+    prepare_results(connected.phone)
+    main(argv)
+    said = capsys.readouterr().err
+    assert f"did not come back within 1 s; what was pushed to {connected.serial} {STAYS}" in said
+    assert read_profile(tmp_path / "out.json").settings.runs == 2
 
 
 def test_a_phone_that_tells_nothing_is_measured_all_the_same(
