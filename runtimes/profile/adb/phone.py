@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 from rich.progress import Progress
 from vlmp.export.bundle import size_bytes
-from vlmp.export.errors import UserError
+from vlmp.export.errors import UserError, terminable
 
 from ..task import Measured, Task
 from ..trace import Traced
@@ -48,10 +48,11 @@ class Options:
     keep_files: bool
 
 
+@terminable()
 def profile_phone(task: Task, options: Options, progress: Progress) -> Measured:
     """Measure everything on the phone. Whole rounds that were done before a fault are kept, with the fault.
 
-    Raises UserError when there are none.
+    Raises UserError when there are none, and KeyboardInterrupt with what stays on the phone, if anything does.
     """
     for folder, manifest in zip(task.folders, task.manifests, strict=True):
         if manifest.target != TARGET:

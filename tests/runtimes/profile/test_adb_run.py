@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -253,13 +254,23 @@ def interrupted(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().err.strip().splitlines()[-1]
 
 
-def test_ctrl_c_leaves_nothing_on_the_phone(
-    connected: Connected, argv: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("ends", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_ctrl_c_and_signals_leave_nothing_on_the_phone(
+    ends: signal.Signals, connected: Connected, argv: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(rounds, "sleep", interrupt)
+    def unhandled(*_: object) -> None:
+        pytest.fail(f"{ends.name} would have ended the process")
+
+    monkeypatch.setattr(rounds, "sleep", lambda seconds: os.kill(os.getpid(), ends))
     prepare_results(connected.phone)
-    assert interrupted(argv, capsys) == "vlmp-profile: interrupted, nothing unfinished is left behind"
+    default = signal.default_int_handler if ends == signal.SIGINT else unhandled
+    before = signal.signal(ends, default)
+    try:
+        assert interrupted(argv, capsys) == "vlmp-profile: interrupted, nothing unfinished is left behind"
+        assert signal.getsignal(ends) is default
+    finally:
+        signal.signal(ends, before)
     assert calls(connected.phone) == ["bundle-0", "bundle-1"], "it had begun"
     assert connected.phone.files() == []
     assert not (tmp_path / "out.json").exists()
