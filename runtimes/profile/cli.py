@@ -177,12 +177,13 @@ def _check(arguments: Namespace) -> None:
 
 def _check_device(arguments: Namespace) -> None:
     """Which options belong together."""
-    kind = (arguments.device or "").partition(":")[0]
-    if kind not in ("", "adb", "ios") or (kind == "ios" and arguments.device != kind):
+    kind = None if arguments.device is None else arguments.device.partition(":")[0]
+    if kind not in (None, "adb", "ios") or (kind == "ios" and arguments.device != kind):
         raise UserError(f"--device {arguments.device}: adb, adb:SERIAL or ios")
     if kind != "adb":
+        defaults = parser()
         for name in PHONE_OPTIONS:
-            if getattr(arguments, name):
+            if getattr(arguments, name) is not defaults.get_default(name):  # 0 is a value, too
                 raise UserError(f"{option(name)} is for --device adb")
     if kind == "ios":
         if not arguments.imported:

@@ -113,6 +113,10 @@ BAD: list[tuple[list[str], str]] = [
     (["--device", "fridge", "bundle"], "--device fridge: adb, adb:SERIAL or ios"),
     (["bundle", "--import", "x"], "--import is for --device ios"),
     (["bundle", "--cool-down", "3"], "--cool-down is for --device adb"),
+    (["bundle", "--cool-down", "0"], "--cool-down is for --device adb"),
+    (["--device", "ios", "--import", "x", "--cool-down", "0"], "--cool-down is for --device adb"),
+    (["bundle", "--runner", ""], "--runner is for --device adb"),
+    (["bundle", "--device", ""], "--device : adb, adb:SERIAL or ios"),
     (["bundle", "--keep-files"], "--keep-files is for --device adb"),
     (["bundle", "--device", "adb", "--cool-down", "-1"], "--cool-down -1.0: must be at least 0"),
     (["bundle", "--device", "adb", "--cool-down", "nan"], "--cool-down nan: must be at least 0"),
@@ -121,7 +125,7 @@ BAD: list[tuple[list[str], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("argv", "says"), BAD, ids=[says for _, says in BAD])
+@pytest.mark.parametrize(("argv", "says"), BAD, ids=[" ".join(argv) for argv, _ in BAD])
 def test_options_that_do_not_belong_together(
     argv: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
