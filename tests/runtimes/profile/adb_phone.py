@@ -80,8 +80,9 @@ class Phone:
     """Its file system in `folder`. `said` holds what the tools print.
 
     emulated: under proot and qemu, with Android's own paths; otherwise paths are changed in the text of commands, which
-    is much quicker and enough for scripts. An emulated phone says that it is, has this machine's memory and cores, and
-    tells nothing of battery and heat: there is nothing true to tell.
+    is much quicker and enough for scripts, and its sensors and clocks are those that a test gives it. An emulated phone
+    says that it is, has this machine's memory and cores, and tells nothing of battery and heat: there is nothing true
+    to tell.
     """
 
     def __init__(self, folder: Path, *, emulated: bool) -> None:
@@ -119,6 +120,21 @@ class Phone:
         """Android's thermal status: 0 is none, 6 a shutdown."""
         self.say("dumpsys-thermalservice", THERMAL.format(status=status))
 
+    def sensor(self, number: int, name: str, millidegrees: str | None) -> None:
+        """A thermal zone; None is one that no shell may read."""
+        zone = self.root / f"sys/class/thermal/thermal_zone{number}"
+        zone.mkdir(parents=True)
+        (zone / "type").write_text(f"{name}\n")
+        if millidegrees is not None:
+            (zone / "temp").write_text(f"{millidegrees}\n")
+
+    def clock(self, core: int, *, allowed: int, highest: int) -> None:
+        """kHz of a core."""
+        folder = self.root / f"sys/devices/system/cpu/cpu{core}/cpufreq"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "scaling_max_freq").write_text(f"{allowed}\n")
+        (folder / "cpuinfo_max_freq").write_text(f"{highest}\n")
+
     def files(self) -> list[str]:
         """Everything in /data/local/tmp."""
         folder = self.root / "data/local/tmp"
@@ -132,6 +148,7 @@ class Phone:
                 which("proot"), "-r", str(self.root), *(part for bind in binds for part in ("-b", bind)), "-w", "/",
                 "-q", " ".join((which(QEMU[0]), *QEMU[1:])), "/system/bin/sh", "-c", f"export PATH=/system/bin; {text}",
             ]  # fmt: skip
+        text = text.replace("/sys/", f"{self.root}/sys/")
         for place in ("/proc/meminfo", "/proc/cpuinfo"):
             text = text.replace(place, f"{self.said}/{Path(place).name}")
         text = text.replace("/data/local/tmp", f"{self.root}/data/local/tmp")

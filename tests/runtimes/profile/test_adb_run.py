@@ -14,7 +14,8 @@ from adb_phone import PROPERTIES
 from emulated_phone import Connected, adb
 from vlmp.runtimes.profile import cli
 from vlmp.runtimes.profile.adb import client, events, phone, rounds, runner
-from vlmp.runtimes.profile.adb.client import Adb
+from vlmp.runtimes.profile.adb.client import Adb, find_adb
+from vlmp.runtimes.profile.adb.facts import ask_condition
 from vlmp.runtimes.profile.cli import main
 from vlmp.runtimes.profile.report import render
 from vlmp.runtimes.profile.schema import read_profile
@@ -229,6 +230,18 @@ def test_a_hot_phone_rests_and_is_said(
     assert line in page
     assert "severe → severe" in page
     assert "41.5 → 41.5" in page
+
+
+def test_an_unreadable_sensor_has_not_its_neighbours_temperature(connected: Connected) -> None:
+    (connected.phone.said / "dumpsys-thermalservice").unlink()
+    for number, (name, millidegrees) in enumerate([("cpu", "41200"), ("secret", None), ("battery", "30100")]):
+        connected.phone.sensor(number, name, millidegrees)
+    connected.phone.clock(0, allowed=1800, highest=1800)
+    connected.phone.clock(1, allowed=2800, highest=2800)
+    (connected.phone.root / "sys/devices/system/cpu/cpu1/cpufreq/scaling_max_freq").unlink()
+    condition = ask_condition(Adb(find_adb(), connected.serial))
+    assert condition.temperatures_c == {"cpu": 41.2, "battery": 30.1}
+    assert condition.clock_limit_share == 1, "a core that does not tell what it is allowed, is not allowed another's"
 
 
 def test_a_run_that_does_not_end_is_given_up(
