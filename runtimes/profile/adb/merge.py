@@ -56,7 +56,7 @@ def merge_phases(runs: Sequence[BundleProfile], trace: Traced) -> dict[PhaseName
 def doubts(machine: Machine, runs: Sequence[Run], rounds: int, drops: int) -> list[str]:
     """What to know before the figures are believed, a sentence each."""
     conditions = [moment for run in runs for moment in (run.condition.before, run.condition.after)]
-    found = [_emulation(machine), _heat(conditions, runs), _clocks(conditions)]
+    found = [_emulation(machine), _heat(conditions, runs), *_clocks(conditions)]
     if machine.facts.get("battery saver") == "on":
         found.append("the battery saver is on, which holds clocks down")
     battery = machine.facts.get("battery", "").removesuffix(" %")
@@ -89,10 +89,16 @@ def _heat(conditions: Sequence[Condition], runs: Sequence[Run]) -> str:
     return f"the phone was hot, up to thermal status {worst}, around {count} of {len(runs)} runs: it may have throttled"
 
 
-def _clocks(conditions: Sequence[Condition]) -> str:
+def _clocks(conditions: Sequence[Condition]) -> list[str]:
     shares = [one.clock_limit_share for one in conditions if one.clock_limit_share is not None]
-    if not shares or min(shares) > shares[0] - CLOCK_FELL:
-        return ""
-    return (
-        f"the phone lowered the limit of its clocks from {shares[0]:.0%} to {min(shares):.0%} of the highest meanwhile"
-    )
+    if not shares:
+        return []
+    first, least = shares[0], min(shares)
+    found = []
+    if first < 1 - CLOCK_FELL:
+        found.append(f"the limit of the phone's clocks was at {first:.0%} of the highest from the start")
+    if least < first - CLOCK_FELL:
+        found.append(
+            f"the phone lowered the limit of its clocks from {first:.0%} to {least:.0%} of the highest meanwhile"
+        )
+    return found

@@ -101,6 +101,11 @@ def test_what_makes_figures_doubtful() -> None:
     ]
     slowed = doubts(machine, [run(0, clock=1.0), run(1, clock=0.7)], 1, 0)
     assert slowed == ["the phone lowered the limit of its clocks from 100% to 70% of the highest meanwhile"]
+    held = doubts(machine, [run(0, clock=0.8), run(1, clock=0.7)], 1, 0)
+    assert held == [
+        "the limit of the phone's clocks was at 80% of the highest from the start",
+        "the phone lowered the limit of its clocks from 80% to 70% of the highest meanwhile",
+    ]
     emulated = machine.model_copy(update={"facts": {"emulated": "yes"}})
     assert doubts(emulated, [run(0), run(1)], 1, 0) == [
         "the phone is emulated: no time here is a phone's, and no speed-up either"

@@ -244,6 +244,20 @@ def test_an_unreadable_sensor_has_not_its_neighbours_temperature(connected: Conn
     assert condition.clock_limit_share == 1, "a core that does not tell what it is allowed, is not allowed another's"
 
 
+@pytest.mark.parametrize("allowed", [2800, 1400])
+def test_clocks_that_are_held_down_from_the_start_are_said(
+    allowed: int, connected: Connected, argv: list[str], tmp_path: Path
+) -> None:
+    prepare_results(connected.phone)
+    connected.phone.clock(0, allowed=1800, highest=1800)
+    connected.phone.clock(7, allowed=allowed, highest=2800)
+    main(argv)
+    profile = read_profile(tmp_path / "out.json")
+    assert profile.conditions[0].before.clock_limit_share == allowed / 2800
+    held = "the limit of the phone's clocks was at 50% of the highest from the start"
+    assert profile.warnings == ([] if allowed == 2800 else [held])
+
+
 def test_a_run_that_does_not_end_is_given_up(
     connected: Connected, argv: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
