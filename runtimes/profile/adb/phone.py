@@ -30,7 +30,7 @@ from .files import (
 )  # fmt: skip
 from .merge import doubts, merge_bundles
 from .rounds import Call, Job, Run, run_once, stop_runner, timed_rounds, traced_run
-from .runner import Runner, check_abi, find_runner, load_runner
+from .runner import Runner, check_abi, check_photo, find_runner, load_runner
 
 TARGET = "executorch"
 PHOTO = "inputs/photo"
@@ -57,6 +57,7 @@ def profile_phone(task: Task, options: Options, progress: Progress) -> Measured:
     for folder, manifest in zip(task.folders, task.manifests, strict=True):
         if manifest.target != TARGET:
             raise UserError(f"{folder} is for {manifest.target}: a phone runs bundles of vlmp-export --target {TARGET}")
+    check_photo(task.photo)
     adb = find_phone(find_adb(), options.serial)
     runner = load_runner(find_runner(options.runner))
     drops: list[Disconnected] = []

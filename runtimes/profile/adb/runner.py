@@ -6,10 +6,12 @@ compiler, and results say so.
 """
 
 import struct
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from PIL import Image
 from vlmp.export.errors import UserError
 
 from .files import Item, make_item
@@ -26,6 +28,8 @@ STUBS = ("libpthread.so.0", "libdl.so.2", "librt.so.1")
 LIBRARY_FOLDERS = (Path("/usr/aarch64-linux-gnu/lib"), Path("/lib/aarch64-linux-gnu"))
 """Of Debian's cross packages, and of an aarch64 Debian."""
 FOLDER, NAME = "runner", "vlmp_runner"
+PHOTO_STARTS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
+"""First bytes of PNG and JPEG files, by which the runner tells them."""
 HEADER_BYTES = 64
 AARCH64 = 183
 PT_INTERP = 3
@@ -90,6 +94,18 @@ def check_abi(serial: str, abis: Sequence[str]) -> None:
     """Raises UserError when the phone takes no aarch64 programs. A phone that does not tell is believed to."""
     if abis and ABI not in abis:
         raise UserError(f"{serial} is of another ABI ({', '.join(abis)}): the runner is for {ABI}")
+
+
+def check_photo(photo: Path) -> None:
+    """Raises UserError when the runner does not read a photo that Pillow does."""
+    with photo.open("rb") as file:
+        if not file.read(8).startswith(PHOTO_STARTS):
+            raise UserError(f"--image {photo} is neither PNG nor JPEG: on a phone these two are read")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with Image.open(photo) as image:
+            if image.mode == "CMYK":
+                raise UserError(f"--image {photo} is a CMYK JPEG, which is not read on a phone: save it as RGB")
 
 
 def read_loader(program: Path) -> str:

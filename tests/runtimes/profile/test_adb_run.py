@@ -12,6 +12,7 @@ import pytest
 from adb_cases import PHASES, calls, make_bundle_folder, make_runner, prepare_results
 from adb_phone import PROPERTIES
 from emulated_phone import Connected, adb
+from PIL import Image
 from vlmp.runtimes.profile import cli
 from vlmp.runtimes.profile.adb import client, events, phone, rounds, runner
 from vlmp.runtimes.profile.adb.client import Adb, find_adb
@@ -451,6 +452,31 @@ def test_only_executorch_runs_on_a_phone(argv: list[str], tmp_path: Path, capsys
     assert "is for onnx: a phone runs bundles of vlmp-export --target executorch" in failing(
         [argv[0], *argv[3:]], capsys
     )
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode", "says"),
+    [("WebP", "RGB", "is neither PNG nor JPEG"), ("GIF", "L", "is neither PNG nor JPEG"),
+     ("JPEG", "CMYK", "is a CMYK JPEG")],
+)  # fmt: skip
+def test_a_photo_that_the_runner_does_not_read(
+    kind: str, mode: str, says: str, connected: Connected, argv: list[str], tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    photo = tmp_path / "photo.jpg"  # its name is not asked
+    Image.new(mode, (8, 8)).save(photo, kind)
+    assert f"--image {photo} {says}" in failing([*argv, "--image", str(photo)], capsys)
+    assert connected.faults.commands == []
+    assert connected.faults.pushed == []
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "MPO"])
+def test_a_photo_that_the_runner_reads(kind: str, connected: Connected, argv: list[str], tmp_path: Path) -> None:
+    prepare_results(connected.phone)
+    photo = tmp_path / "photo"
+    Image.new("RGB", (8, 8)).save(photo, kind)
+    main([*argv, "--image", str(photo)])
+    assert read_profile(tmp_path / "out.json").settings.photo == "photo"
 
 
 def test_a_full_phone(connected: Connected, argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
