@@ -111,8 +111,6 @@ def check_photo(photo: Path) -> None:
 def read_loader(program: Path) -> str:
     """The loader that an aarch64 program asks for; empty when it asks for none. Raises UserError for other programs."""
     head = program.read_bytes()[:4096]
-    if head[:2] == b"#!":
-        return ""
     if head[:6] != b"\x7fELF\x02\x01" or len(head) < HEADER_BYTES:
         raise UserError(f"{program} is no 64-bit program for Linux or Android")
     machine, table = struct.unpack_from("<H12xQ", head, 18)

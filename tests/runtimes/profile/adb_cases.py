@@ -11,6 +11,8 @@ from report_cases import make_profile
 from vlmp.export.bundle import PromptSpec, write_manifest
 
 PHASES = ("load_warm", "preprocess", "vision", "prefill", "decode", "first_token")
+STAND_IN = "stand-in"
+"""Name of the runner's file."""
 RUNNER = """\
 #!/bin/sh
 # vlmp_runner's stand-in: counts its calls, does what $SAID/fault says, and writes what $SAID has of the bundle.
@@ -29,7 +31,7 @@ if [ -n "$etdump" ]; then cat $SAID/events > "$etdump"; fi
 
 def make_runner(folder: Path) -> Path:
     """The stand-in, as a file to push."""
-    path = folder / "stand-in"
+    path = folder / STAND_IN
     path.write_text(RUNNER)
     return path
 

@@ -144,7 +144,8 @@ def test_the_loader_of_a_program(loader: bytes, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "says"),
-    [(b"", "no 64-bit program"), (b"\x7fELF\x01\x01", "no 64-bit program"), (b"\x7fELF\x02\x01\0", "no 64-bit program"),
+    [(b"", "no 64-bit program"), (b"#!/bin/sh\n".ljust(99), "no 64-bit program"),
+     (b"\x7fELF\x01\x01", "no 64-bit program"), (b"\x7fELF\x02\x01\0", "no 64-bit program"),
      (elf(62, b"x"), "another processor"), (elf(183, b"x")[:70], "is cut off")],
 )  # fmt: skip
 def test_what_is_no_program_for_a_phone(content: bytes, says: str, tmp_path: Path) -> None:
