@@ -54,26 +54,40 @@ def bundle_items(bundle: Path, folder: str) -> list[Item]:
 def prepare(adb: Adb, items: Sequence[Item]) -> None:
     """Make the folders. Raises UserError when the phone does not let us."""
     folders = sorted({posixpath.dirname(f"{REMOTE}/{item.place}") for item in items})
-    made = adb.shell(f"mkdir -p {' '.join(map(quote, folders))} && touch {HAVE}")
+    made = adb.shell(f"mkdir -p {' '.join(map(quote, folders))} && touch {HAVE} && rm -f {INCOMING}")
     if made.code:
         raise UserError(f"{adb.serial} does not let {REMOTE} be made: {one_line(made.errors)}")
 
 
-def placed(adb: Adb) -> dict[str, str]:
-    """Place -> hash of what is on the phone. Raises Disconnected."""
-    lines = adb.shell(f"cat {HAVE} 2>/dev/null").output.splitlines()
-    return {place: digest for digest, _, place in (line.partition(" ") for line in lines) if place}
+def make_room(adb: Adb, items: Sequence[Item]) -> dict[str, str]:
+    """Remove files of another call until the missing ones fit. Returns place -> hash of what is on the phone.
 
-
-def check_room(adb: Adb, missing: Sequence[Item]) -> None:
-    """Raises UserError when they do not fit on the phone, as far as it tells."""
-    needed = sum(item.size for item in missing) + SPARE_BYTES
-    free = free_bytes(adb, posixpath.dirname(REMOTE))
-    if free is not None and free < needed:
-        raise UserError(
+    Those with the content of a missing one are worth keeping, since they are copied there: they go last. Raises
+    UserError when not even that is enough, as far as the phone tells, and Disconnected.
+    """
+    wanted = {item.place: item.sha256 for item in items}
+    have = _placed(adb)
+    for useful in (
+        {place: digest for place, digest in have.items() if digest in wanted.values()},
+        {place: digest for place, digest in have.items() if wanted.get(place) == digest},
+    ):
+        remove_others(adb, have, useful)
+        have = useful
+        needed = sum(item.size for item in items if have.get(item.place) != item.sha256) + SPARE_BYTES
+        free = free_bytes(adb, posixpath.dirname(REMOTE))
+        if free is None or free >= needed:
+            return have
+        full = UserError(
             f"{adb.serial} is full: {needed / 2**20:.0f} MiB are needed in {posixpath.dirname(REMOTE)}, "
             f"{free / 2**20:.0f} MiB are free"
         )
+    raise full
+
+
+def _placed(adb: Adb) -> dict[str, str]:
+    """Place -> hash. Raises Disconnected."""
+    lines = adb.shell(f"cat {HAVE} 2>/dev/null").output.splitlines()
+    return {place: digest for digest, _, place in (line.partition(" ") for line in lines) if place}
 
 
 def bring(adb: Adb, item: Item, have: Mapping[str, str], on_bytes: Callable[[int], None]) -> None:
@@ -98,14 +112,14 @@ def bring(adb: Adb, item: Item, have: Mapping[str, str], on_bytes: Callable[[int
         raise UserError(f"{adb.serial} does not let {item.place} be put in its place: {one_line(moved.errors)}")
 
 
-def remove_others(adb: Adb, have: Mapping[str, str], items: Sequence[Item]) -> None:
-    """Files of another call, once all of this one are there. Raises Disconnected."""
-    others = have.keys() - {item.place for item in items}
+def remove_others(adb: Adb, have: Mapping[str, str], useful: Mapping[str, str]) -> None:
+    """Remove all but what is useful. have, useful: place -> hash. Raises Disconnected."""
+    others = have.keys() - useful.keys()
     if others:
         # The list first: what is listed is there, whenever the connection goes.
-        lines = " ".join(f"echo {quote(f'{item.sha256} {item.place}')};" for item in items)
+        lines = " ".join(f"echo {quote(f'{digest} {place}')};" for place, digest in useful.items())
         removed = " ".join(map(quote, sorted(others)))
-        adb.shell(f"cd {REMOTE} && {{ {lines} }} > {HAVE} && rm -f {removed}")
+        adb.shell(f"cd {REMOTE} && {{ :; {lines} }} > {HAVE} && rm -f {removed}")
 
 
 def remove_unfinished(adb: Adb) -> None:

@@ -20,14 +20,13 @@ from .files import (
     Item,
     bring,
     bundle_items,
-    check_room,
     make_item,
-    placed,
+    make_room,
     prepare,
     remove_all,
     remove_others,
     remove_unfinished,
-)  # fmt: skip
+)
 from .merge import doubts, merge_bundles
 from .rounds import Call, Job, Run, run_once, stop_runner, timed_rounds, traced_run
 from .runner import Runner, check_abi, check_photo, find_runner, load_runner
@@ -129,9 +128,8 @@ def _run(
 def _push(adb: Adb, items: Sequence[Item], progress: Progress) -> None:
     """Everything that the phone does not have. May be begun anew: what arrived stays."""
     prepare(adb, items)
-    have = placed(adb)
+    have = make_room(adb, items)
     missing = [item for item in items if have.get(item.place) != item.sha256]
-    check_room(adb, missing)
     bar = progress.add_task("push", total=sum(item.size for item in missing))
     before = 0
 
@@ -143,7 +141,7 @@ def _push(adb: Adb, items: Sequence[Item], progress: Progress) -> None:
         have[item.place] = item.sha256
         before += item.size
         on_bytes(0)
-    remove_others(adb, have, items)
+    remove_others(adb, have, {item.place: item.sha256 for item in items})
 
 
 def _warm_up(call: Call, job: Job, bundle: Path) -> Traced:

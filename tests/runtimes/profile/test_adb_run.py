@@ -495,3 +495,25 @@ def test_a_full_phone(connected: Connected, argv: list[str], capsys: pytest.Capt
     line = failing(argv, capsys)
     assert "is full: 64 MiB are needed in /data/local/tmp, 1 MiB are free" in line
     assert connected.phone.files() == []
+
+
+def test_what_will_be_removed_anyhow_counts_as_room(connected: Connected, argv: list[str], tmp_path: Path) -> None:
+    prepare_results(connected.phone)
+    models = [make_bundle_folder(tmp_path / f"model-{kept}", kept=kept, size=3 << 20) for kept in (1, 2, 3, 4)]
+    # Room for two of them, and what is left free.
+    used = f"$(du -sk {connected.phone.root}/data/local/tmp | cut -f1)"
+    connected.phone.tool("df", f'echo "Filesystem Free"; echo "/dev/x $(({(64 + 2 * 3 + 1) << 10} - {used}))"')
+    for first, second in ((0, 1), (2, 3), (3, 2)):
+        main([str(models[first]), "--compare", str(models[second]), *argv[3:], "--keep-files"])
+        sizes = [(connected.phone.root / "data/local/tmp" / name).stat().st_size for name in connected.phone.files()]
+        assert sum(size >= 3 << 20 for size in sizes) == 2
+        interrupted = connected.phone.root / "data/local/tmp/vlmp-profile/incoming.part"
+        interrupted.write_bytes(bytes(1 << 20))
+
+
+def test_bundles_in_another_order_are_copied_on_the_phone(connected: Connected, argv: list[str]) -> None:
+    prepare_results(connected.phone)
+    main([*argv, "--keep-files"])
+    pushed = len(connected.faults.pushed)
+    main([argv[2], "--compare", argv[0], *argv[3:]])
+    assert len(connected.faults.pushed) == pushed + 2, "the first one, whose place was taken, with its manifest"
