@@ -1,6 +1,5 @@
 """`vlmp-profile`: bundles compared phase by phase, on this machine or on a phone."""
 
-import os
 import shlex
 import sys
 from argparse import Namespace
@@ -8,6 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -72,6 +72,7 @@ def parser() -> OneLineParser:
 def _profile(arguments: Namespace, command: str) -> None:
     quiet_libraries()
     _check(arguments)
+    check_text("the command line", command)
     if arguments.device == "ios":
         _finish(read_imported(arguments.imported).model_copy(update={"command": command}), arguments)
         return
@@ -163,16 +164,26 @@ def _check(arguments: Namespace) -> None:
     if arguments.cool_down is not None and arguments.cool_down > MOST_COOL_DOWN_S:
         raise UserError(f"--cool-down {arguments.cool_down}: must be at most {MOST_COOL_DOWN_S} seconds")
     check_text("--prompt", arguments.prompt)
-    for name in ("json", "html"):
-        path: Path | None = getattr(arguments, name)
-        if path is None:
-            continue
-        if path.is_dir():
-            raise UserError(f"--{name} {path} is a folder: name a file")
-        if not path.parent.is_dir():
-            raise UserError(f"--{name} {path}: there is no folder {path.parent}")
-        if not os.access(path.parent, os.W_OK):
-            raise UserError(f"--{name} {path}: the folder {path.parent} may not be written to")
+    outputs: dict[str, Path] = {name: path for name in ("json", "html") if (path := getattr(arguments, name))}
+    for name, path in outputs.items():
+        try:
+            _check_output(f"--{name} {path}", path)
+        except OSError as error:
+            raise UserError(f"--{name} {path} cannot be written: {error.strerror}") from None
+    if len({path.resolve() for path in outputs.values()}) < len(outputs):
+        raise UserError(f"--json and --html name the same file {arguments.json}")
+
+
+def _check_output(what: str, path: Path) -> None:
+    """Raises UserError or OSError when a file could not be written there in the end."""
+    if path.is_dir():
+        raise UserError(f"{what} is a folder: name a file")
+    if path.exists() and not path.is_file():
+        raise UserError(f"{what} is no ordinary file, which could be replaced")
+    if not path.parent.is_dir():
+        raise UserError(f"{what}: there is no folder {path.parent}")
+    with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=".part"):
+        pass  # as it will be written: the system alone knows all that may hinder it
 
 
 def _check_device(arguments: Namespace) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,46 @@ def test_every_bundle_on_every_phone() -> None:
     assert estimates([], ["one"], manifests[:1]) == []
     with pytest.raises(UserError, match="unknown phone 'pixel-0'"):
         estimates(["pixel-0"], ["one"], manifests[:1])
+
+
+WAYS: dict[str, list[str]] = {
+    "host": ["no-bundle"],
+    "adb": ["no-bundle", "--device", "adb"],
+    "ios": ["--device", "ios", "--import", "no-file"],
+}
+OUTPUTS = [
+    ("{here}", "is a folder: name a file"),
+    ("{here}/none/out", "there is no folder"),
+    ("{here}/file/out", "there is no folder"),
+    ("{here}/fifo", "is no ordinary file"),
+    (f"{{here}}/{'n' * 250}", "cannot be written: File name too long"),
+    ("{here}/\udcff", "the command line is not valid UTF-8"),
+]
+if Path("/proc").is_dir():
+    OUTPUTS.append(("/proc/out", "cannot be written"))  # as a folder without permission, which root does not know
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("option", ["--json", "--html"])
+@pytest.mark.parametrize(("output", "says"), OUTPUTS, ids=[output[:20] for output, _ in OUTPUTS])
+def test_outputs_that_cannot_be_written_are_found_before_anything_is_read(
+    way: str, option: str, output: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(SystemExit) as stopped:
+        main([*WAYS[way], option, output.format(here=tmp_path)])
+    assert stopped.value.code == 2
+    line = capsys.readouterr().err.strip()
+    assert says in line
+    assert len(line.splitlines()) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fifo", "file"]
+
+
+def test_figures_and_report_are_two_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["no-bundle", "--json", f"{tmp_path}/out", "--html", f"{tmp_path}/../{tmp_path.name}/out"])
+    assert "--json and --html name the same file" in capsys.readouterr().err
 
 
 def test_the_table_of_estimates_says_what_it_is() -> None:
