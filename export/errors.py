@@ -48,12 +48,17 @@ def exit_with_one_line(program: str, action: Callable[[], None]) -> None:
     try:
         action()
     except (UserError, OSError) as error:  # a path that is too long, a folder that may not be read, a closed pipe
-        print(f"{program}: {error}", file=sys.stderr)
+        print(f"{program}: {_printable(str(error))}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt as stopped:
         left = str(stopped) or "nothing unfinished is left behind"
         print(f"{program}: interrupted, {left}", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def _printable(text: str) -> str:
+    """One line, whatever a name in it holds: line breaks and what a terminal would obey are written as Python does."""
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
 
 
 @contextmanager

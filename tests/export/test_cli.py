@@ -258,7 +258,9 @@ def test_summary() -> None:
     [
         (UserError("so it is"), 2, "program: so it is\n"),
         (FileNotFoundError(2, "No such file", "a.txt"), 2, "program: [Errno 2] No such file: 'a.txt'\n"),
+        (UserError("no 'a\nb\x1b[2Jé'"), 2, "program: no 'a\\nb\\x1b[2Jé'\n"),
         (KeyboardInterrupt(), 130, "program: interrupted, nothing unfinished is left behind\n"),
+        (KeyboardInterrupt("a.txt stays"), 130, "program: interrupted, a.txt stays\n"),
     ],
 )
 def test_how_commands_end(capsys: pytest.CaptureFixture[str], error: BaseException, code: int, says: str) -> None:
