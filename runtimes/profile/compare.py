@@ -19,6 +19,8 @@ ALIKE: dict[str, Callable[[Manifest], object]] = {
     "room for new tokens": lambda manifest: manifest.prompt.max_new_tokens,
 }
 """All that costs time and is not pruning: what has to be equal for a ratio to say something about pruning."""
+PARTS: tuple[PhaseName, ...] = ("prefill_before", "prefill_pruner", "prefill_after")
+"""Of prefill, in order."""
 
 
 def differences(one: Manifest, other: Manifest) -> list[str]:
@@ -47,18 +49,23 @@ def explain(one: BundleProfile, other: BundleProfile, unlike: Sequence[str]) -> 
     text = (
         f"{fast.name} reaches the first token {ratio(whole, median(fast, 'first_token'))} times as fast as "
         f"{slow.name}. "
-        f"Of {slow.name}'s {whole:.1f} ms, {fixed:.1f} ms ({fixed / whole:.0%}) are picture and vision, which pruning "
-        f"does not touch: a prefill without cost would make it {ratio(whole, fixed)} times as fast. "
+        f"Of {slow.name}'s {whole:.1f} ms, {fixed:.1f} ms ({share(fixed, whole)}) are picture and vision, which "
+        f"pruning does not touch: a prefill without cost would make it {ratio(whole, fixed)} times as fast. "
         f"Its prefill is {ratio(prefill, median(fast, 'prefill'))} times as fast"
     )
-    if fast.manifest.pruner == "none" or "prefill_pruner" not in fast.phases:
+    if fast.manifest.pruner == "none" or not fast.phases.keys() >= set(PARTS):
         return text + "."
-    parts = [median(fast, name) for name in ("prefill_before", "prefill_pruner", "prefill_after")]
-    before, pruner, after = (f"{part / sum(parts):.0%}" for part in parts)
+    parts = [median(fast, name) for name in PARTS]
+    before, pruner, after = (share(part, sum(parts)) for part in parts)
     return text + (
         f"; layers before the pruner, which see all tokens, take {before} of it, "
         f"the pruner {pruner}, layers behind it {after}."
     )
+
+
+def share(part: float, whole: float) -> str:
+    """In percent; a dash of what takes no time."""
+    return f"{part / whole:.0%}" if whole > 0 else "-"
 
 
 def median(bundle: BundleProfile, phase: PhaseName) -> float:

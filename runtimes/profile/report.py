@@ -302,8 +302,8 @@ def milliseconds(value: float) -> str:
 
 
 def times(ratio: float) -> str:
-    """A speed-up."""
-    return f"{ratio:.2f}×"
+    """A speed-up; a dash where it is without bounds."""
+    return f"{ratio:.2f}×" if math.isfinite(ratio) else "–"
 
 
 def mebibytes(value: float | None) -> str:

@@ -30,7 +30,7 @@ COOL: tuple[ThermalStatus, ...] = ("none", "nominal")
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Machine(_Strict):

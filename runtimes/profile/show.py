@@ -10,7 +10,7 @@ from .table import condition_table, estimate_table, operator_table, phase_table,
 
 def show(profile: Profile) -> None:
     """Print all of it."""
-    console = Console(width=None if sys.stdout.isatty() else 150)
+    console = Console(width=None if sys.stdout.isatty() else 150, emoji=False)
     machine = profile.machine
     console.print(
         f"{machine_name(profile)}, {machine.cores} cores ({' '.join(machine.flags) or 'features unknown'}), "

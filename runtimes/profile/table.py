@@ -44,7 +44,7 @@ def phase_table(profile: Profile) -> Table:
             drawn.add_row(label, *_cells(profile, lambda bundle, name=name: _phase(bundle, name)))  # type: ignore[misc]
     drawn.add_section()
     for label, get in MEMORY.items():
-        if first.memory is not None:
+        if any(bundle.memory for bundle in profile.bundles):
             drawn.add_row(label, *_cells(profile, lambda bundle, get=get: _memory(bundle, get)))  # type: ignore[misc]
     drawn.add_row("on disk, MiB", *_cells(profile, lambda bundle: (bundle.size_mib, f"{bundle.size_mib:.1f}")))
     return drawn
@@ -53,7 +53,7 @@ def phase_table(profile: Profile) -> Table:
 def head(bundle: BundleProfile) -> str:
     """Name and what is kept, for the top of a column."""
     facts = bundle.manifest
-    return f"{escape(bundle.name)}\n{facts.pruner}, {facts.kept_tokens} of {facts.visual_tokens} tokens"
+    return f"{escape(bundle.name)}\n{escape(facts.pruner)}, {facts.kept_tokens} of {facts.visual_tokens} tokens"
 
 
 Shown = tuple[float, str]
