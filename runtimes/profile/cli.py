@@ -3,7 +3,7 @@
 import shlex
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
@@ -32,6 +32,8 @@ COOL_DOWN_S = 10.0
 MOST_COOL_DOWN_S = 3600
 PHONE_OPTIONS = ("runner", "cool_down", "keep_files")
 """Of no meaning without `--device adb`."""
+TURN_OPTIONS = ("image", "prompt", "runs", "decode_tokens", "threads", "different")
+"""Of no meaning with `--device ios`, which measures nothing."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -191,12 +193,13 @@ def _check_device(arguments: Namespace) -> None:
     kind = None if arguments.device is None else arguments.device.partition(":")[0]
     if kind not in (None, "adb", "ios") or (kind == "ios" and arguments.device != kind):
         raise UserError(f"--device {arguments.device}: adb, adb:SERIAL or ios")
-    if kind != "adb":
-        defaults = parser()
-        for name in PHONE_OPTIONS:
-            if getattr(arguments, name) is not defaults.get_default(name):  # 0 is a value, too
-                raise UserError(f"{option(name)} is for --device adb")
+    defaults = parser()
+    given = {name for name, value in vars(arguments).items() if value != defaults.get_default(name)}
+    if kind != "adb" and (named := first_of(PHONE_OPTIONS, given)):
+        raise UserError(f"{option(named)} is for --device adb")
     if kind == "ios":
+        if named := first_of(TURN_OPTIONS, given):
+            raise UserError(f"--device ios measures nothing: {option(named)} is of no use with it")
         if not arguments.imported:
             raise UserError("--device ios reads what the iOS demo's benchmark wrote: name it by --import FILE")
         if arguments.bundle or arguments.compare or arguments.estimate:
@@ -205,6 +208,11 @@ def _check_device(arguments: Namespace) -> None:
         raise UserError("--import is for --device ios")
     elif arguments.bundle is None:
         raise UserError("the following arguments are required: bundle")
+
+
+def first_of(names: Sequence[str], given: Set[str]) -> str | None:
+    """The first name that is among them."""
+    return next((name for name in names if name in given), None)
 
 
 def option(name: str) -> str:

@@ -278,6 +278,8 @@ BAD: list[tuple[list[str], str]] = [
     (["bundle", "--cool-down", "3"], "--cool-down is for --device adb"),
     (["bundle", "--cool-down", "0"], "--cool-down is for --device adb"),
     (["--device", "ios", "--import", "x", "--cool-down", "0"], "--cool-down is for --device adb"),
+    (["--device", "ios", "--import", "x", "--threads", "2"], "--threads is of no use with it"),
+    (["--device", "ios", "--import", "x", "--decode-tokens", "4"], "--decode-tokens is of no use with it"),
     (["bundle", "--runner", ""], "--runner is for --device adb"),
     (["bundle", "--device", ""], "--device : adb, adb:SERIAL or ios"),
     (["bundle", "--keep-files"], "--keep-files is for --device adb"),
