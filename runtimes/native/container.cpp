@@ -1,50 +1,23 @@
 #include "container.h"
 
+#include <algorithm>
 #include <array>
-#include <cstdint>
-#include <optional>
+#include <cctype>
 
+#include "bytes.h"
 #include "error.h"
+#include "orientation.h"
+#include "stb.h"
 
 namespace vlmp {
 namespace {
-
-using Bytes = std::string_view;
 
 #ifdef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
 constexpr bool kCompareSums = false;  // no fuzzer finds a checksum
 #else
 constexpr bool kCompareSums = true;
 #endif
-constexpr Bytes kPng("\x89PNG\r\n\x1a\n", 8), kExif("Exif\0\0", 6);
-
-// Unsigned of `size` bytes at `place`; nothing when they are not all there.
-std::optional<std::uint32_t> number(Bytes bytes, std::size_t place, unsigned size, bool little = false) {
-  if (place > bytes.size() || bytes.size() - place < size) return std::nullopt;
-  std::uint32_t value = 0;
-  for (unsigned index = 0; index < size; ++index) {
-    const unsigned at = little ? size - 1 - index : index;
-    value = (value << 8) | static_cast<unsigned char>(bytes[place + at]);
-  }
-  return value;
-}
-
-// The orientation in an EXIF block; 1 when it tells none, or none that exists.
-int orientation_of(Bytes exif) {
-  constexpr unsigned kTag = 0x0112, kShort = 3;
-  const bool little = exif.substr(0, 2) == "II";
-  if (!little && exif.substr(0, 2) != "MM") return 1;
-  const auto directory = number(exif, 4, 4, little);
-  const auto entries = directory ? number(exif, *directory, 2, little) : std::nullopt;
-  for (std::uint32_t index = 0; index < entries.value_or(0); ++index) {
-    const std::size_t entry = std::size_t{*directory} + 2 + 12 * std::size_t{index};
-    const auto tag = number(exif, entry, 2, little), type = number(exif, entry + 2, 2, little);
-    const auto value = number(exif, entry + 8, 2, little);
-    if (!tag || !type || !value) return 1;
-    if (*tag == kTag && *type == kShort) return *value >= 1 && *value <= 8 ? static_cast<int>(*value) : 1;
-  }
-  return 1;
-}
+constexpr Bytes kPng("\x89PNG\r\n\x1a\n", 8), kXmp("http://ns.adobe.com/xap/1.0/\0", 29);
 
 std::uint32_t crc32(Bytes bytes) {
   static const std::array<std::uint32_t, 256> table = [] {
@@ -61,14 +34,62 @@ std::uint32_t crc32(Bytes bytes) {
   return sum ^ 0xFFFFFFFFu;
 }
 
+// A text of a PNG file, perhaps compressed.
+struct Words {
+  std::string text() const {
+    if (!packed) return std::string(bytes);
+    std::string text(std::size_t{1} << 20, '\0');  // longer ones are refused by Pillow
+    const int size = stbi_zlib_decode_buffer(text.data(), static_cast<int>(text.size()), bytes.data(),
+                                             static_cast<int>(bytes.size()));
+    text.resize(size < 0 ? 0 : static_cast<std::size_t>(size));
+    return text;
+  }
+
+  Bytes keyword, bytes;
+  bool packed;
+};
+
+Words read_words(Bytes kind, Bytes data) {
+  const auto skip = [&](std::size_t count) { data.remove_prefix(std::min(count, data.size())); };
+  const auto field = [&] {  // up to the next zero byte
+    const Bytes found = data.substr(0, data.find('\0'));
+    skip(found.size() + 1);
+    return found;
+  };
+  const Bytes keyword = field();
+  if (kind == "tEXt") return {keyword, data, false};
+  const bool packed = kind == "zTXt" || number(data, 0, 1).value_or(0) != 0;
+  skip(kind == "iTXt" ? 1 : 0);
+  const bool known = number(data, 0, 1) == std::uint64_t{0};  // the one way of packing
+  skip(1);
+  if (kind == "iTXt") field(), field();  // language, translated keyword
+  return {keyword, packed && !known ? Bytes() : data, packed};
+}
+
+// The EXIF block in "\nexif\n  <size>\n<hexadecimal digits>", as ImageMagick writes it.
+std::string from_profile(const std::string& text) {
+  std::size_t place = 0;
+  for (int line = 0; line < 3 && place != std::string::npos; ++line) place = text.find('\n', place + (line > 0));
+  std::string block, digits;
+  for (; place < text.size(); ++place) {
+    if (std::isxdigit(static_cast<unsigned char>(text[place])) != 0) digits += text[place];
+    if (digits.size() < 2) continue;
+    block += static_cast<char>(std::stoi(digits, nullptr, 16));
+    digits.clear();
+  }
+  return block;
+}
+
 Container read_png(Bytes bytes, const std::string& where) {
-  Container container{Format::png};
+  Container container;
+  Words profile{}, xmp{};
+  std::optional<std::string> exif;
   for (std::size_t place = kPng.size();;) {
     const auto length = number(bytes, place, 4);
     if (!length || bytes.size() - place < 12 || bytes.size() - place - 12 < *length) {
       fail("image ", where, " cannot be read: the file is cut off");
     }
-    const Bytes checked = bytes.substr(place + 4, 4 + std::size_t{*length});
+    const Bytes checked = bytes.substr(place + 4, 4 + *length);
     const Bytes kind = checked.substr(0, 4), data = checked.substr(4);
     if (kCompareSums && crc32(checked) != *number(bytes, place + 8 + *length, 4)) {
       fail("image ", where, " cannot be read: a checksum in it is wrong");
@@ -78,15 +99,26 @@ Container read_png(Bytes bytes, const std::string& where) {
       container.height = number(data, 4, 4).value_or(0);
       container.wide_grey = data.size() >= 10 && data[8] == 16 && data[9] == 0;
     }
-    if (kind == "eXIf") container.orientation = orientation_of(data);
-    if (kind == "IEND") return container;
-    place += 12 + std::size_t{*length};
+    if (kind == "eXIf") exif = std::string(kExif).append(data);
+    if (kind == "tEXt" || kind == "zTXt" || kind == "iTXt") {  // the last one of each holds
+      const Words words = read_words(kind, data);
+      if (words.keyword == "exif" && kind == "tEXt") exif = words.text();
+      if (words.keyword == "Raw profile type exif") profile = words;
+      if (words.keyword == "XML:com.adobe.xmp") xmp = words;
+    }
+    if (kind == "IEND") break;
+    place += 12 + *length;
   }
+  container.orientation = orientation_of(exif ? *exif : from_profile(profile.text()), xmp.text());
+  return container;
 }
 
 Container read_jpeg(Bytes bytes, const std::string& where) {
-  constexpr unsigned kEnd = 0xD9, kExifSegment = 0xE1;
-  Container container{Format::jpeg};
+  constexpr unsigned kEnd = 0xD9, kScan = 0xDA, kApplication1 = 0xE1;
+  Container container;
+  std::string exif;
+  Bytes xmp;
+  bool scanned = false;  // Pillow reads on from there for the pixels alone
   const auto cut_off = [&] { fail("image ", where, " cannot be read: the file is cut off"); };
   for (std::size_t place = 2;;) {
     // What is between segments is the picture itself, in which 0xFF 0 stands for a byte.
@@ -94,13 +126,15 @@ Container read_jpeg(Bytes bytes, const std::string& where) {
     while (place < bytes.size() && bytes[place] == '\xff') ++place;
     const auto marker = number(bytes, place++, 1);
     if (!marker) cut_off();
-    if (*marker == kEnd) return container;
+    if (*marker == kEnd) break;
     if (*marker <= 1 || (*marker >= 0xD0 && *marker <= 0xD8)) continue;  // without a length
     const auto length = number(bytes, place, 2);
     if (!length || *length < 2 || bytes.size() - place < *length) cut_off();
     const Bytes data = bytes.substr(place + 2, *length - 2);
-    if (*marker == kExifSegment && data.substr(0, kExif.size()) == kExif) {
-      container.orientation = orientation_of(data.substr(kExif.size()));
+    if (*marker == kScan) scanned = true;
+    if (*marker == kApplication1 && !scanned) {
+      if (starts_with(data, kExif)) exif.append(exif.empty() ? data : data.substr(kExif.size()));
+      if (starts_with(data, kXmp)) xmp = data.substr(kXmp.size());
     }
     const bool frame = *marker >= 0xC0 && *marker <= 0xCF && *marker != 0xC4 && *marker != 0xC8 && *marker != 0xCC;
     if (frame) {
@@ -110,13 +144,15 @@ Container read_jpeg(Bytes bytes, const std::string& where) {
     }
     place += *length;
   }
+  container.orientation = orientation_of(exif, xmp);
+  return container;
 }
 
 }  // namespace
 
 Container read_container(Bytes bytes, const std::string& where) {
-  if (bytes.substr(0, kPng.size()) == kPng) return read_png(bytes, where);
-  if (bytes.substr(0, 3) == "\xff\xd8\xff") return read_jpeg(bytes, where);
+  if (starts_with(bytes, kPng)) return read_png(bytes, where);
+  if (starts_with(bytes, "\xff\xd8\xff")) return read_jpeg(bytes, where);
   fail("image ", where, " is neither PNG nor JPEG: this runner reads these two");
 }
 

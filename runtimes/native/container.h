@@ -7,11 +7,8 @@
 
 namespace vlmp {
 
-enum class Format { jpeg, png };
-
 struct Container {
-  Format format;
-  int orientation = 1;    // EXIF: 1 to 8
+  int orientation = 1;  // as EXIF counts: 1 to 8
   std::uint64_t width = 0, height = 0;
   bool wide_grey = false;  // PNG of 16-bit grey without alpha
 };

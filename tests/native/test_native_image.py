@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
 import struct
@@ -14,8 +15,9 @@ import numpy as np
 import pytest
 from native_cases import PHOTO, ROOT
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 from vlmp.export.bundle import ImageSpec
+from vlmp.export.errors import UserError
 from vlmp.runtimes.image import open_image, to_pixels
 
 # Builds take minutes, and so do runs under emulation.
@@ -77,12 +79,15 @@ def test_16_bit_colour_is_decoded_as_by_pillow(host: Path, tmp_path: Path, colou
     np.testing.assert_array_equal(picture(host, "picture", path), np.asarray(open_image(path)))
 
 
-def png(header: bytes, data: bytes) -> bytes:
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+Chunk = tuple[bytes, bytes]
 
-    packed = chunk(b"IDAT", zlib.compress(data))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + packed + chunk(b"IEND", b"")
+
+def png(header: bytes, data: bytes, *others: Chunk, behind: Chunk | None = None) -> bytes:
+    """Other chunks go in front of the data, or behind."""
+    chunks = [(b"IHDR", header), *others, (b"IDAT", zlib.compress(data)), *([behind] if behind else []), (b"IEND", b"")]
+    packed = (struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+              for kind, body in chunks)  # fmt: skip
+    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
 
 
 def test_interlaced_png_is_decoded_as_by_pillow(host: Path) -> None:
@@ -101,6 +106,183 @@ def test_exif_orientation(host: Path, tmp_path: Path, orientation: int, order: s
     np.testing.assert_array_equal(picture(host, "picture", tmp_path / "a.png"), open_image(tmp_path / "a.png"))
     image.resize((96, 64)).save(tmp_path / "a.jpg", exif=exif, quality=95, subsampling=0)
     assert_near(picture(host, "picture", tmp_path / "a.jpg"), np.asarray(open_image(tmp_path / "a.jpg")))
+
+
+Entry = tuple[int, int, int, bytes]
+"""Tag, TIFF type, count, and the four bytes of the value or its place."""
+
+
+def tiff(*entries: Entry, order: str = "<", behind: bytes = b"", head: bytes | None = None) -> bytes:
+    """An EXIF block of one directory. behind: from byte 10 + 12 * entries on."""
+    mark = {"<": b"II*\0", ">": b"MM\0*"}[order] if head is None else head
+    packed = b"".join(struct.pack(f"{order}HHI", *entry[:3]) + entry[3] for entry in entries)
+    return mark + struct.pack(f"{order}IH", 8, len(entries)) + packed + behind
+
+
+def turn(value: int = 6, kind: int = 3, order: str = "<", count: int = 1) -> bytes:
+    return tiff((0x0112, kind, count, struct.pack(f"{order}{CODES[kind]}", value).ljust(4, b"\0")), order=order)
+
+
+CODES = {1: "B", 2: "B", 3: "H", 4: "I", 6: "b", 7: "B", 8: "h", 9: "i", 11: "f", 13: "I", 99: "I"}
+MAKER: Entry = (0x010F, 2, 3, b"abc\0")
+FAR = struct.pack("<I", 22)
+BLOCKS = {
+    **{f"type {kind} {order}": turn(kind=kind, order=order) for kind in CODES for order in "<>"},
+    "out of range": turn(9),
+    "nothing": turn(0),
+    "no value": turn(count=0),
+    "two values": turn(count=2),
+    "four values elsewhere": tiff((0x0112, 3, 4, FAR), behind=struct.pack("<4H", 8, 1, 1, 1)),
+    "rational": tiff((0x0112, 5, 1, FAR), behind=struct.pack("<II", 12, 2)),
+    "broken rational": tiff((0x0112, 5, 1, FAR), behind=struct.pack("<II", 7, 2)),
+    "rational by zero": tiff((0x0112, 5, 1, FAR), behind=struct.pack("<II", 6, 0)),
+    "signed rational": tiff((0x0112, 10, 1, FAR), behind=struct.pack("<ii", -12, -2)),
+    "double": tiff((0x0112, 12, 1, FAR), behind=struct.pack("<d", 8.0)),
+    "long long": tiff((0x0112, 16, 1, FAR), behind=struct.pack("<Q", 5)),
+    "cut off elsewhere": tiff((0x0112, 12, 1, FAR), behind=b"1234"),
+    "first of two": tiff(MAKER, (0x0112, 3, 1, b"\3\0\0\0"), (0x0112, 3, 1, b"\6\0\0\0")),
+    "second, where the first is of no type": tiff((0x0112, 99, 1, b"\3\0\0\0"), (0x0112, 3, 1, b"\6\0\0\0")),
+    "behind one that is cut off": tiff((0x010F, 2, 30, FAR), (0x0112, 3, 1, b"\6\0\0\0")),
+    "behind one that is too large": tiff((0x010F, 2, 999, FAR), (0x0112, 3, 1, b"\6\0\0\0")),
+    "fewer entries than told": tiff(MAKER, (0x0112, 3, 1, b"\6\0\0\0"))[:-3],
+    "marked twice": b"Exif\0\0" + turn(),
+    "marked thrice": b"Exif\0\0" * 2 + turn(),
+    "no TIFF": turn().replace(b"II*", b"II?"),
+    "a header that Pillow forgives": tiff((0x0112, 3, 1, b"\6\0\0\0"), head=b"II\0*"),
+    "short": b"II*\0\7",
+    "empty": b"",
+    "without": tiff(MAKER),
+}
+XMP = b'<x:xmpmeta><rdf:Description tiff:Make="a" tiff:Orientation="8"/><tiff:Orientation>3</tiff:Orientation>'
+ELEMENT = b"<tiff:Orientation>rotated</tiff:Orientation><tiff:Orientation>5</tiff:Orientation>"
+
+
+def segment(mark: bytes, content: bytes) -> bytes:
+    return b"\xff\xe1" + struct.pack(">H", len(mark + content) + 2) + mark + content
+
+
+def exif_segment(content: bytes) -> bytes:
+    return segment(b"Exif\0\0", content)
+
+
+def xmp_segment(content: bytes) -> bytes:
+    return segment(b"http://ns.adobe.com/xap/1.0/\0", content)
+
+
+SEGMENTS = {
+    **{name: exif_segment(block) for name, block in BLOCKS.items()},
+    **{f"{name}, with XMP": xmp_segment(XMP) + exif_segment(block) for name, block in BLOCKS.items()},
+    "two segments": exif_segment(turn(6)) + exif_segment(turn(3)),
+    "one block in two segments": exif_segment(turn(6)[:14]) + exif_segment(turn(6)[14:]),
+    "an empty segment in front": exif_segment(b"") + exif_segment(turn(6)),
+    "XMP": xmp_segment(XMP),
+    "XMP's element": xmp_segment(ELEMENT),
+    "XMP without a number": xmp_segment(b'tiff:Orientation=""'),
+    "XMP out of range": xmp_segment(b'tiff:Orientation="9" tiff:Orientation="6"'),
+    "two of XMP": xmp_segment(XMP) + xmp_segment(ELEMENT),
+    "the second of XMP is empty": xmp_segment(XMP) + xmp_segment(b""),
+}
+
+
+def assert_as_pillow(host: Path, path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    found, wanted = picture(host, "picture", path), upright(path)
+    assert found.shape == wanted.shape
+    assert np.abs(found.astype(int) - wanted).max() <= JPEG_MOST
+
+
+def upright(path: Path) -> Pixels:
+    """What Python takes it for. Some damaged EXIF blocks Pillow reads, but cannot write without the orientation; others
+    it cannot read, and the photo stays as it lies."""
+    try:
+        return np.asarray(open_image(path))
+    except UserError:
+        with Image.open(path) as image:
+            try:
+                orientation = image.getexif().get(0x0112, 1)
+            except (SyntaxError, ValueError, struct.error):
+                orientation = 1
+            lying = Image.fromarray(np.asarray(image.convert("RGB")))
+            lying.getexif()[0x0112] = orientation
+            return np.asarray(ImageOps.exif_transpose(lying))
+
+
+def small_jpeg() -> bytes:
+    """Without JFIF's resolution: Pillow then forgives an EXIF block that is no TIFF file."""
+    buffer = io.BytesIO()
+    pixels = np.linspace(0, 255, 16 * 8 * 3).reshape(8, 16, 3).astype(np.uint8)
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=95, subsampling=0)
+    content = buffer.getvalue()
+    assert content[2:4] == b"\xff\xe0"
+    return content[:2] + content[4 + struct.unpack_from(">H", content, 4)[0] :]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("name", SEGMENTS)
+def test_a_jpeg_is_turned_as_by_pillow(host: Path, tmp_path: Path, name: str) -> None:
+    content = small_jpeg()
+    assert_as_pillow(host, tmp_path / "a.jpg", content[:2] + SEGMENTS[name] + content[2:])
+
+
+def test_what_stands_behind_the_scan_of_a_jpeg_turns_nothing(host: Path, tmp_path: Path) -> None:
+    assert_as_pillow(host, tmp_path / "a.jpg", small_jpeg()[:-2] + exif_segment(turn()) + b"\xff\xd9")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_damaged_exif_turns_a_jpeg_as_by_pillow(host: Path, tmp_path: Path) -> None:
+    rng, content = random.Random(5), small_jpeg()
+    whole = tiff(MAKER, (0x011A, 5, 1, FAR), (0x0112, 4, 1, b"\6\0\0\0"), (0x0131, 2, 9, FAR), behind=bytes(60))
+    for _ in range(400):
+        damaged = bytearray(whole)
+        for _ in range(rng.choice((1, 1, 2, 5))):
+            damaged[rng.randrange(len(damaged))] = rng.choice((0, 1, 3, 4, 5, 9, 12, 0xFF, rng.randrange(256)))
+        if rng.random() < 0.2:
+            del damaged[rng.randrange(len(damaged)) :]
+        about = exif_segment(bytes(damaged)) + rng.choice((b"", xmp_segment(XMP)))
+        assert_as_pillow(host, tmp_path / "a.jpg", content[:2] + about + content[2:])
+
+
+def profile(block: bytes) -> bytes:
+    lines = "\n".join(block.hex()[at : at + 72] for at in range(0, 2 * len(block), 72))
+    return b"Raw profile type exif\0" + f"\nexif\n{len(block):8}\n{lines}\n".encode()
+
+
+def packed_text(text: bytes) -> bytes:
+    key, _, value = text.partition(b"\0")
+    return key + b"\0\0" + zlib.compress(value)
+
+
+XMP_KEY = b"XML:com.adobe.xmp\0"
+CHUNKS: dict[str, list[Chunk]] = {
+    **{name: [(b"eXIf", block)] for name, block in BLOCKS.items()},
+    "profile": [(b"tEXt", profile(b"Exif\0\0" + turn()))],
+    "profile without a mark": [(b"tEXt", profile(turn()))],
+    "packed profile": [(b"zTXt", packed_text(profile(b"Exif\0\0" + turn(8))))],
+    "long profile": [(b"tEXt", profile(tiff(*[(tag, 3, 1, b"\1\0\0\0") for tag in range(200)], order="<") + turn()))],
+    "profile of nothing": [(b"tEXt", b"Raw profile type exif\0\nexif")],
+    "eXIf rather than a profile": [(b"tEXt", profile(turn(3))), (b"eXIf", turn(6))],
+    "EXIF as it is in a text": [(b"eXIf", turn(3)), (b"tEXt", b"exif\0" + turn(6))],
+    "last eXIf": [(b"tEXt", b"exif\0" + turn(6)), (b"eXIf", turn(3)), (b"eXIf", turn(8))],
+    "XMP": [(b"iTXt", XMP_KEY + b"\0\0\0\0" + XMP)],
+    "XMP with a language": [(b"iTXt", XMP_KEY + b"\0\0de\0\xc3\xa4\0" + XMP)],
+    "packed XMP": [(b"iTXt", XMP_KEY + b"\1\0\0\0" + zlib.compress(XMP))],
+    "XMP packed in another way": [(b"iTXt", XMP_KEY + b"\1\7\0\0" + zlib.compress(XMP))],
+    "XMP that is cut off": [(b"iTXt", XMP_KEY + b"\0\0" + XMP)],
+    "XMP in a plain text": [(b"tEXt", XMP_KEY + XMP)],
+    "EXIF before XMP": [(b"iTXt", XMP_KEY + b"\0\0\0\0" + XMP), (b"eXIf", turn(6))],
+    "XMP behind EXIF that tells nothing": [(b"eXIf", tiff(MAKER)), (b"iTXt", XMP_KEY + b"\0\0\0\0" + XMP)],
+    "damaged text": [(b"zTXt", b"Raw profile type exif\0\0no zlib")],
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("place", ["before", "behind"])
+@pytest.mark.parametrize("name", CHUNKS)
+def test_a_png_is_turned_as_by_pillow(host: Path, tmp_path: Path, name: str, place: str) -> None:
+    data = b"".join(b"\0" + row.tobytes() for row in noise(3, 5, 3))
+    chunks, header = CHUNKS[name], struct.pack(">IIBBBBB", 5, 3, 8, 2, 0, 0, 0)
+    whole = png(header, data, *chunks) if place == "before" else png(header, data, *chunks[:-1], behind=chunks[-1])
+    assert_as_pillow(host, tmp_path / "a.png", whole)
 
 
 def assert_near(found: Pixels, wanted: Pixels) -> None:
