@@ -80,6 +80,16 @@ std::string from_profile(const std::string& text) {
   return block;
 }
 
+void read_header(Bytes data, Container& container) {
+  constexpr std::array<unsigned, 7> kChannels = {1, 0, 3, 1, 2, 0, 4};
+  container.width = number(data, 0, 4).value_or(0);
+  container.height = number(data, 4, 4).value_or(0);
+  const auto depth = number(data, 8, 1).value_or(0), colour = number(data, 9, 1).value_or(0);
+  const unsigned channels = colour < kChannels.size() ? kChannels[colour] : 0;
+  container.wide_grey = depth == 16 && colour == 0;
+  container.inflated_bytes = ((container.width * depth + 7) / 8 * channels + 1) * container.height;
+}
+
 Container read_png(Bytes bytes, const std::string& where) {
   Container container;
   Words profile{}, xmp{};
@@ -94,11 +104,7 @@ Container read_png(Bytes bytes, const std::string& where) {
     if (kCompareSums && crc32(checked) != *number(bytes, place + 8 + *length, 4)) {
       fail("image ", where, " cannot be read: a checksum in it is wrong");
     }
-    if (kind == "IHDR") {
-      container.width = number(data, 0, 4).value_or(0);
-      container.height = number(data, 4, 4).value_or(0);
-      container.wide_grey = data.size() >= 10 && data[8] == 16 && data[9] == 0;
-    }
+    if (kind == "IHDR") read_header(data, container);
     if (kind == "eXIf") exif = std::string(kExif).append(data);
     if (kind == "tEXt" || kind == "zTXt" || kind == "iTXt") {  // the last one of each holds
       const Words words = read_words(kind, data);

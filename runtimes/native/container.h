@@ -10,7 +10,9 @@ namespace vlmp {
 struct Container {
   int orientation = 1;  // as EXIF counts: 1 to 8
   std::uint64_t width = 0, height = 0;
-  bool wide_grey = false;  // PNG of 16-bit grey without alpha
+  // Of PNG:
+  bool wide_grey = false;            // 16-bit grey without alpha
+  std::uint64_t inflated_bytes = 0;  // of all rows, as stb_image reckons them
 };
 
 // Walks the chunks or segments. Throws Error naming `where` when the format is another one, or the file is damaged or

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <memory>
+#include <new>
 
 #include "container.h"
 #include "error.h"
@@ -86,15 +87,20 @@ Place placement(const Picture& picture, const ImageSpec& spec) {
 Picture decode_picture(std::string_view bytes, const std::string& where, std::int64_t most_pixels) {
   const Container container = read_container(bytes, where);
   if (bytes.size() > kMostBytes) fail("image ", where, " is too large");
-  const auto* data = reinterpret_cast<const stbi_uc*>(bytes.data());
-  const int size = static_cast<int>(bytes.size());
-  const auto check = [&](bool good) {
-    if (!good) fail("image ", where, " cannot be read: ", stbi_failure_reason());
-  };
   if (container.width * container.height > static_cast<std::uint64_t>(most_pixels)) {
     fail("image ", where, " has ", container.width, " x ", container.height, " pixels: at most ",
          most_pixels / 1'000'000, " megapixels are read");
   }
+  const auto* data = reinterpret_cast<const stbi_uc*>(bytes.data());
+  const int size = static_cast<int>(bytes.size());
+  // Twice: buffers grow by doubling, and rows of an interlaced file are more.
+  growth = {2 * std::max<std::size_t>(container.inflated_bytes, bytes.size()) + 4096, false};
+  const auto check = [&](bool good) {
+    if (good) return;
+    if (growth.exceeded) fail("image ", where, " cannot be read: it holds more than a picture of its size");
+    if (stbi_failure_reason() == std::string_view("outofmem")) throw std::bad_alloc();
+    fail("image ", where, " cannot be read: ", stbi_failure_reason());
+  };
   int width = 0, height = 0, channels = 0;
   if (container.wide_grey) {
     const Samples<stbi_us> samples(stbi_load_16_from_memory(data, size, &width, &height, &channels, 1),

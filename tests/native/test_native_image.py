@@ -90,6 +90,26 @@ def png(header: bytes, data: bytes, *others: Chunk, behind: Chunk | None = None)
     return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (3, 2), (8, 8), (9, 33), (200, 1), (1, 200)], ids=str)
+@pytest.mark.parametrize(("depth", "colours", "channels"), [(1, 0, 1), (8, 2, 3), (16, 6, 4)], ids=str)
+def test_all_rows_of_an_interlaced_png_fit(
+    host: Path, tmp_path: Path, shape: tuple[int, int], depth: int, colours: int, channels: int
+) -> None:
+    """They are more than those of a plain file, and the runner bounds them by its header."""
+    height, width = shape
+    rng = np.random.default_rng(3)
+    data = b""
+    for left, top, across, down in [
+        (0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2),
+    ]:  # fmt: skip
+        columns, rows = len(range(left, width, across)), len(range(top, height, down))
+        row = (columns * channels * depth + 7) // 8
+        data += b"".join(b"\0" + rng.bytes(row) for _ in range(rows if columns else 0))
+    path = tmp_path / "a.png"
+    path.write_bytes(png(struct.pack(">IIBBBBB", width, height, depth, colours, 0, 0, 1), data))
+    np.testing.assert_array_equal(picture(host, "picture", path), np.asarray(open_image(path)))
+
+
 def test_interlaced_png_is_decoded_as_by_pillow(host: Path) -> None:
     path = SEEDS / "image/interlaced.png"
     np.testing.assert_array_equal(picture(host, "picture", path), np.asarray(open_image(path)))
@@ -368,6 +388,7 @@ def broken(kind: str) -> bytes:
         "cut png": small[:-20],
         "png with a wrong checksum": small[:-20] + bytes([small[-20] ^ 1]) + small[-19:],
         "cmyk": (SEEDS / "image/cmyk.jpg").read_bytes(),
+        "bomb": png(struct.pack(">IIBBBBB", 1, 1, 8, 2, 0, 0, 0), bytes(300_000_000)),
         "huge": png(struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0), b""),
     }[kind]
 
@@ -376,7 +397,7 @@ def broken(kind: str) -> bytes:
     ("nothing", "neither PNG nor JPEG"), ("text", "neither PNG nor JPEG"), ("gif", "neither PNG nor JPEG"),
     ("cut jpeg", "cut off"), ("jpeg without its end", "cut off"), ("jpeg of a header", "cut off"),
     ("cut png", "cut off"), ("png with a wrong checksum", "a checksum in it is wrong"), ("cmyk", "CMYK"),
-    ("huge", "at most 100 megapixels are read"),
+    ("huge", "at most 100 megapixels are read"), ("bomb", "it holds more than a picture of its size"),
 ])  # fmt: skip
 def test_other_and_damaged_files_are_refused(host: Path, tmp_path: Path, kind: str, message: str) -> None:
     path = tmp_path / "a.img"
