@@ -84,10 +84,21 @@ void read_header(Bytes data, Container& container) {
   constexpr std::array<unsigned, 7> kChannels = {1, 0, 3, 1, 2, 0, 4};
   container.width = number(data, 0, 4).value_or(0);
   container.height = number(data, 4, 4).value_or(0);
-  const auto depth = number(data, 8, 1).value_or(0), colour = number(data, 9, 1).value_or(0);
-  const unsigned channels = colour < kChannels.size() ? kChannels[colour] : 0;
-  container.wide_grey = depth == 16 && colour == 0;
-  container.inflated_bytes = ((container.width * depth + 7) / 8 * channels + 1) * container.height;
+  container.depth = static_cast<unsigned>(number(data, 8, 1).value_or(0));
+  container.colour = static_cast<unsigned>(number(data, 9, 1).value_or(0));
+  const unsigned channels = container.colour < kChannels.size() ? kChannels[container.colour] : 0;
+  container.inflated_bytes = ((container.width * container.depth + 7) / 8 * channels + 1) * container.height;
+}
+
+// Of grey and RGB. Pillow compares the low byte of what is written there, whatever the depth.
+std::optional<Colour> clear_colour(Bytes data, const Container& container) {
+  if (container.colour != kGrey && container.colour != kRgb) return std::nullopt;
+  Colour colour{};
+  for (std::size_t channel = 0; channel < colour.size(); ++channel) {
+    const auto value = number(data, container.colour == kGrey ? 0 : 2 * channel, 2).value_or(0);
+    colour[channel] = static_cast<std::uint8_t>(container.depth == 1 && value != 0 ? 255 : value);
+  }
+  return colour;
 }
 
 Container read_png(Bytes bytes, const std::string& where) {
@@ -105,6 +116,7 @@ Container read_png(Bytes bytes, const std::string& where) {
       fail("image ", where, " cannot be read: a checksum in it is wrong");
     }
     if (kind == "IHDR") read_header(data, container);
+    if (kind == "tRNS") container.clear = clear_colour(data, container);
     if (kind == "eXIf") exif = std::string(kExif).append(data);
     if (kind == "tEXt" || kind == "zTXt" || kind == "iTXt") {  // the last one of each holds
       const Words words = read_words(kind, data);

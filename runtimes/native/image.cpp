@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <memory>
 #include <new>
+#include <optional>
 
 #include "container.h"
 #include "error.h"
@@ -27,11 +28,16 @@ std::uint8_t over_white(unsigned value, unsigned alpha) {
   return static_cast<std::uint8_t>((((sum >> 8) + sum) >> 8) >> 7);
 }
 
-Picture from_samples(const std::uint8_t* samples, int width, int height, int channels) {
+Picture from_samples(const std::uint8_t* samples, int width, int height, int channels,
+                     const std::optional<Colour>& clear) {
   Picture picture = Picture::blank(width, height);
   const bool grey = channels < 3, alpha = channels % 2 == 0;
   for (std::size_t pixel = 0; pixel < picture.rgb.size() / 3; ++pixel) {
     const std::uint8_t* from = samples + pixel * std::size_t(channels);
+    if (clear && std::equal(from, from + channels, clear->begin())) {
+      std::fill_n(&picture.rgb[pixel * 3], 3, std::uint8_t{255});
+      continue;
+    }
     for (std::size_t channel = 0; channel < 3; ++channel) {
       const std::uint8_t value = from[grey ? 0 : channel];
       picture.rgb[pixel * 3 + channel] = alpha ? over_white(value, from[channels - 1]) : value;
@@ -102,15 +108,18 @@ Picture decode_picture(std::string_view bytes, const std::string& where, std::in
     fail("image ", where, " cannot be read: ", stbi_failure_reason());
   };
   int width = 0, height = 0, channels = 0;
-  if (container.wide_grey) {
+  if (container.colour == kGrey && container.depth == 16) {
     const Samples<stbi_us> samples(stbi_load_16_from_memory(data, size, &width, &height, &channels, 1),
                                    stbi_image_free);
     check(samples != nullptr);
     return upright(from_wide_grey(samples.get(), width, height), container.orientation);
   }
-  const Samples<stbi_uc> samples(stbi_load_from_memory(data, size, &width, &height, &channels, 0), stbi_image_free);
+  const int wanted = !container.clear ? 0 : container.colour == kGrey ? 1 : 3;  // stb_image would compare otherwise
+  const Samples<stbi_uc> samples(stbi_load_from_memory(data, size, &width, &height, &channels, wanted),
+                                 stbi_image_free);
   check(samples != nullptr);
-  return upright(from_samples(samples.get(), width, height, channels), container.orientation);
+  return upright(from_samples(samples.get(), width, height, wanted != 0 ? wanted : channels, container.clear),
+                 container.orientation);
 }
 
 Picture open_picture(const std::filesystem::path& path) {

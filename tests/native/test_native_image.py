@@ -90,6 +90,34 @@ def png(header: bytes, data: bytes, *others: Chunk, behind: Chunk | None = None)
     return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
 
 
+CLEAR = [
+    (depth, colours, key)
+    for depth, colours, keys in [
+        (1, 0, ([0], [1], [2], [256])), (2, 0, ([0], [1], [3], [85])), (4, 0, ([0], [1], [15], [17], [272])),
+        (8, 0, ([0], [7], [263])), (16, 0, ([7], [1799])),
+        (8, 2, ([1, 2, 3], [257, 2, 3])), (16, 2, ([1, 2, 3], [257, 514, 771], [256, 512, 768])),
+    ]
+    for key in keys
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("depth", "colours", "key"), CLEAR)
+def test_a_clear_colour_is_clear_where_it_is_for_pillow(
+    host: Path, tmp_path: Path, depth: int, colours: int, key: list[int]
+) -> None:
+    channels, width = (3, 4) if colours == 2 else (1, 32)
+    samples = noise(8, width * channels * depth // 8, 1, seed=depth)[..., 0]
+    if colours == 2:
+        samples[::2] = np.tile(np.repeat([1, 2, 3], depth // 8).astype(np.uint8), width)
+    if (depth, colours) == (8, 0):
+        samples[::2] = 7
+    data = b"".join(b"\0" + row.tobytes() for row in samples)
+    header = struct.pack(">IIBBBBB", width, 8, depth, colours, 0, 0, 0)
+    path = tmp_path / "a.png"
+    path.write_bytes(png(header, data, (b"tRNS", struct.pack(f">{channels}H", *key))))
+    np.testing.assert_array_equal(picture(host, "picture", path), np.asarray(open_image(path)))
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (3, 2), (8, 8), (9, 33), (200, 1), (1, 200)], ids=str)
 @pytest.mark.parametrize(("depth", "colours", "channels"), [(1, 0, 1), (8, 2, 3), (16, 6, 4)], ids=str)
 def test_all_rows_of_an_interlaced_png_fit(
