@@ -107,7 +107,6 @@ Answer first_turn(Session& session, const std::filesystem::path& image, const st
   turn.on_phase({"prefill", watch.lap_ms()});
   answer.tokens = decode_turn(session, std::move(first.logits), picker, turn);
   turn.on_phase({"decode", watch.lap_ms(), static_cast<int>(answer.tokens.size()) - 1});
-  answer.text = session.tokenizer().decode(answer.tokens);
   answer.kept = std::move(first.kept);
   answer.order = std::move(first.order);
   return answer;
@@ -127,7 +126,6 @@ Answer next_turn(Session& session, const std::string& prompt, Picker& picker, co
   turn.on_phase({"prefill", watch.lap_ms()});
   answer.tokens = decode_turn(session, std::move(logits), picker, turn);
   turn.on_phase({"decode", watch.lap_ms(), static_cast<int>(answer.tokens.size()) - 1});
-  answer.text = session.tokenizer().decode(answer.tokens);
   return answer;
 }
 

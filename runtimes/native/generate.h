@@ -48,7 +48,6 @@ struct Turn {
 };
 
 struct Answer {
-  std::string text;
   std::vector<std::int32_t> tokens, kept, order;
 };
 
@@ -64,7 +63,7 @@ Answer next_turn(Session& session, const std::string& prompt, Picker& picker, co
 std::vector<std::int32_t> prompt_ids(const Session& session, const std::string& form, const std::string& prompt,
                                      int reserved = 0);
 
-// One first turn with exactly `decode_tokens` greedy tokens after the first. picture: its file, which is read too.
+// One first turn with exactly `decode_tokens` greedy tokens after the first. Reading the image is timed, too.
 Timings time_turn(Session& session, const std::filesystem::path& image, const std::vector<std::int32_t>& ids,
                   int decode_tokens);
 

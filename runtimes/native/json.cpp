@@ -1,7 +1,5 @@
 #include "json.h"
 
-#include <cmath>
-
 #include "error.h"
 #include "unicode.h"
 
@@ -48,11 +46,6 @@ std::string Field::text() const {
 bool Field::boolean() const {
   if (!value_->is_boolean()) refuse("must be true or false");
   return value_->get<bool>();
-}
-
-double Field::number() const {
-  if (!value_->is_number()) refuse("must be a number");
-  return value_->get<double>();
 }
 
 std::int64_t Field::integer(std::int64_t least, std::int64_t most) const {

@@ -22,7 +22,6 @@ class Field {
   std::vector<Field> items() const;
   std::string text() const;
   bool boolean() const;
-  double number() const;
   std::int64_t integer(std::int64_t least, std::int64_t most) const;
   std::vector<std::int32_t> integers(std::int64_t least, std::int64_t most) const;
   // Throws Error unless it is exactly `wanted`.

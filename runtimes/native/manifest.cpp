@@ -65,7 +65,7 @@ ImageSpec read_image(const Field& field) {
 
 PrunerSpec read_pruner(const Field& field) {
   return {field.at("name").text(), count(field.at("layer"), 0), count(field.at("visual_tokens")),
-          count(field.at("kept_tokens")), field.has("by_prompt") && field.at("by_prompt").boolean()};
+          count(field.at("kept_tokens"))};
 }
 
 KvSpec read_kv(const Field& field) {

@@ -45,7 +45,6 @@ struct ImageSpec {
 struct PrunerSpec {
   std::string name;
   int layer, visual_tokens, kept_tokens;
-  bool by_prompt;
 };
 
 struct KvSpec {

@@ -1,7 +1,6 @@
 #include "options.h"
 
 #include <charconv>
-#include <cmath>
 #include <cstdlib>
 #include <functional>
 #include <limits>

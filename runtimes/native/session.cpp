@@ -54,7 +54,7 @@ Prefilled Session::prefill(const std::vector<std::int32_t>& ids, const std::vect
     const std::int32_t* values = outputs.integers(name);
     return std::vector<std::int32_t>(values, values + manifest_.pruner.kept_tokens);
   };
-  return {logits_of(outputs), picked("kept"), picked("order"), *outputs.integers("filled")};
+  return {logits_of(outputs), picked("kept"), picked("order")};
 }
 
 std::vector<float> Session::decode(std::int32_t token) {

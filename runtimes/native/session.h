@@ -18,7 +18,6 @@ namespace vlmp {
 struct Prefilled {
   std::vector<float> logits;
   std::vector<std::int32_t> kept, order;
-  int filled;
 };
 
 class Session {
@@ -44,7 +43,6 @@ class Session {
   // Throws Error unless so many text tokens can be appended.
   void check_room(std::size_t tokens) const;
   int room() const { return manifest_.prompt.text_len + manifest_.prompt.max_new_tokens - past_; }
-  int past() const { return past_; }
 
   const Manifest& manifest() const { return manifest_; }
   const Tokenizer& tokenizer() const { return tokenizer_; }
