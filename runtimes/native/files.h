@@ -11,7 +11,11 @@ namespace vlmp {
 // The whole file. Throws Error when it is no regular file, cannot be read, or has more than `most` bytes.
 std::string read_file(const std::filesystem::path& path, std::uintmax_t most);
 
-// Writes to a file beside `path` and renames it: the file appears when it is complete. Throws Error.
+// Throws Error when write_file would find no place or no permission, so that nobody waits for a result that is lost.
+void check_can_write(const std::filesystem::path& path);
+
+// Writes to a file beside `path` and renames it: the file appears when it is complete. Into a device, a pipe or what a
+// link leads to it writes straight. Throws Error.
 void write_file(const std::filesystem::path& path, std::string_view bytes);
 
 // The path of a bundle's file. Throws Error when `relative` leaves the folder, by its words or by a link.

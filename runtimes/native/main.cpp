@@ -89,6 +89,9 @@ int run(const std::vector<std::string>& arguments) {
       std::cout << kUsage;
       return 0;
     }
+    for (const auto& path : {options.logits, options.etdump, options.json}) {
+      if (path) check_can_write(*path);
+    }
     quiet_runtime(one_line(kProgram + ": " + options.bundle.string()));
     if (options.runs) {
       profile(options, arguments);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -213,7 +214,49 @@ def test_questions_that_do_not_fit(host: Path, tiny: Tiny, tmp_path: Path) -> No
     assert "is not a file" in refused(host, bundle, "--image", tmp_path, "--prompt", PROMPT)
     Image.open(PHOTO).save(tmp_path / "a.webp")
     assert "neither PNG nor JPEG" in refused(host, bundle, "--image", tmp_path / "a.webp", "--prompt", PROMPT)
-    assert "cannot be written" in refused(host, bundle, *ASK, "--logits", tmp_path / "none" / "a.bin")
+
+
+@pytest.mark.parametrize("options", [("--logits",), ("--etdump",), ("--runs", "1", "--json")], ids=str)
+def test_files_that_cannot_be_written_are_told_first(host: Path, tmp_path: Path, options: tuple[str, ...]) -> None:
+    """Even before the bundle is looked at, which is none."""
+    (tmp_path / "file").touch()
+    for name in ("none/a.bin", "file/a.bin", "."):
+        path = tmp_path / name
+        assert f"{path} cannot be written: " in refused(host, tmp_path, *ASK, *options, path)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_file_appears_whole_and_anything_else_is_written_into(
+    host: Path, tiny: Tiny, photo: Path, tmp_path: Path
+) -> None:
+    logits = tmp_path / "logits.bin"
+    command: list[str | Path] = [host / "vlmp_runner", tiny("pruned"), "--image", photo, "--prompt", PROMPT]
+
+    def written(path: str | Path) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run([*command, "--max-new-tokens", "2", "--logits", path], capture_output=True, check=False)
+
+    logits.write_text("before")
+    earlier = logits.stat().st_ino
+    assert written(logits).returncode == 0
+    assert logits.stat().st_ino != earlier
+    wanted = logits.read_bytes()
+    places = {"file": tmp_path / "target.bin", "stdout": Path("/dev/stdout"), "full": Path("/dev/full")}
+    places["file"].touch()
+    for name, place in places.items():  # by links: a runner that replaced a device would harm this machine
+        (tmp_path / name).symlink_to(place)
+    assert written(tmp_path / "file").returncode == 0
+    assert places["file"].read_bytes() == wanted
+    assert written(tmp_path / "stdout").stdout.endswith(wanted)
+    done = written(tmp_path / "full")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].endswith(b"/full cannot be written: No space left on device")
+    assert all((tmp_path / name).is_symlink() for name in places)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE) as reader:
+        assert written(pipe).returncode == 0
+        assert reader.communicate(timeout=60)[0] == wanted
+    assert pipe.is_fifo()
     assert not any(path.name.startswith(".") for path in tmp_path.iterdir())
 
 
