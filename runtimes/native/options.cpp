@@ -66,7 +66,7 @@ std::string utf8(const std::string& option, const std::string& text) {
 }
 
 // What a measurement does not do, and what only it does.
-const std::set<std::string> kAnswering = {"--reply", "--max-new-tokens", "--temperature",
+const std::set<std::string> kAnswering = {"--reply", "--max-new-tokens", "--ignore-end", "--temperature",
                                           "--top-p", "--seed",           "--logits"};
 const std::set<std::string> kMeasuring = {"--warmup", "--decode-tokens", "--json", "--machine-kind"};
 
@@ -76,6 +76,13 @@ void check_together(const Options& options, const std::set<std::string>& given) 
   }
   for (const std::string& option : options.runs ? kAnswering : kMeasuring) {
     if (given.count(option) != 0) fail(option, options.runs ? " does not go with --runs" : " needs --runs");
+  }
+  for (const char* option : {"--top-p", "--seed"}) {
+    if (given.count(option) != 0 && options.temperature == 0) fail(option, " needs a --temperature above 0");
+  }
+  if (options.machine_kind && !options.json) fail("--machine-kind needs --json");
+  if (options.etdump && (options.etdump == options.logits || options.etdump == options.json)) {
+    fail("--etdump and ", options.runs ? "--json" : "--logits", " name the same file");
   }
 }
 
@@ -132,13 +139,14 @@ Options parse_options(const std::vector<std::string>& arguments) {
       options.bundle = argument;
       continue;
     }
-    given.insert(argument);
-    if (argument == "--ignore-end") {
+    const auto reader = readers.find(argument);
+    const bool flag = argument == "--ignore-end";
+    if (!flag && reader == readers.end()) fail("unknown option ", in_quotes(argument), "; --help tells more");
+    if (!given.insert(argument).second && argument != "--reply") fail(argument, " is there twice");
+    if (flag) {
       options.ignore_end = true;
       continue;
     }
-    const auto reader = readers.find(argument);
-    if (reader == readers.end()) fail("unknown option ", in_quotes(argument), "; --help tells more");
     if (place + 1 == arguments.size()) fail(argument, " needs a value");
     reader->second(argument, arguments[++place]);
   }
