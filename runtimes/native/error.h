@@ -1,6 +1,7 @@
 // The one error that a person sees: a line that says what, where, and what would be right.
 #pragma once
 
+#include <new>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -17,6 +18,11 @@ template <typename... Parts>
   std::ostringstream text;
   (text << ... << parts);
   throw Error(text.str());
+}
+
+// What to tell of any exception.
+inline std::string text_of(const std::exception& error) {
+  return dynamic_cast<const std::bad_alloc*>(&error) != nullptr ? "memory ran out" : error.what();
 }
 
 }  // namespace vlmp

@@ -2,7 +2,6 @@
 #include <array>
 #include <cstdio>
 #include <iostream>
-#include <new>
 
 #include "error.h"
 #include "files.h"
@@ -99,10 +98,8 @@ int run(const std::vector<std::string>& arguments) {
       answer(options);
     }
     return 0;
-  } catch (const std::bad_alloc&) {
-    std::cerr << kProgram << ": memory ran out" << std::endl;
   } catch (const std::exception& error) {
-    std::cerr << kProgram << ": " << one_line(error.what()) << std::endl;
+    std::cerr << kProgram << ": " << one_line(text_of(error)) << std::endl;
   }
   return 2;
 }

@@ -42,7 +42,7 @@ Json in_fresh_process(const std::function<Json()>& work) {
     try {
       answer = Json{{"answer", work()}}.dump();
     } catch (const std::exception& error) {
-      answer = Json{{"error", to_valid_utf8(error.what())}}.dump();
+      answer = Json{{"error", to_valid_utf8(text_of(error))}}.dump();
     }
     const bool sent = write(ends[1], answer.data(), answer.size()) == static_cast<ssize_t>(answer.size());
     std::_Exit(sent ? 0 : 1);

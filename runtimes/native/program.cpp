@@ -9,9 +9,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <csignal>
 #include <cstdlib>
+#include <exception>
 #include <mutex>
+#include <new>
 
 #include "error.h"
 #include "files.h"
@@ -44,7 +47,7 @@ constexpr bool kSanitized = false;
 
 struct Log {
   std::mutex mutex;
-  std::string subject, crash, last;
+  std::string subject, crash, no_memory, last;
 };
 
 Log& log() {
@@ -59,24 +62,38 @@ void keep_message(et_timestamp_t, et_pal_log_level_t level, const char*, const c
   log().last.assign(message, std::min<std::size_t>(length, 200));
 }
 
-// A damaged program can bring the libraries below ours to a fault that they do not notice themselves.
-void end_on_signal(int) {
-  const std::string& line = log().crash;
+[[noreturn]] void end_with(const std::string& line) {
   const auto written = ::write(STDERR_FILENO, line.data(), line.size());
   ::_exit(written == static_cast<ssize_t>(line.size()) ? 2 : 3);
+}
+
+// A damaged program can bring the libraries below ours to a fault that they do not notice themselves.
+void end_on_signal(int) { end_with(log().crash); }
+
+// An exception in one of ExecuTorch's threads, or in what must not throw.
+void end_on_exception() {
+  try {
+    if (std::current_exception()) std::rethrow_exception(std::current_exception());
+  } catch (const std::bad_alloc&) {
+    end_with(log().no_memory);
+  } catch (...) {
+  }
+  std::abort();
 }
 
 void end_process() {
   std::string line = log().subject + ": ExecuTorch gave up: " + log().last;
   std::replace_if(
       line.begin(), line.end(), [](char byte) { return static_cast<unsigned char>(byte) < 0x20; }, ' ');
-  line += '\n';
-  const auto written = ::write(STDERR_FILENO, line.data(), line.size());
-  std::_Exit(written == static_cast<ssize_t>(line.size()) ? 2 : 3);
+  end_with(line + '\n');
 }
+
+// ExecuTorch and XNNPACK seldom say that memory ran out, but then malloc or mmap has: to be called before they are.
+void forget_errno() { errno = 0; }
 
 void check(et::Error error, const std::string& what) {
   if (error == et::Error::Ok) return;
+  if (error == et::Error::MemoryAllocationFailed || errno == ENOMEM) fail(what, ": memory ran out");
   const std::lock_guard<std::mutex> lock(log().mutex);
   fail(what, ": ", log().last.empty() ? et::to_string(error) : log().last);
 }
@@ -133,6 +150,7 @@ struct Program::Loaded {
 
   void load_method(const MethodSpec& method) {
     const std::string what = path + ": method " + method.entry;
+    forget_errno();
     et::Result<et::MethodMeta> found = module.method_meta(method.entry);
     const et::MethodMeta& meta = check(found, what);
     if (meta.num_inputs() != method.inputs.size() || meta.num_outputs() != method.outputs.size()) {
@@ -157,6 +175,7 @@ Program::Program(const std::filesystem::path& bundle, const Manifest& manifest, 
       fail("the number of threads cannot be set to ", *threads);
     }
   }
+  forget_errno();
   check(loaded_->module.load(et::Program::Verification::InternalConsistency), loaded_->path + " cannot be loaded");
   for (const MethodSpec& method : manifest.methods) loaded_->load_method(method);
 }
@@ -173,6 +192,7 @@ Outputs Program::run(MethodName name, const Inputs& inputs) {
     tensors.push_back(::executorch::extension::from_blob(data, spec.shape, type_of(spec.dtype)));
     values.emplace_back(tensors.back());
   }
+  forget_errno();
   et::Result<std::vector<et::EValue>> result = loaded_->module.execute(method.entry, values);
   const std::vector<et::EValue>& returned = check(result, what);
   Outputs outputs;
@@ -200,12 +220,15 @@ std::string runtime_name() { return "executorch " VLMP_EXECUTORCH_VERSION " (XNN
 
 void quiet_runtime(const std::string& subject) {
   log().subject = subject;
-  log().crash = subject + ": crashed while the program was loaded or run: it is damaged, export the model again\n";
+  log().crash = subject + ": crashed while the program was loaded or run: it is damaged (export the model again), or " +
+                "memory ran out\n";
+  log().no_memory = subject + ": memory ran out\n";
   et::PalImpl quiet{};
   quiet.abort = end_process;
   quiet.emit_log_message = keep_message;
   quiet.source_filename = __FILE__;
   if (!et::register_pal(quiet)) fail("ExecuTorch's log cannot be set");
+  std::set_terminate(end_on_exception);
   if (kSanitized) return;  // the sanitizer has more to say
   for (const int number : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT}) std::signal(number, end_on_signal);
 }

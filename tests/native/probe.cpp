@@ -83,7 +83,7 @@ int main(int count, char** values) {
     tasks.at(arguments.at(0))({arguments.begin() + 1, arguments.end()});
     return 0;
   } catch (const std::exception& error) {
-    std::cerr << "probe: " << error.what() << std::endl;
+    std::cerr << "probe: " << vlmp::text_of(error) << std::endl;
     return 2;
   }
 }

@@ -383,6 +383,21 @@ def test_damaged_programs_with_the_right_hashes_never_crash(host: Path, copy: Pa
     assert outcomes.count(2) > 10
 
 
+@pytest.mark.parametrize("options", [(), ("--runs", "1", "--decode-tokens", "2")], ids=["answer", "profile"])
+def test_memory_that_runs_out_is_told(host: Path, tiny: Tiny, tmp_path: Path, options: tuple[str, ...]) -> None:
+    command = [host / "vlmp_runner", tiny("pruned"), *ASK, "--threads", "1", *options]
+    ends = []
+    for mib in range(30, 90, 3):
+        limit = ["prlimit", f"--as={mib * 2**20}"]
+        done = subprocess.run([*limit, *command], capture_output=True, text=True, check=False, timeout=60)
+        last = done.stderr.splitlines()[-1]
+        if last.startswith("vlmp_runner: "):  # otherwise the libraries were not even loaded, or it sufficed
+            assert done.returncode == 2
+            assert "memory ran out" in last
+            ends.append(last)
+    assert len(ends) > 3
+
+
 def stamp(path: Path) -> dict[str, Any]:
     content = path.read_bytes()
     return {"sha256": hashlib.sha256(content).hexdigest(), "size_bytes": len(content)}
