@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from time import monotonic
 
 import pytest
 from native_cases import ROOT, answer
@@ -28,6 +29,21 @@ def test_fuzz(sanitizers: Path, tmp_path: Path, target: str) -> None:
     done = subprocess.run([*command, *options, corpus], capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "Done" in done.stdout + done.stderr
+
+
+def test_fuzzing_for_a_time(sanitizers: Path, tmp_path: Path) -> None:
+    """As long as wanted, and without a trace when nothing was found."""
+    corpus, found = tmp_path / "corpus", tmp_path / "found"
+    corpus.mkdir()
+    found.mkdir()
+    started = monotonic()
+    command: list[str | Path] = [sanitizers / "fuzz_manifest", "-max_total_time=3", f"-artifact_prefix={found}/"]
+    folders = [corpus, SEEDS / "manifest"]
+    done = subprocess.run([*command, *folders], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "Done" in done.stdout + done.stderr
+    assert monotonic() - started >= 3
+    assert list(found.iterdir()) == []
 
 
 def test_an_answer_under_the_sanitizers(

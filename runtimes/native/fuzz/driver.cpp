@@ -1,11 +1,17 @@
-// Stands in for libFuzzer where there is only GCC: the seeds as they are, then random changes of them.
+// Stands in for libFuzzer where there is only GCC: the seeds as they are, then random changes of them. Ends after that
+// many runs or seconds, what comes first. Of a process that did not come to its end, PREFIXlast is the last input.
 //
-//   target -runs=N -seed=N FOLDER...
+//   target -runs=N -max_total_time=SECONDS -seed=N -artifact_prefix=PREFIX FOLDER...
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <iterator>
+#include <limits>
 #include <random>
 #include <string>
 #include <vector>
@@ -15,8 +21,17 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
 namespace {
 
 using Random = std::mt19937_64;
+using Clock = std::chrono::steady_clock;
 
-void run(const std::string& input) {
+// Kept in advance: sanitizers, signals and a lack of memory end the process in many ways.
+void keep(const std::string& input, int file) {
+  const bool kept = pwrite(file, input.data(), input.size(), 0) == static_cast<ssize_t>(input.size()) &&
+                    ftruncate(file, static_cast<off_t>(input.size())) == 0;
+  if (!kept) std::cerr << "the last input cannot be kept" << std::endl;
+}
+
+void run(const std::string& input, int file) {
+  if (file >= 0) keep(input, file);
   // In memory of its exact size, so that the sanitizer sees the first byte that is read behind it.
   const std::vector<std::uint8_t> copy(input.begin(), input.end());
   LLVMFuzzerTestOneInput(copy.data(), copy.size());
@@ -42,30 +57,36 @@ std::string changed(std::string input, const std::vector<std::string>& seeds, Ra
 }  // namespace
 
 int main(int count, char** values) {
-  std::uint64_t runs = 1000, seed = 1;
+  constexpr std::uint64_t kEndless = std::numeric_limits<std::uint64_t>::max();
+  std::uint64_t runs = kEndless, seconds = kEndless, seed = 1;
   std::vector<std::string> seeds;
+  std::string last;
   for (int index = 1; index < count; ++index) {
     const std::string argument = values[index];
-    if (argument.rfind("-runs=", 0) == 0) {
-      runs = std::stoull(argument.substr(6));
-    } else if (argument.rfind("-seed=", 0) == 0) {
-      seed = std::stoull(argument.substr(6));
-    } else if (argument[0] != '-') {
-      for (const auto& entry : std::filesystem::directory_iterator(argument)) {
-        std::ifstream file(entry.path(), std::ios::binary);
-        seeds.emplace_back(std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>());
-      }
+    const std::string value = argument.substr(argument.find('=') + 1);
+    if (argument.rfind("-runs=", 0) == 0) runs = std::stoull(value);
+    if (argument.rfind("-max_total_time=", 0) == 0) seconds = std::stoull(value);
+    if (argument.rfind("-seed=", 0) == 0) seed = std::stoull(value);
+    if (argument.rfind("-artifact_prefix=", 0) == 0) last = value + "last";
+    if (argument[0] == '-') continue;
+    for (const auto& entry : std::filesystem::directory_iterator(argument)) {
+      std::ifstream file(entry.path(), std::ios::binary);
+      seeds.emplace_back(std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>());
     }
   }
   if (seeds.empty()) {
     std::cerr << "no seeds" << std::endl;
     return 2;
   }
-  for (const std::string& input : seeds) run(input);
+  if (runs == kEndless && seconds == kEndless) runs = 1000;
+  const int file = last.empty() ? -1 : open(last.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
+  const auto begin = Clock::now();
+  const auto is_over = [&] { return seconds != kEndless && Clock::now() - begin >= std::chrono::seconds(seconds); };
+  for (const std::string& input : seeds) run(input, file);
   Random random(seed);
-  for (std::uint64_t number = 0; number < runs; ++number) {
-    run(changed(seeds[random() % seeds.size()], seeds, random));
-  }
-  std::cout << "Done " << runs + seeds.size() << " runs" << std::endl;
+  std::uint64_t done = 0;
+  for (; done < runs && !is_over(); ++done) run(changed(seeds[random() % seeds.size()], seeds, random), file);
+  std::filesystem::remove(last);
+  std::cout << "Done " << done + seeds.size() << " runs" << std::endl;
   return 0;
 }
