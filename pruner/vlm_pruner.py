@@ -241,7 +241,8 @@ def grid_distance(grid: tuple[int, int]) -> Tensor:
     index_N = torch.arange(height * width)
     y_N, x_N = (index_N // width).float(), (index_N % width).float()
     squared_NN = (y_N.unsqueeze(1) - y_N) ** 2 + (x_N.unsqueeze(1) - x_N) ** 2
-    return squared_NN.sqrt() / math.sqrt(height**2 + width**2)
+    # In float32, some processors' square roots are off in the last bit here and there: equal distances would differ.
+    return squared_NN.double().sqrt().float() / math.sqrt(height**2 + width**2)
 
 
 def pass_thresholds(config: PrunerConfig) -> Tensor:

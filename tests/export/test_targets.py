@@ -76,14 +76,17 @@ def figures(manifest: Manifest) -> dict[str, float]:
 def test_default_export_is_verified_on_its_runtime(tiny: Exported) -> None:
     assert tiny.manifest.parity.status == "passed"
     values = figures(tiny.manifest)
-    assert values["kept tokens in common"] == 1.0
     assert values["tokens filled by lowest score"] == 0
     errors = [value for name, value in values.items() if "error" in name or "against" in name]
     assert len(errors) == 5
     limit = 1e-4 if tiny.manifest.precision == "float32" else 5e-2
     assert max(errors) <= limit
     if tiny.manifest.precision == "float32":
+        assert values["kept tokens in common"] == 1.0
         assert values["greedy tokens in common"] == 1.0
+    else:
+        # Near ties: PyTorch in float16 chooses two other tokens when its own input moves by half of its last bit.
+        assert values["kept tokens in common"] >= 0.9
 
 
 def test_the_manifest_says_what_each_stage_took(tiny: Exported) -> None:
