@@ -30,8 +30,9 @@ native-arm64: setup
 emulated-phone: setup
 	$(BIN)/python tests/runtimes/profile/emulated_phone.py
 
+# A file's tests stay in one process: they share what they have exported.
 test: lint typecheck
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow

@@ -1,7 +1,8 @@
-"""The C++ runner: building it once a session into build/native, and what it printed."""
+"""The C++ runner: building it into build/native, and what it printed."""
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import re
 import subprocess
@@ -32,8 +33,11 @@ def build_script() -> ModuleType:
 def built(kind: str) -> Path:
     """The folder of a build. Skips the test when a tool cannot be had, fails it when something does not compile."""
     script = build_script()
+    script.OUTPUT.mkdir(parents=True, exist_ok=True)
     try:
-        folder = script.build(kind, jobs=2)
+        with (script.OUTPUT / f"{kind}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # Tests run in several processes.
+            folder = script.build(kind, jobs=2)
     except script.Missing as error:
         pytest.skip(str(error))
     assert isinstance(folder, Path)

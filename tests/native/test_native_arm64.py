@@ -12,9 +12,6 @@ import numpy as np
 import pytest
 from native_cases import Told, answer
 
-# Builds take minutes, and so do runs under emulation.
-pytestmark = pytest.mark.slow
-
 PROMPT = ("--prompt", "What is in this picture?")
 # Not the default processor, with which QEMU 7.2 computes int8 products wrongly.
 QEMU: list[str | Path] = ["qemu-aarch64", "-cpu", "cortex-a76", "-L", "/usr/aarch64-linux-gnu"]

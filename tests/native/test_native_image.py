@@ -20,9 +20,6 @@ from vlmp.export.bundle import ImageSpec
 from vlmp.export.errors import UserError
 from vlmp.runtimes.image import open_image, to_pixels
 
-# Builds take minutes, and so do runs under emulation.
-pytestmark = pytest.mark.slow
-
 SEEDS = ROOT / "runtimes/native/fuzz/seeds"
 JPEG_MOST, JPEG_MEAN = 5, 0.5
 """Of 255, at a pixel and on average: stb_image rounds its cosine transform and its colours otherwise than libjpeg."""

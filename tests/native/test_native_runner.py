@@ -25,9 +25,6 @@ from vlmp.runtimes.profile.executorch import read_steps
 from vlmp.runtimes.profile.schema import json_schema, read_profile
 from vlmp.runtimes.session import Array
 
-# Builds take minutes, and so do runs under emulation.
-pytestmark = pytest.mark.slow
-
 PROMPT, REPLY = "What is in this picture?", "How many are there?"
 Tiny = Callable[[str], Path]
 

@@ -13,9 +13,6 @@ import pytest
 from native_cases import ROOT
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-# Builds take minutes, and so do runs under emulation.
-pytestmark = pytest.mark.slow
-
 TINY = ROOT / "export/assets/vlmp-tiny/tokenizer.json"
 POINTS = [chr(point) for point in range(0x110000) if not 0xD800 <= point < 0xE000]
 PIECES = [

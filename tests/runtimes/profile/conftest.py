@@ -9,6 +9,7 @@ import emulated_phone
 import pytest
 from adb_phone import PACKAGES, missing_packages
 from emulated_phone import Connected, connect
+from native_cases import built
 
 
 @pytest.fixture(scope="session")
@@ -18,6 +19,12 @@ def adb_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         pytest.skip(f"the phone's double needs Debian packages: apt-get install {' '.join(missing)}")
     with emulated_phone.adb_server(tmp_path_factory.mktemp("adb")):
         yield
+
+
+@pytest.fixture(scope="session")
+def runner() -> Path:
+    """The native runner for ARM64."""
+    return built("arm64") / "dist" / "vlmp_runner"
 
 
 @pytest.fixture

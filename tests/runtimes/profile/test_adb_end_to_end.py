@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from emulated_phone import RUNNER, Connected, connect, export_small, main, profile_small
+from emulated_phone import Connected, connect, export_small, main, profile_small
 from vlmp.export.errors import UserError
 from vlmp.runtimes.profile import cli
 from vlmp.runtimes.profile.adb import phone
@@ -24,9 +24,7 @@ def emulated(adb_server: None, tmp_path: Path) -> Iterator[Connected]:
         yield one
 
 
-# Builds take minutes, and so do runs under emulation.
-@pytest.mark.slow
-@pytest.mark.skipif(not RUNNER.is_file(), reason="no runner for ARM64: python runtimes/native/build.py arm64")
+@pytest.mark.usefixtures("runner")
 def test_pruned_against_unpruned_on_an_emulated_phone(
     emulated: Connected, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
