@@ -1,6 +1,6 @@
 """Bundles of Qwen2-VL against OpenVINO GenAI with its CDPruner, on this machine, taking turns.
 
-OpenVINO's export wants older packages than ours, so it has an environment of its own (15 GiB of memory):
+OpenVINO's export wants older packages than ours, so it has an environment of its own (16 GiB of memory):
 
     python -m venv /tmp/openvino
     /tmp/openvino/bin/pip install optimum-intel nncf openvino-genai "transformers==5.0.0" "huggingface_hub<1.22"
