@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import pytest
-from native_cases import PHOTO, built
+from native_cases import PHOTO, built, locked
 from PIL import Image
 from vlmp.export.config import ExportConfig
 from vlmp.export.pipeline import export
@@ -42,15 +43,21 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Bundles of 168 pixels by name: pruned, unpruned, int4. Exported when they are first asked for."""
+    # Processes of one run share what lies above their own folders.
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "tiny"
+    folder.mkdir(exist_ok=True)
 
     @cache
     def bundle(name: str) -> Path:
         config = ExportConfig(
-            model="vlmp-tiny", targets=("executorch",), output=tmp_path_factory.mktemp("tiny") / name,
+            model="vlmp-tiny", targets=("executorch",), output=folder / name,
             pruner="none" if name == "unpruned" else "vlm-pruner", keep=None if name == "unpruned" else 0.25,
             quant="int4" if name == "int4" else "none", image_size=(168, 168), max_new_tokens=20, verify=False,
         )  # fmt: skip
-        export(config)
+        with locked(folder / f"{name}.lock"):
+            if not config.output.exists():
+                export(config)
         return config.output
 
     return bundle

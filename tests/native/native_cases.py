@@ -6,6 +6,8 @@ import fcntl
 import importlib.util
 import re
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,6 +19,14 @@ from numpy.typing import NDArray
 
 ROOT = Path(__file__).parents[2]
 PHOTO = ROOT / "runtimes/assets/photo.jpg"
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """One process at a time: tests run in several."""
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @cache
@@ -35,8 +45,7 @@ def built(kind: str) -> Path:
     script = build_script()
     script.OUTPUT.mkdir(parents=True, exist_ok=True)
     try:
-        with (script.OUTPUT / f"{kind}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # Tests run in several processes.
+        with locked(script.OUTPUT / f"{kind}.lock"):
             folder = script.build(kind, jobs=2)
     except script.Missing as error:
         pytest.skip(str(error))

@@ -11,7 +11,7 @@ import pytest
 from native_cases import ROOT, answer
 
 SEEDS = ROOT / "runtimes/native/fuzz/seeds"
-SECONDS = 45
+SECONDS = 40
 """For each parser. For longer runs see docs/native-runner.md."""
 
 
