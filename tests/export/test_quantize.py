@@ -19,7 +19,7 @@ from vlmp.export.quantize import Preset, Quantizer, QuantLinear, Scheme, quantiz
 from vlmp.export.targets import TARGETS, open_target
 from vlmp.runtimes import load
 from vlmp.runtimes.pytorch import TorchSession
-from vlmp.runtimes.verify import NUDGE, NUDGES, Reference, limits_of, relative_error
+from vlmp.runtimes.verify import NUDGE, NUDGES, Reference, keeps_top, limits_of, relative_error
 
 ROOT = Path(__file__).parents[2]
 PHOTO = ROOT / "runtimes/assets/photo.jpg"
@@ -230,6 +230,22 @@ def test_the_reference_says_how_far_rounding_carries_pytorch_from_itself(quantiz
     assert reference.own_change == pytest.approx(max(changes), abs=1e-6)
     assert max(changes) > 0
     assert reference.own_change < 0.05
+
+
+@pytest.mark.parametrize(
+    ("found", "own_change", "kept"),
+    [
+        ([1.0, 4.0, 3.0], 0.0, True),
+        ([1.0, 3.0, 3.1], 0.0, False),
+        ([1.0, 3.0, 3.1], 0.02, True),  # the reference's two best are 1 % apart
+        ([5.0, 3.0, 3.1], 0.02, False),
+    ],
+)
+def test_only_a_near_tie_of_the_reference_may_be_another_token(
+    found: list[float], own_change: float, kept: bool
+) -> None:
+    wanted = np.array([1.0, 4.0, 3.96], dtype=np.float32)
+    assert keeps_top(np.array(found, dtype=np.float32), wanted, own_change) == kept
 
 
 def test_choices_are_compared_in_four_arrangements_of_the_picture(quantized: Exported) -> None:
