@@ -62,7 +62,7 @@ class CoreMLTarget:
             parts={"vision": ROWS, "early": GROUPS, "late": GROUPS, "table": ROWS},
         ),
         "palette4": Preset(
-            description="layers behind the pruner 4-bit places in tables of 16 values for each 16 rows; the rest as int8",
+            description="behind the pruner 4-bit places in tables of 16 values for each 16 rows; the rest as int8",
             # Early layers in tables would change what is kept, and cost a point or two of accuracy: docs/accuracy.md.
             parts={"vision": ROWS, "early": ROWS, "late": PALETTE, "table": ROWS},
         ),
