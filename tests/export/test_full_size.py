@@ -72,7 +72,7 @@ def session_gb(target: str, bundle: Path) -> float:
     """Most memory of a process that loads a session and runs all its methods; ExecuTorch's is the runner of phones."""
     if target == "executorch":
         runner = Path(told(sys.executable, NATIVE / "build.py", "host").splitlines()[-1]) / "dist" / "vlmp_runner"
-        line = told(runner, bundle, "--image", PHOTO, "--prompt", "What?", "--reply", "And?")
+        line = told(runner, bundle, "--image", PHOTO, "--prompt", "What?", "--reply", "And?", "--max-new-tokens", "4")
     else:
         line = told(sys.executable, BENCHMARKS / "memory.py", bundle)
     found = re.search(r"(?:peak of the whole process|peak memory) ([\d.]+) MiB", line)
