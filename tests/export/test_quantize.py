@@ -233,7 +233,7 @@ def test_the_reference_says_how_far_rounding_carries_pytorch_from_itself(quantiz
 
 
 @pytest.mark.parametrize(
-    ("found", "own_change", "kept"),
+    ("found", "tie", "kept"),
     [
         ([1.0, 4.0, 3.0], 0.0, True),
         ([1.0, 3.0, 3.1], 0.0, False),
@@ -241,11 +241,9 @@ def test_the_reference_says_how_far_rounding_carries_pytorch_from_itself(quantiz
         ([5.0, 3.0, 3.1], 0.02, False),
     ],
 )
-def test_only_a_near_tie_of_the_reference_may_be_another_token(
-    found: list[float], own_change: float, kept: bool
-) -> None:
+def test_only_a_near_tie_of_the_reference_may_be_another_token(found: list[float], tie: float, kept: bool) -> None:
     wanted = np.array([1.0, 4.0, 3.96], dtype=np.float32)
-    assert keeps_top(np.array(found, dtype=np.float32), wanted, own_change) == kept
+    assert keeps_top(np.array(found, dtype=np.float32), wanted, tie) == kept
 
 
 def test_choices_are_compared_in_four_arrangements_of_the_picture(quantized: Exported) -> None:
