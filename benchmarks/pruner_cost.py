@@ -79,7 +79,7 @@ def report(target: str, checkpoints: dict[int, Path], scratch: Path) -> None:
     for name, (pruner, layers) in plan.items():
         config = ExportConfig(
             model="qwen2-vl-2b", targets=(target,), output=scratch / f"{target}-{name}", checkpoint=checkpoints[layers],
-            pruner=pruner, keep=KEEP, prune_layer=1, image_size=(672, 672), verify=False,
+            pruner=pruner, keep=KEEP, prune_layer=1, image_size=(672, 672), quant="none", verify=False,
         )  # fmt: skip
         export(config)
         prefills[name] = prefill_timer(load(config.output, threads=1))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from vlmp.export.config import DEFAULT_KEEP, DEFAULT_PRUNE_LAYER, ExportConfig, parse_image_size
 from vlmp.export.errors import OneLineParser, UserError, exit_with_one_line, quiet_libraries
 from vlmp.export.models import MODELS
-from vlmp.export.quantize import PRESETS
+from vlmp.export.quantize import PRESETS, UNQUANTIZED
 from vlmp.export.targets import TARGETS
 from vlmp.pruner import PRUNERS, method
 
@@ -45,7 +45,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--text-len", type=int, default=64, metavar="T", help="token bucket of one turn's text")
     parser.add_argument("--max-new-tokens", type=int, default=256, metavar="G", help="cache room for answers")
     parser.add_argument("--precision", choices=["float32", "float16"], help="the target's default when not given")
-    parser.add_argument("--quant", default="none", metavar="PRESET", help=", ".join(PRESETS))
+    parser.add_argument("--quant", metavar="PRESET", help=f"{', '.join(PRESETS)}; the model's default when not given")
     parser.add_argument("--output", type=Path, metavar="DIR", help="bundle folder; DIR/<target> for several targets")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing bundle")
     parser.add_argument("--no-verify", action="store_true", help="skip verification; recorded in the manifest")
@@ -121,10 +121,11 @@ def summary(result: "Result") -> str:
     manifest = result.manifest
     errors = {check.name: check.value for check in manifest.parity.checks}
     parity: str = manifest.parity.status
+    quantized = "" if manifest.quantization == UNQUANTIZED else f" {manifest.quantization}"
     if errors:
         parity += f", logits within {max(v for k, v in errors.items() if k.endswith('logits relative error')):.1e}"
     return (
-        f"{result.output}: {manifest.target} {manifest.precision}, {manifest.pruner.kept_tokens} of "
+        f"{result.output}: {manifest.target} {manifest.precision}{quantized}, {manifest.pruner.kept_tokens} of "
         f"{manifest.pruner.visual_tokens} visual tokens, {result.size_bytes / 2**20:.1f} MiB, verification {parity}, "
         f"{result.seconds:.0f} s, peak memory {result.peak_memory_mib:.0f} MiB"
     )

@@ -35,7 +35,8 @@ class ExportConfig:
     max_new_tokens: int = 256
     precision: Precision | None = None
     """None is the target's default."""
-    quant: str = "none"
+    quant: str | None = None
+    """Preset of quantization; None is the model's default."""
     overwrite: bool = False
     verify: bool = True
 

@@ -11,7 +11,7 @@ from vlmp.export.bundle import MethodName, MethodSpec
 from vlmp.export.config import ExportConfig, Precision
 from vlmp.export.geometry import Geometry
 from vlmp.export.pipeline import build_methods, describe, open_source
-from vlmp.export.quantize import Preset, QuantLinear
+from vlmp.export.quantize import UNQUANTIZED, Preset, QuantLinear
 from vlmp.export.targets import Report
 from vlmp.pruner import Loop
 from vlmp.runtimes.pytorch import TorchSession
@@ -49,12 +49,13 @@ class Eager:
 
 @torch.no_grad()
 def open_eager(config: ExportConfig, **settings: float) -> TorchSession:
-    """A session that answers as an exact float32 export of `config` would; its targets and output are not used.
+    """A session that answers as an exact float32 export of `config` would.
 
-    settings: fields of PrunerConfig that take the place of the defaults. Raises UserError on settings or a checkpoint
-    that cannot be served.
+    Targets, output and quantization of `config` are not used. settings: fields of PrunerConfig that take the place of
+    the defaults. Raises UserError on settings or a checkpoint that cannot be served.
     """
-    source, target = open_source(config), Eager()
+    config, target = replace(config, quant=UNQUANTIZED), Eager()
+    source = open_source(config)
     source = replace(source, pruner=replace(source.pruner, **settings))  # type: ignore[arg-type]
     methods = build_methods(source, config, target, "float32")
     specs = target.lower(methods, source.geometry, "float32", Path(), lambda _: None)

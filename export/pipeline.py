@@ -88,7 +88,7 @@ def export(config: ExportConfig, report: Callable[[str], None] = lambda _: None)
     outputs = {name: config.output / name if len(targets) > 1 else config.output for name in targets}
     for name, output in outputs.items():
         check_precision(name, targets[name], config.precision)
-        find_preset(config.quant, name, targets[name].presets)
+        find_preset(quantization(config), name, targets[name].presets)
         check_output(output, overwrite=config.overwrite)
     report("checkpoint")
     source = open_source(config)
@@ -241,12 +241,17 @@ def check_precision(name: str, target: Target, precision: Precision | None) -> N
         raise UserError(f"--precision {precision}: target {name} exports {', '.join(target.precisions)}")
 
 
+def quantization(config: ExportConfig) -> str:
+    """The preset's name, as asked for or the model's default."""
+    return model_entry(config.model).quant if config.quant is None else config.quant
+
+
 def build_methods(
     source: Source, config: ExportConfig, target: Target, precision: Precision
 ) -> "dict[MethodName, nn.Module]":
     """The four graphs with the pruner inside prefill; the pruner computes in float32 in any precision."""
     pruner = build_pruner(config.pruner, source.geometry.grid, source.pruner, target.loop)
-    preset = find_preset(config.quant, "this target", target.presets)
+    preset = find_preset(quantization(config), "this target", target.presets)
     quantizer = Quantizer(preset=preset, kernels=target.quantized) if preset else None
     return source.family.build(source.geometry, pruner, source.prompt.prefix_ids, getattr(torch, precision), quantizer)
 
@@ -269,7 +274,7 @@ def describe(
         checkpoint=source.name,
         target=name,
         precision=precision,
-        quantization=config.quant,
+        quantization=quantization(config),
         vocab_size=geometry.vocab,
         image=ImageSpec(
             height=geometry.height, width=geometry.width, grid=geometry.grid, fit=config.image_fit,

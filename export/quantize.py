@@ -126,7 +126,7 @@ def find_preset(name: str, target: str, presets: Mapping[str, Preset]) -> Preset
         return None
     if name not in presets:
         raise UserError(
-            f"unknown quantization {name!r} for {target}: choose one of {', '.join((UNQUANTIZED, *presets))}"
+            f"no quantization {name!r} for {target}: choose one of --quant {', '.join((UNQUANTIZED, *presets))}"
         )
     return presets[name]
 

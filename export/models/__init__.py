@@ -60,6 +60,8 @@ class ModelEntry:
     family: str
     image_size: tuple[int, int] = (448, 448)
     """Default (height, width) in pixels."""
+    quant: str = "none"
+    """Default preset of quantization: what a phone has room for."""
 
 
 FAMILIES: dict[str, str] = {"qwen2_vl": "vlmp.export.models.qwen2_vl:Qwen2VL"}
@@ -67,8 +69,8 @@ FAMILIES: dict[str, str] = {"qwen2_vl": "vlmp.export.models.qwen2_vl:Qwen2VL"}
 
 MODELS: dict[str, ModelEntry] = {
     "vlmp-tiny": ModelEntry("bundled:vlmp-tiny", "qwen2_vl", image_size=(336, 336)),
-    "qwen2-vl-2b": ModelEntry("Qwen/Qwen2-VL-2B-Instruct", "qwen2_vl"),
-    "qwen2-vl-7b": ModelEntry("Qwen/Qwen2-VL-7B-Instruct", "qwen2_vl"),
+    "qwen2-vl-2b": ModelEntry("Qwen/Qwen2-VL-2B-Instruct", "qwen2_vl", quant="int4"),
+    "qwen2-vl-7b": ModelEntry("Qwen/Qwen2-VL-7B-Instruct", "qwen2_vl", quant="int4"),
 }
 
 

@@ -216,6 +216,11 @@ def test_overwriting_forgets_these_answers_only(monkeypatch: pytest.MonkeyPatch)
     assert Path("out/answers/mine.txt").read_text() == "a thesis"
 
 
+def test_a_model_that_is_exported_quantized_is_asked_as_it_is() -> None:
+    main(["--model", "qwen2-vl-2b", "--checkpoint", str(TINY), *SMALL, *COMMON])
+    assert {row["quantization"] for row in results()} == {"none"}
+
+
 def test_a_bundle_answers_as_the_model_in_pytorch(bundle: str) -> None:
     main(["--bundle", bundle, *COMMON])
     main([*MODEL, "--pruner", "vlm-pruner", "--output", "eager"])

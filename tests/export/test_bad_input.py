@@ -165,7 +165,8 @@ SETTINGS: list[tuple[list[str], list[str]]] = [
     (["--model", "vlmp-tiny", "--target", "tflite"], ["unknown target 'tflite'", "onnx, executorch, coreml", "all"]),
     (["--model", "vlmp-tiny", "--target", "fake", "--target", "ONNX"], ["unknown target 'ONNX'"]),
     ([*BASE, "--pruner", "fastest"], ["unknown pruner 'fastest'", *PRUNERS]),
-    ([*BASE, "--quant", "int4"], ["unknown quantization 'int4' for fake", "none"]),
+    ([*BASE, "--quant", ""], ["no quantization '' for fake", "--quant none"]),
+    ([*BASE, "--quant", "int4"], ["no quantization 'int4' for fake", "--quant none"]),
     (["--model", "vlmp-tiny", "--target", "coreml", "--quant", "int3"], ["quantization 'int3' for coreml", *PRESETS]),
     (["--model", "vlmp-tiny", "--target", "onnx", "--quant", "palette4"], ["'palette4' for onnx", "none, int8, int4"]),
     ([*BASE, "--precision", "float16"], ["--precision float16", "fake exports float32"]),
@@ -220,7 +221,7 @@ def test_unknown_names_are_told_before_a_checkpoint_is_downloaded(
     refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: pytest.fail("downloads"))
-    argv = ["--model", "qwen2-vl-2b", "--target", "fake", "--output", "out"]
+    argv = ["--model", "qwen2-vl-2b", "--quant", "none", "--target", "fake", "--output", "out"]
     for wrong in (["--pruner", "no"], ["--quant", "no"], ["--target", "no"], ["--precision", "float16"]):
         refused([*argv, *wrong])
 
@@ -396,7 +397,7 @@ def test_downloads_that_fail(refused: Callable[..., str], monkeypatch: pytest.Mo
         raise error
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
-    line = refused(["--model", "qwen2-vl-2b", "--target", "fake", "--output", "out"])
+    line = refused(["--model", "qwen2-vl-2b", "--quant", "none", "--target", "fake", "--output", "out"])
     reason = " ".join(str(error).split()) or "Exception"
     assert f"cannot download Qwen/Qwen2-VL-2B-Instruct from Hugging Face ({reason})" in line
     assert line.endswith("go online, or pass --checkpoint DIR")
@@ -407,7 +408,7 @@ def test_a_download_may_be_interrupted(refused: Callable[..., str], monkeypatch:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", interrupt)
-    line = refused(["--model", "qwen2-vl-2b", "--target", "fake", "--output", "out"], code=130)
+    line = refused(["--model", "qwen2-vl-2b", "--quant", "none", "--target", "fake", "--output", "out"], code=130)
     assert "interrupted" in line
 
 

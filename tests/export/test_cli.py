@@ -41,7 +41,7 @@ EXPORT = {
     "--text-len": 64,
     "--max-new-tokens": 256,
     "--precision": "None of float32|float16",
-    "--quant": "none",
+    "--quant": None,
     "--output": None,
     "--overwrite": "flag",
     "--no-verify": "flag",
@@ -225,10 +225,14 @@ def test_choices_are_told_without_loading_what_exports() -> None:
 # --- The last line ----------------------------------------------------------------------------------------------------
 
 
-def result(parity: ParitySpec) -> Result:
+def result(parity: ParitySpec, quantization: str) -> Result:
     pruner = {"name": "none", "layer": 2, "visual_tokens": 144, "kept_tokens": 16}
     manifest = Manifest.model_construct(
-        target="onnx", precision="float32", parity=parity, pruner=argparse.Namespace(**pruner)
+        target="onnx",
+        precision="float32",
+        quantization=quantization,
+        parity=parity,
+        pruner=argparse.Namespace(**pruner),
     )
     return Result(
         output=Path("some/where"), manifest=manifest, size_bytes=3 * 2**19, seconds=12.4, peak_memory_mib=99.6
@@ -241,12 +245,13 @@ def test_summary() -> None:
         Check(name="extend logits relative error", value=3e-6, limit=1, better="lower"),
         Check(name="prefill logits cosine", value=1, limit=0, better="higher"),
     ]
-    line = cli.summary(result(ParitySpec(status="passed", runtime="x", checks=checks)))
+    line = cli.summary(result(ParitySpec(status="passed", runtime="x", checks=checks), "none"))
     assert line == (
         "some/where: onnx float32, 16 of 144 visual tokens, 1.5 MiB, verification passed, logits within 3.0e-06, "
         "12 s, peak memory 100 MiB"
     )
-    skipped = cli.summary(result(ParitySpec(status="skipped", runtime="")))
+    skipped = cli.summary(result(ParitySpec(status="skipped", runtime=""), "int4"))
+    assert "onnx float32 int4, 16 of" in skipped
     assert "1.5 MiB, verification skipped, 12 s" in skipped
 
 

@@ -28,9 +28,10 @@ def checkpoint(folder: Path, *options: str) -> Path:
     return folder
 
 
-def export_int4(checkpoint: Path, output: Path, target: str, side: int) -> Result:
+def export_default(checkpoint: Path, output: Path, target: str, side: int) -> Result:
+    """With the model's default quantization, int4."""
     config = ExportConfig(
-        model="qwen2-vl-2b", targets=(target,), output=output, checkpoint=checkpoint, quant="int4",
+        model="qwen2-vl-2b", targets=(target,), output=output, checkpoint=checkpoint,
         image_size=(side, side), text_len=16, max_new_tokens=16,
     )  # fmt: skip
     (result,) = export(config)
@@ -49,8 +50,9 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_full_widths_export_verify_and_answer(wide: Path, tmp_path: Path, target: str) -> None:
-    result = export_int4(wide, tmp_path / "bundle", target, 448)
+    result = export_default(wide, tmp_path / "bundle", target, 448)
     assert result.manifest.parity.status == "passed"
+    assert result.manifest.quantization == "int4"
     assert (result.manifest.pruner.visual_tokens, result.manifest.pruner.kept_tokens) == (256, 28)
     layer = 2 * 1536 * 1536 + 2 * 1536 * 256 + 3 * 1536 * 8960
     vision = 12 * 1280 * 1280 + 5120 * 5120 + 5120 * 1536
@@ -90,7 +92,7 @@ def told(*command: str | Path) -> str:
 @pytest.mark.parametrize("side", [448, 672])
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_whole_model_keeps_its_limits(whole: Path, tmp_path: Path, target: str, side: int) -> None:
-    result = export_int4(whole, tmp_path / "bundle", target, side)
+    result = export_default(whole, tmp_path / "bundle", target, side)
     assert result.manifest.parity.status == "passed"
     assert result.peak_memory_mib / 1024 <= MOST_GIB
     assert result.seconds / 60 <= MOST_MINUTES

@@ -64,7 +64,7 @@ def other(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     config = ExportConfig(
         model="qwen2-vl-2b", targets=(target,), output=folder / "bundle", checkpoint=folder / "checkpoint",
         image_size=(160, 224), image_fit="stretch", keep=0.25, prune_layer=1, text_len=40, max_new_tokens=40,
-        precision=precision,
+        precision=precision, quant="none",
     )  # fmt: skip
     return exported(config, precision)
 
@@ -275,7 +275,7 @@ def unpruned(tmp_path_factory: pytest.TempPathFactory) -> Session:
     write_other(folder / "checkpoint", TINY, seed=6)
     config = ExportConfig(
         model="qwen2-vl-2b", targets=("onnx",), output=folder / "bundle", checkpoint=folder / "checkpoint",
-        image_size=(160, 160), pruner="none", text_len=40, max_new_tokens=24,
+        image_size=(160, 160), pruner="none", text_len=40, max_new_tokens=24, quant="none",
     )  # fmt: skip
     export(config)
     return load(config.output)
