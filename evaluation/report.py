@@ -154,6 +154,8 @@ def plot(rows: Sequence[Row], file: Path) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
+    blue, orange, green, red, *more = pyplot.get_cmap("tab10").colors
+    axes.set_prop_cycle(color=[blue, orange, green, *more])  # red stands out: it is VLM-Pruner's alone
     lines: dict[str, list[Row]] = {}
     for row in rows:
         name = row.pruner if row.runtime.startswith("pytorch") else f"{row.model} ({row.pruner})"
@@ -166,7 +168,7 @@ def plot(rows: Sequence[Row], file: Path) -> None:
         kept = [100 * row.kept_tokens / row.visual_tokens for row in points]
         mean = np.array([100 * row.accuracy for row in points])
         reach = [mean - [100 * row.low for row in points], [100 * row.high for row in points] - mean]
-        wide = {"linewidth": 2.5, "color": "crimson", "zorder": 3} if name == "vlm-pruner" else {"linewidth": 1.3}
+        wide = {"linewidth": 2.5, "color": red, "zorder": 3} if name == "vlm-pruner" else {"linewidth": 1.3}
         axes.errorbar(kept, mean, yerr=np.abs(reach), marker="o", markersize=4, capsize=3, label=name, **wide)
     axes.set_xlabel("kept visual tokens, %")
     axes.set_ylabel("accuracy, %")
