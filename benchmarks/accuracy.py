@@ -54,7 +54,7 @@ EXPORTS: tuple[tuple[str, Precision, str], ...] = (
     ("onnx", "float32", "none"), ("onnx", "float32", "int8"), ("onnx", "float32", "int4"),
     ("executorch", "float32", "none"), ("executorch", "float32", "int8"), ("executorch", "float32", "int4"),
     ("coreml", "float32", "none"), ("coreml", "float16", "none"), ("coreml", "float16", "int8"),
-    ("coreml", "float16", "int4"),
+    ("coreml", "float16", "int4"), ("coreml", "float16", "palette4"),
 )  # fmt: skip
 """Target, precision, quantization."""
 INTERPRETED_QUESTIONS = 120

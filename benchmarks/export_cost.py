@@ -17,10 +17,12 @@ def main() -> None:
     """Print the table of the bundles given."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundles", type=Path, nargs="+")
-    print(table([read_manifest(bundle, check_hashes=False) for bundle in parser.parse_args().bundles]))
+    parser.add_argument("--totals", action="store_true", help="a row a bundle, without its stages")
+    arguments = parser.parse_args()
+    print(table([read_manifest(bundle, check_hashes=False) for bundle in arguments.bundles], arguments.totals))
 
 
-def table(manifests: list[Manifest]) -> str:
+def table(manifests: list[Manifest], totals: bool) -> str:
     """A block of rows a bundle: the whole, then its stages."""
     lines = ["| export | stage | seconds | peak memory, GiB |", "|---|---|---:|---:|"]
     for manifest in manifests:
@@ -28,13 +30,20 @@ def table(manifests: list[Manifest]) -> str:
             raise SystemExit(f"the manifest of {manifest.model} for {manifest.target} says nothing of its cost")
         size = sum(file.size_bytes for file in manifest.files) / 1e9
         name = (
-            f"{manifest.target} {manifest.precision} {manifest.quantization}, {manifest.image.height} px, {size:.2f} GB"
+            f"{manifest.target} {manifest.precision} {manifest.quantization}, {manifest.kv.layers} layers, "
+            f"{manifest.image.height} px, {manifest.pruner.name}, {size:.2f} GB, {verified(manifest)}"
         )
-        rows = [("all", manifest.cost), *((stage.name, stage) for stage in manifest.cost.stages)]
+        stages = [] if totals else [(stage.name, stage) for stage in manifest.cost.stages]
+        rows = [("all", manifest.cost), *stages]
         for label, taken in rows:
             lines.append(f"| {name} | {label} | {taken.seconds:.0f} | {taken.peak_memory_mib / 1024:.1f} |")
             name = ""
     return "\n".join(lines)
+
+
+def verified(manifest: Manifest) -> str:
+    """Whether the export was verified, which is most of its time."""
+    return "verified" if manifest.parity.status == "passed" else "not verified"
 
 
 if __name__ == "__main__":
