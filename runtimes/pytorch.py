@@ -22,6 +22,11 @@ class TorchSession(Session):
         super().__init__(with_rows(manifest), tokenizer)
         self.methods = methods
 
+    def _bucket(self, ids: list[int]) -> dict[str, Array]:
+        """Without padding: these modules take any number of tokens, and padding must make no difference to others."""
+        inputs = super()._bucket(ids)
+        return {**inputs, "ids": inputs["ids"][:, : len(ids)]}
+
     @property
     def runtime(self) -> str:
         """Name and version."""

@@ -141,16 +141,21 @@ class Prefill(nn.Module):
         self.register_buffer("mask_late", causal_mask(geometry.late_base + geometry.text, dtype), persistent=False)
 
     def forward(self, ids: Tensor, text_len: Tensor, visual: Tensor) -> tuple[Tensor, ...]:
-        """ids int32 [1, T], text_len int32 [1], visual [N, D] -> logits [V], kept, order, filled, keys and values."""
+        """ids int32 [1, T], text_len int32 [1], visual [N, D] -> logits [V], kept, order, filled, keys and values.
+
+        ids may be fewer than T where no graph is traced.
+        """
         geometry, decoder = self.geometry, self.decoder
         first, behind = geometry.prefix, geometry.early_base
+        early, late = (base + ids.shape[1] for base in (geometry.early_base, geometry.late_base))
+        cos_Ld, sin_Ld, mask_LL = _cut(self.cos, early), _cut(self.sin, early), _cut(self.mask_early, early, early)
         words = decoder.embed(torch.cat([self.prefix_P, ids[0]])).to(visual.dtype)
         hidden_LD = torch.cat([words[:first], visual, words[first:]])
         rows: list[Tensor] = []
         keys_NC = attention_N = None
         for layer in decoder.layers[: geometry.prune_layer]:
             before_LD = hidden_LD
-            hidden_LD, key_JLd, value_JLd = layer(hidden_LD, self.cos, self.sin, self.mask_early)
+            hidden_LD, key_JLd, value_JLd = layer(hidden_LD, cos_Ld, sin_Ld, mask_LL)
             rows += [key_JLd, value_JLd]
         if geometry.prune_layer > 0:
             keys_NC = key_JLd[:, first:behind].permute(1, 0, 2).reshape(geometry.visual, -1)
@@ -161,11 +166,12 @@ class Prefill(nn.Module):
         hidden_LD = torch.cat([hidden_LD[:first], pruned.hidden_SD, hidden_LD[behind:]])
         cos_Ld, sin_Ld = (
             torch.cat([rope[:first], rope[first:behind].index_select(0, pruned.kept_S), rope[behind:]])
-            for rope in (self.cos, self.sin)
+            for rope in (cos_Ld, sin_Ld)
         )
 
+        mask_LL = _cut(self.mask_late, late, late)
         for layer in decoder.layers[geometry.prune_layer :]:
-            hidden_LD, key_JLd, value_JLd = layer(hidden_LD, cos_Ld, sin_Ld, self.mask_late)
+            hidden_LD, key_JLd, value_JLd = layer(hidden_LD, cos_Ld, sin_Ld, mask_LL)
             rows += [key_JLd, value_JLd]
         logits = decoder.logits(hidden_LD, text_len + (geometry.late_base - 1))
         indices = [index.to(torch.int32) for index in (pruned.kept_S, pruned.order_S, pruned.filled_1)]
@@ -176,7 +182,8 @@ class Prefill(nn.Module):
         layer = cast(Layer, self.decoder.layers[self.geometry.prune_layer - 1])
         # One query once more, since the layer's own attention of all rows would be too large to hand out.
         query_H1d = layer.queries(*(rows.index_select(0, last_1) for rows in (hidden_LD, self.cos, self.sin)))
-        return self.row_attention(query_H1d, key_JLd, self.mask_early.index_select(0, last_1))
+        mask_1L = _cut(self.mask_early.index_select(0, last_1), 1, key_JLd.shape[1])
+        return self.row_attention(query_H1d, key_JLd, mask_1L)
 
 
 class Step(nn.Module):
@@ -203,16 +210,17 @@ class Step(nn.Module):
 
     def step(self, ids: Tensor, last_1: Tensor, past: Tensor, caches: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """ids [1, L] at text positions past, past + 1, ... -> logits [V] of row last_1, keys and values [J, L, d]."""
-        geometry, decoder = self.geometry, self.decoder
+        geometry, decoder, tokens = self.geometry, self.decoder, ids.shape[1]
         # Padding of an almost full cache would point behind the table; its rows are never read.
-        position_L = torch.minimum(past + self.index_L, self.last_position)
+        position_L = torch.minimum(past + _cut(self.index_L, tokens), self.last_position)
         cos_Ld, sin_Ld = self.cos.index_select(0, position_L), self.sin.index_select(0, position_L)
+        mask_LL = _cut(self.mask_LL, tokens, tokens)
         masks = {base: self.cache_mask(past, base) for base in (geometry.early_base, geometry.late_base)}
         hidden_LD = decoder.embed(ids[0]).to(cos_Ld.dtype)
         rows: list[Tensor] = []
         for index, layer in enumerate(decoder.layers):
             cache = (caches[2 * index], caches[2 * index + 1], masks[geometry.base(index)])
-            hidden_LD, key_JLd, value_JLd = layer(hidden_LD, cos_Ld, sin_Ld, self.mask_LL, cache)
+            hidden_LD, key_JLd, value_JLd = layer(hidden_LD, cos_Ld, sin_Ld, mask_LL, cache)
             rows += [key_JLd, value_JLd]
         return (decoder.logits(hidden_LD, last_1), *rows)
 
@@ -240,5 +248,16 @@ class Extend(Step):
         super().__init__(decoder, geometry, rope, geometry.text)
 
     def forward(self, ids: Tensor, text_len: Tensor, past: Tensor, *caches: Tensor) -> tuple[Tensor, ...]:
-        """ids int32 [1, T], text_len int32 [1] of them valid, past int32 [1], caches -> logits, keys and values."""
+        """ids int32 [1, T], text_len int32 [1] of them valid, past int32 [1], caches -> logits, keys and values.
+
+        ids may be fewer than T where no graph is traced.
+        """
         return self.step(ids, text_len - 1, past, caches)
+
+
+def _cut(table: Tensor, *sizes: int) -> Tensor:
+    """The first rows, and columns, of a table made for a full bucket; itself, without an op, where it is as large."""
+    for dim, size in enumerate(sizes):
+        if table.shape[dim] != size:
+            table = table.narrow(dim, 0, size)
+    return table
