@@ -174,9 +174,11 @@ def compare(session: Session, reference: Reference, report: Callable[[str], None
 
     report("verify: choices")
     others = arrangements(session.manifest, given)[1:]
-    choices = [first.kept, *(session.prefill(reference.ids, other).kept for other in others)]
-    shares = [np.isin(wanted, found).mean() for found, wanted in zip(choices, reference.choices, strict=True)]
+    choices = [first, *(session.prefill(reference.ids, other) for other in others)]
+    shares = [np.isin(wanted, found.kept).mean() for found, wanted in zip(choices, reference.choices, strict=True)]
     higher("kept tokens in common", float(np.mean(shares)), limits.kept_share)
+    differing = [not np.array_equal(np.sort(found.order), found.kept) for found in choices]
+    lower("orders of other tokens than those kept", sum(differing), 0)
 
     if limits.token_share is not None:
         report("verify: whole answer")
@@ -247,16 +249,20 @@ def greedy(session: Session, ids: list[int], visual: Array, tokens: int) -> list
 
 
 def relative_error(found: Array, wanted: Array) -> float:
-    """max |a - b| / max |b|; infinite where a value is not finite."""
+    """max |a - b| / max |b|; infinite where a value is not finite or the shapes differ."""
+    if found.shape != wanted.shape:
+        return float("inf")
     right = wanted.astype(np.float64)
     difference = np.abs(found.astype(np.float64) - right)
-    if found.shape != wanted.shape or not np.isfinite(difference).all():
+    if not np.isfinite(difference).all():
         return float("inf")
     return float(difference.max()) / max(float(np.abs(right).max()), 1e-30)
 
 
 def cosine(found: Array, wanted: Array) -> float:
-    """Cosine of the angle between two arrays taken as vectors."""
+    """Cosine of the angle between two arrays taken as vectors; -1 where their shapes differ."""
+    if found.shape != wanted.shape:
+        return -1.0
     a, b = found.astype(np.float64).ravel(), wanted.astype(np.float64).ravel()
     return float(a @ b) / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-30)
 

@@ -607,6 +607,14 @@ def last_rows_lost(outputs: Outputs) -> Outputs:
     return (*outputs[:-1], outputs[-1] * 0)
 
 
+def other_order(outputs: Outputs) -> Outputs:
+    return (*outputs[:2], (outputs[2] + 1) % 16, *outputs[3:])
+
+
+def a_logit_less(outputs: Outputs) -> Outputs:
+    return (outputs[0][:-1], *outputs[1:])
+
+
 def rows_swapped(outputs: Outputs) -> Outputs:
     return (*outputs[:-2], outputs[-1], outputs[-2])
 
@@ -637,6 +645,8 @@ def wrong_graph(method: str, change: Callable[[Outputs], Outputs]) -> Callable[.
         ("prefill", other_kept, "kept tokens in common: "),
         ("prefill", repeated_kept, "kept tokens in common: 0.2"),
         ("prefill", always_the_first_kept(), "kept tokens in common: "),
+        ("prefill", other_order, "orders of other tokens than those kept: 4"),
+        ("prefill", a_logit_less, "prefill logits relative error: inf"),
         ("prefill", filled, "tokens filled by lowest score: 1"),
         ("prefill", last_rows_lost, "decode logits relative error: "),
         ("decode", scaled, "decode logits relative error: 0.00"),
