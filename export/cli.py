@@ -65,17 +65,20 @@ def run(arguments: Namespace) -> None:
     from vlmp.export.pipeline import export  # loads torch and transformers: only once the options are known to be good
 
     console = Console(stderr=True)
-    with console.status("starting") as status:
+    results: list[Result] = []
+    try:
+        with console.status("starting") as status:
 
-        def report(line: str) -> None:
-            if console.is_terminal:
-                status.update(line)
-            else:
-                print(line, file=sys.stderr, flush=True)
+            def report(line: str) -> None:
+                if console.is_terminal:
+                    status.update(line)
+                else:
+                    print(line, file=sys.stderr, flush=True)
 
-        results = export(config, report)
-    for result in results:
-        print(summary(result))
+            export(config, report, results.append)
+    finally:
+        for result in results:
+            print(summary(result))
 
 
 def described(pruner: str) -> str:

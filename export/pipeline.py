@@ -74,11 +74,15 @@ class Source:
     pruner: PrunerConfig
 
 
-def export(config: ExportConfig, report: Callable[[str], None] = lambda _: None) -> list[Result]:
+def export(
+    config: ExportConfig,
+    report: Callable[[str], None] = lambda _: None,
+    done: Callable[[Result], None] = lambda _: None,
+) -> list[Result]:
     """Export one model for each target of the config; a bundle appears only when it is complete and verified.
 
-    Raises UserError on settings or input that cannot be served, before anything is written, or when verification
-    fails.
+    report gets what begins, done each bundle as it is there: the next target may fail. Raises UserError on settings or
+    input that cannot be served, before anything is written for the target, or when verification fails.
     """
     model_entry(config.model)
     check_pruner(config.pruner)
@@ -92,7 +96,11 @@ def export(config: ExportConfig, report: Callable[[str], None] = lambda _: None)
         check_output(output, overwrite=config.overwrite)
     report("checkpoint")
     source = open_source(config)
-    return [export_target(config, source, name, targets[name], outputs[name], report) for name in targets]
+    results = []
+    for name, target in targets.items():
+        results.append(export_target(config, source, name, target, outputs[name], report))
+        done(results[-1])
+    return results
 
 
 def export_target(

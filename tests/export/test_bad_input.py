@@ -28,6 +28,7 @@ from vlmp.export import bundle, cli
 from vlmp.export.bundle import MANIFEST_NAME, Manifest, MethodName, MethodSpec, read_manifest
 from vlmp.export.config import Precision
 from vlmp.export.eager import Eager
+from vlmp.export.errors import UserError
 from vlmp.export.geometry import Geometry
 from vlmp.export.models import MODELS
 from vlmp.export.quantize import PRESETS
@@ -473,6 +474,25 @@ def test_several_targets_get_a_folder_each(capsys: pytest.CaptureFixture[str]) -
     cli.main([*BASE, "--target", "second", "--target", "fake", "--output", "deep/er"])
     assert sorted(path.as_posix() for path in Path().glob("*/*/*")) == ["deep/er/fake", "deep/er/second"]
     assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == ["deep/er/fake", "deep/er/second"]
+
+
+class FailingTarget(FakeTarget):
+    """Refuses a layer when the graphs are built."""
+
+    def finish(self, folder: Path) -> None:
+        raise UserError("groups do not fit")
+
+
+def test_a_bundle_is_told_although_the_next_target_fails(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(TARGETS, "second", f"{__name__}:FailingTarget")
+    with pytest.raises(SystemExit, match="2"):
+        cli.main([*BASE, "--target", "second"])
+    out, err = capsys.readouterr()
+    assert re.fullmatch(r"out/fake: fake float32, 5 of 16 visual tokens, .*\n", out)
+    assert err.splitlines()[-1] == "vlmp-export: groups do not fit"
+    assert [path.name for path in Path("out").iterdir()] == ["fake"]
 
 
 # --- What the machine does --------------------------------------------------------------------------------------------
