@@ -2,9 +2,12 @@
 
 import json
 import math
+import os
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -37,14 +40,18 @@ class Exported:
     folder: Path
     manifest: Manifest
     eager: TorchSession
+    scratch: list[str]
+    """What the export has left in the system's temporary folder."""
 
 
 def exported(config: ExportConfig, precision: Precision) -> Exported:
-    (result,) = export(config)
+    with tempfile.TemporaryDirectory() as scratch, patch.object(tempfile, "tempdir", scratch):
+        (result,) = export(config)
+        left = os.listdir(scratch)
     source, target = open_source(config), open_target(config.targets[0])
     methods = build_methods(source, config, target, precision)
     eager = TorchSession(result.manifest, source.prompt.tokenizer, methods)
-    return Exported(folder=result.output, manifest=result.manifest, eager=eager)
+    return Exported(folder=result.output, manifest=result.manifest, eager=eager, scratch=left)
 
 
 @pytest.fixture(scope="module", params=CASES, ids=lambda case: "-".join(case))
@@ -87,6 +94,10 @@ def test_default_export_is_verified_on_its_runtime(tiny: Exported) -> None:
     else:
         # Near ties: PyTorch in float16 chooses two other tokens when its own input moves by half of its last bit.
         assert values["kept tokens in common"] >= 0.9
+
+
+def test_nothing_is_left_in_the_temporary_folder(tiny: Exported) -> None:
+    assert tiny.scratch == []
 
 
 def test_the_manifest_says_what_each_stage_took(tiny: Exported) -> None:

@@ -90,7 +90,7 @@ class CoreMLTarget:
                 inputs, outputs = geometry.inputs(name, precision), geometry.outputs(name, precision)
                 packages[name] = Path(scratch) / f"{name}.mlpackage"
                 # Traced in float32; the converter brings all but the marked ops to float16.
-                _convert(module, geometry.inputs(name, "float32"), inputs, outputs, precision, packages[name])
+                convert(module, geometry.inputs(name, "float32"), inputs, outputs, precision, packages[name])
                 specs[name] = MethodSpec(file=PACKAGE_NAME, entry=name, inputs=inputs, outputs=outputs)
             report("coreml: joining functions")
             join(packages, "prefill", folder / PACKAGE_NAME)
@@ -132,7 +132,7 @@ def _in_island(operation: Any) -> bool:
     return any(FLOAT32_ISLAND in str(trace) for trace in traces)
 
 
-def _convert(
+def convert(
     module: nn.Module,
     traced: list[TensorSpec],
     inputs: list[TensorSpec],
@@ -140,14 +140,14 @@ def _convert(
     precision: Precision,
     path: Path,
 ) -> None:
-    """Write one method as a package of its own; nothing of it stays in memory."""
+    """Write one method as a package of its own; nothing of it stays in memory or elsewhere on the disk."""
     program = _marked(torch.export.export(module, example_inputs(traced)).run_decompositions({}))
     # That pass gives `topk` its keys in 16 bits, whatever they hold: from 182 visual tokens on, they hold more.
     passes = ct.PassPipeline.DEFAULT
     passes.remove_passes({"common::add_int16_cast"})
     with warnings.catch_warnings(), redirect_stderr(io.StringIO()):  # its progress bars
         warnings.simplefilter("ignore")
-        model = ct.convert(
+        ct.convert(
             program,
             inputs=[ct.TensorType(name=i.name, shape=tuple(i.shape), dtype=_DTYPES[i.dtype]) for i in inputs],
             outputs=[ct.TensorType(name=o.name, dtype=_DTYPES[o.dtype]) for o in outputs],
@@ -158,5 +158,5 @@ def _convert(
             else ct.transform.FP16ComputePrecision(op_selector=lambda operation: not _in_island(operation)),
             pass_pipeline=passes,
             skip_model_load=True,
+            package_dir=str(path),  # otherwise a copy stays in the system's temporary folder until the process ends
         )
-        model.save(str(path))
