@@ -46,8 +46,8 @@ class WorkSpec(_Strict):
 
     macs: int = Field(description="Multiply-accumulates of matrix products and convolutions.")
     weight_bytes: int = Field(description="Weights read, each once; of a looked-up table only the rows.")
-    cache_bytes: int = Field(description="KV rows taken and returned, all slots.")
-    activation_bytes: int = Field(description="Into and out of matrix products beside weights and caches: at least.")
+    cache_bytes: int = Field(description="KV rows taken and returned, all slots: at most.")
+    activation_bytes: int = Field(description="Into and out of matrix products beside weights and caches.")
 
 
 class MethodSpec(_Strict):
@@ -60,7 +60,13 @@ class MethodSpec(_Strict):
     outputs: list[TensorSpec]
     work: dict[Region, WorkSpec] = Field(
         default={},
-        description="prefill: before, pruner, after; other methods: their own name. Empty in older bundles.",
+        description="With a full bucket of text. prefill: before, pruner, after; other methods: their own name. "
+        "Empty in older bundles.",
+    )
+    work_per_token: dict[Region, WorkSpec] = Field(
+        default={},
+        description="What each text token less than the bucket takes off; empty where the graph computes the bucket "
+        "whatever the text.",
     )
 
 

@@ -23,6 +23,7 @@ class Eager:
     precisions: tuple[Precision, ...] = ("float32",)
     loop: Loop = "while"
     kv_update: Literal["rows", "in_place"] = "rows"
+    cuts_text = False
     presets: Mapping[str, Preset] = {}
     quantized = QuantLinear
 

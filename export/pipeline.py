@@ -120,7 +120,7 @@ def export_target(
         methods = build_methods(source, config, target, "float32")
         with shared_provenance():
             specs = target.lower(methods, source.geometry, precision, folder, stages)
-        specs = with_work(specs, methods, source.geometry, precision)
+        specs = with_work(specs, methods, source.geometry, precision, target.cuts_text)
         (folder / TOKENIZER_NAME).write_text(source.prompt.tokenizer.to_str(pretty=True), encoding="utf-8")
         manifest = describe(config, source, name, target, precision, specs)
         stages(f"{name}: verify" if config.verify else f"{name}: verification skipped")

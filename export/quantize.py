@@ -22,6 +22,7 @@ SMALLEST_SCALE = 1e-7
 """Of weights that are all zero; any less would be 0 in float16."""
 SHRINK = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75)
 """Candidates for a group's largest value relative to the one it has: clipping an outlier may round the rest better."""
+SCALE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 CHUNK = 1 << 20
 """Weights that are quantized at a time."""
 
@@ -80,10 +81,10 @@ class QuantLinear(nn.Module):
         self.codes = constant(codes_OI)
         self.scale = constant(scale_OG)
 
-    @property
-    def code_bytes(self) -> int:
-        """Bytes of the codes as the target's kernels read them, however they are held here."""
-        return self.outputs * self.inputs * self.scheme.bits // 8
+    def kernel_bytes(self) -> list[tuple[Tensor, int]]:
+        """The weight's tensors, and the bytes that the target's kernels read of each however they are held here."""
+        codes = self.outputs * self.inputs * self.scheme.bits // 8
+        return [(self.codes, codes), (self.scale, self.scale.numel() * SCALE_BYTES[self.scheme.scale_dtype])]
 
     def rows(self, index_L: Tensor) -> Tensor:
         """Rows of the weight, as an embedding reads them. int [L] -> float32 [L, I]."""

@@ -6,13 +6,15 @@ The figures are those of the graph as it stands, before a runtime fuses or rearr
   hold none, whatever their number; sorting and elementwise work count nowhere.
 - weight_bytes: parameters and persistent buffers (what a state_dict holds) that the region reads, each once; of a
   table that is looked up only the rows. Baked constants such as masks and rotary rows are not persistent.
-- cache_bytes: rows of keys and values that the method takes, all slots since shapes are static, and those it returns.
-- activation_bytes: what goes into and comes out of the matrix products, beside weights and caches. A lower bound:
-  whatever else reads or writes memory comes on top.
+- cache_bytes: rows of keys and values that the method takes, all slots, and those it returns. Where caches are updated
+  in place (ONNX Runtime) kernels read the filled slots only.
+- activation_bytes: what goes into and comes out of the matrix products, beside weights and caches. Whatever else reads
+  or writes memory comes on top; attention that a kernel fuses keeps its scores to itself.
 """
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -38,15 +40,37 @@ def with_work(
     methods: Mapping[MethodName, nn.Module],
     geometry: Geometry,
     precision: Precision,
+    cuts_text: bool = False,
 ) -> dict[MethodName, MethodSpec]:
-    """The specs with the work of each method, with a full bucket of text."""
+    """The specs with the work of each method.
+
+    cuts_text: whether the graph leaves the bucket's padding out. Work grows with the text in a straight line but for
+    the scores among its own tokens, which are few: it is counted with a full bucket and with one token.
+    """
     counted = {}
     for name, spec in specs.items():
-        # What the module takes and returns; the target's graph may be called otherwise, for the same work.
-        ours = {"inputs": geometry.inputs(name, precision), "outputs": geometry.outputs(name, precision)}
-        work = count_work(name, methods[name], spec.model_copy(update=ours), geometry.prune_layer, precision)
+        work = _work(name, methods[name], geometry, precision)
         counted[name] = spec.model_copy(update={"work": work})
+        if cuts_text and name in ("prefill", "extend") and geometry.text > 1:
+            least = _work(
+                name, methods[name], replace(geometry, text=1, room=geometry.room + geometry.text - 1), precision
+            )
+            per_token = {region: _share(work[region], least[region], geometry.text - 1) for region in work}
+            counted[name] = counted[name].model_copy(update={"work_per_token": per_token})
     return counted
+
+
+def _work(name: MethodName, module: nn.Module, geometry: Geometry, precision: Precision) -> dict[Region, WorkSpec]:
+    """With the bucket of `geometry`. What a target's graph is called with may differ, for the same work."""
+    inputs, outputs = geometry.inputs(name, precision), geometry.outputs(name, precision)
+    spec = MethodSpec(file="", entry="", inputs=inputs, outputs=outputs)
+    return count_work(name, module, spec, geometry.prune_layer, precision)
+
+
+def _share(most: WorkSpec, least: WorkSpec, tokens: int) -> WorkSpec:
+    """Of one of the tokens that make the difference."""
+    least_by = least.model_dump()
+    return WorkSpec(**{field: (value - least_by[field]) // tokens for field, value in most.model_dump().items()})
 
 
 @torch.no_grad()
@@ -103,7 +127,8 @@ class _Counter(TorchDispatchMode):
         self.activation_bytes: dict[Region, int] = defaultdict(int)
         weights = module.state_dict(keep_vars=True).values()
         self._sizes = {id(weight): self._bytes(weight) for weight in weights}
-        self._sizes |= {id(p.codes): p.code_bytes for p in module.modules() if isinstance(p, QuantLinear)}
+        quantized = [part for part in module.modules() if isinstance(part, QuantLinear)]
+        self._sizes |= {id(tensor): size for part in quantized for tensor, size in part.kernel_bytes()}
         # Tensors by identity, and so kept alive: weights, caches, and what is made of nothing else (a transposed view,
         # a dequantized matrix, a range of numbers). They are no activations.
         self._given: dict[int, Tensor] = {id(tensor): tensor for tensor in (*weights, *caches)}

@@ -31,6 +31,8 @@ class Target(Protocol):
     """Its quantizations by name."""
     kv_update: 'Literal["rows", "in_place"]'
     """How its graphs keep the caches; see KvSpec."""
+    cuts_text: bool
+    """Whether its graphs leave the padding of a text bucket out, instead of computing it for nothing."""
 
     def quantized(self, weight_OI: "Tensor", scheme: "Scheme") -> "QuantLinear":
         """A linear layer with integer weights that computes as this target's kernels do."""

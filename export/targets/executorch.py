@@ -39,6 +39,7 @@ class ExecuTorchTarget:
     precisions: tuple[Precision, ...] = ("float32",)
     loop: Loop = "scan"
     kv_update: Literal["rows", "in_place"] = "rows"
+    cuts_text = False
     presets: Mapping[str, Preset] = {
         "int8": Preset(
             description="8-bit weights, one scale a row; activations 8-bit a row",
@@ -105,6 +106,10 @@ class DynamicLinear(QuantLinear):
         """XNNPACK packs the codes when it loads them."""
         super().pack(codes_OI, scale_OG)
         self.zero = constant(torch.zeros_like(scale_OG, dtype=torch.int8))
+
+    def kernel_bytes(self) -> list[tuple[Tensor, int]]:
+        """Zeros are in the graph alone: no kernel keeps them."""
+        return [*super().kernel_bytes(), (self.zero, 0)]
 
     def forward(self, hidden_LI: Tensor) -> Tensor:
         """hidden [L, I] -> [L, O]."""

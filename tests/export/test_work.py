@@ -104,6 +104,27 @@ def test_prefill(pruned: dict[Region, WorkSpec], unpruned: dict[Region, WorkSpec
         assert work.cache_bytes == (LAYERS - EARLY) * tokens * row
 
 
+def test_a_graph_that_cuts_its_text_does_less_for_each_token_less() -> None:
+    source, methods = open_tiny()
+    counted = with_work(specs_of(source, methods, "float32"), methods, source.geometry, "float32", cuts_text=True)
+    assert counted["vision"].work_per_token == counted["decode"].work_per_token == {}
+    short = 12
+    excess = 2 * HEADS * HEAD * (TEXT - short) * (short - 1)  # of a layer: the scores are no straight line
+    prefill, extend = counted["prefill"], counted["extend"]
+    for region, layers, base in (("before", EARLY, PREFIX + VISUAL), ("after", LAYERS - EARLY, PREFIX + KEPT)):
+        each, whole, tokens = prefill.work_per_token[region], prefill.work[region], base + short
+        macs = layers * (tokens * LAYER_MATRICES + attention_macs(tokens)) + (WIDTH * VOCAB if region == "after" else 0)
+        left = whole.macs - (TEXT - short) * each.macs
+        assert left == pytest.approx(macs + layers * excess, abs=TEXT)
+        assert left < 1.02 * macs
+        assert each.cache_bytes == layers * 2 * KV * 4
+    assert prefill.work_per_token["pruner"].macs == 0
+    slots = [PREFIX + (VISUAL if layer < EARLY else KEPT) + TEXT + ROOM for layer in range(LAYERS)]
+    macs = LAYERS * short * LAYER_MATRICES + sum(attention_macs(short, each) for each in slots) + WIDTH * VOCAB
+    left = extend.work["extend"].macs - (TEXT - short) * extend.work_per_token["extend"].macs
+    assert left == pytest.approx(macs + LAYERS * excess, abs=TEXT)
+
+
 def test_the_pruner(pruned: dict[Region, WorkSpec], unpruned: dict[Region, WorkSpec]) -> None:
     """Similarity of all pairs over all 256 channels, and fusion; keeping all is no product."""
     similarity, fusion = VISUAL * WIDTH * VISUAL, KEPT * VISUAL * WIDTH

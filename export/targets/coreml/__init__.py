@@ -52,6 +52,7 @@ class CoreMLTarget:
     precisions: tuple[Precision, ...] = ("float16", "float32")
     loop: Loop = "unroll"
     kv_update: Literal["rows", "in_place"] = "rows"
+    cuts_text = False
     presets: Mapping[str, Preset] = {
         "int8": Preset(
             description="8-bit weights, one scale a row; activations as they are",

@@ -31,6 +31,7 @@ class OnnxTarget:
     precisions: tuple[Precision, ...] = ("float32",)
     loop: Loop = "while"
     kv_update: Literal["rows", "in_place"] = "in_place"
+    cuts_text = True
     presets: Mapping[str, Preset] = {
         "int8": Preset(
             description="8-bit weights, one scale a row, activations 8-bit a tensor; embedding and head in groups",
