@@ -37,8 +37,8 @@ class Scheme:
     bits: Literal[4, 8]
     group: int | None = None
     """Inputs that share a scale; None is a whole output row."""
-    palette: bool = False
-    """Codes are places in tables of values instead of multiples of a scale."""
+    palette: int | None = None
+    """Rows that share a table of values, in which codes are places; None is codes times scales."""
     scale_dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     """What the kernels keep scales in; codes are chosen for scales rounded to it."""
 
@@ -140,15 +140,20 @@ class Quantizer:
     kernels: Kernels
 
     def layer(self, part: Part, name: str, weight_OI: Tensor) -> QuantLinear | None:
-        """The quantized layer, None where the preset leaves the part alone. Raises UserError when groups do not fit."""
+        """The quantized layer, None where the preset leaves the part alone.
+
+        Raises UserError when groups or tables do not fit.
+        """
         scheme = self.preset.parts.get(part)
         if scheme is None:
             return None
-        inputs = weight_OI.shape[1]
+        outputs, inputs = weight_OI.shape
         if scheme.group is not None and inputs % scheme.group:
             raise UserError(
                 f"{name} has {inputs} inputs, which groups of {scheme.group} do not divide: use --quant none"
             )
+        if scheme.palette is not None and outputs % scheme.palette:
+            raise UserError(f"{name} has {outputs} outputs, which {scheme.palette} do not divide: use --quant int4")
         return self.kernels(weight_OI, scheme)
 
 

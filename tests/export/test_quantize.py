@@ -11,7 +11,7 @@ import onnxruntime as ort
 import pytest
 import torch
 from torch import Tensor, nn
-from vlmp.export.bundle import REFERENCE_NAME, Manifest, read_manifest
+from vlmp.export.bundle import REFERENCE_NAME, Manifest, TensorSpec, read_manifest
 from vlmp.export.config import ExportConfig
 from vlmp.export.errors import UserError
 from vlmp.export.pipeline import build_methods, export, open_source
@@ -71,20 +71,28 @@ def test_palettes_hold_the_values_of_least_error() -> None:
 
     few = torch.tensor([-3.0, -1.5, -0.25, 0.0, 0.5, 1.0, 2.0, 7.0])
     picked = few[torch.randint(8, (32, 64), generator=torch.Generator().manual_seed(1))]
-    codes_OI, values_PV = palettize(picked)
+    codes_OI, values_PV = palettize(picked, 16)
     assert (codes_OI.dtype, values_PV.dtype, values_PV.shape) == (torch.int8, torch.float16, (2, 16))
     assert torch.equal(values_PV.float().gather(1, codes_OI.reshape(2, -1).long()).reshape(32, 64), picked)
 
     weight_OI = random_weight()
-    layer = open_target("coreml").quantized(weight_OI, Scheme(bits=4, palette=True))
+    layer = open_target("coreml").quantized(weight_OI, Scheme(bits=4, palette=16))
     codes_OI, scale_OG = quantize_weight(weight_OI, Scheme(bits=4))
     steps = (codes_OI * scale_OG - weight_OI).square().sum()
     assert (layer.weight() - weight_OI).square().sum() < 0.8 * steps  # of even steps, a scale for each row
     assert torch.equal(layer.rows(torch.tensor([40, 3])), layer.weight()[[40, 3]])
     hidden_LI = torch.randn(3, 128)
     assert torch.allclose(layer(hidden_LI), hidden_LI @ layer.weight().T, atol=1e-4)
-    with pytest.raises(ValueError, match="24 rows cannot be put into tables of 16"):
-        palettize(weight_OI[:24])
+
+
+def test_palettes_of_parts_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    from vlmp.export.targets.coreml import palette
+
+    whole = palette.PaletteLinear(random_weight(), Scheme(bits=4, palette=16))
+    monkeypatch.setattr(palette, "CHUNK", 128 * 16 + 5)
+    parts = palette.PaletteLinear(random_weight(), Scheme(bits=4, palette=16))
+    assert torch.equal(parts.codes, whole.codes)
+    assert torch.equal(parts.scale, whole.scale)
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -136,33 +144,44 @@ def on_executorch(module: nn.Module, hidden_LI: Tensor, folder: Path) -> Tensor:
     return method.execute([hidden_LI])[0]
 
 
-KERNELS: list[tuple[str, Scheme, Callable[[nn.Module, Tensor, Path], Tensor]]] = [
-    ("onnx", SCHEMES[0], on_onnx),
-    ("onnx", SCHEMES[1], on_onnx),
-    ("onnx", SCHEMES[2], on_onnx),
-    ("executorch", SCHEMES[0], on_executorch),
-    ("executorch", SCHEMES[4], on_executorch),
+def on_coreml(module: nn.Module, hidden_LI: Tensor, folder: Path) -> Tensor:
+    from vlmp.export.targets.coreml import convert
+    from vlmp.runtimes.coreml.interpreter import MilProgram
+
+    inputs = [TensorSpec(name="hidden", shape=list(hidden_LI.shape), dtype="float32")]
+    outputs = [TensorSpec(name="out", shape=[len(hidden_LI), 48], dtype="float32")]
+    convert(module, inputs, inputs, outputs, "float32", folder / "layer.mlpackage")
+    return torch.from_numpy(MilProgram(folder / "layer.mlpackage").predict({"hidden": hidden_LI.numpy()})["out"])
+
+
+RUN: dict[str, Callable[[nn.Module, Tensor, Path], Tensor]] = {
+    "onnx": on_onnx, "executorch": on_executorch, "coreml": on_coreml,
+}  # fmt: skip
+KERNELS = [
+    (target, scheme)
+    for target in TARGETS
+    for scheme in {scheme for preset in open_target(target).presets.values() for scheme in preset.parts.values()}
 ]
+"""Every way in which a target stores a part of a model."""
 
 
 @pytest.mark.parametrize("bias", [False, True], ids=["plain", "bias"])
 @pytest.mark.parametrize("rows", [1, 9])
-@pytest.mark.parametrize(("target", "scheme", "run"), KERNELS, ids=lambda case: str(getattr(case, "__name__", case)))
+@pytest.mark.parametrize(("target", "scheme"), sorted(KERNELS, key=str), ids=str)
 @torch.no_grad()
-def test_layers_compute_what_the_kernels_do(
-    target: str, scheme: Scheme, run: Callable[[nn.Module, Tensor, Path], Tensor], rows: int, bias: bool, tmp_path: Path
-) -> None:
+def test_layers_compute_what_the_kernels_do(target: str, scheme: Scheme, rows: int, bias: bool, tmp_path: Path) -> None:
     layer = open_target(target).quantized(random_weight(), scheme)
     if bias:
         layer.bias = nn.Parameter(torch.linspace(-9, 9, 48), requires_grad=False)
     hidden_LI = torch.randn(rows, 128, generator=torch.Generator().manual_seed(1))
     hidden_LI[:, 3] += 8  # activations are not centred either
     module = Layer(layer).eval()
-    found_LO, wanted_LO = run(module, hidden_LI, tmp_path), module(hidden_LI)
+    found_LO, wanted_LO = RUN[target](module, hidden_LI, tmp_path), module(hidden_LI)
     assert (found_LO - wanted_LO).abs().max() <= 2e-5 * wanted_LO.abs().max()
     # What is compared is the rounding of activations too: without it the values are others.
     exact_LO = hidden_LI @ layer.weight().T + (layer.bias if bias else 0)
-    assert (found_LO - exact_LO).abs().max() > 1e-3 * wanted_LO.abs().max()
+    rounds = (found_LO - exact_LO).abs().max() > 1e-3 * wanted_LO.abs().max()
+    assert rounds == (target != "coreml")
 
 
 def test_groups_that_do_not_fit_are_refused() -> None:
@@ -171,6 +190,9 @@ def test_groups_that_do_not_fit_are_refused() -> None:
     assert quantizer.layer("vision", "a", torch.ones(4, 40)) is None
     with pytest.raises(UserError, match=r"layers\.3\.up has 40 inputs, which groups of 32 do not divide"):
         quantizer.layer("late", "layers.3.up", torch.ones(4, 40))
+    tables = Quantizer(preset=Preset(description="", parts={"late": Scheme(bits=4, palette=16)}), kernels=QuantLinear)
+    with pytest.raises(UserError, match=r"layers\.3\.up has 24 outputs, which 16 do not divide: use --quant int4"):
+        tables.layer("late", "layers.3.up", torch.ones(24, 40))
 
 
 # --- Whole exports ----------------------------------------------------------------------------------------------------

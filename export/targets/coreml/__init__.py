@@ -42,7 +42,7 @@ FLOAT32_ISLAND = "vlmp float32 island"
 """Mark of the ops that stay in float32 in a float16 export."""
 ROWS = Scheme(bits=8, scale_dtype="float16")
 GROUPS = Scheme(bits=4, group=32, scale_dtype="float16")
-PALETTE = Scheme(bits=4, palette=True)
+PALETTE = Scheme(bits=4, palette=16, scale_dtype="float16")
 _DTYPES = {"float32": np.float32, "float16": np.float16, "int32": np.int32}
 
 

@@ -1,6 +1,6 @@
-"""Weights as places in tables of 16 values, one table for each 16 rows: Core ML's palettization.
+"""Weights as places in tables of 16 values, one table for some rows: Core ML's palettization.
 
-Dims: O outputs, I inputs, P = O / 16 tables, V = 16 values, L rows, n = 16 I weights of a table.
+Dims: O outputs, I inputs, R rows of a table, P = O / R tables, V = 16 values, L rows, n = R I weights of a table.
 """
 
 from typing import Any
@@ -11,9 +11,9 @@ from coremltools.converters.mil.frontend.torch.ops import _get_inputs
 from coremltools.converters.mil.frontend.torch.torch_op_registry import register_torch_op
 from torch import Tensor
 from torch.nn import functional as F
-from vlmp.export.quantize import QuantLinear, constant
+from vlmp.export.quantize import CHUNK, QuantLinear, constant
 
-VALUES = ROWS = 16
+VALUES = 16
 LLOYD_STEPS = 12
 
 
@@ -22,12 +22,16 @@ class PaletteLinear(QuantLinear):
 
     def encode(self, weight_OI: Tensor) -> None:
         """Find the tables, in float16, and each weight's place in its own."""
-        codes_OI, values_PV = palettize(weight_OI.float())
-        self.codes, self.scale = constant(codes_OI), constant(values_PV)
+        shared = self.scheme.palette
+        assert shared is not None
+        # Some tables at a time: sorting and summing a whole matrix takes many times its size.
+        rows = shared * max(1, CHUNK // (shared * self.inputs))
+        codes, values = zip(*(palettize(part.float(), shared) for part in weight_OI.split(rows)), strict=True)
+        self.codes, self.scale = constant(torch.cat(codes)), constant(torch.cat(values))
 
     def rows(self, index_L: Tensor) -> Tensor:
         """Rows of the weight. int [L] -> float32 [L, I]."""
-        values_LV = self.scale.index_select(0, index_L // ROWS).float()
+        values_LV = self.scale.index_select(0, index_L // (self.outputs // len(self.scale))).float()
         return values_LV.gather(1, self.codes.index_select(0, index_L).long())
 
     def forward(self, hidden_LI: Tensor) -> Tensor:
@@ -36,15 +40,10 @@ class PaletteLinear(QuantLinear):
         return F.linear(hidden_LI, weight_OI.to(hidden_LI.dtype), self.bias)
 
 
-def palettize(weight_OI: Tensor) -> tuple[Tensor, Tensor]:
-    """k-means of the weights of each 16 rows (Lloyd): places int8 [O, I], values float16 [P, V].
-
-    Raises ValueError when 16 does not divide the rows.
-    """
+def palettize(weight_OI: Tensor, rows: int) -> tuple[Tensor, Tensor]:
+    """k-means of the weights of each R rows (Lloyd): places int8 [O, I], values float16 [P, V]."""
     outputs, inputs = weight_OI.shape
-    if outputs % ROWS:
-        raise ValueError(f"{outputs} rows cannot be put into tables of {ROWS} rows")
-    weight_Pn = weight_OI.reshape(-1, ROWS * inputs)
+    weight_Pn = weight_OI.reshape(-1, rows * inputs)
     sorted_Pn = weight_Pn.sort(1).values
     total_Pn = torch.cat([sorted_Pn.new_zeros(len(sorted_Pn), 1), sorted_Pn.cumsum(1, dtype=torch.float64)], 1)
     # Begins at the middle of 16 equal shares; a step moves each value to the mean of what is nearest to it.
