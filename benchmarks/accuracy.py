@@ -15,6 +15,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from hashlib import sha256
 from itertools import count, islice
 from pathlib import Path
 
@@ -35,6 +36,7 @@ from vlmp.export.eager import open_eager
 from vlmp.export.errors import quiet_libraries
 from vlmp.export.models import model_entry
 from vlmp.export.pipeline import export
+from vlmp.export.targets import open_target
 from vlmp.pruner import PRUNERS
 from vlmp.pruner.ops import stable_order
 from vlmp.pruner.vlm_pruner import VlmPruner
@@ -123,12 +125,13 @@ def ablations(config: ExportConfig) -> list[Subject]:
 
 
 def exports(config: ExportConfig, work: Path) -> list[Subject]:
-    """Pruned bundles of every target, made where those of these weights are missing."""
+    """Pruned bundles of every target, made where those of these weights and settings are missing."""
     bundles = []
     weights = weights_digest(locate(model_entry(MODEL).checkpoint))[:12]
     config = replace(config, pruner="vlm-pruner", keep=ABLATION_KEEP)
     for target, precision, quant in EXPORTS:
-        folder = work / "bundles" / weights / f"{target}-{precision}-{quant}"
+        recipe = repr((config, open_target(target).presets.get(quant))).encode()
+        folder = work / "bundles" / weights / f"{target}-{precision}-{quant}-{sha256(recipe).hexdigest()[:8]}"
         if not folder.exists():
             print(f"exporting {folder.name}", flush=True)
             export(replace(config, targets=(target,), output=folder, precision=precision, quant=quant))

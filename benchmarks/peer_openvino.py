@@ -50,8 +50,11 @@ def main() -> None:
     if len(shapes) != 1:
         sys.exit("peer_openvino.py: bundles of different image sizes cannot be compared")
     (side,) = shapes
-    pruned = [one.manifest.pruner for one in sessions.values() if one.manifest.pruner.name != "none"]
-    percent = round(100 * (1 - pruned[0].kept_tokens / pruned[0].visual_tokens)) if pruned else 89
+    pruners = [one.manifest.pruner for one in sessions.values()]
+    shares = {round(100 * (1 - one.kept_tokens / one.visual_tokens)) for one in pruners} - {0}
+    if len(shares) > 1:
+        sys.exit("peer_openvino.py: bundles that keep different shares cannot be compared")
+    percent = next(iter(shares), 89)
     pipeline = openvino_genai.VLMPipeline(str(arguments.openvino), "CPU", INFERENCE_NUM_THREADS=arguments.threads)
 
     turns = {
