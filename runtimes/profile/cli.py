@@ -118,14 +118,20 @@ def _measure(task: Task, arguments: Namespace, progress: Progress) -> Measured:
 
 
 def _finish(profile: Profile, arguments: Namespace) -> None:
-    """Show it, and write what was asked for."""
-    show(profile)
-    if arguments.json:
-        write_profile(profile, arguments.json)
-        print(f"figures in {arguments.json}")
-    if arguments.html:
-        import_module("vlmp.runtimes.profile.report").write_html(profile, arguments.html)
-        print(f"report in {arguments.html}")
+    """Write what was asked for, and show it.
+
+    In this order, as a terminal may be gone by now or a pipe be closed; and what cannot be written is shown.
+    """
+    try:
+        if arguments.json:
+            write_profile(profile, arguments.json)
+        if arguments.html:
+            import_module("vlmp.runtimes.profile.report").write_html(profile, arguments.html)
+    finally:
+        show(profile)
+    for what, path in (("figures", arguments.json), ("report", arguments.html)):
+        if path:
+            print(f"{what} in {path}")
 
 
 def _task(arguments: Namespace) -> Task:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import errno
 import io
 import json
+import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +229,39 @@ def test_a_load_that_stayed_cached_is_not_called_cold(
     assert not {"load_cold", "first_token_cold"} & bundle.phases.keys()
     assert bundle.cold_cached_share == 0.7
     assert "no cold load, 70% of its files stayed in the page cache" in " ".join(capsys.readouterr().out.split())
+
+
+class Closed(io.StringIO):
+    """Stdout whose reader has gone, as that of `| head`."""
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
+def test_files_are_written_whatever_becomes_of_the_terminal(
+    pruned: Path, quick: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    out, page = tmp_path / "out.json", tmp_path / "out.html"
+    monkeypatch.setattr(sys, "stdout", Closed())
+    with pytest.raises(SystemExit):
+        main([str(pruned), "--decode-tokens", "1", "--json", str(out), "--html", str(page)])
+    assert page.read_text(encoding="utf-8") == render(read_profile(out))
+
+
+def test_what_cannot_be_written_is_shown(
+    pruned: Path, quick: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(SystemExit):
+        main([str(pruned), "--decode-tokens", "1", "--json", str(tmp_path / "out.json")])
+    shown = capsys.readouterr()
+    assert "to the first token" in shown.out
+    assert "No space left on device" in shown.err
+    assert "figures in" not in shown.out
 
 
 BAD: list[tuple[list[str], str]] = [
