@@ -174,21 +174,30 @@ def load(bundle: Path | str, *, check_hashes: bool = True, threads: int | None =
         raise UserError(f"threads={threads}: must be at least 1")
     folder = Path(bundle)
     manifest = read_manifest(folder, check_hashes=check_hashes)
+    kind = import_runtime(folder, manifest)
+    started = perf_counter()  # the graphs, not the import of the runtime's library
+    session = kind(folder, manifest, load_tokenizer(folder, manifest), threads)
+    session.load_ms = (perf_counter() - started) * 1e3
+    return session
+
+
+def import_runtime(folder: Path, manifest: Manifest) -> Callable[[Path, Manifest, "Tokenizer", int | None], Session]:
+    """The class of a bundle's sessions, with all libraries that they need imported.
+
+    Raises UserError on a target without a runtime here, or a library that is not installed.
+    """
     if manifest.target not in RUNTIMES:
         raise UserError(f"{folder}: target {manifest.target!r} is unknown: this vlmp runs {', '.join(RUNTIMES)}")
     module, attribute = RUNTIMES[manifest.target].split(":")
     try:
-        kind = getattr(import_module(module), attribute)
+        kind: Callable[[Path, Manifest, Tokenizer, int | None], Session] = getattr(import_module(module), attribute)
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("vlmp"):
             raise
         raise UserError(
             f"{folder} needs {error.name}, which is not installed: pip install 'vlmp[{manifest.target}]'"
         ) from error
-    started = perf_counter()  # the graphs, not the import of the runtime's library
-    session = kind(folder, manifest, load_tokenizer(folder, manifest), threads)
-    session.load_ms = (perf_counter() - started) * 1e3
-    return session
+    return kind
 
 
 def load_tokenizer(folder: Path, manifest: Manifest) -> "Tokenizer":

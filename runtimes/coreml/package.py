@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from coremltools.models.utils import load_spec
 from numpy.typing import NDArray
 from vlmp.runtimes.coreml.ops import unpack_bits
 
@@ -69,9 +70,6 @@ class Package:
     """
 
     def __init__(self, path: Path, *, cache_mib: int = 0) -> None:
-        # coremltools takes seconds to import, and only this class needs it.
-        from coremltools.models.utils import load_spec
-
         self.path = Path(path)
         if not self.path.is_dir():
             raise FileNotFoundError(f"no Core ML package at {self.path}")

@@ -6,10 +6,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import coremltools as ct
 from vlmp.export.bundle import Manifest, MethodName, inside
 from vlmp.export.errors import UserError, one_line
 
 from ..session import Array, Session
+from .interpreter import MilProgram, load_functions
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -41,8 +43,6 @@ class CoreMLSession(Session):
 
 
 def _apple(entries: Mapping[MethodName, tuple[Path, str]]) -> dict[MethodName, Predict]:
-    import coremltools as ct
-
     def predictor(path: Path, function: str) -> Predict:
         if int(platform.mac_ver()[0].split(".")[0]) < 15:
             raise UserError(f"{path} needs macOS 15 or later, this is macOS {platform.mac_ver()[0]}")
@@ -56,8 +56,6 @@ def _apple(entries: Mapping[MethodName, tuple[Path, str]]) -> dict[MethodName, P
 
 
 def _interpreted(entries: Mapping[MethodName, tuple[Path, str]]) -> dict[MethodName, Predict]:
-    from .interpreter import MilProgram, load_functions
-
     packages: dict[Path, dict[str, MilProgram]] = {}
     predictors: dict[MethodName, Predict] = {}
     for name, (path, function) in entries.items():

@@ -8,7 +8,6 @@ The last line on stdout is the answer as JSON. So bundles disturb neither each o
 import subprocess
 import sys
 from contextlib import suppress
-from importlib import import_module
 from pathlib import Path
 from time import perf_counter
 from typing import Literal, TypeVar
@@ -22,7 +21,7 @@ from vlmp.export.errors import UserError, exit_with_one_line, one_line, quiet_li
 
 from ..generate import prompt_ids
 from ..image import open_image, to_pixels
-from ..session import RUNTIMES, Session, load
+from ..session import Session, import_runtime, load
 from .cache import cached_share, drop
 from .schema import Memory
 from .trace import Traced, trace
@@ -90,7 +89,7 @@ def _answer(request: Request) -> Started | Traced:
 def _start(request: Request) -> Started:
     """Load, answer with one token, run the other methods too."""
     manifest = read_manifest(request.bundle, check_hashes=False)
-    import_module(RUNTIMES[manifest.target].split(":")[0])  # its code is not the bundle's
+    import_runtime(request.bundle, manifest)  # its code is not the bundle's
     photo = open_image(request.photo)
     files = _files(request.bundle, manifest)
     if request.task == "cold":

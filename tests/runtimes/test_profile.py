@@ -18,12 +18,13 @@ from PIL import Image
 from vlmp.export.config import ExportConfig
 from vlmp.export.errors import UserError
 from vlmp.export.pipeline import export
-from vlmp.runtimes.profile import host
+from vlmp.runtimes.profile import child, host
 from vlmp.runtimes.profile.child import Request, Started, ask
 from vlmp.runtimes.profile.cli import main
 from vlmp.runtimes.profile.report import render
 from vlmp.runtimes.profile.schema import REGIONS, Memory, json_schema, read_profile
 from vlmp.runtimes.profile.trace import Traced, region_shares, trace
+from vlmp.runtimes.session import RUNTIMES
 
 ROOT = Path(__file__).parents[2]
 PHOTO = ROOT / "runtimes/assets/photo.jpg"
@@ -301,6 +302,18 @@ def test_what_goes_wrong_in_a_process_of_its_own_is_one_line(pruned: Path, tmp_p
     (broken / "vision.onnx").write_bytes(b"?" * (broken / "vision.onnx").stat().st_size)
     with pytest.raises(UserError, match=r"vision.onnx cannot be loaded"):
         ask(asking("warm", broken), Started)
+
+
+def test_a_process_without_the_runtime_says_how_to_get_it(
+    pruned: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(RUNTIMES, "onnx", "no_such_runtime.python:Session")
+    monkeypatch.setattr(sys, "argv", ["child", asking("warm", pruned).model_dump_json()])
+    with pytest.raises(SystemExit):
+        child.main()
+    line = capsys.readouterr().err.strip()
+    assert line.endswith("needs no_such_runtime, which is not installed: pip install 'vlmp[onnx]'")
+    assert "\n" not in line
 
 
 def test_names_of_nodes_tell_where_they_stand_to_the_pruner(pruned: Path, unpruned: Path) -> None:

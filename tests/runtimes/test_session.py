@@ -5,6 +5,7 @@ The graphs here are a fake: logits say the next token of a script, and a row tel
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -486,6 +487,12 @@ def test_bundles_that_cannot_be_loaded(folder: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(RUNTIMES, "fake", "no_such_runtime.python:Session")
     with pytest.raises(UserError, match=r"needs no_such_runtime, which is not installed: pip install 'vlmp\[fake\]'"):
         load(folder)
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "coremltools", None)
+        without.delitem(sys.modules, RUNTIMES["coreml"].partition(":")[0], raising=False)
+        without.setitem(RUNTIMES, "fake", RUNTIMES["coreml"])
+        with pytest.raises(UserError, match="needs coremltools, which is not installed: pip install"):
+            load(folder)
     monkeypatch.setitem(RUNTIMES, "fake", "vlmp.runtimes.no_such_file:Session")
     with pytest.raises(ModuleNotFoundError):
         load(folder)
