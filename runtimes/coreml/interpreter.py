@@ -25,7 +25,6 @@ from vlmp.runtimes.coreml.package import Constant, Package, TensorType, tensor_t
 Array = NDArray[Any]
 
 _CONTROL = {"cond": {"pred"}, "while_loop": {"loop_vars"}, "read_state": {"input"}, "write_state": {"input", "data"}}
-_WEIGHT_PARAMETERS = {("linear", "weight"), ("matmul", "x"), ("matmul", "y"), ("conv", "weight")}
 
 
 class UnsupportedOpError(NotImplementedError):
@@ -270,8 +269,6 @@ class MilProgram:
         for name, bound in op.inputs.items():
             if isinstance(bound, list):
                 arguments[name] = [self._value(item, values) for item in bound]
-            elif isinstance(bound, Constant) and (op.type, name) in _WEIGHT_PARAMETERS:
-                arguments[name] = self._package.widened(bound)
             else:
                 arguments[name] = self._value(bound, values)
         if op.type == "cond":
@@ -289,7 +286,7 @@ class MilProgram:
         return carried
 
 
-def load_functions(package: Path, *, cache_mib: int = 0) -> dict[str, MilProgram]:
+def load_functions(package: Path) -> dict[str, MilProgram]:
     """Every function of a package by its name, over one copy of the spec and the weights; raises as `MilProgram`."""
-    opened = Package(package, cache_mib=cache_mib)
+    opened = Package(package)
     return {name: MilProgram(opened, name) for name in opened.functions}

@@ -64,12 +64,11 @@ class Constant:
 class Package:
     """An opened `.mlpackage`: its spec, and its weights, which all functions made from it share.
 
-    Weights are mapped from the file, compressed ones dequantized on first use and kept. `cache_mib` bounds the fp16
-    weights of matrix products that are kept in float32 as well; that makes decoding several times faster.
+    Weights are mapped from the file, compressed ones dequantized on first use and kept.
     Raises FileNotFoundError if there is no package, ValueError if it holds no ML program.
     """
 
-    def __init__(self, path: Path, *, cache_mib: int = 0) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = Path(path)
         if not self.path.is_dir():
             raise FileNotFoundError(f"no Core ML package at {self.path}")
@@ -79,8 +78,6 @@ class Package:
         self.functions: tuple[str, ...] = tuple(sorted(self.spec.mlProgram.functions))
         self._maps: dict[str, mmap.mmap] = {}
         self._dense: dict[Hashable, Any] = {}
-        self._wide: dict[Hashable, Array] = {}
-        self._wide_left = cache_mib * 2**20
 
     @property
     def default_function(self) -> str:
@@ -134,17 +131,6 @@ class Package:
         if key not in self._dense:
             self._dense[key] = run(**{name: constant.read() for name, constant in inputs.items()})
         return self._dense[key]
-
-    def widened(self, constant: Constant) -> Any:
-        """The constant, in float32 if it is fp16 and the cache has room: exact, and what products use anyway."""
-        if constant.key in self._wide:
-            return self._wide[constant.key]
-        value = constant.read()
-        if value.dtype != np.float16 or 2 * value.nbytes > self._wide_left:
-            return value
-        self._wide_left -= 2 * value.nbytes
-        self._wide[constant.key] = value.astype(np.float32)
-        return self._wide[constant.key]
 
     def _map(self, file_name: str) -> mmap.mmap:
         if file_name not in self._maps:

@@ -29,7 +29,6 @@ from coremltools.converters.mil.mil import types
 from vlmp.runtimes.coreml.interpreter import MilProgram, UnsupportedOpError, load_functions
 from vlmp.runtimes.coreml.ops import op_table, unpack_bits
 from vlmp.runtimes.coreml.ops_math import erf
-from vlmp.runtimes.coreml.package import Package
 
 BOUND = {"fp32": 5e-6, "fp16": 1e-3}
 BLOCK_BOUND = {"fp32": 5e-6, "fp16": 5e-3}
@@ -778,16 +777,6 @@ def test_multifunction_shares_weights(compress: Callable[[Any], Any] | None, tmp
     assert np.shares_memory(*dense)
     with pytest.raises(ValueError, match=r"has no function 'nope'; it has decode, prefill"):
         MilProgram(tmp_path / "both.mlpackage", "nope")
-
-
-def test_cache_of_wide_weights_changes_nothing(tmp_path: Path) -> None:
-    x = torch.randn(3, 64)
-    path = export(Head(nn.Linear(64, 64), True), (x,), tmp_path / "m.mlpackage", "fp16")
-    plain, package = MilProgram(path), Package(path, cache_mib=1)
-    cached = MilProgram(package)
-    for _ in range(2):
-        assert error(run(cached, (x,))[0], run(plain, (x,))[0]) < 1e-3
-    assert [w.dtype for w in package._wide.values()] == [np.float32]
 
 
 # --- compressed weights -----------------------------------------------------------------------------------------------
