@@ -25,7 +25,10 @@ EFFICIENCY: dict[str, dict[str, float]] = {
     "executorch": {"none": 0.45, "int8": 0.3, "int4": 0.25},
     "coreml": {"none": 0.5, "int8": 0.5, "int4": 0.5, "palette4": 0.5},
 }
-"""Target -> quantization -> assumed share of the peak in arithmetic: what x86-64 kernels reach of theirs, rounded."""
+"""Target -> quantization -> assumed share of the peak in arithmetic: what x86-64 kernels reach of theirs, rounded.
+
+Of int4 and palette4 that of the language model: vision is int8 in all presets.
+"""
 MEMORY_EFFICIENCY = 0.6
 """Assumed share of the bandwidth that a CPU's cores reach."""
 PRUNER_EFFICIENCY = 0.04
@@ -139,21 +142,24 @@ def estimate(bundle: str, manifest: Manifest, phone: Phone) -> Estimate:
     regions, kind, cores = work_of(manifest), arithmetic(manifest), catalogue().cores
     if not regions:
         raise UserError(f"{bundle} does not say how much work it is: export it again to estimate phones")
-    share = EFFICIENCY.get(manifest.target, {}).get(manifest.quantization)
+    shares = EFFICIENCY.get(manifest.target, {})
+    share = shares.get(manifest.quantization)
     if share is None:
         raise UserError(
             f"{bundle}: nothing is assumed of {manifest.target} with quantization {manifest.quantization!r}, so that "
             "phones cannot be estimated"
         )
+    vision_share = shares["none" if manifest.quantization == "none" else "int8"]
     peak_gop_s = phone.gop_s(kind, cores)
     one_core_gop_s = _core_gop_s(phone.clusters[0], "float32", cores)
+    other_gop_s = {"vision": peak_gop_s * vision_share, "pruner": one_core_gop_s * PRUNER_EFFICIENCY}
     phases: dict[PhaseName, float] = {}
     binds: dict[PhaseName, Literal["compute", "memory"]] = {}
     for phase, names in REGIONS_OF.items():
         if len(names) > 1:
             continue
         (name,) = names
-        gop_s = one_core_gop_s * PRUNER_EFFICIENCY if name == "pruner" else peak_gop_s * share
+        gop_s = other_gop_s.get(name, peak_gop_s * share)
         compute_ms, memory_ms = sides_ms(regions[name], gop_s, phone.memory.gb_s * MEMORY_EFFICIENCY)
         phases[phase] = max(compute_ms, memory_ms)
         binds[phase] = "compute" if compute_ms >= memory_ms else "memory"
@@ -168,7 +174,8 @@ def estimate(bundle: str, manifest: Manifest, phone: Phone) -> Estimate:
         phases_ms={phase: phases[phase] for phase in REGIONS_OF},
         binds={phase: binds[phase] for phase in REGIONS_OF},
         assumptions=[
-            f"{share:.0%} of {peak_gop_s:.0f} GOP/s ({kind}, {_cores_text(phone)})",
+            f"{share:.0%} of {peak_gop_s:.0f} GOP/s ({kind}, {_cores_text(phone)})"
+            + (f", {vision_share:.0%} in vision, whose weights are 8-bit" if vision_share != share else ""),
             f"{MEMORY_EFFICIENCY:.0%} of {phone.memory.gb_s:g} GB/s",
             f"the pruner at {PRUNER_EFFICIENCY:.0%} of one core's {one_core_gop_s:.0f} GOP/s in float32",
             "CPU only, at its highest clock: no neural engine, no GPU, no heat",

@@ -64,6 +64,15 @@ def test_integers_compute_faster_and_change_nothing_where_memory_binds() -> None
     assert floats.phases_ms["prefill_pruner"] == integers.phases_ms["prefill_pruner"]
 
 
+def test_vision_of_a_4_bit_bundle_is_8_bit() -> None:
+    eight, four = (estimate("b", make_manifest(quantization=name), ROUND) for name in ("int8", "int4"))
+    assert four.phases_ms["vision"] == eight.phases_ms["vision"]
+    assert four.phases_ms["prefill_before"] == pytest.approx(0.45 / 0.15 * eight.phases_ms["prefill_before"])
+    assert four.assumptions[0].startswith("15% of 640 GOP/s (int8, ")
+    assert four.assumptions[0].endswith(", 45% in vision, whose weights are 8-bit")
+    assert "vision" not in eight.assumptions[0]
+
+
 def test_every_target_has_an_efficiency() -> None:
     for target in TARGETS:
         for quantization in ("none", *open_target(target).presets):
