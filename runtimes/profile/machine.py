@@ -28,7 +28,7 @@ def describe_machine(runtimes: Iterable[str]) -> Machine:
         name=cpu,
         os=f"{platform.system()} {platform.release()} {platform.machine()}",
         cpu=cpu,
-        cores=_cores(),
+        cores=count_cores(),
         flags=sorted(flags & FLAGS),
         memory_mib=psutil.virtual_memory().total / 2**20,
         runtimes={name: version for name, _, version in (runtime.partition(" ") for runtime in runtimes)},
@@ -47,7 +47,7 @@ def busy_warning(machine: Machine) -> str:
     )
 
 
-def _cores() -> int:
+def count_cores() -> int:
     """Those that this process may use, where the system tells."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

@@ -17,6 +17,7 @@ import numpy as np
 from vlmp.export.bundle import Manifest, Region, WorkSpec
 from vlmp.export.errors import UserError, one_line
 
+from .machine import count_cores
 from .schema import Arithmetic, BundleProfile, Peaks, Phase, PhaseName, Roofline
 
 REGIONS_OF: dict[PhaseName, tuple[Region, ...]] = {
@@ -107,9 +108,9 @@ def with_rooflines(
 def measure_peaks(threads: int | None) -> Peaks:
     """This machine's limits with so many threads, in a process of its own: BLAS reads their number when it starts.
 
-    threads: None is one for each core. Raises UserError when the measurement fails.
+    threads: None is one for each core that this process may use. Raises UserError when the measurement fails.
     """
-    count = threads or os.cpu_count() or 1
+    count = threads or count_cores()
     environment = os.environ | dict.fromkeys(_THREAD_VARIABLES, str(count))
     command = [sys.executable, "-m", __name__, str(count)]
     try:

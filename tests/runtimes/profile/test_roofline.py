@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -91,6 +92,16 @@ def test_this_machines_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(peaks.gop_s) == {"float32"}
     assert "threads=1" in peaks.how
     assert np.isfinite(peaks.gb_s)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system binds no process to cores")
+def test_limits_are_those_of_the_cores_that_may_be_used() -> None:
+    allowed = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(allowed)})
+        assert "threads=1:" in measure_peaks(None).how
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 def test_a_measurement_that_fails_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
