@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from vlmp.export.bundle import Manifest
 from vlmp.export.errors import UserError
 
-from .schema import BundleProfile, PhaseName
+from .schema import PARTS, BundleProfile, PhaseName
 
 ALIKE: dict[str, Callable[[Manifest], object]] = {
     "model": lambda manifest: manifest.model,
@@ -19,8 +19,6 @@ ALIKE: dict[str, Callable[[Manifest], object]] = {
     "room for new tokens": lambda manifest: manifest.prompt.max_new_tokens,
 }
 """All that costs time and is not pruning: what has to be equal for a ratio to say something about pruning."""
-PARTS: tuple[PhaseName, ...] = ("prefill_before", "prefill_pruner", "prefill_after")
-"""Of prefill, in order."""
 
 
 def differences(one: Manifest, other: Manifest) -> list[str]:
@@ -53,9 +51,9 @@ def explain(one: BundleProfile, other: BundleProfile, unlike: Sequence[str]) -> 
         f"pruning does not touch: a prefill without cost would make it {ratio(whole, fixed)} times as fast. "
         f"Its prefill is {ratio(prefill, median(fast, 'prefill'))} times as fast"
     )
-    if fast.manifest.pruner == "none" or not fast.phases.keys() >= set(PARTS):
+    if fast.manifest.pruner == "none" or not fast.phases.keys() >= set(PARTS.values()):
         return text + "."
-    parts = [median(fast, name) for name in PARTS]
+    parts = [median(fast, name) for name in PARTS.values()]
     before, pruner, after = (share(part, sum(parts)) for part in parts)
     return text + (
         f"; layers before the pruner, which see all tokens, take {before} of it, "

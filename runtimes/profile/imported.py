@@ -11,8 +11,8 @@ from statistics import median
 
 from vlmp.export.errors import UserError
 
-from .compare import PARTS, explain
-from .schema import BundleFacts, BundleProfile, Phase, PhaseName, Profile, RunCondition, read_profile
+from .compare import explain
+from .schema import PARTS, BundleFacts, BundleProfile, Phase, PhaseName, Profile, RunCondition, read_profile
 
 ALIKE = ("model", "checkpoint", "target", "precision", "quantization", "image", "text_len")
 """Facts of a bundle that cost time and are not pruning."""
@@ -128,9 +128,9 @@ def _check_bundle(where: str, bundle: BundleProfile, runs: int) -> None:
             raise UserError(f"{where}: {what} takes {ms:g} ms, but nothing is that fast")
     if "first_token" in times and times["first_token"] <= times.get("prefill", 0):
         raise UserError(f"{where}.phases.first_token is not longer than prefill, which is a part of it")
-    parts = [times[name] for name in PARTS if name in times]
+    parts = [times[name] for name in PARTS.values() if name in times]
     if parts and (len(parts) < len(PARTS) or not isclose(sum(parts), times.get("prefill", 0), rel_tol=CLOSE)):
-        raise UserError(f"{where}.phases: {', '.join(PARTS)} do not add up to prefill")
+        raise UserError(f"{where}.phases: {', '.join(PARTS.values())} do not add up to prefill")
 
 
 def _check_phase(where: str, phase: Phase, runs: int) -> None:

@@ -9,11 +9,10 @@ import numpy as np
 from ..generate import Timings, prompt_ids
 from ..image import open_image, to_pixels
 from ..session import Array, Session
-from .schema import REGIONS, Phase, PhaseName, Region
+from .schema import PARTS, Phase, PhaseName, Region
 
 Clock = Callable[[], float]
 """Seconds, as perf_counter."""
-PART: dict[Region, PhaseName] = {"before": "prefill_before", "pruner": "prefill_pruner", "after": "prefill_after"}
 
 
 def measure(
@@ -72,14 +71,18 @@ def to_phase(samples_ms: Sequence[float]) -> Phase:
 
 def to_phases(timings: Sequence[Timings], shares: Mapping[Region, float]) -> dict[PhaseName, Phase]:
     """Phases of one bundle. shares: of prefill's regions, which its samples are divided by; empty when unknown."""
+    prefill = [timing.prefill_ms for timing in timings]
     samples: dict[PhaseName, list[float]] = {
         "preprocess": [timing.preprocess_ms for timing in timings],
         "vision": [timing.vision_ms for timing in timings],
-        "prefill": [timing.prefill_ms for timing in timings],
+        "prefill": prefill,
+        **split_prefill(prefill, shares),
+        "decode": [timing.decode_ms / timing.decoded_tokens for timing in timings],
+        "first_token": [timing.first_token_ms for timing in timings],
     }
-    for region in REGIONS:
-        if region in shares:
-            samples[PART[region]] = [shares[region] * timing.prefill_ms for timing in timings]
-    samples["decode"] = [timing.decode_ms / timing.decoded_tokens for timing in timings]
-    samples["first_token"] = [timing.first_token_ms for timing in timings]
     return {name: to_phase(values) for name, values in samples.items()}
+
+
+def split_prefill(samples_ms: Sequence[float], shares: Mapping[Region, float]) -> dict[PhaseName, list[float]]:
+    """Samples of prefill's parts, each the share of prefill's own; none when the shares are unknown."""
+    return {PARTS[region]: [share * ms for ms in samples_ms] for region, share in shares.items()}

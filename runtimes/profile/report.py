@@ -5,7 +5,6 @@ stays text, and the page's own policy forbids scripts and requests besides.
 """
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
-from .schema import BundleProfile, Condition, Estimate, Operator, Phase, PhaseName, Profile
+from .schema import BundleProfile, Condition, Estimate, Operator, Phase, PhaseName, Profile, write_whole
 
 LABELS: dict[PhaseName, str] = {
     "load_cold": "load, cold",
@@ -128,12 +127,7 @@ class Plot:
 
 def write_html(profile: Profile, path: Path) -> None:
     """Write the report; the file appears when it is complete."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(render(profile), encoding="utf-8")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole(path, render(profile))
 
 
 def render(profile: Profile) -> str:

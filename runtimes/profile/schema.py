@@ -20,7 +20,8 @@ Arithmetic = Literal["float32", "float16", "int8"]
 Region = Literal["before", "pruner", "after"]
 """Parts of prefill: layers < K with the embedding, the pruner, layers >= K with the head."""
 REGIONS: tuple[Region, ...] = ("before", "pruner", "after")
-
+PARTS: dict[Region, PhaseName] = {"before": "prefill_before", "pruner": "prefill_pruner", "after": "prefill_after"}
+"""The phase of each, in order."""
 
 ThermalStatus = Literal[
     "none", "light", "moderate", "severe", "critical", "emergency", "shutdown", "nominal", "fair", "serious"
@@ -206,9 +207,14 @@ def json_schema() -> str:
 
 def write_profile(profile: Profile, path: Path) -> None:
     """Write as JSON; the file appears when it is complete."""
+    write_whole(path, profile.model_dump_json(indent=2) + "\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that appears when it is complete."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        part.write_text(profile.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        part.write_text(text, encoding="utf-8")
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from vlmp.export.bundle import size_bytes
 from vlmp.export.errors import UserError
 
-from ..measure import PART, to_phase
+from ..measure import split_prefill, to_phase
 from ..schema import COOL, REGIONS, BundleProfile, Condition, Machine, Phase, PhaseName
 from ..task import Task, bundle_facts
 from ..trace import Traced, region_shares
@@ -49,8 +49,8 @@ def merge_phases(runs: Sequence[BundleProfile], trace: Traced) -> dict[PhaseName
             raise UserError(f"the runner wrote no phase {name!r}: it is of another version")
         samples[name] = [sample for run in runs for sample in run.phases[name].samples_ms]
     shares = region_shares(trace.operators, REGIONS)
-    parts = {PART[region]: [share * ms for ms in samples["prefill"]] for region, share in shares.items()}
-    return {name: to_phase(values) for name, values in (samples | parts).items()}
+    samples |= split_prefill(samples["prefill"], shares)
+    return {name: to_phase(values) for name, values in samples.items()}
 
 
 def doubts(machine: Machine, runs: Sequence[Run], rounds: int, drops: int) -> list[str]:
