@@ -12,7 +12,8 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
-from .schema import BundleProfile, Condition, Estimate, Operator, Phase, PhaseName, Profile, write_whole
+from .figures import hottest_c, share_of_method
+from .schema import BundleProfile, Estimate, Operator, Phase, PhaseName, Profile, write_whole
 
 LABELS: dict[PhaseName, str] = {
     "load_cold": "load, cold",
@@ -135,7 +136,7 @@ def render(profile: Profile) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {
         "ms": milliseconds, "times": times, "mib": mebibytes, "percent": percent, "degrees": degrees,
-        "hottest": hottest,
+        "hottest": hottest_c,
     }  # fmt: skip
     template = files(__package__).joinpath("report.html.j2").read_text(encoding="utf-8")
     names = bundle_names(profile)
@@ -157,6 +158,7 @@ def render(profile: Profile) -> str:
         estimated=[name for name in LABELS if any(name in one.phases_ms for one in profile.estimates)],
         speed_up=speed_up,
         verdict=verdict,
+        share_of_method=share_of_method,
         plot_size=(PLOT_WIDTH, PLOT_HEIGHT, PLOT_LEFT, PLOT_BOTTOM, PLOT_EDGE),
     )
 
@@ -313,8 +315,3 @@ def percent(share: float | None) -> str:
 def degrees(value: float | None) -> str:
     """°C without the unit; unknown is a dash."""
     return "–" if value is None else f"{value:.1f}"
-
-
-def hottest(moment: Condition) -> str:
-    """°C of the hottest sensor, without the unit."""
-    return degrees(max(moment.temperatures_c.values(), default=None))

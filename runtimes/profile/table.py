@@ -6,6 +6,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from .compare import ratio
+from .figures import hottest_c, share_of_method
 from .schema import REGIONS, BundleProfile, Estimate, Memory, PhaseName, Profile
 
 LABELS: dict[PhaseName, str] = {
@@ -99,11 +100,10 @@ def operator_table(bundle: BundleProfile) -> Table:
     for column in ("method", "part", "operator", "calls", "ms", "share"):
         drawn.add_column(column, justify="right" if column in ("calls", "ms", "share") else "left")
     for method in bundle.operators_ms:
-        whole_ms = sum(operator.ms for operator in bundle.operators if operator.method == method)
         for region in (None, *REGIONS):
             found = [o for o in bundle.operators if o.method == method and o.region == region]
             for operator in sorted(found, key=lambda operator: -operator.ms)[:TOP]:
-                share = f"{operator.ms / whole_ms:.0%}" if whole_ms else "-"
+                share = _or_dash(share_of_method(bundle, operator), ".0%")
                 drawn.add_row(
                     method, region or "", escape(operator.op), str(operator.calls), f"{operator.ms:.2f}", share
                 )
@@ -131,13 +131,16 @@ def condition_table(profile: Profile) -> Table:
             escape(profile.bundles[one.bundle].name),
             f"{one.waited_s:.0f}",
             ", ".join(moment.thermal_status or "-" for moment in both),
-            ", ".join(
-                f"{max(moment.temperatures_c.values()):.1f}" if moment.temperatures_c else "-" for moment in both
-            ),
-            ", ".join("-" if moment.battery_c is None else f"{moment.battery_c:.1f}" for moment in both),
-            ", ".join("-" if m.clock_limit_share is None else f"{m.clock_limit_share:.0%}" for m in both),
+            ", ".join(_or_dash(hottest_c(moment), ".1f") for moment in both),
+            ", ".join(_or_dash(moment.battery_c, ".1f") for moment in both),
+            ", ".join(_or_dash(moment.clock_limit_share, ".0%") for moment in both),
         )
     return drawn
+
+
+def _or_dash(value: float | None, form: str) -> str:
+    """A dash where nothing is known."""
+    return "-" if value is None else format(value, form)
 
 
 def roofline_table(profile: Profile) -> Table:

@@ -14,7 +14,9 @@ from rich.table import Table
 from vlmp.export.errors import UserError
 from vlmp.runtimes.profile.cli import main, parser
 from vlmp.runtimes.profile.phones import catalogue, estimates
-from vlmp.runtimes.profile.table import estimate_table, roofline_table
+from vlmp.runtimes.profile.report import render
+from vlmp.runtimes.profile.schema import Condition, RunCondition
+from vlmp.runtimes.profile.table import condition_table, estimate_table, operator_table, roofline_table
 
 
 def printed(table: Table) -> str:
@@ -94,6 +96,24 @@ def test_the_table_of_estimates_says_what_it_is() -> None:
     assert [line.count("onnx-none") for line in text.splitlines()].count(1) == 2
     assert "Pixel 8" in text
     assert "iPhone 16 Pro" in text
+
+
+def test_operators_are_shares_of_their_whole_method() -> None:
+    """In the report too: 38.1 of the 128.2 ms of prefill, of which operators are 121.7 ms."""
+    bundle = make_profile().bundles[0]
+    untold = bundle.model_copy(update={"operators_ms": {"prefill": 0.0}})
+    for one, share in ((bundle, "30%"), (untold, "-")):
+        row = next(line for line in printed(operator_table(one)).splitlines() if "before" in line)
+        assert [cell.strip() for cell in row.split("│")[3:7]] == ["MatMul", "14", "38.10", share]
+    assert "<td>38.1</td>\n<td>30%</td>" in render(make_profile())
+
+
+def test_the_hottest_sensor_is_shown() -> None:
+    hot = Condition(temperatures_c={"battery": 38.0, "skin": 41.04}, battery_c=38.0)
+    around = RunCondition(round=1, bundle=0, waited_s=10, before=hot, after=Condition())
+    profile = make_profile().model_copy(update={"conditions": [around]})
+    assert "│ 41.0, - " in " ".join(printed(condition_table(profile)).split())
+    assert "<td>41.0 → –</td>\n<td>38.0 → –</td>" in render(profile)
 
 
 def test_the_table_of_bounds() -> None:
