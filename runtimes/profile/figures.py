@@ -1,6 +1,43 @@
 """Figures that the terminal's tables and the HTML report have in common."""
 
-from .schema import BundleProfile, Condition, Operator
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from .schema import BundleProfile, Condition, Memory, Operator
+
+
+class Used(NamedTuple):
+    """Memory of a bundle's process in MiB: runtime imported, session loaded, all methods run."""
+
+    libraries: float
+    loaded: float
+    ran: float
+
+
+def used_memory(bundles: Sequence[BundleProfile]) -> tuple[str, list[Used | None]]:
+    """("Pss", one a bundle), or ("resident", ...) where the system does not tell it, as macOS; None: not measured.
+
+    The same for all bundles: they are compared.
+    """
+    pss = [_pss(bundle.memory) for bundle in bundles]
+    if any(one is None and bundle.memory for one, bundle in zip(pss, bundles, strict=True)):
+        return "resident", [_rss(bundle.memory) for bundle in bundles]
+    return "Pss", pss
+
+
+def _pss(memory: Memory | None) -> Used | None:
+    if (
+        memory is None
+        or memory.libraries_pss_mib is None
+        or memory.loaded_pss_mib is None
+        or memory.ran_pss_mib is None
+    ):
+        return None
+    return Used(memory.libraries_pss_mib, memory.loaded_pss_mib, memory.ran_pss_mib)
+
+
+def _rss(memory: Memory | None) -> Used | None:
+    return Used(memory.libraries_rss_mib, memory.loaded_rss_mib, memory.ran_rss_mib) if memory else None
 
 
 def share_of_method(bundle: BundleProfile, operator: Operator) -> float | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
-from .figures import hottest_c, share_of_method
+from .figures import hottest_c, share_of_method, used_memory
 from .schema import BundleProfile, Estimate, Operator, Phase, PhaseName, Profile, write_whole
 
 LABELS: dict[PhaseName, str] = {
@@ -159,6 +159,7 @@ def render(profile: Profile) -> str:
         speed_up=speed_up,
         verdict=verdict,
         share_of_method=share_of_method,
+        memory=used_memory(profile.bundles),
         plot_size=(PLOT_WIDTH, PLOT_HEIGHT, PLOT_LEFT, PLOT_BOTTOM, PLOT_EDGE),
     )
 

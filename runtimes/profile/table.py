@@ -1,13 +1,13 @@
 """A profile on a terminal: the bundles side by side."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from rich.markup import escape
 from rich.table import Table
 
 from .compare import ratio
-from .figures import hottest_c, share_of_method
-from .schema import REGIONS, BundleProfile, Estimate, Memory, PhaseName, Profile
+from .figures import hottest_c, share_of_method, used_memory
+from .schema import REGIONS, BundleProfile, Estimate, PhaseName, Profile
 
 LABELS: dict[PhaseName, str] = {
     "load_cold": "load, cold",
@@ -42,12 +42,15 @@ def phase_table(profile: Profile) -> Table:
         drawn.add_column("ratio", justify="right")
     for name, label in LABELS.items():
         if any(name in bundle.phases for bundle in profile.bundles):
-            drawn.add_row(label, *_cells(profile, lambda bundle, name=name: _phase(bundle, name)))  # type: ignore[misc]
+            drawn.add_row(label, *_cells([_phase(bundle, name) for bundle in profile.bundles]))
     drawn.add_section()
-    for label, get in MEMORY.items():
-        if any(bundle.memory for bundle in profile.bundles):
-            drawn.add_row(label, *_cells(profile, lambda bundle, get=get: _memory(bundle, get)))  # type: ignore[misc]
-    drawn.add_row("on disk, MiB", *_cells(profile, lambda bundle: (bundle.size_mib, f"{bundle.size_mib:.1f}")))
+    kind, used = used_memory(profile.bundles)
+    if any(used):
+        loaded = [_mib(one.loaded - one.libraries) if one else None for one in used]
+        peaks = [_mib(bundle.memory.peak_rss_mib) if bundle.memory else None for bundle in profile.bundles]
+        drawn.add_row(f"memory of a loaded session ({kind}), MiB", *_cells(loaded))
+        drawn.add_row("peak memory of the process, MiB", *_cells(peaks))
+    drawn.add_row("on disk, MiB", *_cells([_mib(bundle.size_mib) for bundle in profile.bundles]))
     return drawn
 
 
@@ -60,9 +63,8 @@ def head(bundle: BundleProfile) -> str:
 Shown = tuple[float, str]
 
 
-def _cells(profile: Profile, get: Callable[[BundleProfile], Shown | None]) -> Iterator[str]:
+def _cells(shown: Sequence[Shown | None]) -> Iterator[str]:
     """A row: the first bundle's value, then value and ratio of each other one."""
-    shown = [get(bundle) for bundle in profile.bundles]
     yield shown[0][1] if shown[0] else "-"
     for cell in shown[1:]:
         yield cell[1] if cell else "-"
@@ -76,22 +78,8 @@ def _phase(bundle: BundleProfile, name: PhaseName) -> Shown | None:
     return phase.median_ms, f"{phase.median_ms:.2f} ({phase.low_ms:.2f} to {phase.high_ms:.2f})"
 
 
-def _loaded(memory: Memory) -> float:
-    if memory.loaded_pss_mib is None or memory.libraries_pss_mib is None:
-        return memory.loaded_rss_mib - memory.libraries_rss_mib
-    return memory.loaded_pss_mib - memory.libraries_pss_mib
-
-
-MEMORY: dict[str, Callable[[Memory], float]] = {
-    "memory of a loaded session, MiB": _loaded,
-    "peak memory of the process, MiB": lambda memory: memory.peak_rss_mib,
-}
-
-
-def _memory(bundle: BundleProfile, get: Callable[[Memory], float]) -> Shown | None:
-    if bundle.memory is None:
-        return None
-    return get(bundle.memory), f"{get(bundle.memory):.1f}"
+def _mib(value: float) -> Shown:
+    return value, f"{value:.1f}"
 
 
 def operator_table(bundle: BundleProfile) -> Table:

@@ -16,7 +16,7 @@ from vlmp.runtimes.profile.cli import main, parser
 from vlmp.runtimes.profile.phones import catalogue, estimates
 from vlmp.runtimes.profile.report import render
 from vlmp.runtimes.profile.schema import Condition, RunCondition
-from vlmp.runtimes.profile.table import condition_table, estimate_table, operator_table, roofline_table
+from vlmp.runtimes.profile.table import condition_table, estimate_table, operator_table, phase_table, roofline_table
 
 
 def printed(table: Table) -> str:
@@ -106,6 +106,28 @@ def test_operators_are_shares_of_their_whole_method() -> None:
         row = next(line for line in printed(operator_table(one)).splitlines() if "before" in line)
         assert [cell.strip() for cell in row.split("│")[3:7]] == ["MatMul", "14", "38.10", share]
     assert "<td>38.1</td>\n<td>30%</td>" in render(make_profile())
+
+
+def test_memory_is_resident_where_the_system_tells_no_other() -> None:
+    """As macOS. Were it one bundle's only, there would be no ratio to the other's."""
+    profile = make_profile()
+    first, second = profile.bundles
+    assert first.memory is not None
+    untold = first.memory.model_copy(
+        update={"libraries_pss_mib": None, "loaded_pss_mib": None, "ran_pss_mib": None, "loaded_rss_mib": 131.5}
+    )
+    mac = profile.model_copy(update={"bundles": [first.model_copy(update={"memory": untold}), second]})
+    for one, kind, loaded in ((profile, "Pss", ["31.5", "31.5", "1.00"]), (mac, "resident", ["51.5", "50.0", "1.03"])):
+        row = next(line for line in printed(phase_table(one)).splitlines() if "loaded session" in line)
+        assert f"memory of a loaded session ({kind}), MiB" in row
+        assert [cell.strip() for cell in row.split("│")[2:5]] == loaded
+    page = " ".join(render(mac).split())
+    for label, values in (
+        ("runtime library", (80.0, 80.0)),
+        ("loaded", (131.5, 130.0)),
+        ("after all methods", (160.0,)),
+    ):
+        assert f"{label}, resident</th><td>" + "</td><td>".join(f"{value}" for value in values) in page
 
 
 def test_the_hottest_sensor_is_shown() -> None:
