@@ -41,7 +41,10 @@ class Request(BaseModel):
 
 
 class Started(BaseModel):
-    """A bundle loaded in a process of its own. cached_share: of its files' pages, just before loading."""
+    """A bundle loaded in a process of its own.
+
+    cached_share: of its files' pages, those that stayed in the page cache before a cold load; None: unknown.
+    """
 
     load_ms: float
     first_token_ms: float
@@ -92,9 +95,7 @@ def _start(request: Request) -> Started:
     import_runtime(request.bundle, manifest)  # its code is not the bundle's
     photo = open_image(request.photo)
     files = _files(request.bundle, manifest)
-    if request.task == "cold":
-        drop(files)
-    share = cached_share(files)
+    share = cached_share(files) if request.task == "cold" and drop(files) else None
     before = _usage()
     _forget_peak()
     started = perf_counter()

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from .schema import BundleProfile, Condition, Memory, Operator
+from .schema import BundleProfile, Condition, Memory, Operator, Profile
 
 
 class Used(NamedTuple):
@@ -38,6 +38,15 @@ def _pss(memory: Memory | None) -> Used | None:
 
 def _rss(memory: Memory | None) -> Used | None:
     return Used(memory.libraries_rss_mib, memory.loaded_rss_mib, memory.ran_rss_mib) if memory else None
+
+
+def why_not_cold(profile: Profile, bundle: BundleProfile) -> str:
+    """Why a bundle has no cold load; empty where it has one, and on devices, where none is tried."""
+    if profile.machine.kind != "host" or "load_cold" in bundle.phases:
+        return ""
+    if bundle.cold_cached_share is None:
+        return "this system drops no files from its cache, or does not tell"
+    return f"{bundle.cold_cached_share:.0%} of its files stayed in the page cache"
 
 
 def share_of_method(bundle: BundleProfile, operator: Operator) -> float | None:

@@ -65,13 +65,17 @@ def profile_here(task: Task, progress: Progress) -> Measured:
 
 
 def _starts(task: Task, progress: Progress) -> list[list[list[Started]]]:
-    """Cold and warm starts of each bundle, in turns; the first warm one fills the cache and does not count."""
+    """Cold and warm starts of each bundle, in turns; the first warm one fills the cache and does not count.
+
+    After a start that was not known to be cold there are no further ones.
+    """
     starts: list[list[list[Started]]] = [[[], []] for _ in task.folders]
     bar = progress.add_task("loads", total=len(task.folders) * (1 + 2 * task.runs))
     for run in range(1 + task.runs):
         for folder, (cold, warm) in zip(task.folders, starts, strict=True):
             if run:
-                cold.append(ask(_request("cold", folder, task), Started))
+                if all(start.cached_share is not None for start in cold):
+                    cold.append(ask(_request("cold", folder, task), Started))
                 progress.advance(bar)
             loaded = ask(_request("warm", folder, task), Started)
             if run:

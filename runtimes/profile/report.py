@@ -12,7 +12,7 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
-from .figures import hottest_c, share_of_method, used_memory
+from .figures import hottest_c, share_of_method, used_memory, why_not_cold
 from .schema import BundleProfile, Estimate, Operator, Phase, PhaseName, Profile, write_whole
 
 LABELS: dict[PhaseName, str] = {
@@ -160,6 +160,7 @@ def render(profile: Profile) -> str:
         verdict=verdict,
         share_of_method=share_of_method,
         memory=used_memory(profile.bundles),
+        not_cold=[why_not_cold(profile, bundle) for bundle in profile.bundles],
         plot_size=(PLOT_WIDTH, PLOT_HEIGHT, PLOT_LEFT, PLOT_BOTTOM, PLOT_EDGE),
     )
 

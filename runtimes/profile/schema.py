@@ -171,7 +171,8 @@ class BundleProfile(_Strict):
     phases: dict[PhaseName, Phase] = Field(description="Those that could be measured.")
     prefill_split: str = Field(description="How prefill was split, or why it is one phase; a sentence.")
     cold_cached_share: float | None = Field(
-        description="Share of the files' pages that stayed in the page cache when they were dropped; None: unknown."
+        description="Share of the files' pages that stayed in the page cache when they were dropped; None: they cannot "
+        "be dropped here, or the system does not tell."
     )
     memory: Memory | None
     operators: list[Operator] = []

@@ -4,7 +4,8 @@ import sys
 
 from rich.console import Console
 
-from .schema import BundleProfile, Profile
+from .figures import why_not_cold
+from .schema import Profile
 from .table import condition_table, estimate_table, operator_table, phase_table, roofline_table
 
 
@@ -33,8 +34,8 @@ def show(profile: Profile) -> None:
     for bundle in profile.bundles:
         if bundle.prefill_split:
             console.print(f"{bundle.name}: prefill {bundle.prefill_split}.", markup=False)
-        if machine.kind == "host" and "load_cold" not in bundle.phases:
-            console.print(f"{bundle.name}: no cold load, {_why_not_cold(bundle)}.", markup=False)
+        if why := why_not_cold(profile, bundle):
+            console.print(f"{bundle.name}: no cold load, {why}.", markup=False)
     for line in profile.explanation:
         console.print(line, markup=False)
     if profile.estimates:
@@ -45,9 +46,3 @@ def machine_name(profile: Profile) -> str:
     """Name and processor; of a host they are the same."""
     machine = profile.machine
     return machine.cpu if machine.kind == "host" else f"{machine.name} ({machine.cpu})"
-
-
-def _why_not_cold(bundle: BundleProfile) -> str:
-    if bundle.cold_cached_share is None:
-        return "this system drops no files from its cache"
-    return f"{bundle.cold_cached_share:.0%} of its files stayed in the page cache"

@@ -77,7 +77,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
         if kind is Traced:
             return Traced(operators=[], operators_ms={}, split="not split: nothing was traced")
         cold = given.task == "cold"
-        return Started(load_ms=9 if cold else 3, first_token_ms=20, cached_share=0.0 if cold else 1.0, memory=memory)
+        return Started(load_ms=9 if cold else 3, first_token_ms=20, cached_share=0.0 if cold else None, memory=memory)
 
     monkeypatch.setattr(host, "ask", answer)
     return asked
@@ -161,6 +161,21 @@ def test_a_bundle_starts_cold_in_a_process_of_its_own(name: str, loadable: Path)
     memory = started.memory
     assert memory.libraries_rss_mib < memory.loaded_rss_mib <= memory.peak_rss_mib
     assert memory.ran_rss_mib <= memory.peak_rss_mib
+
+
+def start_here(task: Any, bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Started:
+    """What a process of its own does, in this one."""
+    monkeypatch.setattr(sys, "argv", ["child", asking(task, bundle).model_dump_json()])
+    child.main()
+    return Started.model_validate_json(capsys.readouterr().out)
+
+
+def test_a_start_is_not_known_to_be_cold_where_no_files_are_dropped(
+    pruned: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As on macOS, which does tell what is in its cache."""
+    monkeypatch.delattr(os, "posix_fadvise", raising=False)
+    assert start_here("cold", pruned, monkeypatch, capsys).cached_share is None
 
 
 @pytest.fixture
@@ -265,6 +280,26 @@ def test_what_cannot_be_written_is_shown(
     assert "figures in" not in shown.out
 
 
+def test_where_no_load_is_cold_none_is_tried_again(
+    pruned: Path, monkeypatch: pytest.MonkeyPatch, quick: list[tuple[str, str]], tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    answer = host.ask
+
+    def kept(given: Request, kind: Any) -> Any:
+        answered = answer(given, kind)
+        return answered if kind is Traced else answered.model_copy(update={"cached_share": None})
+
+    monkeypatch.setattr(host, "ask", kept)
+    out = tmp_path / "out.json"
+    main([str(pruned), "--decode-tokens", "1", "--json", str(out)])
+    assert [task for task, _ in quick] == ["warm", "cold", *["warm"] * 5, "trace"]
+    bundle = read_profile(out).bundles[0]
+    assert not {"load_cold", "first_token_cold"} & bundle.phases.keys()
+    assert bundle.cold_cached_share is None
+    assert "no cold load, this system drops no files from its cache" in " ".join(capsys.readouterr().out.split())
+
+
 BAD: list[tuple[list[str], str]] = [
     (["{here}"], "is not a bundle"),
     (["{bundle}", "--compare", "{here}/none"], "is not a bundle"),
@@ -308,9 +343,8 @@ def test_a_process_without_the_runtime_says_how_to_get_it(
     pruned: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(RUNTIMES, "onnx", "no_such_runtime.python:Session")
-    monkeypatch.setattr(sys, "argv", ["child", asking("warm", pruned).model_dump_json()])
     with pytest.raises(SystemExit):
-        child.main()
+        start_here("warm", pruned, monkeypatch, capsys)
     line = capsys.readouterr().err.strip()
     assert line.endswith("needs no_such_runtime, which is not installed: pip install 'vlmp[onnx]'")
     assert "\n" not in line

@@ -122,10 +122,14 @@ def test_no_phase_at_all() -> None:
 def test_why_there_is_no_cold_load() -> None:
     first, second = make_profile().bundles
     warm = {name: phase for name, phase in second.phases.items() if name != "load_cold"}
-    kept = second.model_copy(update={"phases": warm, "cold_cached_share": 0.31})
-    text = Reader(render(make_profile().model_copy(update={"bundles": [first, kept]}))).text
-    assert "B onnx-vlm-pruner: no cold load, 31% of its files stayed in the page cache." in text
-    assert "A onnx-none: no cold load" not in text
+    for share, why in ((0.31, "31% of its files stayed in the page cache"), (None, "this system drops no files")):
+        kept = second.model_copy(update={"phases": warm, "cold_cached_share": share})
+        profile = make_profile().model_copy(update={"bundles": [first, kept]})
+        text = Reader(render(profile)).text
+        assert f"B onnx-vlm-pruner: no cold load, {why}" in text
+        assert "A onnx-none: no cold load" not in text
+    phone = profile.machine.model_copy(update={"kind": "android"})
+    assert "no cold load" not in render(profile.model_copy(update={"machine": phone}))
 
 
 def test_noise_is_no_verdict() -> None:
