@@ -14,7 +14,6 @@ from typing import Literal, TypeVar
 
 import numpy as np
 import psutil
-from PIL.Image import Image
 from pydantic import BaseModel
 from vlmp.export.bundle import Manifest, inside, read_manifest
 from vlmp.export.errors import UserError, exit_with_one_line, one_line, quiet_libraries
@@ -93,7 +92,6 @@ def _start(request: Request) -> Started:
     """Load, answer with one token, run the other methods too."""
     manifest = read_manifest(request.bundle, check_hashes=False)
     import_runtime(request.bundle, manifest)  # its code is not the bundle's
-    photo = open_image(request.photo)
     files = _files(request.bundle, manifest)
     share = cached_share(files) if request.task == "cold" and drop(files) else None
     before = _usage()
@@ -103,7 +101,7 @@ def _start(request: Request) -> Started:
     loaded_at = perf_counter()
     after_load = _usage()
     resumed = perf_counter()
-    token = _first_token(session, photo, request.prompt)
+    token = _first_token(session, request.photo, request.prompt)
     answered = perf_counter()
     session.decode(token)
     if session.room:
@@ -125,10 +123,10 @@ def _start(request: Request) -> Started:
     )
 
 
-def _first_token(session: Session, photo: Image, prompt: str) -> int:
-    """Fit, see, read, choose."""
+def _first_token(session: Session, photo: Path, prompt: str) -> int:
+    """Open and fit the photo, see, read, choose."""
     ids = prompt_ids(session, session.manifest.prompt.first, prompt)
-    visual = session.vision(to_pixels(photo, session.manifest.image))
+    visual = session.vision(to_pixels(open_image(photo), session.manifest.image))
     return int(np.argmax(session.prefill(ids, visual).logits))
 
 

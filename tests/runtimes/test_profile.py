@@ -10,6 +10,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import jsonschema
@@ -18,6 +19,7 @@ from PIL import Image
 from vlmp.export.config import ExportConfig
 from vlmp.export.errors import UserError
 from vlmp.export.pipeline import export
+from vlmp.runtimes.image import open_image
 from vlmp.runtimes.profile import child, host
 from vlmp.runtimes.profile.child import Request, Started, ask
 from vlmp.runtimes.profile.cli import main
@@ -176,6 +178,18 @@ def test_a_start_is_not_known_to_be_cold_where_no_files_are_dropped(
     """As on macOS, which does tell what is in its cache."""
     monkeypatch.delattr(os, "posix_fadvise", raising=False)
     assert start_here("cold", pruned, monkeypatch, capsys).cached_share is None
+
+
+def test_opening_the_photo_counts_to_the_first_token(
+    pruned: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def slow(photo: Path) -> Image.Image:
+        sleep(1)
+        return open_image(photo)
+
+    monkeypatch.setattr(child, "open_image", slow)
+    started = start_here("cold", pruned, monkeypatch, capsys)
+    assert started.first_token_ms - started.load_ms > 1000
 
 
 @pytest.fixture
