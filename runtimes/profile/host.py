@@ -51,8 +51,10 @@ def profile_here(task: Task, progress: Progress) -> Measured:
         on_run=lambda: progress.advance(bar),
     )
     bundles = [
-        _bundle(folder, session, started, traced, timed, _picture(session, photo, task.prompt))
-        for folder, session, started, traced, timed in zip(task.folders, sessions, starts, traces, timings, strict=True)
+        _bundle(name, folder, session, started, traced, timed, _picture(session, photo, task.prompt))
+        for name, folder, session, started, traced, timed in zip(
+            task.names, task.folders, sessions, starts, traces, timings, strict=True
+        )
     ]
     runtimes = describe_machine([session.runtime for session in sessions]).runtimes
     return Measured(
@@ -105,8 +107,9 @@ def _request(kind: Literal["cold", "warm", "trace"], folder: Path, task: Task) -
 
 
 def _bundle(
-    folder: Path, session: Session, starts: list[list[Started]], traced: Traced, timings: list[Timings], picture: str
-) -> BundleProfile:
+    name: str, folder: Path, session: Session, starts: list[list[Started]], traced: Traced, timings: list[Timings],
+    picture: str,
+) -> BundleProfile:  # fmt: skip
     """All that was measured of one bundle."""
     manifest, (cold, warm) = session.manifest, starts
     shares = [start.cached_share for start in cold if start.cached_share is not None]
@@ -117,7 +120,7 @@ def _bundle(
         phases["first_token_cold"] = to_phase([start.first_token_ms for start in cold])
     phases["load_warm"] = to_phase([start.load_ms for start in warm])
     return BundleProfile(
-        name=folder.resolve().name,
+        name=name,
         manifest=bundle_facts(manifest),
         runtime=session.runtime,
         size_mib=size_bytes(folder) / 2**20,

@@ -13,6 +13,7 @@ from vlmp.export.errors import UserError
 
 from .compare import explain
 from .schema import PARTS, BundleFacts, BundleProfile, Phase, PhaseName, Profile, RunCondition, read_profile
+from .task import numbered
 
 ALIKE = ("model", "checkpoint", "target", "precision", "quantization", "image", "text_len")
 """Facts of a bundle that cost time and are not pruning."""
@@ -30,7 +31,7 @@ CLOSE = 0.01
 
 
 def read_imported(paths: Sequence[Path]) -> Profile:
-    """All bundles of the files, the first one being what the others are compared with.
+    """All bundles of the files, the first one being what the others are compared with. Equal names get numbers.
 
     Raises UserError on files that are no profiles of an iPhone, hold no bundle or figures that cannot be, or do not
     belong together.
@@ -43,6 +44,8 @@ def read_imported(paths: Sequence[Path]) -> Profile:
     for profile in profiles:
         conditions += [one.model_copy(update={"bundle": one.bundle + len(bundles)}) for one in profile.conditions]
         bundles += profile.bundles
+    names = numbered([bundle.name for bundle in bundles])
+    bundles = [one.model_copy(update={"name": name}) for one, name in zip(bundles, names, strict=True)]
     return profiles[0].model_copy(
         update={
             "bundles": bundles,

@@ -135,7 +135,7 @@ def estimates(phones: Sequence[str], names: Sequence[str], manifests: Sequence[M
 
 
 def estimate(bundle: str, manifest: Manifest, phone: Phone) -> Estimate:
-    """Estimate the phases of a bundle on a phone's CPU. bundle: its folder's name.
+    """Estimate the phases of a bundle on a phone's CPU. bundle: its name in the profile.
 
     Raises UserError on a bundle from before its work was counted, or for a runtime of which nothing is assumed.
     """

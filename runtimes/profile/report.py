@@ -166,7 +166,7 @@ def render(profile: Profile) -> str:
 
 
 def bundle_names(profile: Profile) -> list[str]:
-    """A letter and a name for each bundle: folders in different places may have the same name."""
+    """A letter and a name for each bundle: the letter stands for it in the plot."""
     return [f"{chr(ord('A') + index)} {bundle.name}" for index, bundle in enumerate(profile.bundles)]
 
 

@@ -154,7 +154,7 @@ class Estimate(_Strict):
     label: Literal["estimate, not measured"] = "estimate, not measured"
     phone: str
     chip: str
-    bundle: str = Field(description="Its folder's name.")
+    bundle: str = Field(description="Its name in `bundles`.")
     arithmetic: Arithmetic
     phases_ms: dict[PhaseName, float]
     binds: dict[PhaseName, Literal["compute", "memory"]]
@@ -164,7 +164,7 @@ class Estimate(_Strict):
 class BundleProfile(_Strict):
     """Figures of one bundle."""
 
-    name: str = Field(description="Its folder's name.")
+    name: str = Field(description="Its folder's; with parents or a number where that would not tell bundles apart.")
     manifest: BundleFacts
     runtime: str
     size_mib: float

@@ -28,8 +28,12 @@ class Task:
 
     @property
     def names(self) -> list[str]:
-        """The folders' own names."""
-        return [folder.resolve().name for folder in self.folders]
+        """The folders' own names, behind those of as many parents as it takes to tell them apart."""
+        paths = [folder.resolve() for folder in self.folders]
+        depth = 1
+        while len({path.parts[-depth:] for path in paths}) < len(set(paths)):
+            depth += 1
+        return numbered([Path(*path.parts[-depth:]).as_posix() for path in paths])
 
     def settings(self, runs: int) -> Settings:
         """For the profile. runs: those that were done."""
@@ -54,6 +58,15 @@ class Measured:
     warnings: Sequence[str] = ()
     conditions: Sequence[RunCondition] = ()
     fault: UserError | None = None
+
+
+def numbered(names: Sequence[str]) -> list[str]:
+    """The names, with a number behind those that were there before: `a`, `b`, `a (2)`."""
+    found: list[str] = []
+    for place, name in enumerate(names):
+        before = names[:place].count(name)
+        found.append(f"{name} ({before + 1})" if before else name)
+    return found
 
 
 def bundle_facts(manifest: Manifest) -> BundleFacts:

@@ -239,7 +239,22 @@ def test_unlike_bundles_are_compared_only_when_asked(
 def test_a_bundle_can_be_compared_with_itself(pruned: Path, quick: list[tuple[str, str]], tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     main([str(pruned), "--compare", str(pruned), "--decode-tokens", "1", "--json", str(out)])
-    assert len(read_profile(out).bundles) == 2
+    assert [bundle.name for bundle in read_profile(out).bundles] == [pruned.name, f"{pruned.name} (2)"]
+
+
+def test_bundles_of_one_name_are_told_apart_everywhere(
+    pruned: Path, quick: list[tuple[str, str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two = (shutil.copytree(pruned, tmp_path / parent / "onnx") for parent in ("all", "few"))
+    out, page = tmp_path / "out.json", tmp_path / "out.html"
+    argv = [str(one), "--compare", str(two), "--decode-tokens", "1", "--json", str(out), "--html", str(page)]
+    main([*argv, "--estimate", "pixel-8"])
+    profile = read_profile(out)
+    assert [bundle.name for bundle in profile.bundles] == ["all/onnx", "few/onnx"]
+    assert [guess.bundle for guess in profile.estimates] == ["all/onnx", "few/onnx"]
+    for shown in (capsys.readouterr().out, page.read_text(encoding="utf-8")):
+        assert shown.count("all/onnx") > 3
+        assert shown.replace("all/onnx", "").replace("few/onnx", "").replace(f"{two}", "").count("onnx ") == 0
 
 
 def test_a_load_that_stayed_cached_is_not_called_cold(

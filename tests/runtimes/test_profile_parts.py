@@ -33,6 +33,7 @@ from vlmp.runtimes.profile.schema import (
     read_profile,
     write_profile,
 )
+from vlmp.runtimes.profile.task import Task
 from vlmp.runtimes.profile.trace import Call, Run, summarize
 from vlmp.runtimes.session import Array
 
@@ -157,6 +158,32 @@ def test_bundles_that_differ_in_pruning_only_are_alike() -> None:
     other = changed(pruner__name="none", pruner__kept_tokens=4, pruner__layer=2)
     assert differences(make_manifest(), other) == []
     check_alike(["x", "y"], [make_manifest(), other])
+
+
+NAMES = [
+    (["a/x", "b/y"], ["x", "y"]),
+    (["a/x", "b/x", "c/y"], ["a/x", "b/x", "c/y"]),
+    (["a/1/x", "b/1/x"], ["a/1/x", "b/1/x"]),
+    (["a/x", "a/x", "b/y", "a/../a/x"], ["x", "x (2)", "y", "x (3)"]),
+    (["a/x", "b/x", "a/x"], ["a/x", "b/x", "a/x (2)"]),
+]
+
+
+@pytest.mark.parametrize(("folders", "names"), NAMES, ids=["; ".join(folders) for folders, _ in NAMES])
+def test_names_tell_bundles_apart(folders: list[str], names: list[str], tmp_path: Path) -> None:
+    task = Task(
+        folders=[tmp_path / folder for folder in folders], manifests=[], photo=PHOTO, photo_size=(1, 1), prompt="",
+        runs=5, decode_tokens=1, threads=None,
+    )  # fmt: skip
+    assert task.names == names
+
+
+def test_folders_at_the_root_have_names() -> None:
+    task = Task(
+        folders=[Path("/x"), Path("/a/x")], manifests=[], photo=PHOTO, photo_size=(1, 1), prompt="", runs=5,
+        decode_tokens=1, threads=None,
+    )  # fmt: skip
+    assert task.names == ["/x", "a/x"]
 
 
 def bundle(name: str, pruner: str, **medians_ms: float) -> BundleProfile:

@@ -81,6 +81,13 @@ def test_files_of_one_phone_are_put_side_by_side(tmp_path: Path, capsys: pytest.
         assert text in shown
 
 
+def test_bundles_of_one_name_get_numbers(tmp_path: Path) -> None:
+    paths = [write(tmp_path, f"{n}.json", phone_profile([0])) for n in (1, 2)]
+    out = tmp_path / "out.json"
+    main(["--device", "ios", "--import", paths[0], "--import", paths[1], "--json", str(out)])
+    assert [bundle.name for bundle in read_profile(out).bundles] == ["onnx-none", "onnx-none (2)"]
+
+
 def test_one_file_may_hold_all_bundles(tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     main(["--device", "ios", "--import", write(tmp_path, "both.json", phone_profile([0, 1])), "--json", str(out)])
