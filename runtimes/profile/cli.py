@@ -32,7 +32,7 @@ COOL_DOWN_S = 10.0
 MOST_COOL_DOWN_S = 3600
 PHONE_OPTIONS = ("runner", "cool_down", "keep_files")
 """Of no meaning without `--device adb`."""
-TURN_OPTIONS = ("image", "prompt", "runs", "decode_tokens", "threads", "different")
+TURN_OPTIONS = ("image", "prompt", "runs", "decode_tokens", "threads")
 """Of no meaning with `--device ios`, which measures nothing."""
 
 
@@ -76,7 +76,8 @@ def _profile(arguments: Namespace, command: str) -> None:
     _check(arguments)
     check_text("the command line", command)
     if arguments.device == "ios":
-        _finish(read_imported(arguments.imported).model_copy(update={"command": command}), arguments)
+        imported = read_imported(arguments.imported, different=arguments.different)
+        _finish(imported.model_copy(update={"command": command}), arguments)
         return
     task = _task(arguments)
     guesses = estimates(arguments.estimate or [], task.names, task.manifests)
@@ -140,7 +141,8 @@ def _task(arguments: Namespace) -> Task:
     size = open_image(arguments.image).size
     manifests = [read_manifest(folder) for folder in folders]
     if not arguments.different:
-        check_alike([str(folder) for folder in folders], manifests)
+        unlike = [differences(manifests[0], manifest) for manifest in manifests[1:]]
+        check_alike([str(folder) for folder in folders], unlike)
     for folder, manifest in zip(folders, manifests, strict=True):
         _check_decode(folder, manifest, arguments.decode_tokens)
     return Task(

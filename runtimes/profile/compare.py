@@ -14,25 +14,31 @@ ALIKE: dict[str, Callable[[Manifest], object]] = {
     "precision": lambda manifest: manifest.precision,
     "quantization": lambda manifest: manifest.quantization,
     "image size": lambda manifest: f"{manifest.image.height}x{manifest.image.width}",
+    "image fit": lambda manifest: manifest.image.fit,
     "prompt bucket": lambda manifest: manifest.prompt.text_len,
     "prefix tokens": lambda manifest: len(manifest.prompt.prefix_ids),
     "room for new tokens": lambda manifest: manifest.prompt.max_new_tokens,
+    "cache update": lambda manifest: manifest.kv.update,
 }
-"""All that costs time and is not pruning: what has to be equal for a ratio to say something about pruning."""
+"""All that costs time and is not pruning: what has to be equal for a ratio to say something about pruning.
+
+So have the versions of the tools that both were exported with: others write other graphs.
+"""
 
 
 def differences(one: Manifest, other: Manifest) -> list[str]:
     """What is unlike, in words: `precision float32 against float16`."""
-    return [f"{what} {get(one)} against {get(other)}" for what, get in ALIKE.items() if get(one) != get(other)]
+    pairs = [(what, get(one), get(other)) for what, get in ALIKE.items()]
+    pairs += [(tool, one.tools[tool], other.tools[tool]) for tool in one.tools if tool in other.tools]
+    return [f"{what} {mine} against {its}" for what, mine, its in pairs if mine != its]
 
 
-def check_alike(names: Sequence[str], manifests: Sequence[Manifest]) -> None:
-    """Raises UserError naming what differs between the first bundle and another one."""
-    for name, manifest in zip(names[1:], manifests[1:], strict=True):
-        unlike = differences(manifests[0], manifest)
-        if unlike:
+def check_alike(names: Sequence[str], unlike: Sequence[Sequence[str]]) -> None:
+    """Raises UserError when a bundle differs from the first one. unlike: in what, in words, for each but the first."""
+    for name, found in zip(names[1:], unlike, strict=True):
+        if found:
             raise UserError(
-                f"{names[0]} and {name} differ in more than pruning: {', '.join(unlike)}; "
+                f"{names[0]} and {name} differ in more than pruning: {', '.join(found)}; "
                 "--different compares them all the same"
             )
 

@@ -11,7 +11,7 @@ from statistics import median
 
 from vlmp.export.errors import UserError
 
-from .compare import explain
+from .compare import check_alike, explain
 from .schema import PARTS, BundleFacts, BundleProfile, Phase, PhaseName, Profile, RunCondition, read_profile
 from .task import numbered
 
@@ -30,11 +30,11 @@ CLOSE = 0.01
 """Figures that have to be equal may differ by so much: the app may round them."""
 
 
-def read_imported(paths: Sequence[Path]) -> Profile:
+def read_imported(paths: Sequence[Path], *, different: bool) -> Profile:
     """All bundles of the files, the first one being what the others are compared with. Equal names get numbers.
 
-    Raises UserError on files that are no profiles of an iPhone, hold no bundle or figures that cannot be, or do not
-    belong together.
+    different: whether bundles may differ in more than pruning. Raises UserError when they do and may not, and on files
+    that are no profiles of an iPhone, hold no bundle or figures that cannot be, or do not belong together.
     """
     profiles = [read_profile(path) for path in paths]
     for path, profile in zip(paths, profiles, strict=True):
@@ -46,14 +46,17 @@ def read_imported(paths: Sequence[Path]) -> Profile:
         bundles += profile.bundles
     names = numbered([bundle.name for bundle in bundles])
     bundles = [one.model_copy(update={"name": name}) for one, name in zip(bundles, names, strict=True)]
+    differences = [unlike(bundles[0].manifest, other.manifest) for other in bundles[1:]]
+    if not different:
+        check_alike(names, differences)
     return profiles[0].model_copy(
         update={
             "bundles": bundles,
             "conditions": conditions,
             "warnings": list(dict.fromkeys(line for profile in profiles for line in profile.warnings)),
             "explanation": [
-                explain(bundles[0], other, unlike(bundles[0].manifest, other.manifest))
-                for other in bundles[1:]
+                explain(bundles[0], other, found)
+                for other, found in zip(bundles[1:], differences, strict=True)
                 if all(phase in bundle.phases for bundle in (bundles[0], other) for phase in EXPLAINED)
             ],
         }

@@ -132,6 +132,7 @@ def changed(**fields: Any) -> Manifest:
     return manifest.model_copy(update=update)
 
 
+TOOLS = {"vlmp": "1", "torch": "2.13.0"}
 UNLIKE = [
     ({"model": "other"}, "model m against other"),
     ({"checkpoint": "other"}, "checkpoint c against other"),
@@ -139,6 +140,9 @@ UNLIKE = [
     ({"precision": "float16"}, "precision float32 against float16"),
     ({"quantization": "int8"}, "quantization none against int8"),
     ({"image__height": 112}, "image size 56x56 against 112x56"),
+    ({"image__fit": "stretch"}, "image fit pad against stretch"),
+    ({"kv__update": "in_place"}, "cache update rows against in_place"),
+    ({"tools": {"vlmp": "1", "torch": "2.14.0"}}, "torch 2.13.0 against 2.14.0"),
     ({"prompt__text_len": 64}, "prompt bucket 20 against 64"),
     ({"prompt__max_new_tokens": 99}, "room for new tokens 12 against 99"),
 ]
@@ -147,17 +151,19 @@ UNLIKE = [
 @pytest.mark.parametrize(("fields", "says"), UNLIKE, ids=[says.split(" against")[0] for _, says in UNLIKE])
 def test_unlike_bundles_are_refused_with_what_differs(fields: dict[str, Any], says: str) -> None:
     with pytest.raises(UserError) as refused:
-        check_alike(["x", "y"], [make_manifest(), changed(**fields)])
+        check_alike(["x", "y"], [differences(changed(tools=TOOLS), changed(**{"tools": TOOLS, **fields}))])
     line = str(refused.value)
     assert says in line
+    assert line.count(" against ") == 1
     assert "--different" in line
     assert "\n" not in line
 
 
 def test_bundles_that_differ_in_pruning_only_are_alike() -> None:
     other = changed(pruner__name="none", pruner__kept_tokens=4, pruner__layer=2)
-    assert differences(make_manifest(), other) == []
-    check_alike(["x", "y"], [make_manifest(), other])
+    unlike = differences(changed(tools=TOOLS), other.model_copy(update={"tools": {"vlmp": "1"}}))
+    assert unlike == []
+    check_alike(["x", "y"], [unlike])
 
 
 NAMES = [

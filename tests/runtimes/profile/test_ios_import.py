@@ -94,13 +94,23 @@ def test_one_file_may_hold_all_bundles(tmp_path: Path) -> None:
     assert len(read_profile(out).bundles) == 2
 
 
-def test_bundles_that_differ_in_more_are_said_to(tmp_path: Path) -> None:
+def test_bundles_that_differ_in_more_are_compared_only_when_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     other = phone_profile([1])
     facts = other.bundles[0].manifest.model_copy(update={"quantization": "int4"})
     other = other.model_copy(update={"bundles": [other.bundles[0].model_copy(update={"manifest": facts})]})
     one, two = write(tmp_path, "1.json", phone_profile([0])), write(tmp_path, "2.json", other)
     out = tmp_path / "out.json"
-    main(["--device", "ios", "--import", one, "--import", two, "--json", str(out)])
+    argv = ["--device", "ios", "--import", one, "--import", two, "--json", str(out)]
+    with pytest.raises(SystemExit) as stopped:
+        main(argv)
+    assert stopped.value.code == 2
+    line = capsys.readouterr().err.strip()
+    assert "onnx-none and onnx-vlm-pruner differ in more than pruning: quantization none against int4; --diff" in line
+    assert "\n" not in line
+    assert not out.exists()
+    main([*argv, "--different"])
     assert "differ in quantization none against int4" in read_profile(out).explanation[0]
 
 
