@@ -144,7 +144,7 @@ def _task(arguments: Namespace) -> Task:
         unlike = [differences(manifests[0], manifest) for manifest in manifests[1:]]
         check_alike([str(folder) for folder in folders], unlike)
     for folder, manifest in zip(folders, manifests, strict=True):
-        _check_decode(folder, manifest, arguments.decode_tokens)
+        _check_bundle(folder, manifest, arguments)
     return Task(
         folders=folders,
         manifests=manifests,
@@ -157,10 +157,13 @@ def _task(arguments: Namespace) -> Task:
     )
 
 
-def _check_decode(folder: Path, manifest: Manifest, decode_tokens: int) -> None:
+def _check_bundle(folder: Path, manifest: Manifest, arguments: Namespace) -> None:
+    """Whether it does what the options ask for."""
     room = manifest.prompt.max_new_tokens
-    if decode_tokens > room:
-        raise UserError(f"--decode-tokens {decode_tokens}: {folder} has room for {room}")
+    if arguments.decode_tokens > room:
+        raise UserError(f"--decode-tokens {arguments.decode_tokens}: {folder} has room for {room}")
+    if arguments.threads is not None and manifest.target == "coreml":
+        raise UserError(f"--threads {arguments.threads}: {folder} runs on Core ML, which chooses its threads itself")
 
 
 def _check(arguments: Namespace) -> None:

@@ -211,18 +211,18 @@ def test_loads_take_turns_and_the_first_one_does_not_count(
     assert "prefill_pruner" not in phases
 
 
-def unlike(bundle: Path, folder: Path) -> Path:
-    """A copy that says of itself that it is quantized."""
+def unlike(bundle: Path, folder: Path, **facts: str) -> Path:
+    """A copy that says something else of itself."""
     other = shutil.copytree(bundle, folder / "other")
     manifest = json.loads((other / "manifest.json").read_text())
-    (other / "manifest.json").write_text(json.dumps(manifest | {"quantization": "int8"}))
+    (other / "manifest.json").write_text(json.dumps(manifest | facts))
     return other
 
 
 def test_unlike_bundles_are_compared_only_when_asked(
     pruned: Path, quick: list[tuple[str, str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    other = unlike(pruned, tmp_path)
+    other = unlike(pruned, tmp_path, quantization="int8")
     argv = [str(pruned), "--compare", str(other), "--decode-tokens", "1"]
     with pytest.raises(SystemExit) as stopped:
         main(argv)
@@ -234,6 +234,23 @@ def test_unlike_bundles_are_compared_only_when_asked(
     assert quick == []
     main([*argv, "--different"])
     assert "their ratio has more than one cause" in " ".join(capsys.readouterr().out.split())
+
+
+def test_core_ml_takes_no_threads(
+    pruned: Path, quick: list[tuple[str, str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = unlike(pruned, tmp_path, target="coreml")
+    for argv, says in (
+        ([str(other)], f"--threads 1: {other} runs on Core ML, which chooses its threads itself"),
+        ([str(pruned), "--compare", str(other), "--different"], f"--threads 1: {other} runs on Core ML"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            main([*argv, "--threads", "1"])
+        assert stopped.value.code == 2
+        line = capsys.readouterr().err.strip()
+        assert says in line
+        assert "\n" not in line
+    assert quick == []
 
 
 def test_a_bundle_can_be_compared_with_itself(pruned: Path, quick: list[tuple[str, str]], tmp_path: Path) -> None:
