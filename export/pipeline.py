@@ -36,7 +36,7 @@ from vlmp.export.models import Family, model_entry, open_family
 from vlmp.export.prompt import ChatPrompt, read_prompt
 from vlmp.export.quantize import Quantizer, find_preset
 from vlmp.export.targets import Target, open_target
-from vlmp.export.tracing import shared_provenance
+from vlmp.export.tracing import forgotten_traces, shared_provenance
 from vlmp.export.verify import verify_export
 from vlmp.export.work import with_work
 from vlmp.pruner import DEFAULT_PIVOTS, PRUNERS, PrunerConfig, build_pruner, method
@@ -118,7 +118,7 @@ def export_target(
         stages = Stages(memory, report)
         stages(f"{name}: weights")
         methods = build_methods(source, config, target, "float32")
-        with shared_provenance():
+        with shared_provenance(), forgotten_traces():
             specs = target.lower(methods, source.geometry, precision, folder, stages)
         specs = with_work(specs, methods, source.geometry, precision, target.cuts_text)
         (folder / TOKENIZER_NAME).write_text(source.prompt.tokenizer.to_str(pretty=True), encoding="utf-8")

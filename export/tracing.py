@@ -40,6 +40,16 @@ def shared_provenance() -> Iterator[None]:
 
 
 @contextmanager
+def forgotten_traces() -> Iterator[None]:
+    """Let nothing of what is traced inside stay in memory: torch.compile, which the pruner's loop is traced by, keeps
+    its backends for the life of the process, and with them the modules and their weights."""
+    try:
+        yield
+    finally:
+        torch._dynamo.reset()
+
+
+@contextmanager
 def shared_weights() -> Iterator[None]:
     """Let deep copies of a program share its weights: a pass may replace a weight, but never writes into one."""
 

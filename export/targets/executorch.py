@@ -13,6 +13,7 @@ import torchao.quantization  # noqa: F401 (its ops)
 from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
 from executorch.exir import EdgeCompileConfig, ExecutorchBackendConfig, to_edge_transform_and_lower
 from executorch.exir._serialize._named_data_store import NamedDataStore
+from executorch.exir.lowered_backend_module import LoweredBackendModule
 from executorch.exir.passes import MemoryPlanningPass
 from executorch.exir.passes.external_constants_pass import delegate_external_constants_pass_unlifted
 from torch import Tensor, nn
@@ -92,6 +93,9 @@ class ExecuTorchTarget:
             )
         program.save(str(folder / PROGRAM_NAME))
         program.write_tensor_data_to_file(str(folder))
+        for name in programs:
+            for manager in (edge, program):
+                _empty(manager.exported_program(name))
         return specs
 
     def tools(self) -> dict[str, str]:
@@ -122,6 +126,19 @@ class DynamicLinear(QuantLinear):
         limits = -self.scheme.largest - 1, self.scheme.largest
         weight_OI = ops.dequantize_affine(self.codes, [1, self.group], self.scale, self.zero, torch.int8, *limits)
         return F.linear(rounded_LI, weight_OI, self.bias)
+
+
+def _empty(program: ExportedProgram) -> None:
+    """Drop the weights of the parts that a delegate took, as they were and as they are stored.
+
+    The parts outlive the export, in cycles of torch.fx nodes that the garbage collector does not see through.
+    """
+    for part in program.graph_module.modules():
+        if isinstance(part, LoweredBackendModule):
+            part.original_module.state_dict.clear()
+            part.original_module.constants.clear()
+            if part.named_data_store_output is not None:
+                part.named_data_store_output.buffers.clear()
 
 
 def _trace(module: nn.Module, example: tuple[torch.Tensor, ...]) -> ExportedProgram:

@@ -1,5 +1,6 @@
 """Every target on its own runtime: exports verify, answer as PyTorch does, and hold their weights once."""
 
+import gc
 import json
 import math
 import os
@@ -18,6 +19,7 @@ from vlmp.export.checkpoint import locate
 from vlmp.export.config import ExportConfig, Precision
 from vlmp.export.errors import UserError
 from vlmp.export.models import model_entry
+from vlmp.export.models.decoder import Decoder
 from vlmp.export.pipeline import build_methods, export, open_source
 from vlmp.export.targets import open_target
 from vlmp.runtimes import Session, load
@@ -42,16 +44,25 @@ class Exported:
     eager: TorchSession
     scratch: list[str]
     """What the export has left in the system's temporary folder."""
+    decoders: int
+    """And models in memory."""
+
+
+def decoders() -> int:
+    gc.collect()
+    return sum(type(thing) is Decoder for thing in gc.get_objects())
 
 
 def exported(config: ExportConfig, precision: Precision) -> Exported:
+    before = decoders()
     with tempfile.TemporaryDirectory() as scratch, patch.object(tempfile, "tempdir", scratch):
         (result,) = export(config)
         left = os.listdir(scratch)
+    more = decoders() - before
     source, target = open_source(config), open_target(config.targets[0])
     methods = build_methods(source, config, target, precision)
     eager = TorchSession(result.manifest, source.prompt.tokenizer, methods)
-    return Exported(folder=result.output, manifest=result.manifest, eager=eager, scratch=left)
+    return Exported(folder=result.output, manifest=result.manifest, eager=eager, scratch=left, decoders=more)
 
 
 @pytest.fixture(scope="module", params=CASES, ids=lambda case: "-".join(case))
@@ -96,8 +107,9 @@ def test_default_export_is_verified_on_its_runtime(tiny: Exported) -> None:
         assert values["kept tokens in common"] >= 0.9
 
 
-def test_nothing_is_left_in_the_temporary_folder(tiny: Exported) -> None:
+def test_nothing_of_an_export_stays_in_the_temporary_folder_or_in_memory(tiny: Exported) -> None:
     assert tiny.scratch == []
+    assert tiny.decoders == 0
 
 
 def test_the_manifest_says_what_each_stage_took(tiny: Exported) -> None:
