@@ -22,7 +22,7 @@ from .imported import read_imported
 from .phones import PhoneOption, estimates
 from .schema import Profile, write_profile
 from .show import show
-from .task import Measured, Task
+from .task import Measured, Task, for_prompt
 
 PROGRAM = "vlmp-profile"
 LEAST_RUNS = 5
@@ -147,7 +147,9 @@ def _task(arguments: Namespace) -> Task:
         _check_bundle(folder, manifest, arguments)
     return Task(
         folders=folders,
-        manifests=manifests,
+        manifests=[
+            for_prompt(folder, manifest, arguments.prompt) for folder, manifest in zip(folders, manifests, strict=True)
+        ],
         photo=arguments.image,
         photo_size=size,
         prompt=arguments.prompt,

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 
 import numpy as np
-from vlmp.export.bundle import Manifest, Region, WorkSpec
+from vlmp.export.bundle import Manifest, MethodSpec, Region, WorkSpec
 from vlmp.export.errors import UserError, one_line
 
 from .machine import count_cores
@@ -52,8 +52,25 @@ def work_of(manifest: Manifest) -> dict[Region, WorkSpec]:
     return {region: work for method in manifest.methods.values() for region, work in method.work.items()}
 
 
+def with_less_text(manifest: Manifest, tokens: int) -> Manifest:
+    """The manifest with the work of a text that leaves so many tokens of the bucket free.
+
+    The same where a graph computes the whole bucket whatever the text.
+    """
+
+    def less(method: MethodSpec) -> MethodSpec:
+        work = dict(method.work)
+        for region, each in method.work_per_token.items():
+            by_token = each.model_dump()
+            left = {field: value - tokens * by_token[field] for field, value in work[region].model_dump().items()}
+            work[region] = WorkSpec(**left)
+        return method.model_copy(update={"work": work})
+
+    return manifest.model_copy(update={"methods": {name: less(method) for name, method in manifest.methods.items()}})
+
+
 def moved_bytes(work: WorkSpec) -> int:
-    """What a region at least reads and writes."""
+    """What a region reads and writes, as its graph stands."""
     return work.weight_bytes + work.cache_bytes + work.activation_bytes
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from vlmp.export.bundle import Manifest
 from vlmp.export.errors import UserError
 
+from ..session import load_tokenizer
+from .roofline import with_less_text
 from .schema import BundleFacts, BundleProfile, Machine, Peaks, RunCondition, Settings
 
 
@@ -58,6 +60,13 @@ class Measured:
     warnings: Sequence[str] = ()
     conditions: Sequence[RunCondition] = ()
     fault: UserError | None = None
+
+
+def for_prompt(folder: Path, manifest: Manifest, prompt: str) -> Manifest:
+    """The manifest with the work that this prompt is to the bundle's graphs. Raises UserError without a tokenizer."""
+    text = manifest.prompt.first.replace("{prompt}", prompt)
+    tokens = len(load_tokenizer(folder, manifest).encode(text, add_special_tokens=False).ids)
+    return with_less_text(manifest, max(0, manifest.prompt.text_len - tokens))
 
 
 def numbered(names: Sequence[str]) -> list[str]:

@@ -16,6 +16,7 @@ from typing import Any
 import jsonschema
 import pytest
 from PIL import Image
+from vlmp.export.bundle import read_manifest
 from vlmp.export.config import ExportConfig
 from vlmp.export.errors import UserError
 from vlmp.export.pipeline import export
@@ -26,7 +27,7 @@ from vlmp.runtimes.profile.cli import main
 from vlmp.runtimes.profile.report import render
 from vlmp.runtimes.profile.schema import REGIONS, Memory, json_schema, read_profile
 from vlmp.runtimes.profile.trace import Traced, region_shares, trace
-from vlmp.runtimes.session import RUNTIMES
+from vlmp.runtimes.session import RUNTIMES, load
 
 ROOT = Path(__file__).parents[2]
 PHOTO = ROOT / "runtimes/assets/photo.jpg"
@@ -123,6 +124,12 @@ def test_two_bundles_are_compared_phase_by_phase(
     assert max(operator.calls for operator in pruning if operator.op == "TopK") > 1
     bound = {"vision", "prefill", "prefill_before", "prefill_after", "decode"}
     assert [set(bundle.roofline) - {"prefill_pruner"} for bundle in profile.bundles] == [bound, bound]
+    for folder, bundle in zip((unpruned, pruned), profile.bundles, strict=True):
+        spec = read_manifest(folder).methods["prefill"]
+        words = len(load(folder).tokenizer.encode(read_manifest(folder).prompt.first.replace("{prompt}", PROMPT)).ids)
+        done = spec.work["after"].macs - (64 - words) * spec.work_per_token["after"].macs
+        assert bundle.roofline["prefill_after"].gmac == pytest.approx(done / 1e9)
+        assert 0 < done < 0.8 * spec.work["after"].macs
     assert [(guess.phone, guess.bundle) for guess in profile.estimates] == [
         ("Pixel 8", "onnx-none"), ("Pixel 8", "onnx-vlm-pruner"),
     ]  # fmt: skip

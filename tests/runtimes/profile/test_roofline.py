@@ -11,7 +11,7 @@ from estimate_cases import WORK, make_manifest
 from vlmp.export.bundle import WorkSpec
 from vlmp.export.errors import UserError
 from vlmp.runtimes.profile import roofline
-from vlmp.runtimes.profile.roofline import arithmetic, measure_peaks, rooflines, sides_ms, work_of
+from vlmp.runtimes.profile.roofline import arithmetic, measure_peaks, rooflines, sides_ms, with_less_text, work_of
 from vlmp.runtimes.profile.schema import Peaks, Phase, PhaseName
 
 PEAKS = Peaks(gop_s={"float32": 200, "int8": 800}, gb_s=20, how="made up")
@@ -34,6 +34,22 @@ def test_bounds() -> None:
     assert (decode.bound_ms, decode.binds, decode.share_of_bound) == (pytest.approx(51), "memory", pytest.approx(0.51))
     assert vision.gmac == 4
     assert decode.gib_moved == pytest.approx(1.02e9 / 2**30)
+
+
+def test_a_shorter_text_is_less_work_where_the_graph_says_so() -> None:
+    each = WorkSpec(macs=10**8, weight_bytes=0, cache_bytes=10**4, activation_bytes=10**5)
+    plain = make_manifest()
+    assert with_less_text(plain, 20) == plain
+    prefill = plain.methods["prefill"].model_copy(update={"work_per_token": {"after": each}})
+    manifest = plain.model_copy(update={"methods": {**plain.methods, "prefill": prefill}})
+    assert with_less_text(manifest, 0) == manifest
+    fewer = work_of(with_less_text(manifest, 20))
+    assert fewer["after"] == WorkSpec(
+        macs=4 * 10**9, weight_bytes=10**9, cache_bytes=8 * 10**5, activation_bytes=8 * 10**6
+    )
+    assert {name: work for name, work in fewer.items() if name != "after"} == {
+        name: work for name, work in WORK.items() if name != "after"
+    }
 
 
 def test_prefill_is_the_sum_of_its_parts() -> None:
