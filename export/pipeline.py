@@ -111,6 +111,7 @@ def export_target(
     precision = config.precision or target.precisions[0]
     with (
         torch.no_grad(),
+        forgotten_traces(),
         PeakMemory() as memory,
         _clear_errors(output),
         new_bundle(output, overwrite=config.overwrite) as folder,
@@ -118,7 +119,7 @@ def export_target(
         stages = Stages(memory, report)
         stages(f"{name}: weights")
         methods = build_methods(source, config, target, "float32")
-        with shared_provenance(), forgotten_traces():
+        with shared_provenance():
             specs = target.lower(methods, source.geometry, precision, folder, stages)
         specs = with_work(specs, methods, source.geometry, precision, target.cuts_text)
         (folder / TOKENIZER_NAME).write_text(source.prompt.tokenizer.to_str(pretty=True), encoding="utf-8")

@@ -93,9 +93,9 @@ class ExecuTorchTarget:
             )
         program.save(str(folder / PROGRAM_NAME))
         program.write_tensor_data_to_file(str(folder))
-        for name in programs:
+        for method in programs:
             for manager in (edge, program):
-                _empty(manager.exported_program(name))
+                _empty(manager.exported_program(method))
         return specs
 
     def tools(self) -> dict[str, str]:

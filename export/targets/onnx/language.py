@@ -121,10 +121,19 @@ class Layers(nn.Module):
 class PromptPruner(nn.Module):
     """The pruner between the layers: visual tokens in, kept ones out."""
 
+    cos: Tensor
+    sin: Tensor
+
     def __init__(self, prefill: Prefill) -> None:
         super().__init__()
         self.pruner: Pruner = prefill.pruner
-        self.prefill, self.geometry = prefill, prefill.geometry
+        self.geometry, self.row_attention = prefill.geometry, prefill.row_attention
+        # Nothing else of the model: what a module holds is given to the tracer, needed or not.
+        self.layer: Layer | None = None
+        if "attention" in self.pruner.needs:
+            self.layer = cast(Layer, prefill.decoder.layers[prefill.geometry.prune_layer - 1])
+            self.register_buffer("cos", prefill.cos, persistent=False)
+            self.register_buffer("sin", prefill.sin, persistent=False)
 
     def forward(
         self, hidden: Tensor, position: Tensor, before: Tensor | None = None, key: Tensor | None = None
@@ -137,10 +146,10 @@ class PromptPruner(nn.Module):
         keys_NC = attention_N = None
         if key is not None:
             keys_NC = key[0, :, first:behind].permute(1, 0, 2).reshape(self.geometry.visual, -1)
-        if "attention" in self.pruner.needs:
+        if self.layer is not None:
             assert before is not None
             assert key is not None
-            attention_N = self._last_attention(before, position, key)[first:behind]
+            attention_N = self._last_attention(self.layer, before, position, key)[first:behind]
         pruned = self.pruner(hidden[0, first:behind], keys_NC, attention_N)
         hidden = torch.cat([hidden[0, :first], pruned.hidden_SD, hidden[0, behind:]])
         position = torch.cat(
@@ -149,15 +158,11 @@ class PromptPruner(nn.Module):
         indices = [index.to(torch.int32) for index in (pruned.kept_S, pruned.order_S, pruned.filled_1)]
         return hidden.unsqueeze(0), position.unsqueeze(0), *indices
 
-    def _last_attention(self, before: Tensor, position: Tensor, key: Tensor) -> Tensor:
+    def _last_attention(self, layer: Layer, before: Tensor, position: Tensor, key: Tensor) -> Tensor:
         """What the last token attends to in layer K-1. float32 [L]."""
-        prefill = self.prefill
-        layer = cast(Layer, prefill.decoder.layers[self.geometry.prune_layer - 1])
         last_1 = position[0, -1:]
-        query_H1d = layer.queries(
-            before[0, -1:], prefill.cos.index_select(0, last_1), prefill.sin.index_select(0, last_1)
-        )
-        return prefill.row_attention(query_H1d, key[0, :, : before.shape[1]], torch.zeros(1, 1))
+        query_H1d = layer.queries(before[0, -1:], self.cos.index_select(0, last_1), self.sin.index_select(0, last_1))
+        return self.row_attention(query_H1d, key[0, :, : before.shape[1]], torch.zeros(1, 1))
 
 
 class Head(nn.Module):
