@@ -86,7 +86,7 @@ def weights_digest(folder: Path) -> str:
 
 
 def fit_text(config: "ExportConfig", data: DataSet) -> "ExportConfig":
-    """The same settings with a text bucket as long as the longest question: padding costs time."""
+    """The same settings with a text bucket that the longest question fits into."""
     from vlmp.export.pipeline import open_source
 
     prompt = open_source(config).prompt

@@ -66,7 +66,7 @@ class MethodSpec(_Strict):
     work_per_token: dict[Region, WorkSpec] = Field(
         default={},
         description="What each text token less than the bucket takes off; empty where the graph computes the bucket "
-        "whatever the text.",
+        "whatever the text, and in older bundles.",
     )
 
 

@@ -153,7 +153,9 @@ class Quantizer:
                 f"{name} has {inputs} inputs, which groups of {scheme.group} do not divide: use --quant none"
             )
         if scheme.palette is not None and outputs % scheme.palette:
-            raise UserError(f"{name} has {outputs} outputs, which {scheme.palette} do not divide: use --quant int4")
+            raise UserError(
+                f"{name} has {outputs} outputs, which tables of {scheme.palette} rows do not divide: use --quant int4"
+            )
         return self.kernels(weight_OI, scheme)
 
 

@@ -23,7 +23,8 @@ class TorchSession(Session):
         self.methods = methods
 
     def _bucket(self, ids: list[int]) -> dict[str, Array]:
-        """Without padding: these modules take any number of tokens, and padding must make no difference to others."""
+        """Without padding, as graphs of ONNX Runtime compute: activations that are rounded by the range of all rows
+        would be others. Where a runtime computes it, it must make no difference."""
         inputs = super()._bucket(ids)
         return {**inputs, "ids": inputs["ids"][:, : len(ids)]}
 

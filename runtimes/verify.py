@@ -235,6 +235,8 @@ def arrangements(manifest: Manifest, visual_ND: Array) -> list[Array]:
 
 def keeps_top(found_V: Array, wanted_V: Array, tie: float) -> bool:
     """Whether the best token is, to the reference, at most `tie` of its largest logit below its best."""
+    if found_V.shape != wanted_V.shape:
+        return False
     gap = wanted_V.max() - wanted_V[np.argmax(found_V)]
     return bool(gap <= tie * np.abs(wanted_V).max())
 

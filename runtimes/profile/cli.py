@@ -4,6 +4,7 @@ import shlex
 import sys
 from argparse import Namespace
 from collections.abc import Sequence, Set
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
@@ -53,7 +54,9 @@ def parser() -> OneLineParser:
     parser.add_argument("--prompt", default=PROMPT, metavar="TEXT", help=f"question ({PROMPT})")
     parser.add_argument("--runs", type=int, default=5, metavar="N", help=f"timed runs, at least {LEAST_RUNS} (5)")
     parser.add_argument("--decode-tokens", type=int, default=16, metavar="N", help="tokens decoded in each run (16)")
-    parser.add_argument("--threads", type=int, metavar="N", help="threads of the runtime (its own choice)")
+    parser.add_argument(
+        "--threads", type=int, metavar="N", help="threads of the runtime (its own choice); not for Core ML"
+    )
     parser.add_argument("--estimate", action=PhoneOption, help="guess a phone too; `list` names them; repeatable")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures, see docs/profile.md")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a report to look at")
@@ -123,13 +126,12 @@ def _finish(profile: Profile, arguments: Namespace) -> None:
 
     In this order, as a terminal may be gone by now or a pipe be closed; and what cannot be written is shown.
     """
-    try:
-        if arguments.json:
-            write_profile(profile, arguments.json)
+    with ExitStack() as ending:  # calls all of them in turn from the last one on, whatever one raises
+        ending.callback(show, profile)
         if arguments.html:
-            import_module("vlmp.runtimes.profile.report").write_html(profile, arguments.html)
-    finally:
-        show(profile)
+            ending.callback(import_module("vlmp.runtimes.profile.report").write_html, profile, arguments.html)
+        if arguments.json:
+            ending.callback(write_profile, profile, arguments.json)
     for what, path in (("figures", arguments.json), ("report", arguments.html)):
         if path:
             print(f"{what} in {path}")

@@ -55,7 +55,7 @@ def work_of(manifest: Manifest) -> dict[Region, WorkSpec]:
 def with_less_text(manifest: Manifest, tokens: int) -> Manifest:
     """The manifest with the work of a text that leaves so many tokens of the bucket free.
 
-    The same where a graph computes the whole bucket whatever the text.
+    The same where a graph computes the whole bucket whatever the text, and of bundles that do not say.
     """
 
     def less(method: MethodSpec) -> MethodSpec:

@@ -16,7 +16,8 @@ from .schema import BundleFacts, BundleProfile, Machine, Peaks, RunCondition, Se
 class Task:
     """Bundles with their manifests, the first one being what the others are compared with, and how to run them.
 
-    photo_size: width, height in pixels. threads: None is the runtime's own choice.
+    manifests: with the work that `prompt` is. photo_size: width, height in pixels. threads: None is the runtime's own
+    choice.
     """
 
     folders: Sequence[Path]
@@ -72,9 +73,12 @@ def for_prompt(folder: Path, manifest: Manifest, prompt: str) -> Manifest:
 def numbered(names: Sequence[str]) -> list[str]:
     """The names, with a number behind those that were there before: `a`, `b`, `a (2)`."""
     found: list[str] = []
-    for place, name in enumerate(names):
-        before = names[:place].count(name)
-        found.append(f"{name} ({before + 1})" if before else name)
+    for name in names:
+        number, one = 1, name
+        while one in found or (number > 1 and one in names):
+            number += 1
+            one = f"{name} ({number})"
+        found.append(one)
     return found
 
 

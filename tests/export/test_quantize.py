@@ -191,7 +191,9 @@ def test_groups_that_do_not_fit_are_refused() -> None:
     with pytest.raises(UserError, match=r"layers\.3\.up has 40 inputs, which groups of 32 do not divide"):
         quantizer.layer("late", "layers.3.up", torch.ones(4, 40))
     tables = Quantizer(preset=Preset(description="", parts={"late": Scheme(bits=4, palette=16)}), kernels=QuantLinear)
-    with pytest.raises(UserError, match=r"layers\.3\.up has 24 outputs, which 16 do not divide: use --quant int4"):
+    with pytest.raises(
+        UserError, match=r"layers\.3\.up has 24 outputs, which tables of 16 rows do not divide: use --quant int4"
+    ):
         tables.layer("late", "layers.3.up", torch.ones(24, 40))
 
 
@@ -261,6 +263,7 @@ def test_the_reference_says_how_far_rounding_carries_pytorch_from_itself(quantiz
         ([1.0, 3.0, 3.1], 0.0, False),
         ([1.0, 3.0, 3.1], 0.02, True),  # the reference's two best are 1 % apart
         ([5.0, 3.0, 3.1], 0.02, False),
+        ([1.0, 4.0, 3.0, 9.0], 0.02, False),
     ],
 )
 def test_only_a_near_tie_of_the_reference_may_be_another_token(found: list[float], tie: float, kept: bool) -> None:

@@ -321,12 +321,18 @@ def test_what_cannot_be_written_is_shown(
     pruned: Path, quick: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    def full(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    write = Path.write_text
+
+    def full(path: Path, *given: Any, **named: Any) -> int:
+        if path.name.startswith(".out.json"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(path, *given, **named)
 
     monkeypatch.setattr(Path, "write_text", full)
+    page = tmp_path / "out.html"
     with pytest.raises(SystemExit):
-        main([str(pruned), "--decode-tokens", "1", "--json", str(tmp_path / "out.json")])
+        main([str(pruned), "--decode-tokens", "1", "--json", str(tmp_path / "out.json"), "--html", str(page)])
+    assert "</html>" in page.read_text(encoding="utf-8")
     shown = capsys.readouterr()
     assert "to the first token" in shown.out
     assert "No space left on device" in shown.err
