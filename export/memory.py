@@ -1,8 +1,11 @@
 """What the stages of an export take: seconds and peak memory of this process."""
 
+import ctypes
+import gc
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from time import perf_counter
 from types import TracebackType
 from typing import Self
@@ -70,3 +73,10 @@ class Stages:
         if self._name:
             self.done.append(StageSpec(name=self._name, seconds=round(seconds, 1), peak_memory_mib=round(peak_mib, 1)))
         self._name = ""
+
+
+def give_back() -> None:
+    """Return to the system what is free, so that the next export does not stand on it: glibc keeps a good deal."""
+    gc.collect()
+    with suppress(OSError, AttributeError):  # other systems' allocators give back by themselves
+        ctypes.CDLL(None).malloc_trim(0)

@@ -31,7 +31,7 @@ from vlmp.export.bundle import (
 from vlmp.export.config import DEFAULT_KEEP, DEFAULT_PRUNE_LAYER, ExportConfig, Precision
 from vlmp.export.errors import UserError
 from vlmp.export.geometry import Geometry
-from vlmp.export.memory import PeakMemory, Stages
+from vlmp.export.memory import PeakMemory, Stages, give_back
 from vlmp.export.models import Family, model_entry, open_family
 from vlmp.export.prompt import ChatPrompt, read_prompt
 from vlmp.export.quantize import Quantizer, find_preset
@@ -100,6 +100,7 @@ def export(
     for name, target in targets.items():
         results.append(export_target(config, source, name, target, outputs[name], report))
         done(results[-1])
+        give_back()
     return results
 
 
