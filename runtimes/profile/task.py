@@ -65,6 +65,8 @@ class Measured:
 
 def for_prompt(folder: Path, manifest: Manifest, prompt: str) -> Manifest:
     """The manifest with the work that this prompt is to the bundle's graphs. Raises UserError without a tokenizer."""
+    if not any(method.work_per_token for method in manifest.methods.values()):
+        return manifest  # whose work does not depend on the prompt
     text = manifest.prompt.first.replace("{prompt}", prompt)
     tokens = len(load_tokenizer(folder, manifest).encode(text, add_special_tokens=False).ids)
     return with_less_text(manifest, max(0, manifest.prompt.text_len - tokens))
