@@ -396,10 +396,10 @@ def test_a_second_signal_does_not_interrupt_the_cleaning_up(ends: signal.Signals
 
     def work() -> None:
         try:
-            os.kill(os.getpid(), ends)
+            signal.raise_signal(ends)
         finally:
             for number in ENDING:
-                os.kill(os.getpid(), number)
+                signal.raise_signal(number)
             cleaned.append(True)
 
     with pytest.raises(KeyboardInterrupt), terminable():
