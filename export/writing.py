@@ -30,12 +30,12 @@ def exclusive(path: Path, what: str) -> Iterator[bool]:
     none, and then others are not kept out. Folders that are made for it vanish in the end when nothing is in them.
     Raises UserError when somebody else writes `path` now, or when nothing can be written there.
     """
-    made = [parent for parent in path.parents if not parent.exists()]
-    lock = path.parent / f".{path.name}.lock"
+    place = Path(os.path.abspath(path))  # "." has a name, too
+    made = [parent for parent in place.parents if not parent.exists()]
+    lock = place.with_name(f".{place.name}.lock")
     with terminable():
         try:
             with told_if_full(path):
-                path.parent.mkdir(parents=True, exist_ok=True)
                 descriptor = _locked(lock, what)
             try:
                 yield descriptor is not None
@@ -50,22 +50,37 @@ def exclusive(path: Path, what: str) -> Iterator[bool]:
 
 
 def _locked(lock: Path, what: str) -> int | None:
-    """The open descriptor of the locked file, None where files cannot be locked."""
-    if fcntl is None:
-        return None
+    """The open descriptor of the locked file, None where files cannot be locked; its folder is there in any case."""
     while True:
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+        _make_folder(lock.parent)
+        if fcntl is None:
+            return None
+        try:
+            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+        except FileNotFoundError:  # somebody else, who had made the folder, has removed it
+            continue
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
-            raise UserError(f"{what} is being written by another process: wait for its end, or name another") from None
+            text = f"{what} is being written by another process: wait until it is done, or choose another"
+            raise UserError(text) from None
         except OSError:  # some network file systems
             os.close(descriptor)
             return None
         if _is_still(descriptor, lock):
             return descriptor
         os.close(descriptor)  # its owner removed it after we had opened it
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder with its parents, while somebody else may be removing them."""
+    while not folder.is_dir():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            if os.path.lexists(folder) and not folder.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)) from None
 
 
 def _is_still(descriptor: int, path: Path) -> bool:

@@ -344,6 +344,48 @@ def test_ctrl_c_and_on(capsys: pytest.CaptureFixture[str]) -> None:
     assert results() == results("whole")
 
 
+def test_two_runs_do_not_write_to_one_output(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["--model", "vlmp-tiny", "--image-size", "112", "--pruner", "none", *COMMON]
+    file = Path("out/answers/vlmp-tiny-none-all.jsonl")
+    first = subprocess.Popen([sys.executable, "-c", SLOWLY, *argv], stderr=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + 120
+        while not file.exists():
+            assert first.poll() is None, first.communicate()[1]
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        for options in (["--overwrite"], ["--pruner", "uniform"]):
+            with pytest.raises(SystemExit, match="2"):
+                main([*argv, *options])
+            assert capsys.readouterr().err == (
+                "vlmp-eval: --output out is being written by another process: wait until it is done, "
+                "or choose another\n"
+            )
+        assert first.poll() is None
+        _, err = first.communicate(timeout=120)
+        assert first.returncode == 0, err
+    finally:
+        first.kill()
+        first.communicate()
+    assert sorted(path.name for path in Path("out").iterdir()) == ["answers", "results.json", "results.md"]
+    assert len(file.read_text().splitlines()) == 8
+
+
+def test_a_killed_run_goes_on() -> None:
+    argv = ["--model", "vlmp-tiny", "--image-size", "112", "--pruner", "none", *COMMON]
+    file = Path("out/answers/vlmp-tiny-none-all.jsonl")
+    killed = subprocess.Popen([sys.executable, "-c", SLOWLY, *argv], stderr=subprocess.DEVNULL)
+    while not file.exists() or len(file.read_bytes().splitlines()) < 3:
+        assert killed.poll() is None
+        time.sleep(0.02)
+    killed.kill()
+    killed.wait()
+    assert Path("out/.answers.lock").exists()
+    main(argv)
+    assert sorted(path.name for path in Path("out").iterdir()) == ["answers", "results.json", "results.md"]
+    assert results()[0]["n"] == 7
+
+
 # --- What is refused --------------------------------------------------------------------------------------------------
 
 
