@@ -5,9 +5,9 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from vlmp.export.errors import OneLineParser, UserError, exit_with_one_line, quiet_libraries
+from vlmp.export.errors import OneLineParser, exit_with_one_line, quiet_libraries
 
-from .draw import draw_kept
+from .draw import draw_kept, save
 from .generate import Answer, Timings
 from .image import open_image
 from .session import Session, load
@@ -44,10 +44,7 @@ def _run(arguments: Namespace) -> None:
     answer = session.generate(image, first, arguments.max_new_tokens, on_text=_stream)
     _finish(session, answer)
     if arguments.show_kept:
-        try:
-            draw_kept(image, session.manifest.image, answer.order).save(arguments.show_kept)
-        except (OSError, ValueError) as error:
-            raise UserError(f"cannot write {arguments.show_kept}: {error}") from error
+        save(draw_kept(image, session.manifest.image, answer.order), arguments.show_kept)
         print(f"kept tokens drawn in {arguments.show_kept}", file=sys.stderr)
     for prompt in others:
         _finish(session, session.reply(prompt, arguments.max_new_tokens, on_text=_stream))
