@@ -127,6 +127,9 @@ class PromptSpec(_Strict):
     end_text_id: int = Field(description="The token that closes a turn in the template; fed before `following`.")
     pad_id: int
     special_tokens: dict[str, int]
+    template_file: str = Field(
+        default="", description="The checkpoint's file that the template is from; empty in older bundles."
+    )
     tokenizer_file: str
 
 
@@ -203,6 +206,9 @@ class Manifest(_Strict):
     methods: dict[MethodName, MethodSpec]
     parity: ParitySpec
     cost: CostSpec | None = None
+    notes: list[str] = Field(
+        default=[], description="What a person should know of how the checkpoint was read, a sentence each."
+    )
     tools: dict[str, str]
     files: list[FileSpec] = []
 

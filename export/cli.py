@@ -79,6 +79,8 @@ def run(arguments: Namespace) -> None:
     finally:
         for result in results:
             print(summary(result))
+        for note in dict.fromkeys(note for result in results for note in result.manifest.notes):
+            print(f"note: {note}", file=sys.stderr)
 
 
 def described(pruner: str) -> str:

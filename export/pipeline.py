@@ -40,6 +40,7 @@ from vlmp.export.tracing import forgotten_traces, shared_provenance
 from vlmp.export.verify import verify_export
 from vlmp.export.work import with_work
 from vlmp.pruner import DEFAULT_PIVOTS, PRUNERS, PrunerConfig, build_pruner, method
+from vlmp.runtimes.versions import package_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -119,7 +120,7 @@ def export_target(
     ):
         stages = Stages(memory, report)
         stages(f"{name}: weights")
-        methods = build_methods(source, config, target, "float32")
+        methods = build_methods(source, config, target, "float32", holds=precision)
         with shared_provenance():
             specs = target.lower(methods, source.geometry, precision, folder, stages)
         specs = with_work(specs, methods, source.geometry, precision, target.cuts_text)
@@ -257,13 +258,17 @@ def quantization(config: ExportConfig) -> str:
 
 
 def build_methods(
-    source: Source, config: ExportConfig, target: Target, precision: Precision
+    source: Source, config: ExportConfig, target: Target, precision: Precision, *, holds: Precision | None = None
 ) -> "dict[MethodName, nn.Module]":
-    """The four graphs with the pruner inside prefill; the pruner computes in float32 in any precision."""
+    """The four graphs with the pruner inside prefill; the pruner computes in float32 in any precision.
+
+    holds: the precision that they will be lowered to, where that is another one.
+    """
     pruner = build_pruner(config.pruner, source.geometry.grid, source.pruner, target.loop)
     preset = find_preset(quantization(config), "this target", target.presets)
     quantizer = Quantizer(preset=preset, kernels=target.quantized) if preset else None
-    return source.family.build(source.geometry, pruner, source.prompt.prefix_ids, getattr(torch, precision), quantizer)
+    dtype, smaller = getattr(torch, precision), getattr(torch, holds or precision)
+    return source.family.build(source.geometry, pruner, source.prompt.prefix_ids, dtype, quantizer, smaller)
 
 
 def describe(
@@ -308,7 +313,8 @@ def describe(
         ),
         methods={method: specs[method] for method in METHODS},
         parity=ParitySpec(status="skipped", runtime=""),
-        tools={"vlmp": checkpoints.package_version("vlmp"), "torch": torch.__version__, **target.tools()},
+        notes=[*source.prompt.notes, *source.family.notes],
+        tools={name: package_version(name) for name in ("vlmp", "torch")} | target.tools(),
     )  # fmt: skip
 
 

@@ -9,7 +9,6 @@ import logging
 import warnings
 from collections.abc import Mapping
 from contextlib import redirect_stderr
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -27,6 +26,7 @@ from vlmp.export.quantize import Preset, QuantLinear, Scheme
 from vlmp.export.targets import Report
 from vlmp.export.tracing import example_inputs
 from vlmp.pruner import Loop
+from vlmp.runtimes.versions import package_version
 
 from .join import join
 
@@ -99,7 +99,7 @@ class CoreMLTarget:
 
     def tools(self) -> dict[str, str]:
         """Versions."""
-        return {"coremltools": version("coremltools")}
+        return {"coremltools": package_version("coremltools")}
 
 
 class WeightLinear(QuantLinear):
