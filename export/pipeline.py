@@ -244,6 +244,12 @@ def check_lengths(geometry: Geometry, family: Family, prompt: ChatPrompt) -> Non
             f"the checkpoint's tokenizer has {known} tokens, its config says vocab_size {geometry.vocab}: the files of "
             "two models are mixed"
         )
+    image_id = prompt.tokenizer.token_to_id(family.image_token)
+    if image_id != family.image_token_id:
+        raise UserError(
+            f"the checkpoint's tokenizer has {family.image_token} as {image_id}, its config says image_token_id "
+            f"{family.image_token_id}: the files of two models are mixed"
+        )
 
 
 def check_precision(name: str, target: Target, precision: Precision | None) -> None:

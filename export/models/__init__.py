@@ -28,6 +28,7 @@ class Family(Protocol):
     max_positions: int
     """Longest sequence that the model was made for."""
     image_token: str
+    image_token_id: int
     pad_rgb: tuple[int, int, int]
     """Colour of the bars beside a padded photo."""
     rope_theta: float

@@ -50,6 +50,7 @@ class Qwen2VL:
             self.layers: int = self.text.num_hidden_layers
             self.max_positions: int = self.text.max_position_embeddings
             self.head_dim: int = self.text.hidden_size // self.text.num_attention_heads
+            self.image_token_id: int = self.config.image_token_id
             self.merge_px: int = self.vision.patch_size * self.vision.spatial_merge_size
             self._check()
             self.pixels = self._read_pixels()

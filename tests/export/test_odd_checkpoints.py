@@ -350,6 +350,13 @@ def test_padding_and_truncation_of_a_tokenizer_are_not_obeyed(
     assert written["padding"] is written["truncation"] is None
 
 
+def test_a_tokenizer_of_another_model_is_refused(checkpoint: Path) -> None:
+    """transformers finds no place for the picture then."""
+    change(checkpoint, "config.json", image_token_id=1549)
+    with pytest.raises(UserError, match="has <.image_pad.> as 1548, its config says image_token_id 1549: the files of"):
+        open_source(config_of(checkpoint))
+
+
 def template(word: str) -> str:
     """That of vlmp-tiny with another system sentence."""
     return (TINY / "chat_template.jinja").read_text().replace("helpful", word)
