@@ -10,7 +10,7 @@ import numpy as np
 from vlmp.export.errors import UserError, check_text
 
 from .image import open_image, to_pixels
-from .session import Array, Session
+from .session import Array, Progress, Session
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -92,10 +92,14 @@ def next_turn(
     # Before anything is fed: a refused turn must leave the conversation as it was.
     session.check_room(len(session.unfed) + len(ids))
     start = perf_counter()
-    for token in session.unfed:
-        session.decode(token)
-    session.unfed = []
-    logits = session.extend(ids)
+    before = session.progress
+    try:
+        for token in session.unfed:
+            session.decode(token)
+        logits = session.extend(ids)
+    except BaseException:  # also an interruption: the conversation is as it was, and the turn can be tried again
+        session.progress = before
+        raise
     filled = perf_counter()
     tokens = decode_greedily(session, logits, limit, on_text)
     done = perf_counter()
@@ -135,7 +139,7 @@ def decode_greedily(session: Session, logits: Array, limit: int, on_text: Callab
     while True:
         token = int(np.argmax(logits))
         tokens.append(token)
-        session.unfed = [] if token in end_ids else [token]
+        session.progress = Progress(session.past, () if token in end_ids else (token,))
         ended = token in end_ids or len(tokens) == limit or session.room == 0
         if on_text is not None:
             shown = _stream(session, tokens, shown, on_text, ended=ended)
@@ -149,7 +153,7 @@ def _stream(session: Session, tokens: list[int], shown: str, on_text: Callable[[
     text = session.tokenizer.decode(tokens, skip_special_tokens=True)
     if (text.endswith("\ufffd") and not ended) or len(text) <= len(shown):
         return shown
-    on_text(text[len(shown) :])
+    session.tell(on_text, text[len(shown) :])
     return text
 
 

@@ -53,16 +53,15 @@ std::vector<std::int32_t> decode_turn(Session& session, std::vector<float> logit
   std::vector<std::int32_t> tokens;
   std::size_t shown = 0;
   while (true) {
-    turn.on_logits(logits);
+    session.tell([&] { turn.on_logits(logits); });
     const std::int32_t token = picker.pick(logits);
     const bool is_end = std::find(ends.begin(), ends.end(), token) != ends.end();
     tokens.push_back(token);
-    session.unfed.clear();
-    if (!is_end) session.unfed.push_back(token);
+    session.progress.unfed = is_end ? std::nullopt : std::optional(token);
     const bool ended = (is_end && !turn.ignore_end) || tokens.size() == limit || session.room() == 0;
     const std::string text = session.tokenizer().decode(tokens);
     if (text.size() > shown && (ended || !ends_with(text, kReplacement))) {
-      turn.on_text(std::string_view(text).substr(shown));
+      session.tell([&] { turn.on_text(std::string_view(text).substr(shown)); });
       shown = text.size();
     }
     if (ended) return tokens;
@@ -95,42 +94,54 @@ std::vector<std::int32_t> prompt_ids(const Session& session, const std::string& 
 
 Answer first_turn(Session& session, const std::filesystem::path& image, const std::string& prompt, Picker& picker,
                   const Turn& turn) {
+  const Session::Hold hold(session);
+  const auto on_phase = [&](const Phase& phase) { session.tell([&] { turn.on_phase(phase); }); };
   const std::vector<std::int32_t> ids = prompt_ids(session, session.manifest().prompt.first, prompt);
   limit_of(session, turn);  // before anything is run
   Answer answer;
   Stopwatch watch;
   const std::vector<float> pixels = to_pixels(open_picture(image), session.manifest().image);
-  turn.on_phase({"preprocess", watch.lap_ms()});
+  on_phase({"preprocess", watch.lap_ms()});
   const std::vector<float> visual = session.vision(pixels);
-  turn.on_phase({"vision", watch.lap_ms()});
+  on_phase({"vision", watch.lap_ms()});
   Prefilled first = session.prefill(ids, visual);
-  turn.on_phase({"prefill", watch.lap_ms()});
+  on_phase({"prefill", watch.lap_ms()});
   answer.tokens = decode_turn(session, std::move(first.logits), picker, turn);
-  turn.on_phase({"decode", watch.lap_ms(), static_cast<int>(answer.tokens.size()) - 1});
+  on_phase({"decode", watch.lap_ms(), static_cast<int>(answer.tokens.size()) - 1});
   answer.kept = std::move(first.kept);
   answer.order = std::move(first.order);
   return answer;
 }
 
 Answer next_turn(Session& session, const std::string& prompt, Picker& picker, const Turn& turn) {
+  const Session::Hold hold(session);
+  const auto on_phase = [&](const Phase& phase) { session.tell([&] { turn.on_phase(phase); }); };
   const PromptSpec& spec = session.manifest().prompt;
   std::vector<std::int32_t> ids = prompt_ids(session, spec.following, prompt, 1);
   ids.insert(ids.begin(), spec.end_text_id);
   limit_of(session, turn);
-  session.check_room(session.unfed.size() + ids.size());  // a refused turn leaves the conversation as it was
+  // Before anything is fed: a refused turn leaves the conversation as it was, and so does one that fails below.
+  const Progress before = session.progress;
+  session.check_room((before.unfed ? 1 : 0) + ids.size());
   Answer answer;
   Stopwatch watch;
-  for (const std::int32_t token : session.unfed) session.decode(token);
-  session.unfed.clear();
-  std::vector<float> logits = session.extend(ids);
-  turn.on_phase({"prefill", watch.lap_ms()});
+  std::vector<float> logits;
+  try {
+    if (before.unfed) session.decode(*before.unfed);
+    logits = session.extend(ids);
+  } catch (...) {
+    session.progress = before;
+    throw;
+  }
+  on_phase({"prefill", watch.lap_ms()});
   answer.tokens = decode_turn(session, std::move(logits), picker, turn);
-  turn.on_phase({"decode", watch.lap_ms(), static_cast<int>(answer.tokens.size()) - 1});
+  on_phase({"decode", watch.lap_ms(), static_cast<int>(answer.tokens.size()) - 1});
   return answer;
 }
 
 Timings time_turn(Session& session, const std::filesystem::path& image, const std::vector<std::int32_t>& ids,
                   int decode_tokens) {
+  const Session::Hold hold(session);
   Timings timings;
   Stopwatch watch;
   const std::vector<float> pixels = to_pixels(open_picture(image), session.manifest().image);
