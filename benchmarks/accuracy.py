@@ -27,9 +27,10 @@ from vlmp.benchmarks.scenes import make_scene
 from vlmp.benchmarks.scenes.labels import covered
 from vlmp.evaluation.cli import line
 from vlmp.evaluation.data import DataSet, open_dataset
+from vlmp.evaluation.identity import EAGER_PACKAGES, EAGER_SOURCES, checkpoint_digests, program
 from vlmp.evaluation.report import Row, percent, plot, summarize
 from vlmp.evaluation.run import Answered, VisionCache, answer, ask
-from vlmp.evaluation.subjects import Subject, bundle_subjects, eager_subject, eager_subjects, fit_text, weights_digest
+from vlmp.evaluation.subjects import Subject, bundle_subjects, eager_subject, eager_subjects, fit_text
 from vlmp.export.checkpoint import locate
 from vlmp.export.config import ExportConfig, Precision
 from vlmp.export.eager import open_eager
@@ -37,6 +38,7 @@ from vlmp.export.errors import quiet_libraries
 from vlmp.export.models import model_entry
 from vlmp.export.pipeline import export
 from vlmp.export.targets import open_target
+from vlmp.export.writing import exclusive
 from vlmp.pruner import PRUNERS
 from vlmp.pruner.ops import stable_order
 from vlmp.pruner.vlm_pruner import VlmPruner
@@ -59,6 +61,7 @@ EXPORTS: tuple[tuple[str, Precision, str], ...] = (
     ("coreml", "float16", "int4"), ("coreml", "float16", "palette4"),
 )  # fmt: skip
 """Target, precision, quantization."""
+EXPORT_SOURCES = (*EAGER_SOURCES, *(f"vlmp.export.targets{name}" for name in ("", ".onnx", ".coreml")))
 INTERPRETED_QUESTIONS = 120
 """Core ML off macOS is interpreted op by op, which takes seconds an answer."""
 SCENES = 100
@@ -125,13 +128,14 @@ def ablations(config: ExportConfig) -> list[Subject]:
 
 
 def exports(config: ExportConfig, work: Path) -> list[Subject]:
-    """Pruned bundles of every target, made where those of these weights and settings are missing."""
+    """Pruned bundles of every target, made where those of this checkpoint, program and settings are missing."""
     bundles = []
-    weights = weights_digest(locate(model_entry(MODEL).checkpoint))[:12]
+    origin = checkpoint_digests(locate(model_entry(MODEL).checkpoint)), program(EXPORT_SOURCES, EAGER_PACKAGES)
     config = replace(config, pruner="vlm-pruner", keep=ABLATION_KEEP)
     for target, precision, quant in EXPORTS:
-        recipe = repr((config, open_target(target).presets.get(quant))).encode()
-        folder = work / "bundles" / weights / f"{target}-{precision}-{quant}-{sha256(recipe).hexdigest()[:8]}"
+        kind = open_target(target)
+        recipe = repr((origin, config, kind.presets.get(quant), kind.tools())).encode()
+        folder = work / "bundles" / f"{target}-{precision}-{quant}-{sha256(recipe).hexdigest()[:12]}"
         if not folder.exists():
             print(f"exporting {folder.name}", flush=True)
             export(replace(config, targets=(target,), output=folder, precision=precision, quant=quant))
@@ -166,9 +170,10 @@ def measure(subjects: Sequence[Subject], data: DataSet, work: Path) -> tuple[lis
     """Answers and figures of all subjects."""
     cache, answered = VisionCache(), []
     folder = work / "answers" / data.name.replace(" ", "-").replace(":", "-")
-    for subject in subjects:
-        answered.append(ask(subject, data, folder, max_new_tokens=BASE.max_new_tokens, cache=cache))
-        print(line(summarize(answered[-1:], data)[0]), flush=True)
+    with exclusive(folder, f"--work {work}"):
+        for subject in subjects:
+            answered.append(ask(subject, data, folder, max_new_tokens=BASE.max_new_tokens, cache=cache))
+            print(line(summarize(answered[-1:], data)[0]), flush=True)
     return summarize(answered, data), answered
 
 

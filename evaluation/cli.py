@@ -11,11 +11,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from vlmp.export.errors import OneLineParser, UserError, exit_with_one_line, quiet_libraries
+from vlmp.export.writing import exclusive
 
 from .data import DATASETS, SCENE_QUESTIONS, DataSet, open_dataset
 from .metrics import METRICS
 from .report import Row, summarize, write_report
-from .run import Answered, VisionCache, ask
+from .run import Answered, VisionCache, ask, known_answers
 from .subjects import Subject, bundle_subjects, check_bundles, eager_subjects, fit_text
 
 DEFAULT_PRUNERS = ("none", "vlm-pruner")
@@ -75,9 +76,19 @@ def _evaluate(arguments: Namespace, command: str) -> None:
         data = replace(data, metric=arguments.metric, kind_metrics={})
     subjects = _bundles(arguments, data) if arguments.bundle else _eager(arguments, data)
     answers = arguments.output / "answers"
-    if arguments.overwrite:
-        for subject in subjects:
-            (answers / f"{subject.key}.jsonl").unlink(missing_ok=True)
+    with exclusive(answers, f"--output {arguments.output}"):
+        if not arguments.overwrite:  # hours of answers would come before the last refusal otherwise
+            for subject in subjects:
+                known_answers(subject, data, answers, max_new_tokens=arguments.max_new_tokens)
+        rows = summarize(_answers(subjects, data, answers, arguments), data)
+        files = write_report(rows, arguments.output, command)
+    for row in rows:
+        print(line(row))
+    print("written: " + ", ".join(str(file) for file in files))
+
+
+def _answers(subjects: Sequence[Subject], data: DataSet, folder: Path, arguments: Namespace) -> list[Answered]:
+    """Ask all subjects, with a bar for each."""
     answered: list[Answered] = []
     cache = VisionCache()
     name = TextColumn("{task.description}", markup=False)  # a bundle may be called [x]
@@ -89,17 +100,14 @@ def _evaluate(arguments: Namespace, command: str) -> None:
                 ask(
                     subject,
                     data,
-                    answers,
+                    folder,
                     max_new_tokens=arguments.max_new_tokens,
                     cache=cache,
+                    overwrite=arguments.overwrite,
                     on_answer=lambda done, task=task: progress.update(task, completed=done),  # type: ignore[misc]
                 )
             )
-    rows = summarize(answered, data)
-    files = write_report(rows, arguments.output, command)
-    for row in rows:
-        print(line(row))
-    print("written: " + ", ".join(str(file) for file in files))
+    return answered
 
 
 def line(row: Row) -> str:

@@ -1,10 +1,11 @@
 """Questions with right answers: our own scenes, a user's file, or a published set."""
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,21 @@ from PIL import Image
 from vlmp.export.errors import UserError, check_text
 from vlmp.runtimes.image import open_image
 
+from .identity import file_digest
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Example:
-    """One question. `id` is unique in its data set, `image_id` shared by questions about one picture."""
+    """One question. `id` is unique in its data set, `image_id` shared by questions about one picture.
+
+    `where` tells people where it stands. `digest` is that of the picture's content, `open` returns it as upright RGB;
+    both raise UserError naming that place.
+    """
 
     id: str
     image_id: str
+    where: str
+    digest: Callable[[], str]
     open: Callable[[], Image.Image]
     question: str
     answers: tuple[str, ...]
@@ -87,22 +96,26 @@ def scenes(split: str, seed: int, questions: int | None) -> DataSet:
         raise UserError(f"--dataset scenes:{split}: choose one of {', '.join(f'scenes:{name}' for name in SPLITS)}")
     from vlmp.benchmarks.scenes import make_scene, sample
 
+    examples: list[Example] = []
     try:  # the digits come with scikit-learn, which is imported when the first one is drawn
-        sampled = list(sample(split, seed, questions or SCENE_QUESTIONS))  # type: ignore[arg-type]
+        for index, scene, asked in sample(split, seed, questions or SCENE_QUESTIONS):  # type: ignore[arg-type]
+            # Of the generator, its photos and its digits, nothing but the pixels has a say in an answer.
+            digest = hashlib.sha256(scene.image.tobytes()).hexdigest()
+            examples += [
+                Example(
+                    id=f"{index}-{one.kind}",
+                    image_id=str(index),
+                    where=f"scene {index}",
+                    digest=lambda digest=digest: digest,  # type: ignore[misc]
+                    open=lambda index=index: make_scene(split, seed, index).image,  # type: ignore[misc, arg-type]
+                    question=one.text,
+                    answers=(one.answer,),
+                    kind=one.kind,
+                )
+                for one in asked
+            ]
     except ModuleNotFoundError as error:
         raise UserError(f"scenes need {error.name}: pip install 'vlmp[eval]'") from error
-    examples = [
-        Example(
-            id=f"{index}-{asked.kind}",
-            image_id=str(index),
-            open=lambda index=index: make_scene(split, seed, index).image,  # type: ignore[misc, arg-type]
-            question=asked.text,
-            answers=(asked.answer,),
-            kind=asked.kind,
-        )
-        for index, _, all_asked in sampled
-        for asked in all_asked
-    ]
     return DataSet(name=f"scenes:{split} seed {seed}", metric="exact", examples=examples)
 
 
@@ -156,11 +169,34 @@ def _example(line: str, where: str, folder: Path, number: int) -> Example:
     return Example(
         id=fields["id"],
         image_id=fields["image"],
-        open=lambda: open_image(path),
+        where=where,
+        digest=lambda: _file_digest(path, where),
+        open=lambda: _open(path, where),
         question=fields["question"],
         answers=tuple(answers),
         kind=fields["type"],
     )
+
+
+def _open(path: Path, where: str) -> Image.Image:
+    with named(where):
+        return open_image(path)
+
+
+def _file_digest(path: Path, where: str) -> str:
+    try:
+        return file_digest(path)
+    except OSError as error:
+        raise UserError(f"{where}: image {path} cannot be read: {error.strerror}") from None
+
+
+@contextmanager
+def named(where: str) -> Iterator[None]:
+    """Let a UserError say which question it is about."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
 
 
 def grouped(examples: Sequence[Example]) -> list[Example]:
@@ -169,9 +205,3 @@ def grouped(examples: Sequence[Example]) -> list[Example]:
     for example in examples:
         groups.setdefault(example.image_id, []).append(example)
     return [example for group in groups.values() for example in group]
-
-
-def by_image(examples: Sequence[Example]) -> Iterator[list[Example]]:
-    """Neighbouring examples about one picture."""
-    for _, group in groupby(examples, lambda example: example.image_id):
-        yield list(group)

@@ -16,6 +16,7 @@ group (as a rule 100 pictures) at a time.
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,7 @@ def pope(rest: str, seed: int, questions: int | None) -> DataSet:
     examples = [
         _example(
             row,
-            pictures.opener(row),
+            pictures.of(row),
             image_id=row.fields["image_source"],
             question=row.fields["question"].strip() + SHORT,
             answers=[row.fields["answer"]],
@@ -93,7 +94,7 @@ def textvqa(rest: str, seed: int, questions: int | None) -> DataSet:
     examples = [
         _example(
             row,
-            pictures.opener(row),
+            pictures.of(row),
             image_id=row.fields["image_id"],
             question=row.fields["question"].capitalize() + SHORT,  # lower case but for the first letter, as published
             answers=row.fields["answers"],
@@ -117,7 +118,7 @@ def gqa(rest: str, seed: int, questions: int | None) -> DataSet:
     examples = [
         _example(
             row,
-            pictures.opener(of_id[row.fields["imageId"]]),
+            pictures.of(of_id[row.fields["imageId"]]),
             image_id=row.fields["imageId"],
             question=row.fields["question"] + SHORT,
             answers=[row.fields["answer"]],
@@ -145,7 +146,7 @@ def scienceqa(rest: str, seed: int, questions: int | None) -> DataSet:
         examples.append(
             _example(
                 row,
-                pictures.opener(row),
+                pictures.of(row),
                 image_id=str(row.number),
                 question=f"{context}{row.fields['question']}\n{options}{LETTER}",
                 answers=[letters[answer]],
@@ -163,7 +164,7 @@ def mme(rest: str, seed: int, questions: int | None) -> DataSet:
     examples = [
         _example(
             row,
-            pictures.opener(row),
+            pictures.of(row),
             image_id=f"{row.fields['category']}/{row.fields['question_id']}",
             question=row.fields["question"].replace(MME_PROMPT, "").strip() + SHORT,
             answers=[row.fields["answer"]],
@@ -182,7 +183,7 @@ def ocrbench(rest: str, seed: int, questions: int | None) -> DataSet:
     examples = [
         _example(
             row,
-            pictures.opener(row),
+            pictures.of(row),
             image_id=str(row.number),
             question=row.fields["question"].strip(),
             answers=[row.fields["answer"]] if isinstance(row.fields["answer"], str) else row.fields["answer"],
@@ -218,11 +219,17 @@ def _mme_figures(examples: Sequence[Example], texts: Sequence[str]) -> dict[str,
 
 
 def _example(
-    row: Row, picture: Callable[[], Image.Image], *, image_id: str, question: str, answers: list[str], kind: str = "all"
+    row: Row, picture: "Picture", *, image_id: str, question: str, answers: list[str], kind: str = "all"
 ) -> Example:
-    # The published ids are not unique in every set; the number of the row is.
     return Example(
-        id=str(row.number), image_id=image_id, open=picture, question=question, answers=tuple(answers), kind=kind
+        id=str(row.number),  # the published ids are not unique in every set
+        image_id=image_id,
+        where=str(row),
+        digest=picture.digest,
+        open=picture.open,
+        question=question,
+        answers=tuple(answers),
+        kind=kind,
     )
 
 
@@ -302,26 +309,44 @@ def _files(name: str, rest: str, split: str) -> list[Path]:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """The picture of a row. Both raise UserError naming file and row."""
+
+    digest: Callable[[], str]
+    open: Callable[[], Image.Image]
+
+
 class Pictures:
-    """The pictures of a data set's parquet files, of which one row group is in memory at a time."""
+    """The pictures of a data set's parquet files, of which one row group is in memory at a time.
+
+    A row group that is read is hashed as a whole: pictures are looked at in another order than they lie in.
+    """
 
     def __init__(self) -> None:
         self._file: Path | None = None
         self._first = 0
         self._cells: Any = []
+        self._digests: dict[tuple[Path, int], str] = {}
+        self._read_first: dict[Path, tuple[int, int]] = {}
 
-    def opener(self, row: Row) -> Callable[[], Image.Image]:
-        """What opens the picture of a row as upright RGB, or raises UserError naming file and row."""
-        return lambda: self._open(row)
+    def of(self, row: Row) -> Picture:
+        """The picture of a row, read when it is asked for."""
+        return Picture(digest=lambda: self._digest(row), open=lambda: self._open(row))
+
+    def _digest(self, row: Row) -> str:
+        if (row.file, row.row) not in self._digests:
+            self._read(row)
+        return self._digests[row.file, row.row]
 
     def _open(self, row: Row) -> Image.Image:
         if self._file != row.file or not 0 <= row.row - self._first < len(self._cells):
             self._read(row)
-        cell = self._cells[row.row - self._first].as_py()
-        if not cell or not cell["bytes"]:
+        content = _bytes(self._cells[row.row - self._first])
+        if not content:
             raise UserError(f'{row}: column "image" holds no picture')
         try:
-            with Image.open(BytesIO(cell["bytes"])) as image:
+            with Image.open(BytesIO(content)) as image:
                 return to_rgb(image)
         except Exception as error:  # Pillow's readers raise many kinds on damaged files
             raise UserError(f'{row}: column "image" cannot be read: {one_line(error)}') from None
@@ -333,6 +358,7 @@ class Pictures:
 
         self._cells = []  # before the next ones are read
         try:
+            status = row.file.stat()
             with ParquetFile(row.file) as parquet:
                 group, first = 0, 0
                 while row.row >= first + parquet.metadata.row_group(group).num_rows:
@@ -341,4 +367,16 @@ class Pictures:
                 self._cells = parquet.read_row_group(group, columns=["image"]).column("image")
         except (ArrowException, OSError) as error:
             raise UserError(f"{row.file} cannot be read as parquet: {one_line(error)}") from None
+        stamp = status.st_size, status.st_mtime_ns
+        if self._read_first.setdefault(row.file, stamp) != stamp:
+            raise UserError(f"{row.file} has been changed since the first of its pictures was read: run again")
         self._file, self._first = row.file, first
+        for index, cell in enumerate(self._cells):
+            if (row.file, first + index) not in self._digests:
+                self._digests[row.file, first + index] = sha256(_bytes(cell)).hexdigest()
+
+
+def _bytes(cell: Any) -> bytes:
+    """What a cell of the column holds of a picture, nothing where it holds none."""
+    value = cell.as_py()
+    return (value and value["bytes"]) or b""

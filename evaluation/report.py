@@ -6,10 +6,13 @@ Dims: Q questions, C pictures, R resamples.
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
+from vlmp.export.writing import write_whole
 
 from .data import DataSet, Example
 from .run import Answered
@@ -102,16 +105,14 @@ def interval(score_Q: NDArray[np.float64], examples: Sequence[Example]) -> tuple
 
 def write_report(rows: Sequence[Row], folder: Path, command: str) -> list[Path]:
     """`results.json`, `results.md` and, where anything is pruned, `accuracy.png`."""
-    writers: dict[str, Callable[[Path], object]] = {
-        "results.json": lambda part: part.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n"),
-        "results.md": lambda part: part.write_text(markdown(rows, command), encoding="utf-8"),
+    writers: dict[str, Callable[[], bytes | str]] = {
+        "results.json": lambda: json.dumps([asdict(row) for row in rows], indent=2) + "\n",
+        "results.md": lambda: markdown(rows, command),
     }
     if any(row.kept_tokens < row.visual_tokens for row in rows):
-        writers["accuracy.png"] = lambda part: plot(rows, part)
-    for name, write in writers.items():
-        part = folder / f"{name}.part"
-        write(part)
-        part.replace(folder / name)
+        writers["accuracy.png"] = lambda: _picture(rows)
+    for name, content in writers.items():
+        write_whole(folder / name, content())
     return [folder / name for name in writers]
 
 
@@ -146,7 +147,13 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f}"
 
 
-def plot(rows: Sequence[Row], file: Path) -> None:
+def _picture(rows: Sequence[Row]) -> bytes:
+    file = BytesIO()
+    plot(rows, file)
+    return file.getvalue()
+
+
+def plot(rows: Sequence[Row], file: Path | BinaryIO) -> None:
     """Accuracy against the kept share, a line for each method with its interval; unpruned as a dashed line."""
     import matplotlib
 

@@ -9,16 +9,19 @@ from typing import Any
 
 from vlmp.export.bundle import Manifest
 from vlmp.export.errors import UserError
+from vlmp.export.writing import told_if_full, write_whole
 from vlmp.runtimes.generate import decode_greedily, prompt_ids
 from vlmp.runtimes.image import to_pixels
 from vlmp.runtimes.session import Array, Session
 
-from .data import DataSet, Example, by_image
+from .data import DataSet, Example, named
 from .metrics import METRICS
 from .subjects import Subject
 
 CACHE_BYTES = 2**30
 """Visual tokens kept in memory for the next subject that sees the same ones."""
+LONGEST_FACT = 40
+"""Characters of a value that is shown to people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +44,25 @@ class Answered:
 
 
 class VisionCache:
-    """Visual tokens by subject group and picture, up to `CACHE_BYTES` in all."""
+    """Visual tokens by subject group and picture, up to `CACHE_BYTES` in all, and those of the last picture."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, str], Array] = {}
         self._bytes = 0
+        self._last: tuple[tuple[str, str], Array] | None = None
 
-    def visual(self, session: Session, key: str, example: Example) -> Array:
-        """Visual tokens [N, D] of the example's picture."""
-        at = (key, example.image_id)
+    def visual(self, session: Session, key: str, example: Example, digest: str) -> Array:
+        """Visual tokens [N, D] of the example's picture, whose content has this digest."""
+        at = (key, digest)
         if at in self._known:
             return self._known[at]
-        visual = session.vision(to_pixels(example.open(), session.manifest.image))
+        if self._last is not None and self._last[0] == at:
+            return self._last[1]
+        image = example.open()
+        with named(example.where):
+            pixels = to_pixels(image, session.manifest.image)
+        visual = session.vision(pixels)
+        self._last = (at, visual)
         if self._bytes + visual.nbytes <= CACHE_BYTES:
             self._known[at] = visual
             self._bytes += visual.nbytes
@@ -66,29 +76,31 @@ def ask(
     *,
     max_new_tokens: int,
     cache: VisionCache,
+    overwrite: bool = False,
     on_answer: Callable[[int], None] = lambda _: None,
 ) -> Answered:
     """Answers of one subject: those that its file in `folder` has, and the missing ones, which are added to it.
 
-    on_answer gets the number of questions done. Raises UserError when the file belongs to other settings or questions,
-    or when a question does not fit.
+    Nobody else may write to the folder meanwhile. overwrite: ask everything again. on_answer gets the number of
+    questions done. Raises UserError when the file belongs to other settings, questions or pictures, or when a question
+    does not fit.
     """
-    facts = {"subject": subject.facts, "data": data.name, "max_new_tokens": max_new_tokens}
     file = folder / f"{subject.key}.jsonl"
-    texts = _known_answers(file, facts, data.examples)
+    texts = {} if overwrite else known_answers(subject, data, folder, max_new_tokens=max_new_tokens)
     session = subject.open()
     limit = min(max_new_tokens, session.manifest.prompt.max_new_tokens)
-    if not file.exists():
-        _begin(file, facts)
+    if overwrite or not file.exists():
+        _begin(file, _facts(subject, data, max_new_tokens))
     on_answer(len(texts))
-    with file.open("a", encoding="utf-8") as out:
-        for examples in by_image([example for example in data.examples if example.id not in texts]):
-            visual = cache.visual(session, subject.vision_key, examples[0])
-            for example in examples:
-                texts[example.id] = answer(session, visual, example.question, limit)
-                out.write(json.dumps({**_asked(example), "answer": texts[example.id]}) + "\n")
-                out.flush()
-                on_answer(len(texts))
+    for example in data.examples:
+        if example.id in texts:
+            continue
+        digest = example.digest()
+        visual = cache.visual(session, subject.vision_key, example, digest)
+        with named(example.where):
+            texts[example.id] = answer(session, visual, example.question, limit)
+        _add(file, {**_asked(example), "picture": digest, "answer": texts[example.id]})
+        on_answer(len(texts))
     answers = [Answer(one.id, texts[one.id], score(data, one, texts[one.id])) for one in data.examples]
     return Answered(subject, session.manifest, session.runtime, answers)
 
@@ -110,34 +122,69 @@ def _asked(example: Example) -> dict[str, str]:
     return {"id": example.id, "image": example.image_id, "question": example.question}
 
 
+def _facts(subject: Subject, data: DataSet, max_new_tokens: int) -> dict[str, Any]:
+    """What all answers of a file have in common, as JSON gives it back."""
+    facts = {"subject": subject.facts, "data": data.name, "max_new_tokens": max_new_tokens}
+    return dict(json.loads(json.dumps(facts)))
+
+
 def _begin(file: Path, facts: dict[str, Any]) -> None:
     """A file of answers whose first line says what is asked; it appears complete."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(file.name + ".part")
-    part.write_text(json.dumps(facts) + "\n", encoding="utf-8")
-    part.replace(file)
+    with told_if_full(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(file, json.dumps(facts) + "\n")
 
 
-def _known_answers(file: Path, facts: dict[str, Any], examples: Sequence[Example]) -> dict[str, str]:
-    """Example id -> text, as far as the file has answers; a line cut off by an interruption is dropped from it."""
+def _add(file: Path, line: dict[str, str]) -> None:
+    """Append an answer; should the disk be full, what was written of it is dropped the next time."""
+    with told_if_full(file), file.open("a", encoding="utf-8") as out:
+        out.write(json.dumps(line) + "\n")
+
+
+def known_answers(subject: Subject, data: DataSet, folder: Path, *, max_new_tokens: int) -> dict[str, str]:
+    """Example id -> text, as far as the subject's file has answers; a line cut off by an interruption is dropped.
+
+    Raises UserError when the file is damaged, or belongs to other settings, questions or pictures.
+    """
+    file = folder / f"{subject.key}.jsonl"
     if not file.exists():
         return {}
     content = file.read_bytes()
     whole = content.rfind(b"\n") + 1
     try:
         header, *lines = [json.loads(line) for line in content[:whole].splitlines()]
-        found = {line["id"]: (line["image"], line["question"], str(line["answer"])) for line in lines}
+        found = {line["id"]: line for line in lines}
+        texts = {name: str(line["answer"]) for name, line in found.items()}
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file} is damaged ({error!r}): remove it to ask its questions again") from None
     way_out = "choose another --output, or --overwrite"
-    if header != json.loads(json.dumps(facts)):
-        raise UserError(f"{file} holds answers of other settings: {way_out}")
+    if other := differences(header, _facts(subject, data, max_new_tokens)):
+        raise UserError(f"{file} holds answers of other settings: {way_out} ({', '.join(other[:3])})")
     known = {}
-    for example in examples:
+    for example in data.examples:
         if example.id in found:
-            image, question, known[example.id] = found[example.id]
-            if (image, question) != (example.image_id, example.question):
-                raise UserError(f"{file} holds an answer to another question {example.id!r}: {way_out}")
+            now = {**_asked(example), "picture": example.digest()}
+            if other := [name for name, value in now.items() if found[example.id].get(name) != value]:
+                raise UserError(
+                    f"{file} holds an answer to another question {example.id!r}: {way_out} ({other[0]} differs)"
+                )
+            known[example.id] = texts[example.id]
     if whole < len(content):
         os.truncate(file, whole)
     return known
+
+
+def differences(before: Any, now: Any, name: str = "") -> list[str]:
+    """Which facts differ, in words: both values where a person can read them."""
+    if before == now:
+        return []
+    if isinstance(before, dict) and isinstance(now, dict):
+        names = list(dict.fromkeys([*before, *now]))
+        return [
+            text
+            for each in names
+            for text in differences(before.get(each), now.get(each), f"{name} {each}".removeprefix("subject ").strip())
+        ]
+    values = [before, now]
+    readable = all(isinstance(value, int | float | str) and len(str(value)) < LONGEST_FACT for value in values)
+    return [f"{name} was {before}, is {now}" if readable else f"{name} differs"]

@@ -1,9 +1,8 @@
 """What is asked: a model in PyTorch with one pruning setting, or a bundle on its runtime."""
 
-import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from vlmp.export.errors import UserError
 from vlmp.runtimes.session import Session, load, load_tokenizer
 
 from .data import DataSet, Example
+from .identity import bundle_program, checkpoint_digests, eager_program, file_digest
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Subject:
-    """One setting to be measured. `key` names its file of answers, `facts` must be the same when it is resumed."""
+    """One setting to be measured. `key` names its file of answers.
+
+    `facts` is all that its answers depend on, and must be the same when it is resumed. Not in it are the number of
+    threads and the room for text, which change no more than the order of additions.
+    """
 
     key: str
     group: str
@@ -60,29 +64,21 @@ def eager_subject(config: "ExportConfig", label: str = "", **settings: float) ->
     layer = "" if config.prune_layer is None else f"-layer{config.prune_layer}"
     group = f"{config.model}-{label or config.pruner}-{keep}{layer}"
     seed = f"-seed{settings['seed']:g}" if "seed" in settings else ""
-    weights = weights_digest(config.checkpoint or locate(model_entry(config.model).checkpoint))
+    checkpoint = checkpoint_digests(config.checkpoint or locate(model_entry(config.model).checkpoint))
+    seen = {
+        "model": config.model, "checkpoint": checkpoint, "image_size": config.image_size, "image_fit": config.image_fit,
+    }  # fmt: skip
     facts = {
-        "model": config.model, "weights": weights, "pruner": label or config.pruner, "keep": config.keep,
-        "prune_layer": config.prune_layer, "image_size": config.image_size, "image_fit": config.image_fit,
-        "system_prompt": config.system_prompt, **settings,
+        **seen, "pruner": label or config.pruner, "keep": config.keep, "prune_layer": config.prune_layer,
+        "system_prompt": config.system_prompt, **settings, "program": eager_program(),
     }  # fmt: skip
     return Subject(
         key=group + seed,
         group=group,
         facts=facts,
         open=lambda: open_eager(config, **settings),
-        vision_key=f"{weights} {config.image_size} {config.image_fit}",
+        vision_key=json.dumps(seen),
     )
-
-
-@cache
-def weights_digest(folder: Path) -> str:
-    """sha256 of a checkpoint's weights: answers of other weights must not be taken for those of these."""
-    digest = hashlib.sha256()
-    for file in sorted(folder.glob("*.safetensors")):
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()
 
 
 def fit_text(config: "ExportConfig", data: DataSet) -> "ExportConfig":
@@ -106,7 +102,7 @@ def bundle_subjects(bundles: Sequence[Path], threads: int | None) -> list[Subjec
     subjects: list[Subject] = []
     for folder in bundles:
         manifest = read_manifest(folder)
-        digest = hashlib.sha256((folder / MANIFEST_NAME).read_bytes()).hexdigest()
+        digest = file_digest(folder / MANIFEST_NAME)
         key = f"{folder.resolve().name}-{digest[:12]}"
         if any(subject.key == key for subject in subjects):
             raise UserError(f"--bundle {folder} is given twice")
@@ -114,7 +110,12 @@ def bundle_subjects(bundles: Sequence[Path], threads: int | None) -> list[Subjec
             Subject(
                 key=key,
                 group=key,
-                facts={"bundle": folder.resolve().name, "manifest": digest, "target": manifest.target},
+                facts={
+                    "bundle": folder.resolve().name,
+                    "manifest": digest,
+                    "target": manifest.target,
+                    "program": bundle_program(manifest.target),
+                },
                 open=lambda folder=folder: load(folder, check_hashes=False, threads=threads),  # type: ignore[misc]
                 vision_key=key,
             )

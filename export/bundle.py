@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -21,7 +21,8 @@ from .errors import UserError, terminable
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 REFERENCE_NAME = "reference.safetensors"
-
+UNFINISHED, REPLACED = "part", "old"
+"""In the names of folders beside a bundle that is being written, and beside one that is being replaced."""
 
 MethodName = Literal["vision", "prefill", "decode", "extend"]
 METHODS: tuple[MethodName, ...] = ("vision", "prefill", "decode", "extend")
@@ -230,18 +231,19 @@ def json_schema() -> str:
 def new_bundle(output: Path, *, overwrite: bool) -> Iterator[Path]:
     """A temporary folder beside `output` that becomes `output` when the block ends well, and vanishes otherwise.
 
-    Raises UserError when `output` exists and `overwrite` is false, or when it is no bundle and would be replaced.
+    Raises UserError when `output` exists and `overwrite` is false, at first or in the end, or when it is no bundle and
+    would be replaced.
     """
     check_output(output, overwrite=overwrite)
     made = [parent for parent in output.parents if not parent.exists()]
     with terminable():
         try:
             output.parent.mkdir(parents=True, exist_ok=True)
-            folder = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+            folder = Path(tempfile.mkdtemp(prefix=f".{output.name}.{UNFINISHED}.", dir=output.parent))
             try:
                 yield folder
                 _readable(folder)
-                _put(folder, output)
+                _put(folder, output, overwrite=overwrite)
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
         except BaseException:
@@ -251,19 +253,56 @@ def new_bundle(output: Path, *, overwrite: bool) -> Iterator[Path]:
             raise
 
 
-def _put(folder: Path, output: Path) -> None:
-    """Rename `folder` to `output`. A bundle that is there goes, but stays if anything fails before it is replaced."""
-    if not output.exists():
-        folder.rename(output)
-        return
-    earlier = Path(tempfile.mkdtemp(prefix=f".{output.name}.old.", dir=output.parent)) / "bundle"
+def _put(folder: Path, output: Path, *, overwrite: bool) -> None:
+    """Rename `folder` to `output`; of two that do so at once the later one wins, if it may overwrite.
+
+    A bundle that is there goes, but stays if anything fails before it is replaced. Raises UserError when what is there
+    must not be replaced.
+    """
+    while True:
+        if not overwrite:
+            check_output(output, overwrite=False)
+        with _set_aside(output) if overwrite else nullcontext():
+            try:
+                folder.rename(output)
+                return
+            except OSError:  # a folder replaces an empty one only
+                if not os.path.lexists(output):
+                    raise
+
+
+@contextmanager
+def _set_aside(output: Path) -> Iterator[None]:
+    """Make room for another bundle. When the block ends, the earlier one goes, or returns if none has come.
+
+    Raises UserError when what is there now is no bundle.
+    """
+    earlier = Path(tempfile.mkdtemp(prefix=f".{output.name}.{REPLACED}.", dir=output.parent)) / "bundle"
     try:
-        output.rename(earlier)
-        folder.rename(output)
+        with suppress(FileNotFoundError):  # there is none, or somebody else has moved it away
+            output.rename(earlier)
+            if not earlier.is_symlink():  # what a link points to stays as it is
+                _check_replaceable(earlier, output)
+        yield
     finally:
         if earlier.exists() and not output.exists():
             earlier.rename(output)
         shutil.rmtree(earlier.parent, ignore_errors=True)
+
+
+def remove_unfinished(output: Path) -> None:
+    """Remove what killed exports to `output` have left beside it. Only for who holds the lock of `output`.
+
+    A bundle that one of them was replacing returns to its place.
+    """
+    if not output.parent.is_dir():
+        return
+    for path in list(output.parent.iterdir()):
+        if path.name.startswith(f".{output.name}.{REPLACED}.") and not os.path.lexists(output):
+            with suppress(OSError):  # it was not moved there yet
+                (path / "bundle").rename(output)
+        if path.name.startswith((f".{output.name}.{REPLACED}.", f".{output.name}.{UNFINISHED}.")):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _readable(folder: Path) -> None:
@@ -278,7 +317,12 @@ def check_output(output: Path, *, overwrite: bool) -> None:
         return
     if not overwrite:
         raise UserError(f"output {output} exists: choose another --output or pass --overwrite")
-    if not output.is_dir() or (any(output.iterdir()) and not _has_manifest(output)):
+    _check_replaceable(output, output)
+
+
+def _check_replaceable(folder: Path, output: Path) -> None:
+    """Raises UserError unless a folder, which people know as `output`, is a bundle or empty."""
+    if not folder.is_dir() or (any(folder.iterdir()) and not _has_manifest(folder)):
         raise UserError(
             f"output {output} is not a bundle (no {MANIFEST_NAME} of vlmp): --overwrite replaces bundles only"
         )

@@ -1,9 +1,7 @@
 """One readable function: load, build graphs, insert the pruner, trace, lower, verify, write."""
 
-import errno
-import shutil
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -25,6 +23,7 @@ from vlmp.export.bundle import (
     RopeSpec,
     check_output,
     new_bundle,
+    remove_unfinished,
     size_bytes,
     write_manifest,
 )
@@ -39,18 +38,14 @@ from vlmp.export.targets import Target, open_target
 from vlmp.export.tracing import forgotten_traces, shared_provenance
 from vlmp.export.verify import verify_export
 from vlmp.export.work import with_work
+from vlmp.export.writing import exclusive, told_if_full
 from vlmp.pruner import DEFAULT_PIVOTS, PRUNERS, PrunerConfig, build_pruner, method
 from vlmp.runtimes.versions import package_version
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from torch import nn
 
 TOKENIZER_NAME = "tokenizer.json"
-CANNOT_WRITE = {
-    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EBUSY,
-}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,13 +90,18 @@ def export(
         check_precision(name, targets[name], config.precision)
         find_preset(quantization(config), name, targets[name].presets)
         check_output(output, overwrite=config.overwrite)
-    report("checkpoint")
-    source = open_source(config)
-    results = []
-    for name, target in targets.items():
-        results.append(export_target(config, source, name, target, outputs[name], report))
-        done(results[-1])
-        give_back()
+    with ExitStack() as locks:
+        for output in outputs.values():
+            if locks.enter_context(exclusive(output, f"output {output}")):
+                remove_unfinished(output)
+            check_output(output, overwrite=config.overwrite)  # somebody may just have written it
+        report("checkpoint")
+        source = open_source(config)
+        results = []
+        for name, target in targets.items():
+            results.append(export_target(config, source, name, target, outputs[name], report))
+            done(results[-1])
+            give_back()
     return results
 
 
@@ -115,7 +115,7 @@ def export_target(
         torch.no_grad(),
         forgotten_traces(),
         PeakMemory() as memory,
-        _clear_errors(output),
+        told_if_full(output),
         new_bundle(output, overwrite=config.overwrite) as folder,
     ):
         stages = Stages(memory, report)
@@ -322,16 +322,3 @@ def describe(
         notes=[*source.prompt.notes, *source.family.notes],
         tools={name: package_version(name) for name in ("vlmp", "torch")} | target.tools(),
     )  # fmt: skip
-
-
-@contextmanager
-def _clear_errors(output: Path) -> "Iterator[None]":
-    """A full or read-only disk is the user's matter, not a traceback."""
-    try:
-        yield
-    except shutil.Error as error:  # a list of (from, to, reason), from copying a folder
-        raise UserError(f"cannot write {output}: {error.args[0][0][-1]}") from error
-    except OSError as error:
-        if error.errno not in CANNOT_WRITE:
-            raise
-        raise UserError(f"cannot write {output}: {error.strerror}") from error

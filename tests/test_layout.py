@@ -111,7 +111,7 @@ def test_pruner_needs_torch_only(path: Path) -> None:
 def test_runtimes_know_the_bundle_and_no_exporter(path: Path) -> None:
     names = imports(path)
     ours = {name for name in names if within(name, "vlmp")}
-    allowed = ("vlmp.runtimes", "vlmp.export.bundle", "vlmp.export.errors")
+    allowed = ("vlmp.runtimes", "vlmp.export.bundle", "vlmp.export.errors", "vlmp.export.writing")
     assert [name for name in ours if not within(name, *allowed)] == []
     may = {"pytorch.py", "executorch.py"} if path.parent.name == "runtimes" else set()
     assert path.name in may or not third_party(names) & {"torch", "transformers", "torchao", "optimum"}
@@ -139,7 +139,7 @@ def test_nothing_that_is_installed_imports_the_evaluation_and_only_it_the_scenes
 
 
 def test_the_bundle_schema_needs_neither_torch_nor_the_exporter() -> None:
-    for name in ("bundle", "errors", "__init__"):
+    for name in ("bundle", "errors", "writing", "__init__"):
         names = imports(ROOT / "export" / f"{name}.py")
         assert third_party(names) <= {"pydantic"}
         assert [other for other in names if within(other, "vlmp") and not within(other, "vlmp.export.errors")] == []

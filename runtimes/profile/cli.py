@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from vlmp.export.bundle import Manifest, read_manifest
 from vlmp.export.errors import OneLineParser, UserError, check_text, exit_with_one_line, quiet_libraries
+from vlmp.export.writing import exclusive
 
 from ..image import open_image
 from .adb.phone import Options, profile_phone
@@ -78,6 +79,15 @@ def _profile(arguments: Namespace, command: str) -> None:
     quiet_libraries()
     _check(arguments)
     check_text("the command line", command)
+    with ExitStack() as locks:
+        for name in ("json", "html"):
+            if path := getattr(arguments, name):
+                locks.enter_context(exclusive(path, f"--{name} {path}"))
+        _report(arguments, command)
+
+
+def _report(arguments: Namespace, command: str) -> None:
+    """Measure or read, then show and write."""
     if arguments.device == "ios":
         imported = read_imported(arguments.imported, different=arguments.different)
         _finish(imported.model_copy(update={"command": command}), arguments)

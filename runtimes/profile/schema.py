@@ -1,13 +1,13 @@
 """What `vlmp-profile` measures, as JSON: made to be collected from many machines and phones."""
 
 import json
-import os
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from vlmp.export.bundle import MethodName
 from vlmp.export.errors import UserError
+from vlmp.export.writing import write_whole
 
 PROFILE_VERSION = 1
 
@@ -209,16 +209,6 @@ def json_schema() -> str:
 def write_profile(profile: Profile, path: Path) -> None:
     """Write as JSON; the file appears when it is complete."""
     write_whole(path, profile.model_dump_json(indent=2) + "\n")
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file that appears when it is complete."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def read_profile(path: Path) -> Profile:

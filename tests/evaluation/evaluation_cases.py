@@ -19,6 +19,8 @@ def make_data(count: int, a_picture: int = 2, kinds: Sequence[str] = ("hue", "si
         Example(
             id=str(index),
             image_id=f"picture {index // a_picture}",
+            where=f"line {index}",
+            digest=lambda index=index: f"content {index // a_picture}",  # type: ignore[misc]
             open=lambda: Image.new("RGB", (4, 4)),
             question=f"Which is {index}?",
             answers=(str(index),),

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from vlmp.evaluation.data import DATASETS, Example, by_image, grouped, open_dataset
+from vlmp.evaluation.data import DATASETS, Example, grouped, open_dataset
 from vlmp.export.errors import UserError
 
 GOOD: dict[str, Any] = {"image": "a.png", "question": "What?", "answers": ["cat", "kitten"]}
@@ -62,9 +62,8 @@ def test_questions_about_one_picture_stand_together_and_the_first_ones_are_taken
     lines = [GOOD | {"image": name, "id": f"{name}{number}"} for number in range(2) for name in ("b.png", "a.png")]
     assert [one.id for one in read(*lines)] == ["b.png0", "b.png1", "a.png0", "a.png1"]
     assert [one.id for one in read(*lines, questions=3)] == ["b.png0", "b.png1", "a.png0"]
-    assert [len(group) for group in by_image(read(*lines, questions=3))] == [2, 1]
     assert len(read(*lines, questions=99)) == 4
-    assert grouped([]) == list(by_image([])) == []
+    assert grouped([]) == []
 
 
 BAD: list[tuple[object, list[str]]] = [
@@ -151,8 +150,23 @@ def test_scenes_name_the_package_that_they_need(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_picture_that_cannot_be_read_is_named() -> None:
     Path("a.png").write_bytes(b"no picture")
-    with pytest.raises(UserError, match=r"image a.png is not in a format"):
+    with pytest.raises(UserError, match=r"^set.jsonl line 1: image a.png is not in a format"):
         read(GOOD)[0].open()
+    (example,) = read(GOOD)
+    Path("a.png").unlink()
+    with pytest.raises(UserError, match=r"^set.jsonl line 1: image a.png does not exist"):
+        example.open()
+    with pytest.raises(UserError, match=r"^set.jsonl line 1: image a.png cannot be read: No such file"):
+        example.digest()
+
+
+def test_a_picture_is_its_content() -> None:
+    (before,) = read(GOOD)
+    known = before.digest()
+    Path("b.png").write_bytes(Path("a.png").read_bytes())
+    assert read(GOOD | {"image": "b.png"})[0].digest() == known
+    Image.new("RGB", (3, 3), "blue").save("a.png")
+    assert read(GOOD)[0].digest() != known
 
 
 def test_every_data_set_has_its_function() -> None:

@@ -252,10 +252,58 @@ def test_other_weights_are_not_taken_for_the_ones_that_answered(refused: Callabl
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-    from vlmp.evaluation.subjects import weights_digest
-
-    weights_digest.cache_clear()
     assert "vlmp-tiny-none-all.jsonl holds answers of other settings" in refused(argv)
+
+
+def test_a_repaired_tokenizer_answers_anew(refused: Callable[..., str]) -> None:
+    """The same weights, in the same place."""
+    shutil.copytree(TINY, "checkpoint")
+    argv = ["--model", "vlmp-tiny", "--image-size", "112", "--checkpoint", "checkpoint", "--pruner", "none", *COMMON]
+    right = Path("checkpoint/tokenizer.json").read_text()
+    damaged = json.loads(right)
+    vocabulary = damaged["model"]["vocab"]
+    for one, other in (("0", "1"), ("2", "3"), ("4", "5")):
+        vocabulary[one], vocabulary[other] = vocabulary[other], vocabulary[one]
+    Path("checkpoint/tokenizer.json").write_text(json.dumps(damaged))
+    main(argv)
+    Path("checkpoint/tokenizer.json").write_text(right)
+    assert refused(argv).endswith(
+        "vlmp-tiny-none-all.jsonl holds answers of other settings: choose another --output, or --overwrite "
+        "(checkpoint tokenizer.json differs)"
+    )
+    main([*argv, "--overwrite"])
+    main([*argv, "--output", "new"])
+    assert answer_files() == answer_files("new")
+
+
+def test_another_file_of_the_same_name_is_another_data_set(
+    refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "answer", lambda *_: "red")
+    for folder, colour in (("one", "red"), ("two", "blue")):
+        Path(folder).mkdir()
+        Image.new("RGB", (30, 20), colour).save(f"{folder}/1.png")
+        line = {"image": "1.png", "question": "What colour is it?", "answers": colour}
+        Path(folder, "set.jsonl").write_text(json.dumps(line))
+    argv = [*MODEL[:4], *COMMON, "--pruner", "none"]
+    main([*argv, "--dataset", "one/set.jsonl"])
+    assert "another question '1': choose another --output, or --overwrite (picture differs)" in refused(
+        [*argv, "--dataset", "two/set.jsonl"]
+    )
+    shutil.copytree("one", "moved")
+    monkeypatch.setattr(run, "answer", lambda *_: pytest.fail("asks again"))
+    main([*argv, "--dataset", "moved/set.jsonl"])
+
+
+def test_a_refusal_does_not_wait_for_the_answers_before_it(
+    refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "answer", lambda *_: "red")
+    argv = [*MODEL[:4], *COMMON]
+    main([*argv, "--pruner", "uniform", "--keep", "0.3"])
+    monkeypatch.setattr(run, "answer", lambda *_: pytest.fail("asks before it refuses"))
+    again = [*argv, "--max-new-tokens", "5", "--pruner", "none", "--pruner", "uniform", "--keep", "0.3"]
+    assert "max_new_tokens was 4, is 5" in refused(again)
 
 
 SLOWLY = """
@@ -294,6 +342,48 @@ def test_ctrl_c_and_on(capsys: pytest.CaptureFixture[str]) -> None:
     main([*argv, "--output", "whole"])
     assert answer_files() == answer_files("whole")
     assert results() == results("whole")
+
+
+def test_two_runs_do_not_write_to_one_output(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["--model", "vlmp-tiny", "--image-size", "112", "--pruner", "none", *COMMON]
+    file = Path("out/answers/vlmp-tiny-none-all.jsonl")
+    first = subprocess.Popen([sys.executable, "-c", SLOWLY, *argv], stderr=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + 120
+        while not file.exists():
+            assert first.poll() is None, first.communicate()[1]
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        for options in (["--overwrite"], ["--pruner", "uniform"]):
+            with pytest.raises(SystemExit, match="2"):
+                main([*argv, *options])
+            assert capsys.readouterr().err == (
+                "vlmp-eval: --output out is being written by another process: wait until it is done, "
+                "or choose another\n"
+            )
+        assert first.poll() is None
+        _, err = first.communicate(timeout=120)
+        assert first.returncode == 0, err
+    finally:
+        first.kill()
+        first.communicate()
+    assert sorted(path.name for path in Path("out").iterdir()) == ["answers", "results.json", "results.md"]
+    assert len(file.read_text().splitlines()) == 8
+
+
+def test_a_killed_run_goes_on() -> None:
+    argv = ["--model", "vlmp-tiny", "--image-size", "112", "--pruner", "none", *COMMON]
+    file = Path("out/answers/vlmp-tiny-none-all.jsonl")
+    killed = subprocess.Popen([sys.executable, "-c", SLOWLY, *argv], stderr=subprocess.DEVNULL)
+    while not file.exists() or len(file.read_bytes().splitlines()) < 3:
+        assert killed.poll() is None
+        time.sleep(0.02)
+    killed.kill()
+    killed.wait()
+    assert Path("out/.answers.lock").exists()
+    main(argv)
+    assert sorted(path.name for path in Path("out").iterdir()) == ["answers", "results.json", "results.md"]
+    assert results()[0]["n"] == 7
 
 
 # --- What is refused --------------------------------------------------------------------------------------------------
@@ -393,7 +483,7 @@ def test_a_picture_that_cannot_be_read_ends_in_one_line(
     argv = [*BASE, "--pruner", "none"]
     with pytest.raises(SystemExit, match="2"):
         main(argv)
-    assert "image 1.png cannot be read" in capsys.readouterr().err.splitlines()[-1]
+    assert "vlmp-eval: set.jsonl line 4: image 1.png cannot be read" in capsys.readouterr().err.splitlines()[-1]
     assert len(answer_files()["vlmp-tiny-none-all.jsonl"]) == 1 + 3
     Path("1.png").write_bytes(good)
     main(argv)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -194,6 +195,50 @@ def test_one_row_group_of_pictures_is_read_at_a_time(monkeypatch: pytest.MonkeyP
     assert [shade(data, index) for index in range(7)] == list(range(7))
     assert read_groups == [0, 1, 2]
     assert [shade(data, index) for index in (0, 6, 2)] == [0, 6, 2]
+
+
+def test_a_row_group_is_hashed_when_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    write("p/test-0.parquet", [pope_row(number, number // 2) for number in range(6)], group=3)
+    groups: list[int] = []
+    original = pq.ParquetFile.read_row_group
+
+    def count(self: Any, group: int, **options: Any) -> Any:
+        groups.append(group)
+        return original(self, group, **options)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", count)
+    data = read("pope:p")
+    opened = [(example.digest(), int(example.open().getpixel((0, 0))[0])) for example in data.examples]
+    assert groups == [0, 1]
+    assert len(set(opened)) == 3
+    assert opened[0] == (sha256(picture(0)["bytes"]).hexdigest(), 0)
+    assert [example.digest() for example in data.examples] == [digest for digest, _ in opened]
+    assert groups == [0, 1]
+
+
+def test_rows_that_name_one_picture_and_hold_two() -> None:
+    """Nothing promises that the rows of a name hold the same bytes."""
+    write("p/test-0.parquet", [pope_row(0, 10), pope_row(1, 10) | {"image": picture(99)}])
+    first, second = read("pope:p").examples
+    assert first.image_id == second.image_id
+    assert first.digest() != second.digest()
+
+
+def test_an_edited_picture_is_another_one() -> None:
+    write("p/test-0.parquet", [pope_row(0, 10), pope_row(1, 20)])
+    before = [example.digest() for example in read("pope:p").examples]
+    write("p/test-0.parquet", [pope_row(0, 10), pope_row(1, 20) | {"image": picture(99)}])
+    after = [example.digest() for example in read("pope:p").examples]
+    assert [old == new for old, new in zip(before, after, strict=True)] == [True, False]
+
+
+def test_a_file_that_is_changed_meanwhile_ends_the_run() -> None:
+    write("p/test-0.parquet", [pope_row(number, number) for number in range(4)])
+    data = read("pope:p")
+    assert shade(data, 0) == 0
+    write("p/test-0.parquet", [pope_row(number, number + 100) for number in range(4)])
+    with pytest.raises(UserError, match=r"p/test-0\.parquet has been changed since .*: run again"):
+        data.examples[3].open()
 
 
 # --- What can be wrong ------------------------------------------------------------------------------------------------

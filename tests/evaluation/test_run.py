@@ -131,6 +131,42 @@ def test_more_and_fewer_questions(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ids_in_file() == list("012345")
 
 
+def test_overwriting_asks_again_and_keeps_what_is_there_until_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers_with(rule, monkeypatch.setattr)
+    put(make_data(3), make_subject(weights="a"))
+    content = FILE.read_bytes()
+
+    def fail() -> Any:
+        raise UserError("no runtime")
+
+    with pytest.raises(UserError, match="no runtime"):
+        put(make_data(2), replace(make_subject(weights="b"), open=fail), overwrite=True)
+    assert FILE.read_bytes() == content
+    asked = answers_with(lambda _: "1", monkeypatch.setattr)
+    assert [one.text for one in put(make_data(2), make_subject(weights="b"), overwrite=True).answers] == ["1", "1"]
+    assert len(asked) == 2
+    assert ids_in_file() == ["0", "1"]
+
+
+def test_a_question_that_cannot_be_put_is_named_by_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(question: str) -> str:
+        if question == "Which is 2?":
+            raise UserError("the prompt holds an image token")
+        return "x"
+
+    answers_with(fail, monkeypatch.setattr)
+    with pytest.raises(UserError, match=r"^line 2: the prompt holds an image token$"):
+        put(make_data(4))
+    assert ids_in_file() == ["0", "1"]
+
+    def too_narrow(_image: object, _spec: object) -> Any:
+        raise UserError("too narrow")
+
+    monkeypatch.setattr(run, "to_pixels", too_narrow)
+    with pytest.raises(UserError, match=r"^line 2: too narrow$"):
+        put(make_data(4))
+
+
 def test_a_session_that_does_not_open_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     answers_with(rule, monkeypatch.setattr)
 
@@ -159,9 +195,24 @@ def test_answers_to_other_settings_are_refused(monkeypatch: pytest.MonkeyPatch) 
     assert FILE.read_bytes() == content
 
 
-@pytest.mark.parametrize("change", [{"question": "Which is it?"}, {"image_id": "another"}])
-def test_answers_to_another_question_are_refused(monkeypatch: pytest.MonkeyPatch, change: dict[str, str]) -> None:
-    """Someone has edited the data set: line 2 is another question now."""
+def test_the_fact_that_differs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers_with(rule, monkeypatch.setattr)
+    put(make_data(2), make_subject(checkpoint={"config.json": "a" * 64}, keep=0.1))
+    for subject, changes, says in (
+        (make_subject(checkpoint={"config.json": "b" * 64}, keep=0.1), {}, r"\(checkpoint config.json differs\)$"),
+        (make_subject(checkpoint={"config.json": "a" * 64}, keep=0.2), {}, r"\(keep was 0.1, is 0.2\)$"),
+        (make_subject(checkpoint={"config.json": "a" * 64}, keep=0.1), {"max_new_tokens": 9}, "was 8, is 9"),
+        (make_subject(checkpoint={}), {}, r"\(checkpoint config.json differs, keep differs\)$"),
+    ):
+        with pytest.raises(UserError, match=says):
+            put(make_data(2), subject, **changes)
+
+
+@pytest.mark.parametrize(
+    "change", [{"question": "Which is it?"}, {"image_id": "another"}, {"digest": lambda: "edited"}]
+)
+def test_answers_to_another_question_are_refused(monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]) -> None:
+    """Someone has edited the data set: line 2 is another question now, or its picture has been painted over."""
     answers_with(rule, monkeypatch.setattr)
     put(make_data(3))
     data = make_data(3)
@@ -194,11 +245,26 @@ def test_subjects_that_see_the_same_share_visual_tokens(monkeypatch: pytest.Monk
     assert session.seen == 6
 
 
+def test_one_name_for_two_pictures_is_not_one_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a parquet file whose rows name their picture and each hold one."""
+    answers_with(rule, monkeypatch.setattr)
+    data = make_data(4, a_picture=4)
+    one, two, three, four = data.examples
+    other = [replace(two, digest=lambda: "other"), replace(four, digest=lambda: "other")]
+    session = FakeSession()
+    put(replace(data, examples=[one, other[0], three, other[1]]), make_subject(session=session))
+    assert session.seen == 2
+    monkeypatch.setattr(run, "CACHE_BYTES", 0)
+    FILE.unlink()
+    put(replace(data, examples=[one, three, *other]), make_subject(session=session))
+    assert session.seen == 4, "the last one is known even where the cache is full"
+
+
 def test_the_cache_stays_below_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     one = np.zeros((16, 4), np.float32).nbytes
     monkeypatch.setattr(run, "CACHE_BYTES", 2 * one)
     monkeypatch.setattr(run, "to_pixels", lambda image, _spec: image)
     session, cache, data = FakeSession(), VisionCache(), make_data(4, a_picture=1)
     for example in (*data.examples, *data.examples):
-        cache.visual(session, "fake", example)  # type: ignore[arg-type]
+        cache.visual(session, "fake", example, example.digest())  # type: ignore[arg-type]
     assert session.seen == 4 + 2

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from vlmp.benchmarks.scenes import KINDS, SIDE, Item, Question, Scene, make_scene, sample
+from vlmp.benchmarks.scenes import KINDS, SIDE, Item, Question, Scene, layout, make_scene, sample
 from vlmp.benchmarks.scenes.drawing import DIGIT_RANGES, Split, digits
 from vlmp.evaluation.data import SPLITS, open_dataset
 
@@ -80,6 +80,18 @@ def test_a_data_set_opens_the_pictures_that_were_asked_about(asked: list[tuple[i
     assert (data.name, data.metric) == ("scenes:test seed 3", "exact")
     for example in data.examples:
         assert np.array_equal(example.open(), scenes[example.image_id].image)
+
+
+def test_another_generator_makes_other_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = open_dataset("scenes:test", seed=3, questions=6).examples
+    assert len({one.digest() for one in before}) == len({one.image_id for one in before})
+    assert [one.digest() for one in open_dataset("scenes:test", seed=3, questions=6).examples] == [
+        one.digest() for one in before
+    ]
+    monkeypatch.setattr(layout, "draw_clutter", lambda *_: None)
+    after = {one.digest() for one in open_dataset("scenes:test", seed=3, questions=6).examples}
+    assert after
+    assert not after & {one.digest() for one in before}
 
 
 def test_every_answer_is_right(asked: list[tuple[int, Scene, list[Question]]]) -> None:

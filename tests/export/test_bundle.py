@@ -27,6 +27,7 @@ from vlmp.export.bundle import (
     json_schema,
     new_bundle,
     read_manifest,
+    remove_unfinished,
     sha256,
     size_bytes,
     write_manifest,
@@ -373,6 +374,109 @@ def test_an_earlier_bundle_stays_when_it_cannot_be_replaced(folder: Path, monkey
         monkeypatch.setattr(Path, "rename", real)
         assert {path: path.read_bytes() for path in folder.parent.rglob("*") if path.is_file()} == before
         assert [path.name for path in folder.parent.iterdir()] == ["bundle"]
+
+
+MARK = '{"schema_version": 1, "methods": {}, "files": []}'
+
+
+def test_what_came_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+    def fill(output: Path, come: Callable[[Path], object]) -> None:
+        with new_bundle(output, overwrite=False) as working:
+            (working / "x").write_text("second")
+            come(output)
+
+    for come in (Path.mkdir, lambda output: output.write_text("mine"), lambda output: write_bundle(output, "first")):
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        with pytest.raises(UserError, match="exists: choose another --output"):
+            fill(folder / "bundle", come)
+        assert [path.name for path in folder.iterdir()] == ["bundle"]
+    assert list((tmp_path / "0" / "bundle").iterdir()) == []
+    assert (tmp_path / "1" / "bundle").read_text() == "mine"
+    assert (tmp_path / "2" / "bundle" / "x").read_text() == "first"
+
+
+def test_what_comes_at_the_last_moment_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the last look and the renaming: the system itself refuses."""
+    output, real = tmp_path / "bundle", Path.rename
+
+    def rename(path: Path, target: Path) -> Path:
+        if not output.exists():
+            write_bundle(output, "first")
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(UserError, match="exists: choose another --output"), new_bundle(output, overwrite=False) as at:
+        (at / "x").write_text("second")
+    assert (output / "x").read_text() == "first"
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def write_bundle(folder: Path, content: str) -> None:
+    folder.mkdir()
+    (folder / MANIFEST_NAME).write_text(MARK)
+    (folder / "x").write_text(content)
+
+
+def test_of_two_that_may_overwrite_the_later_one_wins(tmp_path: Path) -> None:
+    output = tmp_path / "bundle"
+    with new_bundle(output, overwrite=True) as later:
+        with new_bundle(output, overwrite=True) as sooner:
+            (sooner / MANIFEST_NAME).write_text(MARK)
+        (later / "x").write_text("later")
+    assert (output / "x").read_text() == "later"
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_what_is_no_bundle_is_not_overwritten_in_the_end(tmp_path: Path) -> None:
+    output = tmp_path / "bundle"
+    with pytest.raises(UserError, match="replaces bundles only"), new_bundle(output, overwrite=True):  # noqa: PT012
+        output.mkdir()
+        (output / "thesis").write_text("mine")
+    assert [path.name for path in tmp_path.rglob("*")] == ["bundle", "thesis"]
+
+
+REPLACE = """
+import sys
+from pathlib import Path
+from vlmp.export.bundle import new_bundle
+
+for number in range(60):
+    with new_bundle(Path(sys.argv[1]), overwrite=True) as folder:
+        (folder / "manifest.json").write_text('{"schema_version": 1, "methods": {}, "files": []}')
+        (folder / "x").write_text(sys.argv[2])
+"""
+
+
+def test_many_that_overwrite_at_once_never_lose_all(tmp_path: Path) -> None:
+    """Processes that no lock keeps apart, as on some network file systems."""
+    output = tmp_path / "bundle"
+    processes = [subprocess.Popen([sys.executable, "-c", REPLACE, output, name]) for name in "abc"]
+    assert [process.wait(timeout=100) for process in processes] == [0, 0, 0]
+    assert (output / "x").read_text() in "abc"
+    assert read_names(output) == ["manifest.json", "x"]
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def read_names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_what_killed_exports_leave_is_removed(tmp_path: Path) -> None:
+    output = tmp_path / "bundle"
+    for name in (".bundle.part.abc", ".bundle.old.abc", ".bundle.other", ".bundle2.part.abc", "bundle.part.abc"):
+        write_bundle(tmp_path / name, "")
+    write_bundle(output, "mine")
+    remove_unfinished(output)
+    assert read_names(tmp_path) == [".bundle.other", ".bundle2.part.abc", "bundle", "bundle.part.abc"]
+    remove_unfinished(tmp_path / "nowhere" / "bundle")
+
+
+def test_a_bundle_that_was_being_replaced_returns(tmp_path: Path) -> None:
+    (tmp_path / ".bundle.old.abc").mkdir()
+    write_bundle(tmp_path / ".bundle.old.abc" / "bundle", "mine")
+    remove_unfinished(tmp_path / "bundle")
+    assert read_names(tmp_path) == ["bundle"]
+    assert (tmp_path / "bundle" / "x").read_text() == "mine"
 
 
 def test_sigterm_unwinds_and_the_handler_returns(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from report_cases import make_profile
 from rich.console import Console
 from rich.table import Table
 from vlmp.export.errors import UserError
+from vlmp.export.writing import exclusive
 from vlmp.runtimes.profile.cli import main, parser
 from vlmp.runtimes.profile.phones import catalogue, estimates
 from vlmp.runtimes.profile.report import render
@@ -82,6 +83,23 @@ def test_outputs_that_cannot_be_written_are_found_before_anything_is_read(
     assert says in line
     assert len(line.splitlines()) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fifo", "file"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("option", ["--json", "--html"])
+def test_a_file_that_another_process_writes_is_refused_before_anything_is_read(
+    way: str, option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    with exclusive(out, "another profile"), pytest.raises(SystemExit, match="2"):
+        main([*WAYS[way], option, str(out)])
+    assert capsys.readouterr().err == (
+        f"vlmp-profile: {option} {out} is being written by another process: wait until it is done, or choose another\n"
+    )
+    with pytest.raises(SystemExit, match="2"):
+        main([*WAYS[way], option, str(out)])
+    assert "no-" in capsys.readouterr().err, "now it is read"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_figures_and_report_are_two_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

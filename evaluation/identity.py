@@ -1,0 +1,61 @@
+"""What an answer depends on, as digests: files of checkpoints and pictures, and the program itself."""
+
+import hashlib
+import platform
+from collections.abc import Iterable
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+CHECKPOINT_FILES = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "additional_chat_templates/*.jinja")
+"""Whatever a model, its tokenizer, its chat template and its preprocessor may be read from."""
+EAGER_SOURCES = ("vlmp.pruner", "vlmp.export", "vlmp.export.models", "vlmp.runtimes")
+BUNDLE_SOURCES = ("vlmp.runtimes",)
+EAGER_PACKAGES = ("numpy", "pillow", "tokenizers", "torch", "transformers")
+BUNDLE_PACKAGES = ("numpy", "pillow", "tokenizers")
+RUNTIME_PACKAGES = {"onnx": ("onnxruntime",), "executorch": ("executorch", "torch"), "coreml": ("coremltools",)}
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file, which is read once for as long as it stays the same. Raises OSError."""
+    status = path.stat()
+    return _digest_of(path, status.st_size, status.st_mtime_ns, status.st_ino)
+
+
+@cache
+def _digest_of(path: Path, *_status: int) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def checkpoint_digests(folder: Path) -> dict[str, str]:
+    """Digest of each file in a checkpoint's folder that has a say in its answers."""
+    paths = sorted(path for pattern in CHECKPOINT_FILES for path in folder.glob(pattern) if path.is_file())
+    return {path.relative_to(folder).as_posix(): file_digest(path) for path in paths}
+
+
+def eager_program() -> dict[str, str]:
+    """What computes the answers of a model in PyTorch: our sources, and the packages that they call."""
+    return program(EAGER_SOURCES, EAGER_PACKAGES)
+
+
+def bundle_program(target: str) -> dict[str, str]:
+    """What computes the answers of a bundle beside its own graphs."""
+    sources = (*BUNDLE_SOURCES, "vlmp.runtimes.coreml") if target == "coreml" else BUNDLE_SOURCES
+    found = program(sources, (*BUNDLE_PACKAGES, *RUNTIME_PACKAGES.get(target, ())))
+    return found | ({"macos": platform.mac_ver()[0] or "none"} if target == "coreml" else {})
+
+
+def program(sources: Iterable[str], packages: Iterable[str]) -> dict[str, str]:
+    """Versions, and a digest of whole folders of our sources: too much of them rather than too little.
+
+    Another version of a package may mend a kernel or read a picture otherwise: its answers are not those of the old.
+    """
+    from vlmp.export.checkpoint import package_version  # loads torch
+
+    digest = hashlib.sha256()
+    own = [Path(__file__).with_name("run.py")]
+    for path in [*own, *(path for source in sources for path in sorted(Path(str(files(source))).glob("*.py")))]:
+        digest.update(f"{path.name} {file_digest(path)}\n".encode())
+    versions = {name: package_version(name) for name in packages}
+    return {"vlmp": package_version("vlmp"), "sources": digest.hexdigest(), **versions}

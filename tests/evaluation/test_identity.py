@@ -1,0 +1,192 @@
+"""What an answer depends on: whatever of it is changed, earlier answers are not taken for new ones."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from vlmp.evaluation import identity
+from vlmp.evaluation.identity import BUNDLE_SOURCES, EAGER_SOURCES, bundle_program, eager_program, file_digest, program
+from vlmp.evaluation.run import differences
+from vlmp.evaluation.subjects import Subject, bundle_subjects, eager_subject
+from vlmp.export.config import ExportConfig
+
+TINY = Path(__file__).parents[2] / "export/assets/vlmp-tiny"
+
+
+@pytest.fixture(autouse=True)
+def checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy of vlmp-tiny in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(TINY, "checkpoint")
+
+
+def subject(**changes: Any) -> Subject:
+    config = ExportConfig(model="vlmp-tiny", targets=(), output=Path(), checkpoint=Path("checkpoint"), pruner="none")
+    return eager_subject(replace(config, **changes))
+
+
+def append(name: str) -> None:
+    path = Path("checkpoint") / name
+    path.parent.mkdir(exist_ok=True)
+    with path.open("ab") as file:
+        file.write(b"\n")
+
+
+# --- Checkpoints ------------------------------------------------------------------------------------------------------
+
+FILES = [path.name for path in sorted(TINY.iterdir())]
+MORE = [
+    "chat_template.json", "processor_config.json", "video_preprocessor_config.json", "special_tokens_map.json",
+    "added_tokens.json", "merges.txt", "vocab.json", "tokenizer.model", "model-00002-of-00002.safetensors",
+    "additional_chat_templates/tool_use.jinja",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*FILES, *MORE])
+def test_every_file_that_a_model_is_read_from_counts(name: str) -> None:
+    before = subject()
+    append(name)
+    after = subject()
+    assert differences(before.facts, after.facts) == [f"checkpoint {name} differs"]
+    assert before.vision_key != after.vision_key
+    assert before.key == after.key, "the file of answers is found, and refused"
+
+
+def test_other_files_do_not_count() -> None:
+    before = subject()
+    for name in ("README.md", "optimizer.pt", "checkpoint-500/model.safetensors"):
+        append(name)
+    assert subject().facts == before.facts
+    shutil.move("checkpoint", "elsewhere")
+    assert subject(checkpoint=Path("elsewhere")).facts == before.facts
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"image_size": (112, 112)}, "image_size differs"),
+        ({"image_fit": "stretch"}, "image_fit was pad, is stretch"),
+        ({"system_prompt": ""}, "system_prompt differs"),
+        ({"prune_layer": 3}, "prune_layer differs"),
+        ({"pruner": "uniform", "keep": 0.3}, "pruner was none, is uniform"),
+    ],
+)
+def test_settings_count(change: dict[str, Any], says: str) -> None:
+    assert says in differences(subject().facts, subject(**change).facts)
+
+
+def test_room_for_text_changes_no_answer() -> None:
+    """It grows with the longest question: fewer or more of them must find each other's answers."""
+    assert subject(text_len=100, max_new_tokens=9).facts == subject().facts
+
+
+# --- Digests ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_is_read_once_for_as_long_as_it_stays_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    real = hashlib.file_digest
+
+    def counted(stream: Any, name: str) -> Any:
+        read.append(stream.name)
+        return real(stream, name)
+
+    monkeypatch.setattr(hashlib, "file_digest", counted)
+    path = Path("a")
+    path.write_bytes(b"one")
+    assert file_digest(path) == file_digest(path) == hashlib.sha256(b"one").hexdigest()
+    assert read == ["a"]
+    path.write_bytes(b"two")
+    os.utime(path, ns=(1, 1))
+    assert file_digest(path) == hashlib.sha256(b"two").hexdigest()
+    assert read == ["a", "a"]
+
+
+# --- The program ------------------------------------------------------------------------------------------------------
+
+
+def test_an_edited_program_is_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    package = Path("answering")
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "steps.py").write_text("STEPS = 4\n")
+    monkeypatch.syspath_prepend(str(Path.cwd()))
+    monkeypatch.delitem(sys.modules, "answering", raising=False)
+    before = program(["answering"], ["torch"])
+    assert program(["answering"], ["torch"]) == before
+    (package / "steps.py").write_text("STEPS = 55\n")
+    assert differences(before, program(["answering"], ["torch"])) == ["sources differs"]
+    (package / "more.py").touch()
+    assert program(["answering"], ["torch"])["sources"] not in (before["sources"], "")
+
+
+def test_the_sources_are_those_that_answer() -> None:
+    """Of a model in PyTorch the graphs and the loop around them, of a bundle the loop alone."""
+    from vlmp.evaluation import run
+    from vlmp.export import geometry, prompt
+    from vlmp.export.models import qwen2_vl
+    from vlmp.pruner import vlm_pruner
+    from vlmp.runtimes import generate, image
+    from vlmp.runtimes.coreml import interpreter
+
+    digested: list[Path] = []
+
+    def note(path: Path) -> str:
+        digested.append(path.resolve())
+        return ""
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(identity, "file_digest", note)
+        eager_program()
+        eager = {module for module in (run, geometry, prompt, qwen2_vl, vlm_pruner, generate, image)}
+        assert {Path(str(module.__file__)).resolve() for module in eager} <= set(digested)
+        digested.clear()
+        bundle_program("coreml")
+        assert {Path(str(module.__file__)).resolve() for module in (run, generate, image, interpreter)} <= set(digested)
+    assert set(BUNDLE_SOURCES) < set(EAGER_SOURCES)
+
+
+@pytest.mark.parametrize(
+    ("package", "programs"),
+    [
+        ("torch", [eager_program, lambda: bundle_program("executorch")]),
+        ("transformers", [eager_program]),
+        ("tokenizers", [eager_program, lambda: bundle_program("onnx")]),
+        ("pillow", [eager_program, lambda: bundle_program("coreml")]),
+        ("onnxruntime", [lambda: bundle_program("onnx")]),
+        ("executorch", [lambda: bundle_program("executorch")]),
+    ],
+)
+def test_another_version_of_what_computes_is_another_program(
+    monkeypatch: pytest.MonkeyPatch, package: str, programs: list[Callable[[], dict[str, str]]]
+) -> None:
+    from vlmp.export import checkpoint
+
+    before = [make() for make in programs]
+    real = checkpoint.package_version
+    monkeypatch.setattr(checkpoint, "package_version", lambda name: "9.9" if name == package else real(name))
+    for make, known in zip(programs, before, strict=True):
+        assert differences(known, make()) == [f"{package} was {known[package]}, is 9.9"]
+
+
+def test_a_bundle_is_its_manifest(monkeypatch: pytest.MonkeyPatch) -> None:
+    from vlmp.evaluation import subjects
+
+    Path("bundle").mkdir()
+    manifest = Path("bundle/manifest.json")
+    manifest.write_text(json.dumps({"a": 1}))
+    monkeypatch.setattr(subjects, "read_manifest", lambda _: type("Read", (), {"target": "onnx"}))
+    (before,) = bundle_subjects([Path("bundle")], None)
+    manifest.write_text(json.dumps({"a": 22}))
+    (after,) = bundle_subjects([Path("bundle")], None)
+    assert differences(before.facts, after.facts) == ["manifest differs"]
+    assert before.vision_key != after.vision_key
