@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from PIL import Image
 from vlmp.export.errors import UserError, check_text
-from vlmp.runtimes.image import open_image
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,7 +20,7 @@ class Example:
 
     id: str
     image_id: str
-    open: Callable[[], Image.Image]
+    open: "Callable[[], Image.Image]"
     question: str
     answers: tuple[str, ...]
     kind: str
@@ -150,6 +151,8 @@ def _example(line: str, where: str, folder: Path, number: int) -> Example:
     if not isinstance(answers, list) or not answers or not all(isinstance(a, str) and a.strip() for a in answers):
         raise UserError(f'{where}: "answers" must be a text or a list of texts, none of them empty')
     check_text(f"{where}:", "".join([fields["image"], fields["question"], fields["type"], fields["id"], *answers]))
+    from vlmp.runtimes.image import open_image  # and with it numpy
+
     path = folder / fields["image"]
     if not path.is_file():
         raise UserError(f"{where}: image {path} {'is not a file' if path.exists() else 'does not exist'}")
