@@ -7,6 +7,8 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
+from vlmp.runtimes.versions import package_version
+
 CHECKPOINT_FILES = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "additional_chat_templates/*.jinja")
 """Whatever a model, its tokenizer, its chat template and its preprocessor may be read from."""
 EAGER_SOURCES = ("vlmp.pruner", "vlmp.export", "vlmp.export.models", "vlmp.runtimes")
@@ -51,8 +53,6 @@ def program(sources: Iterable[str], packages: Iterable[str]) -> dict[str, str]:
 
     Another version of a package may mend a kernel or read a picture otherwise: its answers are not those of the old.
     """
-    from vlmp.export.checkpoint import package_version  # loads torch
-
     digest = hashlib.sha256()
     own = [Path(__file__).with_name("run.py")]
     for path in [*own, *(path for source in sources for path in sorted(Path(str(files(source))).glob("*.py")))]:

@@ -27,7 +27,15 @@ from vlmp.export.bundle import (
     size_bytes,
     write_manifest,
 )
-from vlmp.export.config import DEFAULT_KEEP, DEFAULT_PRUNE_LAYER, ExportConfig, Precision
+from vlmp.export.config import (
+    DEFAULT_KEEP,
+    ExportConfig,
+    Precision,
+    check_precision,
+    check_pruner,
+    layer_of,
+    least_layer,
+)
 from vlmp.export.errors import UserError
 from vlmp.export.geometry import Geometry
 from vlmp.export.memory import PeakMemory, Stages, give_back
@@ -39,7 +47,7 @@ from vlmp.export.tracing import forgotten_traces, shared_provenance
 from vlmp.export.verify import verify_export
 from vlmp.export.work import with_work
 from vlmp.export.writing import exclusive, told_if_full
-from vlmp.pruner import DEFAULT_PIVOTS, PRUNERS, PrunerConfig, build_pruner, method
+from vlmp.pruner import DEFAULT_PIVOTS, PrunerConfig, build_pruner, method
 from vlmp.runtimes.versions import package_version
 
 if TYPE_CHECKING:
@@ -85,13 +93,12 @@ def export(
     targets = {name: open_target(name) for name in config.targets}
     if len(targets) > 1 and (config.output / MANIFEST_NAME).exists():
         raise UserError(f"output {config.output} is itself a bundle, not a folder for several: choose another --output")
-    outputs = {name: config.output / name if len(targets) > 1 else config.output for name in targets}
-    for name, output in outputs.items():
-        check_precision(name, targets[name], config.precision)
+    for name, output in config.outputs.items():
+        check_precision(name, targets[name].precisions, config.precision)
         find_preset(quantization(config), name, targets[name].presets)
         check_output(output, overwrite=config.overwrite)
     with ExitStack() as locks:
-        for output in outputs.values():
+        for output in config.outputs.values():
             if locks.enter_context(exclusive(output, f"output {output}")):
                 remove_unfinished(output)
             check_output(output, overwrite=config.overwrite)  # somebody may just have written it
@@ -99,7 +106,7 @@ def export(
         source = open_source(config)
         results = []
         for name, target in targets.items():
-            results.append(export_target(config, source, name, target, outputs[name], report))
+            results.append(export_target(config, source, name, target, config.outputs[name], report))
             done(results[-1])
             give_back()
     return results
@@ -170,27 +177,13 @@ def open_source(config: ExportConfig) -> Source:
     return Source(name=name, family=family, prompt=prompt, geometry=geometry, pruner=pruner)
 
 
-def check_pruner(name: str) -> None:
-    """Raises UserError listing the choices when there is no such pruner."""
-    if name not in PRUNERS:
-        raise UserError(f"unknown pruner {name!r}: choose one of {', '.join(PRUNERS)}")
-
-
 def prune_layer(config: ExportConfig, family: Family) -> int:
     """K, as asked for or the method's own place. Raises UserError where the method or the model has no such place."""
-    kind = method(config.pruner)
-    layer = config.prune_layer
-    if layer is None:
-        layer = DEFAULT_PRUNE_LAYER if kind.place is None else kind.place
-    least = 1 if kind.needs else 0
-    if layer < least:
-        raise UserError(
-            f"--prune-layer {layer}: pruner {config.pruner} chooses by the {' and '.join(sorted(kind.needs))} of the "
-            f"layer before, so it must be at least {least}"
-        )
+    layer = layer_of(config.pruner, config.prune_layer)
     if layer >= family.layers:
         raise UserError(
-            f"--prune-layer {layer}: this model has {family.layers} layers, so {least} to {family.layers - 1}"
+            f"--prune-layer {layer}: this model has {family.layers} layers, so "
+            f"{least_layer(config.pruner)} to {family.layers - 1}"
         )
     return layer
 
@@ -250,12 +243,6 @@ def check_lengths(geometry: Geometry, family: Family, prompt: ChatPrompt) -> Non
             f"the checkpoint's tokenizer has {family.image_token} as {image_id}, its config says image_token_id "
             f"{family.image_token_id}: the files of two models are mixed"
         )
-
-
-def check_precision(name: str, target: Target, precision: Precision | None) -> None:
-    """Raises UserError when the target has no such precision."""
-    if precision is not None and precision not in target.precisions:
-        raise UserError(f"--precision {precision}: target {name} exports {', '.join(target.precisions)}")
 
 
 def quantization(config: ExportConfig) -> str:

@@ -17,7 +17,7 @@ class Task:
     """Bundles with their manifests, the first one being what the others are compared with, and how to run them.
 
     manifests: with the work that `prompt` is. photo_size: width, height in pixels. threads: None is the runtime's own
-    choice.
+    choice. debug: show what libraries print.
     """
 
     folders: Sequence[Path]
@@ -28,6 +28,7 @@ class Task:
     runs: int
     decode_tokens: int
     threads: int | None
+    debug: bool = False
 
     @property
     def names(self) -> list[str]:
