@@ -132,11 +132,16 @@ def prompt_ids(session: Session, template: str, prompt: str, *, reserved: int = 
 
 
 def decode_greedily(session: Session, logits: Array, limit: int, on_text: Callable[[str], None] | None) -> list[int]:
-    """Greedy tokens up to an end token, which is included, or the limit."""
+    """Greedy tokens up to an end token, which is included, or the limit.
+
+    Raises UserError when logits are not finite: no token is the most likely one then.
+    """
     tokens: list[int] = []
     shown = ""
     end_ids = set(session.manifest.prompt.end_ids)
     while True:
+        if not np.isfinite(logits).all():
+            raise UserError("the model returned logits that are not finite: its weights or its graph are broken")
         token = int(np.argmax(logits))
         tokens.append(token)
         session.progress = Progress(session.past, () if token in end_ids else (token,))

@@ -443,6 +443,25 @@ def test_a_listener_that_fails_leaves_a_conversation_that_can_go_on(session: Fak
     assert session.calls == [("decode", [40]), ("extend", [END, *following(session, "No?")])]
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("broken", ["prefill", "decode"])
+def test_logits_that_are_not_finite_are_no_answer(
+    session: FakeSession, monkeypatch: pytest.MonkeyPatch, broken: MethodName, value: float
+) -> None:
+    run = session.run
+
+    def spoiled(method: MethodName, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        outputs = run(method, inputs)
+        if method == broken:
+            outputs["logits"][7] = value
+        return outputs
+
+    monkeypatch.setattr(session, "run", spoiled)
+    says(session, [40, END])
+    with pytest.raises(UserError, match="logits that are not finite: its weights or its graph are broken"):
+        session.generate(PHOTO, "Why?")
+
+
 @pytest.mark.parametrize("count", [0, BUCKET + 1])
 def test_buckets_that_do_not_fit(session: FakeSession, count: int) -> None:
     visual: NDArray[np.float32] = np.zeros((VISUAL, 5), np.float32)
