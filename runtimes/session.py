@@ -257,11 +257,18 @@ def import_runtime(folder: Path, manifest: Manifest) -> Callable[[Path, Manifest
 
 
 def load_tokenizer(folder: Path, manifest: Manifest) -> "Tokenizer":
-    """The bundle's tokenizer. Raises UserError when its file cannot be read."""
+    """The bundle's tokenizer, without the padding and cutting that its file may ask for.
+
+    Raises UserError when it cannot be read.
+    """
     from tokenizers import Tokenizer
 
     path = inside(folder, manifest.prompt.tokenizer_file)
     try:
-        return Tokenizer.from_file(str(path))
+        tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises bare Exception
         raise UserError(f"{path} is no tokenizer: {error}") from error
+    # transformers leaves both in the file of a tokenizer that has been used with them.
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer

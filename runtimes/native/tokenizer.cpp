@@ -48,7 +48,6 @@ void require_absent(const Field& field, const char* name) {
 
 // Throws Error unless everything but the vocabulary is as Qwen2 has it. Returns whether text is composed (NFC).
 bool check_settings(const Field& root) {
-  for (const char* name : {"truncation", "padding"}) require_absent(root, name);
   const Field model = root.at("model");
   if (model.has("type")) model.at("type").require("BPE");
   for (const char* name : {"dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback",

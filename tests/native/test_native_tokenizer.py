@@ -134,7 +134,6 @@ WRONG: list[tuple[str, list[str | int], Any]] = [
     ("this runner needs", ["pre_tokenizer", "pretokenizers", 0, "pattern", "Regex"], r"\p{L}+"),
     ("pre_tokenizer.type", ["pre_tokenizer"], {"type": "ByteLevel"}),
     ("decoder.type", ["decoder", "type"], "WordPiece"),
-    ("truncation: is", ["truncation"], {"max_length": 3}),
     ("added_tokens[0].lstrip: is 'true'", ["added_tokens", 0, "lstrip"], True),
     ("added_tokens[0].content: is empty", ["added_tokens", 0, "content"], ""),
     ("added_tokens[0].id: is not the token's own", ["added_tokens", 0, "id"], 3),
