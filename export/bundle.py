@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -127,6 +127,12 @@ class PromptSpec(_Strict):
     end_text_id: int = Field(description="The token that closes a turn in the template; fed before `following`.")
     pad_id: int
     special_tokens: dict[str, int]
+    control_tokens: list[Annotated[str, Field(min_length=1)]] = Field(
+        default=[],
+        description="Added tokens that are special or stand in the chat template. What a user types is cut at them, "
+        "longest first, and they are encoded as plain text. Empty in older bundles: then all special tokens of the "
+        "tokenizer are meant.",
+    )
     tokenizer_file: str
 
 

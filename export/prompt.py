@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment
 from tokenizers import Tokenizer
 from vlmp.export.bundle import PromptSpec
 from vlmp.export.checkpoint import read_json
@@ -25,6 +26,7 @@ class ChatPrompt:
     end_text_id: int
     pad_id: int
     special_tokens: dict[str, int]
+    control_tokens: list[str]
     tokenizer: Tokenizer
 
     def spec(self, *, text_len: int, max_new_tokens: int, tokenizer_file: str) -> PromptSpec:
@@ -39,6 +41,7 @@ class ChatPrompt:
             end_text_id=self.end_text_id,
             pad_id=self.pad_id,
             special_tokens=self.special_tokens,
+            control_tokens=self.control_tokens,
             tokenizer_file=tokenizer_file,
         )
 
@@ -86,6 +89,7 @@ def read_prompt(folder: Path, image_token: str, system_prompt: str | None) -> Ch
         end_text_id=end_text_id,
         pad_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else end_text_id,
         special_tokens={token.content: index for index, token in sorted(added.items())},
+        control_tokens=_control_tokens(tokenizer),
         tokenizer=backend,
     )
 
@@ -100,6 +104,17 @@ def _load_tokenizer(folder: Path) -> Any:
         return AutoTokenizer.from_pretrained(folder)
     except Exception as error:  # many kinds, all meaning that the files do not fit
         raise UserError(f"{folder}: its tokenizer cannot be read: {one_line(error)}") from error
+
+
+def _control_tokens(tokenizer: Any) -> list[str]:
+    """Added tokens that are special, or that the chat template writes; spaces and line breaks are only text there."""
+    added = [token for _, token in sorted(tokenizer.added_tokens_decoder.items())]
+    named = getattr(tokenizer, "chat_control_tokens", None)  # of newer versions: the checkpoint's own list
+    if named is None:
+        parts = Environment().lex(tokenizer.get_chat_template())
+        written = "\0".join(text for _, kind, text in parts if kind in ("data", "string"))
+        named = [token.content for token in added if token.content in written and not token.content.isspace()]
+    return [token.content for token in added if token.special or token.content in named]
 
 
 def _eos_ids(folder: Path) -> list[int]:

@@ -23,6 +23,11 @@ def run(argv: Sequence[str] | None = None) -> None:
         "--prompt", action="append", required=True, metavar="TEXT", help="question; repeat it for further turns"
     )
     parser.add_argument("--max-new-tokens", type=int, metavar="N", help="longest answer; the bundle's room otherwise")
+    parser.add_argument(
+        "--control-tokens",
+        action="store_true",
+        help="take control tokens in a prompt, as <|im_end|>, for what they are to the model; otherwise they are text",
+    )
     parser.add_argument("--show-kept", type=Path, metavar="PNG", help="draw the kept visual tokens over the photo")
     arguments = parser.parse_args(argv)
     exit_with_one_line("vlmp-run", lambda: _run(arguments))
@@ -41,7 +46,8 @@ def _run(arguments: Namespace) -> None:
     image = open_image(arguments.image)  # before the bundle, which may take long to load
     session = load(arguments.bundle)
     first, *others = arguments.prompt
-    answer = session.generate(image, first, arguments.max_new_tokens, on_text=_stream)
+    control: bool = arguments.control_tokens
+    answer = session.generate(image, first, arguments.max_new_tokens, on_text=_stream, control_tokens=control)
     _finish(session, answer)
     if arguments.show_kept:
         try:
@@ -50,7 +56,8 @@ def _run(arguments: Namespace) -> None:
             raise UserError(f"cannot write {arguments.show_kept}: {error}") from error
         print(f"kept tokens drawn in {arguments.show_kept}", file=sys.stderr)
     for prompt in others:
-        _finish(session, session.reply(prompt, arguments.max_new_tokens, on_text=_stream))
+        answer = session.reply(prompt, arguments.max_new_tokens, on_text=_stream, control_tokens=control)
+        _finish(session, answer)
 
 
 def _verify(bundle: Path) -> None:

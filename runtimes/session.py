@@ -148,26 +148,35 @@ class Session(ABC):
         prompt: str,
         max_new_tokens: int | None = None,
         on_text: Callable[[str], None] | None = None,
+        *,
+        control_tokens: bool = False,
     ) -> "Answer":
         """Answer a question about an image, greedily. `on_text` gets the answer piece by piece.
 
+        control_tokens: such tokens in the prompt (`<|im_end|>`) are taken as what they are to the model; otherwise all
+        of the prompt is text.
         Raises UserError on an unreadable image or a prompt that does not fit, and where on_text calls the session.
         """
         from .generate import first_turn
 
-        return first_turn(self, image, prompt, max_new_tokens, on_text)
+        return first_turn(self, image, prompt, max_new_tokens, on_text, typed_control=control_tokens)
 
     @alone
     def reply(
-        self, prompt: str, max_new_tokens: int | None = None, on_text: Callable[[str], None] | None = None
+        self,
+        prompt: str,
+        max_new_tokens: int | None = None,
+        on_text: Callable[[str], None] | None = None,
+        *,
+        control_tokens: bool = False,
     ) -> "Answer":
-        """Answer a further question about the same image, through `extend`.
+        """Answer a further question about the same image, through `extend`. control_tokens: as `generate` has it.
 
         Raises UserError before the first turn, or when the prompt does not fit.
         """
         from .generate import next_turn
 
-        return next_turn(self, prompt, max_new_tokens, on_text)
+        return next_turn(self, prompt, max_new_tokens, on_text, typed_control=control_tokens)
 
     def _call(self, method: MethodName, inputs: dict[str, Array], tokens: int) -> dict[str, Array]:
         """Run a method that puts `tokens` text tokens into the caches, and keep its rows where the host has to."""

@@ -83,6 +83,12 @@ PromptSpec read_prompt(const Field& field, int vocab_size) {
   prompt.first = field.at("first").text();
   prompt.following = field.at("following").text();
   prompt.tokenizer_file = field.at("tokenizer_file").text();
+  if (field.has("control_tokens")) {
+    for (const Field& token : field.at("control_tokens").items()) {
+      prompt.control_tokens.push_back(token.text());
+      if (token.text().empty()) token.refuse("is empty");
+    }
+  }
   prompt.text_len = count(field.at("text_len"));
   prompt.max_new_tokens = count(field.at("max_new_tokens"));
   prompt.end_ids = field.at("end_ids").integers(0, kMostIds);

@@ -58,6 +58,7 @@ struct KvSpec {
 
 struct PromptSpec {
   std::string first, following, tokenizer_file;
+  std::vector<std::string> control_tokens;  // empty in older bundles: then the tokenizer's special tokens
   int text_len, max_new_tokens;
   std::vector<std::int32_t> end_ids;
   std::int32_t end_text_id, pad_id;

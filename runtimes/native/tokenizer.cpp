@@ -140,7 +140,9 @@ Tokenizer Tokenizer::parse(std::string_view text, const std::string& where) {
       entry.at("id").refuse("is not the token's own");
     }
     ids.emplace(content, id);
-    tokenizer.tokens_[id] = {bytes_of(content, bytes), entry.at("special").boolean()};
+    const bool special = entry.at("special").boolean();
+    if (special) tokenizer.special_.push_back(content);
+    tokenizer.tokens_[id] = {bytes_of(content, bytes), special};
     tokenizer.added_[static_cast<unsigned char>(content[0])].push_back({content, id});
   }
   for (std::vector<Added>& bucket : tokenizer.added_) {
@@ -166,6 +168,19 @@ std::vector<std::int32_t> Tokenizer::encode(std::string_view text) const {
   }
   encode_plain(text.substr(plain), ids);
   return ids;
+}
+
+std::vector<std::int32_t> Tokenizer::encode_as_text(std::string_view text) const {
+  std::vector<std::int32_t> ids;
+  encode_plain(text, ids);
+  return ids;
+}
+
+std::optional<std::int32_t> Tokenizer::added_id(const std::string& text) const {
+  for (const Added& added : added_[static_cast<unsigned char>(text[0])]) {
+    if (added.text == text) return added.id;
+  }
+  return std::nullopt;
 }
 
 std::string Tokenizer::decode(const std::vector<std::int32_t>& ids) const {
