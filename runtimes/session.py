@@ -238,7 +238,11 @@ def load(bundle: Path | str, *, check_hashes: bool = True, threads: int | None =
     if threads is not None and threads < 1:
         raise UserError(f"threads={threads}: must be at least 1")
     folder = Path(bundle)
-    manifest = read_manifest(folder, check_hashes=check_hashes)
+    return open_session(folder, read_manifest(folder, check_hashes=check_hashes), threads)
+
+
+def open_session(folder: Path, manifest: Manifest, threads: int | None) -> Session:
+    """As `load`, of a bundle whose manifest and files have been checked."""
     kind = import_runtime(folder, manifest)
     started = perf_counter()  # the graphs, not the import of the runtime's library
     session = kind(folder, manifest, load_tokenizer(folder, manifest), threads)

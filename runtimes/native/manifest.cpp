@@ -199,7 +199,9 @@ void check_files(const fs::path& bundle, const Manifest& manifest) {
     const fs::path path = inside(bundle, file.path);
     std::error_code error;
     if (!fs::is_regular_file(path, error)) {
-      fail(bundle.string(), ": ", in_quotes(file.path), " is missing: copy the bundle again");
+      const bool there = fs::symlink_status(path, error).type() != fs::file_type::not_found;
+      fail(bundle.string(), ": ", in_quotes(file.path),
+           " is missing", there ? ", what is there is neither a file nor a link to one" : "", ": copy the bundle again");
     }
     const std::uintmax_t size = fs::file_size(path, error);
     if (error || size != file.size_bytes) {

@@ -86,7 +86,7 @@ struct Manifest {
 Manifest parse_manifest(std::string_view json, const std::string& where);
 
 // Reads and checks a bundle's manifest and files. Throws Error: no manifest, another schema version or target, a field
-// that does not fit, a path that leaves the folder, a file that is missing or whose size or sha256 differs.
+// that does not fit, a name that leaves the folder, a file that is missing, no file, or whose size or sha256 differs.
 Manifest read_manifest(const std::filesystem::path& bundle);
 
 }  // namespace vlmp

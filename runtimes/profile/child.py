@@ -20,7 +20,7 @@ from vlmp.export.errors import UserError, exit_with_one_line, one_line, quiet_li
 
 from ..generate import prompt_ids
 from ..image import open_image, to_pixels
-from ..session import Session, import_runtime, load
+from ..session import Session, import_runtime, open_session
 from .cache import cached_share, drop
 from .schema import Memory
 from .trace import Traced, trace
@@ -97,7 +97,7 @@ def _start(request: Request) -> Started:
     before = _usage()
     _forget_peak()
     started = perf_counter()
-    session = load(request.bundle, check_hashes=False, threads=request.threads)
+    session = open_session(request.bundle, manifest, request.threads)  # its files may have to be hashed: done above
     loaded_at = perf_counter()
     after_load = _usage()
     resumed = perf_counter()

@@ -15,6 +15,7 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
+from hub_cases import as_in_a_cache, swap
 from native_cases import PHOTO, Told, answer
 from numpy.typing import NDArray
 from PIL import Image
@@ -409,15 +410,29 @@ def test_json_that_is_too_deep_to_write_out(host: Path, copy: Path, name: str) -
     assert "is a list" in refused(host, copy, *ASK)
 
 
-def test_links_out_of_the_bundle_and_in_circles(host: Path, copy: Path, tmp_path: Path) -> None:
-    shutil.move(copy / "tokenizer.json", tmp_path / "tokenizer.json")
-    (copy / "tokenizer.json").symlink_to(tmp_path / "tokenizer.json")
-    assert "is a link that leaves the bundle's folder" in refused(host, copy, *ASK)
-    (copy / "tokenizer.json").unlink()
-    (copy / "tokenizer.json").symlink_to("tokenizer.json")
-    refused(host, copy, *ASK)
-    (copy / "tokenizer.json").unlink()
-    assert "tokenizer.json' is missing: copy the bundle again" in refused(host, copy, *ASK)
+def test_a_bundle_in_the_cache_of_the_hub(host: Path, tiny: Tiny, photo: Path, tmp_path: Path) -> None:
+    snapshot = as_in_a_cache(tiny("unpruned"), tmp_path)
+    wanted = answer([host / "vlmp_runner"], tiny("unpruned"), photo, tmp_path, "--prompt", PROMPT)
+    told = answer([host / "vlmp_runner"], snapshot, photo, tmp_path, "--prompt", PROMPT)
+    assert told.tokens == wanted.tokens
+    np.testing.assert_array_equal(told.logits, wanted.logits)
+    for name in ("tokenizer.json", "weights.ptd"):
+        other = as_in_a_cache(tiny("unpruned"), tmp_path / name)
+        swap(other / name)
+        assert f"{name} is damaged (sha256 differs): copy the bundle again" in refused(host, other, *ASK)
+
+
+@pytest.mark.parametrize("what", ["circle", "dangling", "pipe", "device"])
+def test_what_is_no_file_is_refused(host: Path, copy: Path, what: str) -> None:
+    path = copy / "tokenizer.json"
+    path.unlink()
+    assert "'tokenizer.json' is missing: copy the bundle again" in refused(host, copy, *ASK)
+    if what == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to({"circle": "tokenizer.json", "dangling": "nowhere", "device": "/dev/zero"}[what])
+    said = "'tokenizer.json' is missing, what is there is neither a file nor a link to one: copy the bundle again"
+    assert said in refused(host, copy, *ASK)
 
 
 def test_damaged_programs_with_the_right_hashes_never_crash(host: Path, copy: Path, tiny: Tiny) -> None:
