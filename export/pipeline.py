@@ -48,6 +48,7 @@ from vlmp.export.verify import verify_export
 from vlmp.export.work import with_work
 from vlmp.export.writing import exclusive, told_if_full
 from vlmp.pruner import DEFAULT_PIVOTS, PrunerConfig, build_pruner, method
+from vlmp.runtimes.prompt import encode_turn
 from vlmp.runtimes.versions import package_version
 
 if TYPE_CHECKING:
@@ -213,10 +214,7 @@ def pruner_config(config: ExportConfig, visual: int) -> PrunerConfig:
 
 def check_text_len(config: ExportConfig, prompt: ChatPrompt) -> None:
     """Raises UserError when the bucket cannot hold the template and a word."""
-    around = max(
-        len(prompt.tokenizer.encode(text.replace("{prompt}", ""), add_special_tokens=False).ids)
-        for text in (prompt.first, prompt.following)
-    )
+    around = max(len(encode_turn(prompt.tokenizer, template, "")) for template in (prompt.first, prompt.following))
     if config.text_len < around + 2:
         raise UserError(
             f"--text-len {config.text_len}: the chat template alone takes {around} tokens; use at least {around + 2}"

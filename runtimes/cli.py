@@ -26,6 +26,11 @@ def run(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--max-new-tokens", type=int, metavar="N", help="longest answer; the bundle's room otherwise")
     parser.add_argument(
+        "--control-tokens",
+        action="store_true",
+        help="take control tokens in a prompt, as <|im_end|>, for what they are to the model; otherwise they are text",
+    )
+    parser.add_argument(
         "--show-kept", type=local_path, metavar="PNG", help="draw the kept visual tokens over the photo"
     )
     add_debug(parser)
@@ -50,7 +55,8 @@ def _run(arguments: Namespace) -> None:
     image = open_image(arguments.image)  # before the bundle, which may take long to load
     session = load(arguments.bundle)
     first, *others = arguments.prompt
-    answer = session.generate(image, first, arguments.max_new_tokens, on_text=_stream)
+    control: bool = arguments.control_tokens
+    answer = session.generate(image, first, arguments.max_new_tokens, on_text=_stream, control_tokens=control)
     _finish(session, answer)
     if arguments.show_kept:
         try:
@@ -60,7 +66,8 @@ def _run(arguments: Namespace) -> None:
             raise UserError(f"cannot write {arguments.show_kept}: {error}") from error
         say(f"kept tokens drawn in {arguments.show_kept}")
     for prompt in others:
-        _finish(session, session.reply(prompt, arguments.max_new_tokens, on_text=_stream))
+        answer = session.reply(prompt, arguments.max_new_tokens, on_text=_stream, control_tokens=control)
+        _finish(session, answer)
 
 
 def _verify(bundle: Path) -> None:
