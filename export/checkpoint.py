@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from vlmp.export.errors import UserError, one_line
+from vlmp.export.streams import aloud
 
 NEEDED = ["*.json", "*.safetensors", "*.jinja", "*.txt"]
 ADAPTER_CONFIG = "adapter_config.json"
@@ -32,7 +33,8 @@ def locate(checkpoint: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(checkpoint, allow_patterns=NEEDED))
+        with aloud():
+            return Path(snapshot_download(checkpoint, allow_patterns=NEEDED))
     except Exception as error:  # the hub's own kinds, its HTTP client's and its transfer library's share no base
         raise UserError(
             f"cannot download {checkpoint} from Hugging Face ({one_line(error)}): go online, or pass --checkpoint DIR"

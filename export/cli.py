@@ -122,17 +122,19 @@ def check(config: ExportConfig) -> None:
 
     The exporter checks all of it again, and what depends on the checkpoint.
     """
-    from vlmp.export.bundle import check_output  # and with it pydantic
-
     preset = model_entry(config.model).quant if config.quant is None else config.quant
     check_pruner(config.pruner)
     layer_of(config.pruner, config.prune_layer)
     if config.checkpoint is not None:
         check_folder("checkpoint folder", config.checkpoint)
-    for name, output in config.outputs.items():
+    for name in config.targets:
         if name in OFFERS:
             check_precision(name, OFFERS[name].precisions, config.precision)
             check_preset(name, OFFERS[name].presets, preset)
+
+    from vlmp.export.bundle import check_output  # and with it pydantic
+
+    for output in config.outputs.values():
         check_output(output, overwrite=config.overwrite)
 
 
