@@ -7,17 +7,22 @@ from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from vlmp.export.errors import OneLineParser, UserError, exit_with_one_line, quiet_libraries
+from vlmp.export.command import OneLineParser, add_debug, check_folder, local_path, run_command
+from vlmp.export.config import ExportConfig, check_pruner, layer_of, parse_image_size
+from vlmp.export.errors import UserError
+from vlmp.export.models import model_entry
+from vlmp.export.streams import is_url, own_stderr
 from vlmp.export.writing import exclusive
 
 from .data import DATASETS, SCENE_QUESTIONS, DataSet, open_dataset
 from .metrics import METRICS
-from .report import Row, summarize, write_report
-from .run import Answered, VisionCache, ask, known_answers
-from .subjects import Subject, bundle_subjects, check_bundles, eager_subjects, fit_text
+
+if TYPE_CHECKING:
+    from .report import Row
+    from .run import Answered
+    from .subjects import Subject
 
 DEFAULT_PRUNERS = ("none", "vlm-pruner")
 DEFAULT_KEEPS = (0.111,)
@@ -28,9 +33,8 @@ PROGRAM = "vlmp-eval"
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of `vlmp-eval`."""
-    arguments = parser().parse_args(argv)
     command = shlex.join([PROGRAM, *(sys.argv[1:] if argv is None else argv)])
-    exit_with_one_line(PROGRAM, lambda: _evaluate(arguments, command))
+    run_command(parser(), lambda arguments: _evaluate(arguments, command), argv)
 
 
 def parser() -> OneLineParser:
@@ -38,9 +42,9 @@ def parser() -> OneLineParser:
     parser = OneLineParser(PROGRAM, description="Accuracy of a model in PyTorch, or of bundles on their runtimes.")
     who = parser.add_argument_group("what is asked")
     who.add_argument("--model", metavar="NAME", help="a model of vlmp-export --list models, in PyTorch")
-    who.add_argument("--checkpoint", type=Path, metavar="DIR", help="weights of your own for --model")
+    who.add_argument("--checkpoint", type=local_path, metavar="DIR", help="weights of your own for --model")
     who.add_argument(
-        "--bundle", type=Path, action="append", metavar="DIR", help="a bundle; repeat it to compare several"
+        "--bundle", type=local_path, action="append", metavar="DIR", help="a bundle; repeat it to compare several"
     )
     who.add_argument("--pruner", action="append", metavar="NAME", help="method, repeatable (none and vlm-pruner)")
     who.add_argument("--keep", type=float, action="append", metavar="SHARE", help="kept share, repeatable (0.111)")
@@ -62,15 +66,19 @@ def parser() -> OneLineParser:
     what.add_argument("--max-new-tokens", type=int, default=16, metavar="N", help="longest answer (16)")
     parser.add_argument("--threads", type=int, metavar="N", help="threads of the runtime (its own choice)")
     parser.add_argument(
-        "--output", type=Path, required=True, metavar="DIR", help="answers and results; run again to resume"
+        "--output", type=local_path, required=True, metavar="DIR", help="answers and results; run again to resume"
     )
     parser.add_argument("--overwrite", action="store_true", help="ask again what --output has answers to")
+    add_debug(parser)
     return parser
 
 
 def _evaluate(arguments: Namespace, command: str) -> None:
-    quiet_libraries()
     _check(arguments)
+
+    from .report import summarize, write_report
+    from .run import known_answers
+
     data = open_dataset(arguments.dataset, seed=arguments.seed, questions=arguments.questions)
     if arguments.metric:
         data = replace(data, metric=arguments.metric, kind_metrics={})
@@ -87,13 +95,19 @@ def _evaluate(arguments: Namespace, command: str) -> None:
     print("written: " + ", ".join(str(file) for file in files))
 
 
-def _answers(subjects: Sequence[Subject], data: DataSet, folder: Path, arguments: Namespace) -> list[Answered]:
+def _answers(subjects: "Sequence[Subject]", data: DataSet, folder: Path, arguments: Namespace) -> "list[Answered]":
     """Ask all subjects, with a bar for each."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from .run import VisionCache, ask
+
     answered: list[Answered] = []
     cache = VisionCache()
     name = TextColumn("{task.description}", markup=False)  # a bundle may be called [x]
     columns = (name, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    console = Console(file=own_stderr())
+    with Progress(*columns, console=console, redirect_stdout=False, redirect_stderr=False) as progress:
         for subject in subjects:
             task = progress.add_task(subject.key, total=len(data.examples))
             answered.append(
@@ -110,7 +124,7 @@ def _answers(subjects: Sequence[Subject], data: DataSet, folder: Path, arguments
     return answered
 
 
-def line(row: Row) -> str:
+def line(row: "Row") -> str:
     """One row for a terminal."""
     kinds = ", ".join(f"{kind} {value:.1%}" for kind, value in row.by_type.items())
     return (
@@ -132,34 +146,62 @@ def _check(arguments: Namespace) -> None:
         given = [f"--{name.replace('_', '-')}" for name in fixed if getattr(arguments, name) is not None]
         if given:
             raise UserError(f"{given[0]}: a bundle's own is inside it; it goes with --model")
+    if arguments.model:
+        _check_model(arguments)
+    if is_url(arguments.dataset) or is_url(arguments.dataset.partition(":")[2]):
+        raise UserError(f"--dataset {arguments.dataset} is a URL: download it first, and name what is on this machine")
     if arguments.output.exists() and not arguments.output.is_dir():
         raise UserError(f"--output {arguments.output} is not a folder")
     if find_spec("matplotlib") is None:
         raise UserError("the plot needs matplotlib: pip install 'vlmp[eval]'")
 
 
-def _bundles(arguments: Namespace, data: DataSet) -> list[Subject]:
+def _check_model(arguments: Namespace) -> None:
+    """What can be told of --model and the settings before torch is loaded."""
+    model_entry(arguments.model)
+    if arguments.checkpoint is not None:
+        check_folder("checkpoint folder", arguments.checkpoint)
+    pruners = _pruners(arguments)
+    for name in pruners:
+        check_pruner(name)
+        layer_of(name, arguments.prune_layer)
+    if arguments.keep and pruners == ["none"]:
+        raise UserError(
+            f"--keep {arguments.keep[0]:g}: --pruner none keeps all visual tokens, leave one of the two out"
+        )
+    for keep in arguments.keep or ():
+        replace(_config(arguments), pruner="vlm-pruner", keep=keep)
+    _config(arguments)
+
+
+def _pruners(arguments: Namespace) -> list[str]:
+    return list(dict.fromkeys(arguments.pruner or DEFAULT_PRUNERS))
+
+
+def _bundles(arguments: Namespace, data: DataSet) -> "list[Subject]":
     """The bundles, in which every question and answer fits."""
+    from .subjects import bundle_subjects, check_bundles
+
     subjects = bundle_subjects(arguments.bundle, arguments.threads)
     check_bundles(arguments.bundle, data, arguments.max_new_tokens)
     return subjects
 
 
-def _eager(arguments: Namespace, data: DataSet) -> list[Subject]:
+def _eager(arguments: Namespace, data: DataSet) -> "list[Subject]":
     """The grid of pruners and kept shares of --model."""
     import torch
-    from vlmp.export.config import ExportConfig, parse_image_size
-    from vlmp.export.pipeline import check_pruner
+
+    from .subjects import eager_subjects, fit_text
 
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    pruners = list(dict.fromkeys(arguments.pruner or DEFAULT_PRUNERS))
     keeps = list(dict.fromkeys(arguments.keep or DEFAULT_KEEPS))
-    for name in pruners:
-        check_pruner(name)
-    if arguments.keep and pruners == ["none"]:
-        raise UserError(f"--keep {keeps[0]:g}: --pruner none keeps all visual tokens, leave one of the two out")
-    config = ExportConfig(
+    return eager_subjects(fit_text(_config(arguments), data), _pruners(arguments), keeps, arguments.random_seeds)
+
+
+def _config(arguments: Namespace) -> ExportConfig:
+    """What all settings have in common."""
+    return ExportConfig(
         model=arguments.model,
         targets=(),
         output=arguments.output,
@@ -170,4 +212,3 @@ def _eager(arguments: Namespace, data: DataSet) -> list[Subject]:
         text_len=SHORTEST_TEXT,
         max_new_tokens=arguments.max_new_tokens,
     )
-    return eager_subjects(fit_text(config, data), pruners, keeps, arguments.random_seeds)

@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from PIL import Image
 from vlmp.export.errors import UserError, check_text
-from vlmp.runtimes.image import open_image
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 from .identity import file_digest
 
@@ -28,7 +29,7 @@ class Example:
     image_id: str
     where: str
     digest: Callable[[], str]
-    open: Callable[[], Image.Image]
+    open: "Callable[[], Image.Image]"
     question: str
     answers: tuple[str, ...]
     kind: str
@@ -178,7 +179,9 @@ def _example(line: str, where: str, folder: Path, number: int) -> Example:
     )
 
 
-def _open(path: Path, where: str) -> Image.Image:
+def _open(path: Path, where: str) -> "Image.Image":
+    from vlmp.runtimes.image import open_image  # and with it numpy
+
     with named(where):
         return open_image(path)
 

@@ -7,6 +7,8 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
+from vlmp.runtimes.versions import package_version
+
 CHECKPOINT_FILES = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "additional_chat_templates/*.jinja")
 """Whatever a model, its tokenizer, its chat template and its preprocessor may be read from."""
 EAGER_SOURCES = ("vlmp.pruner", "vlmp.export", "vlmp.export.models", "vlmp.runtimes")
@@ -29,9 +31,12 @@ def _digest_of(path: Path, *_status: int) -> str:
 
 
 def checkpoint_digests(folder: Path) -> dict[str, str]:
-    """Digest of each file in a checkpoint's folder that has a say in its answers."""
-    paths = sorted(path for pattern in CHECKPOINT_FILES for path in folder.glob(pattern) if path.is_file())
-    return {path.relative_to(folder).as_posix(): file_digest(path) for path in paths}
+    """Digest of each file of a checkpoint that has a say in its answers. Raises UserError where it has no weights."""
+    from vlmp.export.checkpoint import weight_files  # loads torch
+
+    paths = {path for pattern in CHECKPOINT_FILES for path in folder.glob(pattern) if path.is_file()}
+    paths |= set(weight_files(folder))  # the index may name files in folders below
+    return {path.relative_to(folder).as_posix(): file_digest(path) for path in sorted(paths)}
 
 
 def eager_program() -> dict[str, str]:
@@ -51,8 +56,6 @@ def program(sources: Iterable[str], packages: Iterable[str]) -> dict[str, str]:
 
     Another version of a package may mend a kernel or read a picture otherwise: its answers are not those of the old.
     """
-    from vlmp.export.checkpoint import package_version  # loads torch
-
     digest = hashlib.sha256()
     own = [Path(__file__).with_name("run.py")]
     for path in [*own, *(path for source in sources for path in sorted(Path(str(files(source))).glob("*.py")))]:

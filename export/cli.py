@@ -1,17 +1,29 @@
 """`vlmp-export`: from a checkpoint to verified bundles."""
 
-import sys
 from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser, Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlmp.export.config import DEFAULT_KEEP, DEFAULT_PRUNE_LAYER, ExportConfig, parse_image_size
-from vlmp.export.errors import OneLineParser, UserError, exit_with_one_line, quiet_libraries
-from vlmp.export.models import MODELS
-from vlmp.export.quantize import PRESETS, UNQUANTIZED
-from vlmp.export.targets import TARGETS
-from vlmp.pruner import PRUNERS, method
+from vlmp.export.command import OneLineParser, add_debug, check_folder, local_path, refuse_repetition, run_command
+from vlmp.export.config import (
+    DEFAULT_KEEP,
+    PRESETS,
+    UNQUANTIZED,
+    ExportConfig,
+    check_precision,
+    check_preset,
+    check_pruner,
+    layer_of,
+    least_layer,
+    parse_image_size,
+)
+from vlmp.export.errors import UserError
+from vlmp.export.models import MODELS, model_entry
+from vlmp.export.streams import own_stderr, say
+from vlmp.export.targets import OFFERS, TARGETS
+from vlmp.pruner import PRUNERS
 
 if TYPE_CHECKING:
     from vlmp.export.pipeline import Result
@@ -21,15 +33,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of `vlmp-export`."""
     parser = OneLineParser("vlmp-export", description=__doc__, formatter_class=ArgumentDefaultsHelpFormatter)
     add_arguments(parser)
-    arguments = parser.parse_args(argv)
-    exit_with_one_line("vlmp-export", lambda: run(arguments))
+    run_command(parser, run, argv)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """The options; `optimum-cli export vlmp` has the same."""
+    refuse_repetition(parser)
     parser.add_argument("--model", metavar="NAME", help=f"what to export: {', '.join(MODELS)}")
     parser.add_argument("--target", action="append", metavar="NAME", help=f"{', '.join(TARGETS)}, or all; repeatable")
-    parser.add_argument("--checkpoint", type=Path, metavar="DIR", help="local checkpoint folder instead of a download")
+    parser.add_argument(
+        "--checkpoint", type=local_path, metavar="DIR", help="local checkpoint folder instead of a download"
+    )
     parser.add_argument("--pruner", default="vlm-pruner", metavar="NAME", help=", ".join(PRUNERS))
     parser.add_argument(
         "--keep", type=float, metavar="SHARE",
@@ -46,10 +60,13 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--max-new-tokens", type=int, default=256, metavar="G", help="cache room for answers")
     parser.add_argument("--precision", choices=["float32", "float16"], help="the target's default when not given")
     parser.add_argument("--quant", metavar="PRESET", help=f"{', '.join(PRESETS)}; the model's default when not given")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="bundle folder; DIR/<target> for several targets")
+    parser.add_argument(
+        "--output", type=local_path, metavar="DIR", help="bundle folder; DIR/<target> for several targets"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing bundle")
     parser.add_argument("--no-verify", action="store_true", help="skip verification; recorded in the manifest")
     parser.add_argument("--list", choices=["models", "targets", "pruners"], help="print the choices and exit")
+    add_debug(parser)
 
 
 def run(arguments: Namespace) -> None:
@@ -59,34 +76,66 @@ def run(arguments: Namespace) -> None:
         print(*choices[arguments.list], sep="\n")
         return
     config = read_config(arguments)
-    quiet_libraries()
+    check(config)
 
-    from rich.console import Console
     from vlmp.export.pipeline import export  # loads torch and transformers: only once the options are known to be good
 
-    console = Console(stderr=True)
     results: list[Result] = []
     try:
-        with console.status("starting") as status:
-
-            def report(line: str) -> None:
-                if console.is_terminal:
-                    status.update(line)
-                else:
-                    print(line, file=sys.stderr, flush=True)
-
+        with progress_line() as report:
             export(config, report, results.append)
     finally:
         for result in results:
             print(summary(result))
+        for note in dict.fromkeys(note for result in results for note in result.manifest.notes):
+            say(f"note: {note}")
+
+
+@contextmanager
+def progress_line() -> Iterator[Callable[[str], None]]:
+    """What takes a line on what is being done: beside a spinner on a terminal, one below the other elsewhere."""
+    if not own_stderr().isatty():
+        yield say
+        return
+    from rich.console import Console
+    from rich.live import Live
+    from rich.spinner import Spinner
+
+    console = Console(file=own_stderr())
+    spinner = Spinner("dots" if console.encoding.startswith("utf") else "line", "starting", style="status.spinner")
+    # Rich would show what libraries print to sys.stderr and sys.stdout above it.
+    with Live(
+        spinner, console=console, transient=True, refresh_per_second=12.5, redirect_stdout=False, redirect_stderr=False
+    ):
+        yield lambda line: spinner.update(text=line)
 
 
 def described(pruner: str) -> str:
     """A pruner and its place."""
-    place, least = method(pruner).place, 1 if method(pruner).needs else 0
-    layer = DEFAULT_PRUNE_LAYER if place is None else place
+    layer = layer_of(pruner)
     where = f"before decoder layer {layer}" if layer else "before the language model"
-    return f"{pruner:<12}{where} (--prune-layer {layer}, at least {least})"
+    return f"{pruner:<12}{where} (--prune-layer {layer}, at least {least_layer(pruner)})"
+
+
+def check(config: ExportConfig) -> None:
+    """What can be told of the settings before torch is loaded, which takes seconds. Raises UserError.
+
+    The exporter checks all of it again, and what depends on the checkpoint.
+    """
+    preset = model_entry(config.model).quant if config.quant is None else config.quant
+    check_pruner(config.pruner)
+    layer_of(config.pruner, config.prune_layer)
+    if config.checkpoint is not None:
+        check_folder("checkpoint folder", config.checkpoint)
+    for name in config.targets:
+        if name in OFFERS:
+            check_precision(name, OFFERS[name].precisions, config.precision)
+            check_preset(name, OFFERS[name].presets, preset)
+
+    from vlmp.export.bundle import check_output  # and with it pydantic
+
+    for output in config.outputs.values():
+        check_output(output, overwrite=config.overwrite)
 
 
 def read_config(arguments: Namespace) -> ExportConfig:

@@ -1,13 +1,19 @@
 """Settings of an export, checked as far as they can be without the checkpoint."""
 
 import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from vlmp.export.errors import UserError, check_text
+from vlmp.pruner import PLACES, PRUNERS
 
 Precision = Literal["float32", "float16"]
+
+UNQUANTIZED = "none"
+PRESETS = (UNQUANTIZED, "int8", "int4", "palette4")
+"""Names of quantizations; what a target makes of one is in its file."""
 
 DEFAULT_KEEP = 0.111
 DEFAULT_PRUNE_LAYER = 2
@@ -52,6 +58,51 @@ class ExportConfig:
             raise UserError(f"--max-new-tokens {self.max_new_tokens}: must be at least 1")
         if self.prune_layer is not None and self.prune_layer < 0:
             raise UserError(f"--prune-layer {self.prune_layer}: must be at least 0")
+
+    @property
+    def outputs(self) -> dict[str, Path]:
+        """Target -> its bundle's folder."""
+        if len(self.targets) == 1:
+            return {self.targets[0]: self.output}
+        return {name: self.output / name for name in self.targets}
+
+
+def check_pruner(name: str) -> None:
+    """Raises UserError listing the choices when there is no such pruner."""
+    if name not in PRUNERS:
+        raise UserError(f"unknown pruner {name!r}: choose one of {', '.join(PRUNERS)}")
+
+
+def least_layer(pruner: str) -> int:
+    """The first decoder layer that the pruner can stand before."""
+    return 1 if PLACES[pruner].needs else 0
+
+
+def layer_of(pruner: str, asked: int | None = None) -> int:
+    """K, as asked for or the method's own place. Raises UserError where the method has no such place."""
+    place, least = PLACES[pruner], least_layer(pruner)
+    if asked is None:
+        return DEFAULT_PRUNE_LAYER if place.layer is None else place.layer
+    if asked < least:
+        raise UserError(
+            f"--prune-layer {asked}: pruner {pruner} chooses by the {' and '.join(place.needs)} of the layer before, "
+            f"so it must be at least {least}"
+        )
+    return asked
+
+
+def check_precision(target: str, precisions: Sequence[Precision], precision: Precision | None) -> None:
+    """Raises UserError when the target has no such precision."""
+    if precision is not None and precision not in precisions:
+        raise UserError(f"--precision {precision}: target {target} exports {', '.join(precisions)}")
+
+
+def check_preset(target: str, presets: Collection[str], name: str) -> None:
+    """Raises UserError listing the choices when the target has no such quantization. presets: beside none."""
+    if name != UNQUANTIZED and name not in presets:
+        raise UserError(
+            f"no quantization {name!r} for {target}: choose one of --quant {', '.join((UNQUANTIZED, *presets))}"
+        )
 
 
 def parse_image_size(text: str) -> tuple[int, int]:

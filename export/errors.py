@@ -1,18 +1,17 @@
-"""What all command lines share: the one error that a person sees, how it is shown, and how a signal ends them."""
+"""What all of vlmp shares: the one error that a person sees, and how a signal ends a command."""
 
-import logging
 import signal
-import sys
-import warnings
-from argparse import ArgumentParser
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from textwrap import shorten
 from types import FrameType
-from typing import NoReturn
+from typing import Any
+
+from .leave import Leave
+from .streams import own_descriptor
 
 ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 """Sent by `kill`, and by a terminal that is closed (not on every system)."""
+_stopped = False
 
 
 class UserError(Exception):
@@ -21,6 +20,8 @@ class UserError(Exception):
 
 def one_line(error: BaseException) -> str:
     """What another library's error says, as one line; its kind when it says nothing."""
+    from textwrap import shorten
+
     return shorten(str(error), 300, placeholder=" ...") or type(error).__name__
 
 
@@ -32,49 +33,53 @@ def check_text(what: str, text: str) -> None:
         raise UserError(f"{what} is not valid UTF-8: {text[error.start : error.end]!r} in it") from None
 
 
-class OneLineParser(ArgumentParser):
-    """argparse whose errors are one line, exit code 2."""
+@contextmanager
+def leaving_at_once(program: str) -> Iterator[None]:
+    """Let Ctrl-C end the process at once with one line, wherever it is.
 
-    def error(self, message: str) -> NoReturn:
-        """Print one line and exit with 2."""
-        self.exit(2, f"{self.prog}: {message}\n")
-
-
-def exit_with_one_line(program: str, action: Callable[[], None]) -> None:
-    """Run a command; what a person can mend ends as one line with exit code 2, Ctrl-C with 130.
-
-    A KeyboardInterrupt with a text says what is left behind.
+    For all the time in which there is nothing to clean up. A KeyboardInterrupt would be turned into other errors, or
+    lost, by libraries that are being imported. `terminable` is for the rest of the time.
     """
+    global _stopped
+    _stopped = False
+    before = signal.getsignal(signal.SIGINT)
     try:
-        action()
-    except (UserError, OSError) as error:  # a path that is too long, a folder that may not be read, a closed pipe
-        print(f"{program}: {_printable(str(error))}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt as stopped:
-        left = str(stopped) or "nothing unfinished is left behind"
-        print(f"{program}: interrupted, {left}", file=sys.stderr)
-        raise SystemExit(130) from None
+        if _ours(before):
+            signal.signal(signal.SIGINT, Leave(program, own_descriptor))
+    except ValueError:  # not the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        if _ours(before):
+            signal.signal(signal.SIGINT, before)
 
 
-def _printable(text: str) -> str:
-    """One line, whatever a name in it holds: line breaks and what a terminal would obey are written as Python does."""
-    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+def _ours(handler: object) -> bool:
+    """Whether Ctrl-C is for us to deal with: not where a shell's background job ignores it, or somebody else does."""
+    return handler is signal.default_int_handler or isinstance(handler, Leave)
 
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Let signals that end a program unwind like Ctrl-C, so that they leave nothing behind either.
+    """Let signals that end a program unwind as KeyboardInterrupt, for work that leaves nothing behind then.
 
     Those that are ignored, as `nohup` does, stay so.
     """
 
     def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        for number in before:  # shells send a second one, which must not interrupt the cleaning up
-            signal.signal(number, signal.SIG_IGN)
+        global _stopped
+        _stopped = True
+        for number in ENDING:  # shells send a second one, which must not interrupt the cleaning up
+            if number in before:
+                signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    before = {number: signal.getsignal(number) for number in ENDING}
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in ENDING}
     before = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
+    if _ours(signal.getsignal(signal.SIGINT)):
+        before[signal.SIGINT] = signal.getsignal(signal.SIGINT)
     try:
         for number in before:
             signal.signal(number, interrupt)
@@ -88,8 +93,19 @@ def terminable() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def stopped() -> bool:
+    """Whether a signal has interrupted the command, whatever error a library has made of that."""
+    return _stopped
+
+
 def quiet_libraries() -> None:
-    """Keep what torch, torchao and transformers log about themselves off the terminal; errors still show."""
+    """For scripts: keep what torch, torchao and transformers log about themselves off the terminal.
+
+    Errors still show. Commands have `streams.quiet`, which turns everything aside.
+    """
+    import logging
+    import warnings
+
     for name in ("torch", "torchao", "transformers", "coremltools", "optimum"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.simplefilter("ignore", FutureWarning)

@@ -27,7 +27,15 @@ from vlmp.export.bundle import (
     size_bytes,
     write_manifest,
 )
-from vlmp.export.config import DEFAULT_KEEP, DEFAULT_PRUNE_LAYER, ExportConfig, Precision
+from vlmp.export.config import (
+    DEFAULT_KEEP,
+    ExportConfig,
+    Precision,
+    check_precision,
+    check_pruner,
+    layer_of,
+    least_layer,
+)
 from vlmp.export.errors import UserError
 from vlmp.export.geometry import Geometry
 from vlmp.export.memory import PeakMemory, Stages, give_back
@@ -39,7 +47,9 @@ from vlmp.export.tracing import forgotten_traces, shared_provenance
 from vlmp.export.verify import verify_export
 from vlmp.export.work import with_work
 from vlmp.export.writing import exclusive, told_if_full
-from vlmp.pruner import DEFAULT_PIVOTS, PRUNERS, PrunerConfig, build_pruner, method
+from vlmp.pruner import DEFAULT_PIVOTS, PrunerConfig, build_pruner, method
+from vlmp.runtimes.prompt import encode_turn
+from vlmp.runtimes.versions import package_version
 
 if TYPE_CHECKING:
     from torch import nn
@@ -84,13 +94,12 @@ def export(
     targets = {name: open_target(name) for name in config.targets}
     if len(targets) > 1 and (config.output / MANIFEST_NAME).exists():
         raise UserError(f"output {config.output} is itself a bundle, not a folder for several: choose another --output")
-    outputs = {name: config.output / name if len(targets) > 1 else config.output for name in targets}
-    for name, output in outputs.items():
-        check_precision(name, targets[name], config.precision)
+    for name, output in config.outputs.items():
+        check_precision(name, targets[name].precisions, config.precision)
         find_preset(quantization(config), name, targets[name].presets)
         check_output(output, overwrite=config.overwrite)
     with ExitStack() as locks:
-        for output in outputs.values():
+        for output in config.outputs.values():
             if locks.enter_context(exclusive(output, f"output {output}")):
                 remove_unfinished(output)
             check_output(output, overwrite=config.overwrite)  # somebody may just have written it
@@ -98,7 +107,7 @@ def export(
         source = open_source(config)
         results = []
         for name, target in targets.items():
-            results.append(export_target(config, source, name, target, outputs[name], report))
+            results.append(export_target(config, source, name, target, config.outputs[name], report))
             done(results[-1])
             give_back()
     return results
@@ -119,7 +128,7 @@ def export_target(
     ):
         stages = Stages(memory, report)
         stages(f"{name}: weights")
-        methods = build_methods(source, config, target, "float32")
+        methods = build_methods(source, config, target, "float32", holds=precision)
         with shared_provenance():
             specs = target.lower(methods, source.geometry, precision, folder, stages)
         specs = with_work(specs, methods, source.geometry, precision, target.cuts_text)
@@ -169,27 +178,13 @@ def open_source(config: ExportConfig) -> Source:
     return Source(name=name, family=family, prompt=prompt, geometry=geometry, pruner=pruner)
 
 
-def check_pruner(name: str) -> None:
-    """Raises UserError listing the choices when there is no such pruner."""
-    if name not in PRUNERS:
-        raise UserError(f"unknown pruner {name!r}: choose one of {', '.join(PRUNERS)}")
-
-
 def prune_layer(config: ExportConfig, family: Family) -> int:
     """K, as asked for or the method's own place. Raises UserError where the method or the model has no such place."""
-    kind = method(config.pruner)
-    layer = config.prune_layer
-    if layer is None:
-        layer = DEFAULT_PRUNE_LAYER if kind.place is None else kind.place
-    least = 1 if kind.needs else 0
-    if layer < least:
-        raise UserError(
-            f"--prune-layer {layer}: pruner {config.pruner} chooses by the {' and '.join(sorted(kind.needs))} of the "
-            f"layer before, so it must be at least {least}"
-        )
+    layer = layer_of(config.pruner, config.prune_layer)
     if layer >= family.layers:
         raise UserError(
-            f"--prune-layer {layer}: this model has {family.layers} layers, so {least} to {family.layers - 1}"
+            f"--prune-layer {layer}: this model has {family.layers} layers, so "
+            f"{least_layer(config.pruner)} to {family.layers - 1}"
         )
     return layer
 
@@ -219,10 +214,7 @@ def pruner_config(config: ExportConfig, visual: int) -> PrunerConfig:
 
 def check_text_len(config: ExportConfig, prompt: ChatPrompt) -> None:
     """Raises UserError when the bucket cannot hold the template and a word."""
-    around = max(
-        len(prompt.tokenizer.encode(text.replace("{prompt}", ""), add_special_tokens=False).ids)
-        for text in (prompt.first, prompt.following)
-    )
+    around = max(len(encode_turn(prompt.tokenizer, template, "")) for template in (prompt.first, prompt.following))
     if config.text_len < around + 2:
         raise UserError(
             f"--text-len {config.text_len}: the chat template alone takes {around} tokens; use at least {around + 2}"
@@ -243,12 +235,12 @@ def check_lengths(geometry: Geometry, family: Family, prompt: ChatPrompt) -> Non
             f"the checkpoint's tokenizer has {known} tokens, its config says vocab_size {geometry.vocab}: the files of "
             "two models are mixed"
         )
-
-
-def check_precision(name: str, target: Target, precision: Precision | None) -> None:
-    """Raises UserError when the target has no such precision."""
-    if precision is not None and precision not in target.precisions:
-        raise UserError(f"--precision {precision}: target {name} exports {', '.join(target.precisions)}")
+    image_id = prompt.tokenizer.token_to_id(family.image_token)
+    if image_id != family.image_token_id:
+        raise UserError(
+            f"the checkpoint's tokenizer has {family.image_token} as {image_id}, its config says image_token_id "
+            f"{family.image_token_id}: the files of two models are mixed"
+        )
 
 
 def quantization(config: ExportConfig) -> str:
@@ -257,13 +249,17 @@ def quantization(config: ExportConfig) -> str:
 
 
 def build_methods(
-    source: Source, config: ExportConfig, target: Target, precision: Precision
+    source: Source, config: ExportConfig, target: Target, precision: Precision, *, holds: Precision | None = None
 ) -> "dict[MethodName, nn.Module]":
-    """The four graphs with the pruner inside prefill; the pruner computes in float32 in any precision."""
+    """The four graphs with the pruner inside prefill; the pruner computes in float32 in any precision.
+
+    holds: the precision that they will be lowered to, where that is another one.
+    """
     pruner = build_pruner(config.pruner, source.geometry.grid, source.pruner, target.loop)
     preset = find_preset(quantization(config), "this target", target.presets)
     quantizer = Quantizer(preset=preset, kernels=target.quantized) if preset else None
-    return source.family.build(source.geometry, pruner, source.prompt.prefix_ids, getattr(torch, precision), quantizer)
+    dtype, smaller = getattr(torch, precision), getattr(torch, holds or precision)
+    return source.family.build(source.geometry, pruner, source.prompt.prefix_ids, dtype, quantizer, smaller)
 
 
 def describe(
@@ -308,5 +304,6 @@ def describe(
         ),
         methods={method: specs[method] for method in METHODS},
         parity=ParitySpec(status="skipped", runtime=""),
-        tools={"vlmp": checkpoints.package_version("vlmp"), "torch": torch.__version__, **target.tools()},
+        notes=[*source.prompt.notes, *source.family.notes],
+        tools={name: package_version(name) for name in ("vlmp", "torch")} | target.tools(),
     )  # fmt: skip

@@ -5,13 +5,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment
 from tokenizers import Tokenizer
 from vlmp.export.bundle import PromptSpec
 from vlmp.export.checkpoint import read_json
 from vlmp.export.errors import UserError, one_line
+from vlmp.runtimes.prompt import MARK, encode_turn
+
+TEMPLATES = "additional_chat_templates"
+"""Folder of a checkpoint's further templates."""
+CHANGING: dict[str, tuple[object, ...]] = {
+    "repetition_penalty": (1,), "encoder_repetition_penalty": (1,), "no_repeat_ngram_size": (0,),
+    "encoder_no_repeat_ngram_size": (0,), "bad_words_ids": (), "min_length": (0,), "min_new_tokens": (0,),
+    "forced_bos_token_id": (), "forced_eos_token_id": (), "suppress_tokens": (), "begin_suppress_tokens": (),
+    "sequence_bias": (), "exponential_decay_length_penalty": (), "guidance_scale": (1,), "stop_strings": (),
+    "watermarking_config": (), "num_beams": (1,), "num_beam_groups": (1,), "diversity_penalty": (0,),
+    "penalty_alpha": (0,), "constraints": (), "force_words_ids": (), "dola_layers": (), "token_healing": (False,),
+}  # fmt: skip
+"""Settings of `generate` that make another answer of the same logits, and the values with which they do not."""
 
 _MARK = "\ue000prompt\ue000"
 _ANSWER = "\ue000answer\ue000"
+_SYSTEM = "\ue000system\ue000"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,6 +40,10 @@ class ChatPrompt:
     end_text_id: int
     pad_id: int
     special_tokens: dict[str, int]
+    template_file: str
+    notes: list[str]
+    """What a user should know of what the checkpoint asks for, a sentence each."""
+    control_tokens: list[str]
     tokenizer: Tokenizer
 
     def spec(self, *, text_len: int, max_new_tokens: int, tokenizer_file: str) -> PromptSpec:
@@ -39,6 +58,8 @@ class ChatPrompt:
             end_text_id=self.end_text_id,
             pad_id=self.pad_id,
             special_tokens=self.special_tokens,
+            template_file=self.template_file,
+            control_tokens=self.control_tokens,
             tokenizer_file=tokenizer_file,
         )
 
@@ -49,43 +70,65 @@ def read_prompt(folder: Path, image_token: str, system_prompt: str | None) -> Ch
     Raises UserError when tokenizer or template are missing, or the template does not hold image and text once each.
     """
     tokenizer = _load_tokenizer(folder)
-    if not tokenizer.chat_template:
-        raise UserError(f"{folder} has no chat template (chat_template.jinja or in tokenizer_config.json)")
-    if image_token in (system_prompt or ""):
-        raise UserError(f"--system-prompt holds {image_token}, which stands for the image")
-    system = [] if system_prompt is None else [{"role": "system", "content": system_prompt}]
+    template, template_file = _find_template(folder, tokenizer)
+    control = _control_tokens(tokenizer, template)
     user = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": _MARK}]}
     again = {"role": "user", "content": [{"type": "text", "text": _MARK + _MARK}]}
 
     def render(messages: list[dict[str, Any]]) -> str:
         try:
-            return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+            return tokenizer.apply_chat_template(
+                messages, chat_template=template, tokenize=False, add_generation_prompt=True
+            )
+        except TypeError as error:  # as of adding a list to a text
+            raise UserError(
+                f"{folder}: its chat template ({template_file}) cannot be rendered with a picture: {one_line(error)}"
+            ) from error
         except Exception as error:  # a template may raise anything
-            raise UserError(f"{folder}: its chat template cannot be rendered: {one_line(error)}") from error
+            raise UserError(
+                f"{folder}: its chat template ({template_file}) cannot be rendered: {one_line(error)}"
+            ) from error
 
+    def with_system(text: str) -> list[dict[str, Any]]:
+        return [] if system_prompt is None else [{"role": "system", "content": text}]
+
+    system = with_system(_SYSTEM)
     whole = render([*system, user])
+    if whole.replace(_SYSTEM, system_prompt or "") != render([*with_system(system_prompt or ""), user]):
+        typed = next((token for token in control if token in (system_prompt or "")), None)
+        if typed:
+            raise UserError(f"--system-prompt holds {typed}, and the chat template ({template_file}) makes more of it")
+        system = with_system(system_prompt or "")
+        whole = render([*system, user])
     if whole.count(image_token) != 1 or whole.count(_MARK) != 1 or whole.index(image_token) > whole.index(_MARK):
-        raise UserError(f"{folder}: its chat template does not hold one {image_token} before the user's text")
+        raise UserError(
+            f"{folder}: its chat template ({template_file}) does not hold one {image_token} before the user's text"
+        )
     prefix, first = whole.split(image_token)
     longer = render([*system, user, {"role": "assistant", "content": _ANSWER}, again])
-    following = longer.partition(_ANSWER)[2].replace(_MARK + _MARK, "{prompt}")
-    if following.count("{prompt}") != 1:
-        raise UserError(f"{folder}: its chat template does not hold an answer before the next question")
+    following = longer.partition(_ANSWER)[2].replace(_MARK + _MARK, MARK)
+    if following.count(MARK) != 1:
+        raise UserError(
+            f"{folder}: its chat template ({template_file}) does not hold an answer before the next question"
+        )
 
     backend = tokenizer.backend_tokenizer
     added = backend.get_added_tokens_decoder()
     end_text_id = backend.encode(following, add_special_tokens=False).ids[0]
     if end_text_id not in added:
-        raise UserError(f"{folder}: its chat template does not end an answer with a special token")
-    config_ids = _eos_ids(folder)
+        raise UserError(f"{folder}: its chat template ({template_file}) does not end an answer with a special token")
+    generation = _generation_settings(folder)
     return ChatPrompt(
-        prefix_ids=backend.encode(prefix, add_special_tokens=False).ids,
-        first=first.replace(_MARK, "{prompt}"),
+        prefix_ids=encode_turn(backend, prefix.replace(_SYSTEM, MARK), system_prompt or "", control),
+        first=first.replace(_MARK, MARK),
         following=following[len(backend.id_to_token(end_text_id)) :],
-        end_ids=sorted({end_text_id, *config_ids}),
+        end_ids=sorted({end_text_id, *_eos_ids(*generation)}),
         end_text_id=end_text_id,
         pad_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else end_text_id,
         special_tokens={token.content: index for index, token in sorted(added.items())},
+        template_file=template_file,
+        notes=_unserved(*generation),
+        control_tokens=control,
         tokenizer=backend,
     )
 
@@ -97,18 +140,82 @@ def _load_tokenizer(folder: Path) -> Any:
         raise UserError(f"checkpoint folder {folder} has no tokenizer (tokenizer.json, or vocab.json with merges.txt)")
     logging.getLogger("transformers").setLevel(logging.ERROR)
     try:
-        return AutoTokenizer.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
     except Exception as error:  # many kinds, all meaning that the files do not fit
         raise UserError(f"{folder}: its tokenizer cannot be read: {one_line(error)}") from error
+    # What its training padded and cut, transformers does not where it is not asked to.
+    tokenizer.backend_tokenizer.no_padding()
+    tokenizer.backend_tokenizer.no_truncation()
+    return tokenizer
 
 
-def _eos_ids(folder: Path) -> list[int]:
-    """End ids that the checkpoint's generation config names."""
+def _find_template(folder: Path, tokenizer: Any) -> tuple[str, str]:
+    """The chat template and the file that it is from, where transformers' processors look, in their order."""
+    extra = sorted((folder / TEMPLATES).glob("*.jinja"))
+    for name in ("processor_config.json", "chat_template.json"):
+        path = folder / name
+        template = read_json(path).get("chat_template") if path.is_file() else None
+        if name == "chat_template.json" and path.is_file() and extra:
+            raise UserError(f"{folder} has {name} and {TEMPLATES}/{extra[0].name}: only one of the two can be meant")
+        if template is not None:
+            return _default_of(path, template), name
+    if (folder / "chat_template.jinja").is_file():
+        name = "chat_template.jinja"
+    elif extra:
+        name = f"{TEMPLATES}/default.jinja"
+    else:
+        name = "tokenizer_config.json"
+    if not tokenizer.chat_template:
+        raise UserError(
+            f"{folder} has no chat template (chat_template.jinja, chat_template.json, or in processor_config.json or "
+            "tokenizer_config.json)"
+        )
+    return _default_of(folder / name, tokenizer.chat_template), name
+
+
+def _default_of(path: Path, template: Any) -> str:
+    """The template itself, or the one called `default` of several. Raises UserError where there is none."""
+    found = template.get("default") if isinstance(template, dict) else template
+    if not isinstance(found, str):
+        raise UserError(f"{path}: its chat template must be a text, or several with one called default")
+    return found
+
+
+def _control_tokens(tokenizer: Any, template: str) -> list[str]:
+    """Added tokens that are special, or that the chat template writes; spaces and line breaks are only text there."""
+    added = [token for _, token in sorted(tokenizer.added_tokens_decoder.items())]
+    named = getattr(tokenizer, "chat_control_tokens", None)  # of newer versions: the checkpoint's own list
+    if named is None:
+        parts = Environment().lex(template)
+        written = "\0".join(text for _, kind, text in parts if kind in ("data", "string"))
+        named = [token.content for token in added if token.content in written and not token.content.isspace()]
+    return [token.content for token in added if token.special or token.content in named]
+
+
+# --- Generation -------------------------------------------------------------------------------------------------------
+
+
+def _generation_settings(folder: Path) -> tuple[Path, dict[str, Any]]:
+    """What `generate` goes by: generation_config.json; where it is missing config.json, and then its text model's."""
     path = folder / "generation_config.json"
-    if not path.is_file():
-        return []
-    eos = read_json(path).get("eos_token_id")
+    if path.is_file():
+        return path, read_json(path)
+    path = folder / "config.json"
+    config = read_json(path) if path.is_file() else {}
+    text = config.get("text_config")
+    layers = [text if isinstance(text, dict) else {}, config]
+    return path, {name: value for layer in layers for name, value in layer.items() if value is not None}
+
+
+def _eos_ids(path: Path, settings: dict[str, Any]) -> list[int]:
+    eos = settings.get("eos_token_id")
     ids = [] if eos is None else eos if isinstance(eos, list) else [eos]
-    if not all(isinstance(index, int) for index in ids):
+    if not all(isinstance(index, int) and not isinstance(index, bool) for index in ids):
         raise UserError(f"{path}: eos_token_id is {eos!r}, it must be a token id or a list of them")
     return ids
+
+
+def _unserved(path: Path, settings: dict[str, Any]) -> list[str]:
+    """A sentence on the settings that would make a greedy answer another one: our answers are greedy without them."""
+    asked = [name for name, neutral in CHANGING.items() if settings.get(name) not in (*neutral, None, [], {})]
+    return [f"{path.name} asks for {', '.join(asked)}: answers are greedy without"] if asked else []

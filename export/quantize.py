@@ -13,11 +13,9 @@ from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
+from vlmp.export.config import UNQUANTIZED, check_preset
 from vlmp.export.errors import UserError
 
-UNQUANTIZED = "none"
-PRESETS = (UNQUANTIZED, "int8", "int4", "palette4")
-"""Names; what a target makes of one is in its file."""
 SMALLEST_SCALE = 1e-7
 """Of weights that are all zero; any less would be 0 in float16."""
 SHRINK = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75)
@@ -123,13 +121,8 @@ class Kernels(Protocol):
 
 def find_preset(name: str, target: str, presets: Mapping[str, Preset]) -> Preset | None:
     """The target's preset of this name, None for no quantization. Raises UserError listing the choices."""
-    if name == UNQUANTIZED:
-        return None
-    if name not in presets:
-        raise UserError(
-            f"no quantization {name!r} for {target}: choose one of --quant {', '.join((UNQUANTIZED, *presets))}"
-        )
-    return presets[name]
+    check_preset(target, presets, name)
+    return None if name == UNQUANTIZED else presets[name]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,11 +1,23 @@
-"""Visual-token pruning as static-shape tensor ops: VLM-Pruner and its peers. Needs torch only."""
+"""Visual-token pruning as static-shape tensor ops: VLM-Pruner and its peers. Needs torch only.
+
+What is here is told without importing torch, which takes seconds: a command line names the methods.
+"""
 
 from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
-from .interface import DEFAULT_PIVOTS, Loop, Pruner, PrunerConfig, PruneResult
+    from .interface import DEFAULT_PIVOTS, Loop, Need, Pruner, PrunerConfig, PruneResult
+else:
+
+    def __getattr__(name: str) -> Any:
+        """What needs torch, imported when it is first asked for."""
+        if name in __all__:
+            return getattr(import_module("vlmp.pruner.interface"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 PRUNERS: dict[str, str] = {
     "vlm-pruner": "vlmp.pruner.vlm_pruner:VlmPruner",
@@ -18,12 +30,32 @@ PRUNERS: dict[str, str] = {
 }
 """Method name -> "module:class", a subclass of `Pruner`."""
 
+
+class Place(NamedTuple):
+    """Where a method prunes: before which decoder layer, if its paper says so, and what it reads of the one before."""
+
+    layer: int | None = None
+    needs: "tuple[Need, ...]" = ()
+
+
+PLACES: dict[str, Place] = {
+    "vlm-pruner": Place(needs=("keys",)),
+    "none": Place(),
+    "random": Place(),
+    "uniform": Place(),
+    "fastv": Place(needs=("attention",)),
+    "divprune": Place(layer=0),
+    "dart": Place(needs=("keys",)),
+}
+"""Method name -> `place` and `needs` of its class, told before that is imported."""
+
 __all__ = [
-    "DEFAULT_PIVOTS", "PRUNERS", "Loop", "PruneResult", "Pruner", "PrunerConfig", "build_pruner", "method", "prune",
+    "DEFAULT_PIVOTS", "PLACES", "PRUNERS", "Loop", "Place", "PruneResult", "Pruner", "PrunerConfig", "build_pruner",
+    "method", "prune",
 ]  # fmt: skip
 
 
-def method(name: str) -> type[Pruner]:
+def method(name: str) -> "type[Pruner]":
     """The class of the method `name`. Raises ValueError listing the choices when there is no such method."""
     if name not in PRUNERS:
         raise ValueError(f"unknown pruner {name!r}: choose one of {', '.join(PRUNERS)}")
@@ -31,18 +63,20 @@ def method(name: str) -> type[Pruner]:
     return getattr(import_module(module), attribute)
 
 
-def build_pruner(name: str, grid: tuple[int, int], config: PrunerConfig, loop: Loop = "while") -> Pruner:
+def build_pruner(name: str, grid: tuple[int, int], config: "PrunerConfig", loop: "Loop" = "while") -> "Pruner":
     """The method `name` for a grid. Raises ValueError listing the choices when there is no such method."""
     return method(name)(grid, config, loop)
 
 
-def prune(hidden_ND: Tensor, keys_NC: Tensor, grid: tuple[int, int], config: PrunerConfig) -> PruneResult:
+def prune(hidden_ND: "Tensor", keys_NC: "Tensor", grid: tuple[int, int], config: "PrunerConfig") -> "PruneResult":
     """Prune N visual tokens to `config.keep` by VLM-Pruner (arXiv 2512.02700).
 
     hidden_ND: hidden states after decoder layer K-1, float [N, D]. keys_NC: keys of layer K-1 after rotary embedding,
     float [N, n_kv * head_dim]. grid: (h, w) of the merged visual tokens, N = h * w. Returns PruneResult.
     Raises ValueError on shapes that disagree and, in eager mode, on values that are not finite.
     """
+    import torch
+
     height, width = grid
     for name, values in (("hidden_ND", hidden_ND), ("keys_NC", keys_NC)):
         if values.ndim != 2 or values.shape[0] != height * width:

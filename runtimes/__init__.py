@@ -1,6 +1,19 @@
 """Run a bundle: `load(bundle_dir).generate(image, prompt)`. Needs neither torch nor the exporter."""
 
-from .generate import Answer, Timings
-from .session import Session, load
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .generate import Answer, Timings
+    from .session import Session, load
+else:
+    _PLACES = {"Answer": "generate", "Session": "session", "Timings": "generate", "load": "session"}
+
+    def __getattr__(name: str) -> Any:
+        """Imported when it is first asked for: the command lines below begin without numpy and pydantic."""
+        if name in _PLACES:
+            return getattr(import_module(f"vlmp.runtimes.{_PLACES[name]}"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = ["Answer", "Session", "Timings", "load"]

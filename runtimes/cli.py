@@ -1,57 +1,76 @@
 """`vlmp-run` and `vlmp-verify`: answer a question with a bundle, and check a bundle."""
 
-import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from vlmp.export.errors import OneLineParser, exit_with_one_line, quiet_libraries
+from vlmp.export.command import OneLineParser, add_debug, check_file, local_path, run_command
+from vlmp.export.errors import terminable
+from vlmp.export.streams import say
 
-from .draw import draw_kept, save
-from .generate import Answer, Timings
-from .image import open_image
-from .session import Session, load
-from .verify import describe, verify_bundle
+if TYPE_CHECKING:
+    from .generate import Answer, Timings
+    from .session import Session
 
 
 def run(argv: Sequence[str] | None = None) -> None:
     """Entry point of `vlmp-run`."""
     parser = OneLineParser("vlmp-run", description="Answer questions about an image with a bundle.")
-    parser.add_argument("bundle", type=Path)
-    parser.add_argument("--image", type=Path, required=True, metavar="FILE", help="photo, in any format of Pillow")
+    parser.add_argument("bundle", type=local_path)
+    parser.add_argument(
+        "--image", type=local_path, required=True, metavar="FILE", help="photo, in any format of Pillow"
+    )
     parser.add_argument(
         "--prompt", action="append", required=True, metavar="TEXT", help="question; repeat it for further turns"
     )
     parser.add_argument("--max-new-tokens", type=int, metavar="N", help="longest answer; the bundle's room otherwise")
-    parser.add_argument("--show-kept", type=Path, metavar="PNG", help="draw the kept visual tokens over the photo")
-    arguments = parser.parse_args(argv)
-    exit_with_one_line("vlmp-run", lambda: _run(arguments))
+    parser.add_argument(
+        "--control-tokens",
+        action="store_true",
+        help="take control tokens in a prompt, as <|im_end|>, for what they are to the model; otherwise they are text",
+    )
+    parser.add_argument(
+        "--show-kept", type=local_path, metavar="PNG", help="draw the kept visual tokens over the photo"
+    )
+    add_debug(parser)
+    run_command(parser, _run, argv)
 
 
 def verify(argv: Sequence[str] | None = None) -> None:
     """Entry point of `vlmp-verify`; exit code 1 when a limit is exceeded."""
     parser = OneLineParser("vlmp-verify", description="Compare a bundle on this machine with PyTorch's answers in it.")
-    parser.add_argument("bundle", type=Path)
-    arguments = parser.parse_args(argv)
-    exit_with_one_line("vlmp-verify", lambda: _verify(arguments.bundle))
+    parser.add_argument("bundle", type=local_path)
+    add_debug(parser)
+    run_command(parser, lambda arguments: _verify(arguments.bundle), argv)
 
 
 def _run(arguments: Namespace) -> None:
-    quiet_libraries()
+    check_file("image", arguments.image)
+
+    from .draw import draw_kept, save
+    from .image import open_image
+    from .session import load
+
     image = open_image(arguments.image)  # before the bundle, which may take long to load
     session = load(arguments.bundle)
     first, *others = arguments.prompt
-    answer = session.generate(image, first, arguments.max_new_tokens, on_text=_stream)
+    control: bool = arguments.control_tokens
+    answer = session.generate(image, first, arguments.max_new_tokens, on_text=_stream, control_tokens=control)
     _finish(session, answer)
     if arguments.show_kept:
-        save(draw_kept(image, session.manifest.image, answer.order), arguments.show_kept)
-        print(f"kept tokens drawn in {arguments.show_kept}", file=sys.stderr)
+        with terminable():
+            save(draw_kept(image, session.manifest.image, answer.order), arguments.show_kept)
+        say(f"kept tokens drawn in {arguments.show_kept}")
     for prompt in others:
-        _finish(session, session.reply(prompt, arguments.max_new_tokens, on_text=_stream))
+        answer = session.reply(prompt, arguments.max_new_tokens, on_text=_stream, control_tokens=control)
+        _finish(session, answer)
 
 
 def _verify(bundle: Path) -> None:
-    quiet_libraries()
+    from .session import load
+    from .verify import describe, verify_bundle
+
     session = load(bundle)
     parity = verify_bundle(bundle, session)
     print(describe(session.manifest, parity))
@@ -63,15 +82,15 @@ def _stream(piece: str) -> None:
     print(piece, end="", flush=True)
 
 
-def _finish(session: Session, answer: Answer) -> None:
+def _finish(session: "Session", answer: "Answer") -> None:
     print(flush=True)
     if len(answer.kept):
         pruner = session.manifest.pruner
-        print(f"kept {len(answer.kept)} of {pruner.visual_tokens} visual tokens ({pruner.name})", file=sys.stderr)
-    print(timing_line(answer.timings), file=sys.stderr)
+        say(f"kept {len(answer.kept)} of {pruner.visual_tokens} visual tokens ({pruner.name})")
+    say(timing_line(answer.timings))
 
 
-def timing_line(timings: Timings) -> str:
+def timing_line(timings: "Timings") -> str:
     """The phases in milliseconds, and the decode rate."""
     return (
         f"load {timings.load_ms:.0f} ms, preprocess {timings.preprocess_ms:.0f} ms, vision {timings.vision_ms:.0f} ms, "

@@ -3,19 +3,21 @@
 import ctypes
 import warnings
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import executorch
 import numpy as np
-import torch
-from executorch.extension.pybindings import portable_lib
-from executorch.runtime import Runtime, Verification
+import torch  # before the extension, which needs its libraries
+
+# Not `executorch.runtime`: it imports the exporter and torchao for a warning about itself.
+from executorch.extension.pybindings import _C
 from vlmp.export.bundle import Manifest, MethodName, inside
 from vlmp.export.errors import UserError, one_line
+from vlmp.export.streams import heard, last_lines
 
 from .session import Array, Session
+from .versions import package_version
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -33,32 +35,37 @@ class ExecuTorchSession(Session):
         if self.share_packed and not share_packed_weights():
             warnings.warn("XNNPACK's weight cache cannot be set here: methods pack a copy each", stacklevel=2)
         if threads is not None:
-            portable_lib._unsafe_reset_threadpool(threads)  # of the whole process; there is no other way
+            _C._unsafe_reset_threadpool(threads)  # of the whole process; there is no other way
         programs = {}
         self._methods = {}
         for name, method in manifest.methods.items():
             path = inside(folder, method.file)
             data = inside(folder, method.data_file) if method.data_file else None
+            said = len(heard())
             try:
                 if path not in programs:
-                    programs[path] = Runtime.get().load_program(
-                        path, verification=Verification.Minimal, data_path=data, enable_etdump=self.events
+                    programs[path] = _C._load_program(
+                        str(path),
+                        enable_etdump=self.events,
+                        program_verification=_C.Verification.Minimal,
+                        data_path=None if data is None else str(data),
                     )
                 self._methods[name] = programs[path].load_method(method.entry)
-            except RuntimeError as error:
-                raise UserError(f"{path} cannot be loaded: {one_line(error)}") from error
+            except RuntimeError as error:  # it holds a number; the reason, if there is one, was printed
+                reasons = [one_line(error), *last_lines(heard()[said:], 1)]
+                raise UserError(f"{path} cannot be loaded: {'; '.join(reasons)}") from error
         self.programs = programs  # A method must not outlive its program.
 
     @property
     def runtime(self) -> str:
         """Name and version."""
-        return f"executorch {version('executorch')} (XNNPACK)"
+        return f"executorch {package_version('executorch')} (XNNPACK)"
 
     def run(self, method: MethodName, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run one method; inputs are passed without a copy."""
         spec = self.manifest.methods[method]
         tensors = [torch.from_numpy(np.ascontiguousarray(inputs[tensor.name])) for tensor in spec.inputs]
-        outputs = self._methods[method].execute(tensors)
+        outputs = self._methods[method](tensors)
         return {tensor.name: value.numpy() for tensor, value in zip(spec.outputs, outputs, strict=True)}
 
 

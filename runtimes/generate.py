@@ -10,7 +10,8 @@ import numpy as np
 from vlmp.export.errors import UserError, check_text
 
 from .image import open_image, to_pixels
-from .session import Array, Session
+from .prompt import control_tokens, encode_turn
+from .session import Array, Progress, Session
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -55,9 +56,11 @@ def first_turn(
     prompt: str,
     max_new_tokens: int | None,
     on_text: Callable[[str], None] | None,
+    *,
+    typed_control: bool,
 ) -> Answer:
     """Vision, prefill, decode."""
-    ids = prompt_ids(session, session.manifest.prompt.first, prompt)
+    ids = prompt_ids(session, session.manifest.prompt.first, prompt, typed_control=typed_control)
     limit = _limit(session, max_new_tokens)
     start = perf_counter()
     pixels = to_pixels(open_image(image), session.manifest.image)
@@ -81,21 +84,31 @@ def first_turn(
 
 
 def next_turn(
-    session: Session, prompt: str, max_new_tokens: int | None, on_text: Callable[[str], None] | None
+    session: Session,
+    prompt: str,
+    max_new_tokens: int | None,
+    on_text: Callable[[str], None] | None,
+    *,
+    typed_control: bool,
 ) -> Answer:
     """Extend, decode. The last answer's final token is not in the caches yet and goes first."""
     if session.past == 0:
         raise UserError("no image yet: generate() starts a conversation, reply() continues it")
     spec = session.manifest.prompt
-    ids = [spec.end_text_id, *prompt_ids(session, spec.following, prompt, reserved=1)]
+    ids = prompt_ids(session, spec.following, prompt, reserved=1, typed_control=typed_control)
+    ids = [spec.end_text_id, *ids]
     limit = _limit(session, max_new_tokens)
     # Before anything is fed: a refused turn must leave the conversation as it was.
     session.check_room(len(session.unfed) + len(ids))
     start = perf_counter()
-    for token in session.unfed:
-        session.decode(token)
-    session.unfed = []
-    logits = session.extend(ids)
+    before = session.progress
+    try:
+        for token in session.unfed:
+            session.decode(token)
+        logits = session.extend(ids)
+    except BaseException:  # also an interruption: the conversation is as it was, and the turn can be tried again
+        session.progress = before
+        raise
     filled = perf_counter()
     tokens = decode_greedily(session, logits, limit, on_text)
     done = perf_counter()
@@ -108,16 +121,20 @@ def next_turn(
     return Answer(text=session.tokenizer.decode(tokens, skip_special_tokens=True), token_ids=tokens, timings=timings)
 
 
-def prompt_ids(session: Session, template: str, prompt: str, *, reserved: int = 0) -> list[int]:
+def prompt_ids(
+    session: Session, template: str, prompt: str, *, reserved: int = 0, typed_control: bool = False
+) -> list[int]:
     """Token ids of a turn, leaving `reserved` places of the bucket free.
 
-    Raises UserError when the prompt is empty, or too long: then it says how many tokens a prompt may have.
+    typed_control: control tokens in the prompt are control tokens, not text. Raises UserError when the prompt is empty,
+    or too long: then it says how many tokens a prompt may have; and as `encode_turn`.
     """
     check_text("the prompt", prompt)
-    bucket = session.manifest.prompt.text_len
-    around = len(session.tokenizer.encode(template.replace("{prompt}", ""), add_special_tokens=False).ids)
-    room = bucket - around - reserved
-    ids = session.tokenizer.encode(template.replace("{prompt}", prompt), add_special_tokens=False).ids
+    spec, tokenizer = session.manifest.prompt, session.tokenizer
+    control = () if typed_control else control_tokens(tokenizer, spec.control_tokens)
+    around = len(encode_turn(tokenizer, template, ""))
+    room = spec.text_len - around - reserved
+    ids = encode_turn(tokenizer, template, prompt, control)
     if len(ids) - around > room:
         raise UserError(
             f"the prompt has {len(ids) - around} tokens, the bundle takes up to {room}: export with a larger --text-len"
@@ -128,14 +145,19 @@ def prompt_ids(session: Session, template: str, prompt: str, *, reserved: int = 
 
 
 def decode_greedily(session: Session, logits: Array, limit: int, on_text: Callable[[str], None] | None) -> list[int]:
-    """Greedy tokens up to an end token, which is included, or the limit."""
+    """Greedy tokens up to an end token, which is included, or the limit.
+
+    Raises UserError when logits are not finite: no token is the most likely one then.
+    """
     tokens: list[int] = []
     shown = ""
     end_ids = set(session.manifest.prompt.end_ids)
     while True:
+        if not np.isfinite(logits).all():
+            raise UserError("the model returned logits that are not finite: its weights or its graph are broken")
         token = int(np.argmax(logits))
         tokens.append(token)
-        session.unfed = [] if token in end_ids else [token]
+        session.progress = Progress(session.past, () if token in end_ids else (token,))
         ended = token in end_ids or len(tokens) == limit or session.room == 0
         if on_text is not None:
             shown = _stream(session, tokens, shown, on_text, ended=ended)
@@ -149,7 +171,7 @@ def _stream(session: Session, tokens: list[int], shown: str, on_text: Callable[[
     text = session.tokenizer.decode(tokens, skip_special_tokens=True)
     if (text.endswith("\ufffd") and not ended) or len(text) <= len(shown):
         return shown
-    on_text(text[len(shown) :])
+    session.tell(on_text, text[len(shown) :])
     return text
 
 

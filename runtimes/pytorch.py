@@ -8,6 +8,7 @@ import torch
 from vlmp.export.bundle import Manifest, MethodName, MethodSpec, TensorSpec
 
 from .session import Array, Session
+from .versions import package_version
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -31,7 +32,7 @@ class TorchSession(Session):
     @property
     def runtime(self) -> str:
         """Name and version."""
-        return f"pytorch {torch.__version__}"
+        return f"pytorch {package_version('torch')}"
 
     @torch.no_grad()
     def run(self, method: MethodName, inputs: Mapping[str, Array]) -> dict[str, Array]:

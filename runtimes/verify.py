@@ -190,15 +190,27 @@ def compare(session: Session, reference: Reference, report: Callable[[str], None
 
 
 def make_reference(session: Session, pixels: Array, ids: list[int], more_ids: list[int], tokens: int) -> Reference:
-    """Let a session (the PyTorch one) answer what others are compared with. pixels uint8 [1, 3, height, width]."""
-    visual = session.vision(pixels)
+    """Let a session (the PyTorch one) answer what others are compared with. pixels uint8 [1, 3, height, width].
+
+    Raises UserError naming the stage whose values are not finite.
+    """
+
+    def finite(stage: str, values: Array) -> Array:
+        if np.isfinite(values).all():
+            return values
+        precision = session.manifest.precision
+        cause = "choose --precision float32" if precision == "float16" else "its weights are broken"
+        raise UserError(f"{stage} of the checkpoint overflows in {precision}: {cause}")
+
+    visual = finite("vision", session.vision(pixels))
     first = session.prefill(ids, visual)
+    finite("prefill", first.logits)
     answer = [int(np.argmax(first.logits))]
     steps: list[Array] = []
     while len(steps) < min(tokens, DECODED):
-        steps.append(session.decode(answer[-1]))
+        steps.append(finite("decode", session.decode(answer[-1])))
         answer.append(int(np.argmax(steps[-1])))
-    extended = session.extend(more_ids)
+    extended = finite("extend", session.extend(more_ids))
     answer = answer[:tokens] if tokens <= DECODED else greedy(session, ids, visual, tokens)
     others = arrangements(session.manifest, visual)[1:]
     choices = [first.kept, *(session.prefill(ids, other).kept for other in others)]

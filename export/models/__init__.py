@@ -28,10 +28,13 @@ class Family(Protocol):
     max_positions: int
     """Longest sequence that the model was made for."""
     image_token: str
+    image_token_id: int
     pad_rgb: tuple[int, int, int]
     """Colour of the bars beside a padded photo."""
     rope_theta: float
     mrope_section: list[int]
+    notes: list[str]
+    """What a user should know of how the checkpoint was read, a sentence each; complete after `build`."""
 
     def geometry(
         self, *, height: int, width: int, prefix: int, kept: int, text: int, room: int, prune_layer: int
@@ -46,8 +49,12 @@ class Family(Protocol):
         prefix_ids: list[int],
         dtype: "torch.dtype",
         quantizer: "Quantizer | None" = None,
+        holds: "torch.dtype | None" = None,
     ) -> dict["MethodName", "nn.Module"]:
-        """The four methods as static nn.Modules with the checkpoint's weights, in eval mode, without gradients."""
+        """The four methods as static nn.Modules with the checkpoint's weights, in eval mode, without gradients.
+
+        holds: what the export will keep values in where that is smaller than `dtype`.
+        """
         ...
 
 

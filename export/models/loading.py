@@ -19,16 +19,18 @@ def load(
     dtype: torch.dtype,
     quantizer: Quantizer | None,
     part: Callable[[str], Part],
+    holds: torch.dtype,
 ) -> None:
     """Put the checkpoint's tensors into a module built on the meta device.
 
-    part: of the model, by the name of a module. Raises UserError when a tensor is missing or has a shape that does not
-    fit the config.
+    part: of the model, by the name of a module. holds: what the export keeps values in, which may be smaller than
+    `dtype`. Raises UserError when a tensor is missing, has a shape that does not fit the config, or values that are not
+    finite or that `holds` cannot hold.
     """
     for ours, theirs in list(checkpoint_tensors(root, names)):
         owner_name, _, leaf = ours.rpartition(".")
         owner = root.get_submodule(owner_name)
-        value = _joined([_read(weights, owner, name, shape) for name, shape in theirs.items()])
+        value = _joined([_read(weights, owner, name, shape, holds) for name, shape in theirs.items()])
         if quantizer and leaf == "weight" and isinstance(owner, nn.Linear | nn.Embedding):
             layer = quantizer.layer(part(owner_name), next(iter(theirs)), value)
             if layer:
@@ -58,12 +60,12 @@ def checkpoint_tensors(root: nn.Module, names: Names) -> Iterator[tuple[str, dic
         )
 
 
-def _read(weights: Weights, owner: nn.Module, name: str, shape: tuple[int, ...]) -> Tensor:
+def _read(weights: Weights, owner: nn.Module, name: str, shape: tuple[int, ...], holds: torch.dtype) -> Tensor:
     if not isinstance(owner, nn.Conv2d):
-        return weights.get(name, shape)
+        return weights.get(name, shape, holds)
     # Two equal frames under a Conv3d are one image under the sum of its two kernels. Not in the checkpoint's
     # precision: that would round the sum.
-    return weights.get(name, (*shape[:2], 2, *shape[2:])).float().sum(2)
+    return weights.get(name, (*shape[:2], 2, *shape[2:]), holds).float().sum(2)
 
 
 def _joined(parts: list[Tensor]) -> Tensor:

@@ -9,19 +9,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import Qwen2VLConfig
+from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 from vlmp.export.bundle import MethodName
-from vlmp.export.checkpoint import Weights, read_config, read_json
+from vlmp.export.checkpoint import Weights, read_config
 from vlmp.export.errors import UserError, one_line
 from vlmp.export.geometry import Geometry
 from vlmp.export.models.decoder import Decode, Decoder, DecoderSizes, Extend, Prefill
 from vlmp.export.models.layers import PatchAttention, in_merge_order, prompt_positions, rope_rows, text_positions
 from vlmp.export.models.loading import Names, load
+from vlmp.export.pixels import Normalisation, read_normalisation
 from vlmp.export.quantize import Part, Quantizer
 from vlmp.pruner import Pruner
 
 TEXT_SIZES = ("hidden_size", "intermediate_size", "max_position_embeddings", "num_attention_heads",
               "num_hidden_layers", "num_key_value_heads", "vocab_size")  # fmt: skip
 VISION_SIZES = ("depth", "embed_dim", "mlp_ratio", "num_heads", "patch_size")
+PIXELS = Normalisation(mean=tuple(OPENAI_CLIP_MEAN), std=tuple(OPENAI_CLIP_STD), rescale=1 / 255)
+EMBED, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
 
 class Qwen2VL:
@@ -32,11 +36,11 @@ class Qwen2VL:
 
     name = "qwen2_vl"
     image_token = "<|image_pad|>"
-    pad_rgb = (122, 116, 104)  # the mean colour: the normalisation maps it to about 0
 
     def __init__(self, checkpoint: Path) -> None:
         raw = read_config(checkpoint)
         self.checkpoint = checkpoint
+        self.notes: list[str] = []
         try:
             self.config = Qwen2VLConfig.from_dict(raw)
             self.text, self.vision = self.config.text_config, self.config.vision_config
@@ -46,8 +50,11 @@ class Qwen2VL:
             self.layers: int = self.text.num_hidden_layers
             self.max_positions: int = self.text.max_position_embeddings
             self.head_dim: int = self.text.hidden_size // self.text.num_attention_heads
+            self.image_token_id: int = self.config.image_token_id
             self.merge_px: int = self.vision.patch_size * self.vision.spatial_merge_size
             self._check()
+            self.pixels = self._read_pixels()
+            self.pad_rgb = self.pixels.pad_rgb
         except UserError:
             raise
         except Exception as error:  # transformers raises many kinds here, all meaning that the file is wrong
@@ -82,25 +89,14 @@ class Qwen2VL:
         for name, (value, right) in wanted.items():
             if value != right:
                 raise UserError(f"{path}: {name} is {value!r}, only {right!r} is supported")
-        self._check_pixels()
 
-    def _check_pixels(self) -> None:
-        """The normalisation of pixels is baked into the vision graph; a checkpoint may not ask for another one."""
-        from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
-
-        wanted = {
-            "image_mean": OPENAI_CLIP_MEAN, "image_std": OPENAI_CLIP_STD, "rescale_factor": 1 / 255,
-            "do_normalize": True, "do_rescale": True,
+    def _read_pixels(self) -> Normalisation:
+        vision = self.vision
+        sizes = {
+            "patch_size": vision.patch_size, "merge_size": vision.spatial_merge_size,
+            "temporal_patch_size": vision.temporal_patch_size,
         }  # fmt: skip
-        for path in (self.checkpoint / name for name in ("preprocessor_config.json", "processor_config.json")):
-            if not path.is_file():
-                continue
-            settings = read_json(path)
-            nested = settings.get("image_processor")
-            settings = nested if isinstance(nested, dict) else settings
-            for name, right in wanted.items():
-                if settings.get(name, right) != right:
-                    raise UserError(f"{path}: {name} is {settings[name]!r}, only {right!r} is supported")
+        return read_normalisation(self.checkpoint, PIXELS, sizes)
 
     def geometry(
         self, *, height: int, width: int, prefix: int, kept: int, text: int, room: int, prune_layer: int
@@ -130,13 +126,13 @@ class Qwen2VL:
         prefix_ids: list[int],
         dtype: torch.dtype,
         quantizer: Quantizer | None = None,
+        holds: torch.dtype | None = None,
     ) -> dict[MethodName, nn.Module]:
         """The four graphs with the checkpoint's weights in `dtype`; prefill, decode and extend share one decoder.
 
-        Raises UserError when the checkpoint's tensors do not fit its config, or the quantizer's groups do not fit them.
+        holds: what the export will keep values in where that is smaller than `dtype`. Raises UserError when the
+        checkpoint's tensors do not fit its config, `holds` cannot hold them, or the quantizer's groups do not fit them.
         """
-        with torch.device("meta"):
-            vision, decoder = Vision(self, geometry), Decoder(self.decoder_sizes())
 
         def part(name: str) -> Part:
             """The part that a module of the decoder belongs to."""
@@ -144,11 +140,16 @@ class Qwen2VL:
                 return "table"
             return "early" if int(name.split(".")[1]) < geometry.prune_layer else "late"
 
-        tied = self.config.tie_word_embeddings
+        holds = holds or dtype
         with Weights(self.checkpoint) as weights:
-            load(vision, weights, vision_names(), dtype, quantizer, lambda _: "vision")
-            load(decoder, weights, decoder_names(tied=tied), dtype, quantizer, part)
-        if tied:
+            table, head = self._words(weights)
+            with torch.device("meta"):
+                vision, decoder = Vision(self, geometry), Decoder(self.decoder_sizes(tied=head is None))
+            load(vision, weights, vision_names(), dtype, quantizer, lambda _: "vision", holds)
+            load(decoder, weights, decoder_names(table, head), dtype, quantizer, part, holds)
+            if weights.unused:
+                self._note(f"{len(weights.unused)} tensors of the checkpoint are not used, as {weights.unused[0]}")
+        if head is None:
             decoder.tie()
         vision.bake(self, geometry, dtype)
         text_rope = self.rope_rows(text_positions(geometry), dtype)
@@ -164,8 +165,29 @@ class Qwen2VL:
             module.eval().requires_grad_(False)
         return methods
 
-    def decoder_sizes(self) -> DecoderSizes:
-        """Of the language model."""
+    def _words(self, weights: Weights) -> tuple[str, str | None]:
+        """Names of the tensors of the embedding and of a head of its own, as transformers ties them.
+
+        A config that ties them is believed unless the checkpoint has both and they differ; one of them serves as both.
+        """
+        if not self.config.tie_word_embeddings:
+            return EMBED, HEAD
+        if HEAD not in weights:
+            return EMBED, None
+        if EMBED not in weights:
+            return HEAD, None
+        shape = (self.text.vocab_size, self.text.hidden_size)
+        if torch.equal(weights.get(EMBED, shape).float(), weights.get(HEAD, shape).float()):
+            return EMBED, None
+        self._note(f"config.json ties the head to the embedding, but {HEAD} differs from it: it is exported as it is")
+        return EMBED, HEAD
+
+    def _note(self, sentence: str) -> None:
+        if sentence not in self.notes:
+            self.notes.append(sentence)
+
+    def decoder_sizes(self, *, tied: bool) -> DecoderSizes:
+        """Of the language model. tied: whether its head is the embedding."""
         text = self.text
         return DecoderSizes(
             layers=text.num_hidden_layers,
@@ -175,7 +197,7 @@ class Qwen2VL:
             kv_heads=text.num_key_value_heads,
             vocab=text.vocab_size,
             norm_eps=text.rms_norm_eps,
-            tied=self.config.tie_word_embeddings,
+            tied=tied,
         )
 
     def rope_rows(self, positions_3L: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -206,11 +228,9 @@ class Vision(nn.Module):
 
     def bake(self, model: Qwen2VL, geometry: Geometry, dtype: torch.dtype) -> None:
         """Constants of the grid: normalisation and the 2D rotary rows of all patches in merge order."""
-        from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
-
-        std = torch.tensor(OPENAI_CLIP_STD).view(1, 3, 1, 1)
-        mean = torch.tensor(OPENAI_CLIP_MEAN).view(1, 3, 1, 1)
-        self.register_buffer("scale", (1 / (255 * std)).to(dtype), persistent=False)
+        std = torch.tensor(model.pixels.std).view(1, 3, 1, 1)
+        mean = torch.tensor(model.pixels.mean).view(1, 3, 1, 1)
+        self.register_buffer("scale", (1 / (1 / model.pixels.rescale * std)).to(dtype), persistent=False)
         self.register_buffer("shift", (-mean / std).to(dtype), persistent=False)
         head_dim = model.vision.embed_dim // model.vision.num_heads
         rows, columns = geometry.grid
@@ -271,8 +291,8 @@ def vision_names() -> Names:
     }
 
 
-def decoder_names(*, tied: bool) -> Names:
-    """Of the decoder. A tied head is the embedding itself."""
+def decoder_names(table: str, head: str | None) -> Names:
+    """Of the decoder. table, head: tensors of the embedding and of the head; None is the embedding itself."""
     parts = {
         "norm1": ("input_layernorm",), "norm2": ("post_attention_layernorm",),
         "qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"), "out": ("self_attn.o_proj",),
@@ -281,5 +301,6 @@ def decoder_names(*, tied: bool) -> Names:
     layers = {
         f"layers.{{}}.{ours}": tuple(f"model.layers.{{}}.{name}" for name in theirs) for ours, theirs in parts.items()
     }
-    head = {} if tied else {"head": "lm_head"}
-    return {**layers, "embed": "model.embed_tokens", "norm": "model.norm", **head}
+    words = {"embed": table, "head": head} if head else {"embed": table}
+    owners = {ours: tensor.removesuffix(".weight") for ours, tensor in words.items()}
+    return {**layers, "norm": "model.norm", **owners}

@@ -20,10 +20,14 @@ class VlmpExportCommand(BaseOptimumCLICommand):
 
     def run(self) -> None:
         """Check the model type with Optimum's TasksManager, then export."""
-        from vlmp.export.errors import exit_with_one_line
-        from vlmp.export.optimum_tasks import run_checked
+        from vlmp.export.command import exit_with_one_line
 
-        exit_with_one_line("optimum-cli export vlmp", lambda: run_checked(self.args))
+        def act() -> None:
+            from vlmp.export.optimum_tasks import run_checked
+
+            run_checked(self.args)
+
+        exit_with_one_line("optimum-cli export vlmp", act, debug=self.args.debug)
 
 
 REGISTER_COMMANDS = [(VlmpExportCommand, ExportCommand)]

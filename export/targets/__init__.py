@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from vlmp.export.errors import UserError
 
@@ -60,6 +60,21 @@ TARGETS: dict[str, str] = {
     "coreml": "vlmp.export.targets.coreml:CoreMLTarget",
 }
 """Target name -> "module:class"."""
+
+
+class Offer(NamedTuple):
+    """What a target can be exported in, the default first, and its quantizations beside none."""
+
+    precisions: "tuple[Precision, ...]"
+    presets: tuple[str, ...]
+
+
+OFFERS: dict[str, Offer] = {
+    "onnx": Offer(("float32",), ("int8", "int4")),
+    "executorch": Offer(("float32",), ("int8", "int4")),
+    "coreml": Offer(("float16", "float32"), ("int8", "int4", "palette4")),
+}
+"""What the classes say themselves, told before they are imported."""
 
 
 def open_target(name: str) -> Target:

@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import version
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +26,7 @@ from vlmp.export.quantize import Preset, QuantLinear, Scheme, constant
 from vlmp.export.targets import Report
 from vlmp.export.tracing import example_inputs, shared_weights
 from vlmp.pruner import Loop
+from vlmp.runtimes.versions import package_version
 
 PROGRAM_NAME = "model.pte"
 WEIGHTS_TAG = "weights"
@@ -100,7 +100,7 @@ class ExecuTorchTarget:
 
     def tools(self) -> dict[str, str]:
         """Versions."""
-        return {"executorch": version("executorch")}
+        return {"executorch": package_version("executorch")}
 
 
 class DynamicLinear(QuantLinear):

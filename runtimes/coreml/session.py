@@ -2,7 +2,6 @@
 
 import platform
 from collections.abc import Callable, Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ from vlmp.export.bundle import Manifest, MethodName, inside
 from vlmp.export.errors import UserError, one_line
 
 from ..session import Array, Session
+from ..versions import package_version
 from .interpreter import MilProgram, load_functions
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ class CoreMLSession(Session):
         """Name and version; an interpreted run proves graph and serialization, not Apple's kernels."""
         if self._native:
             return f"Core ML on macOS {platform.mac_ver()[0]}"
-        return f"vlmp interpreter of ML Programs (coremltools {version('coremltools')} format), not Apple's kernels"
+        tools = f"coremltools {package_version('coremltools')}"
+        return f"vlmp interpreter of ML Programs ({tools} format), not Apple's kernels"
 
     def run(self, method: MethodName, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run one function."""

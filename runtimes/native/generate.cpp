@@ -5,26 +5,17 @@
 #include <utility>
 
 #include "error.h"
+#include "prompt.h"
 #include "unicode.h"
 
 namespace vlmp {
 namespace {
 
-const std::string kMark = "{prompt}";
 const std::string kReplacement = "\xEF\xBF\xBD";
 
 std::int64_t now_ns() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
       .count();
-}
-
-std::string filled(const std::string& form, const std::string& prompt) {
-  std::string text;
-  std::size_t place = 0;
-  for (std::size_t mark; (mark = form.find(kMark, place)) != std::string::npos; place = mark + kMark.size()) {
-    text += form.substr(place, mark - place) + prompt;
-  }
-  return text + form.substr(place);
 }
 
 bool is_blank(const std::string& text) {
@@ -53,16 +44,15 @@ std::vector<std::int32_t> decode_turn(Session& session, std::vector<float> logit
   std::vector<std::int32_t> tokens;
   std::size_t shown = 0;
   while (true) {
-    turn.on_logits(logits);
+    session.tell([&] { turn.on_logits(logits); });
     const std::int32_t token = picker.pick(logits);
     const bool is_end = std::find(ends.begin(), ends.end(), token) != ends.end();
     tokens.push_back(token);
-    session.unfed.clear();
-    if (!is_end) session.unfed.push_back(token);
+    session.progress.unfed = is_end ? std::nullopt : std::optional(token);
     const bool ended = (is_end && !turn.ignore_end) || tokens.size() == limit || session.room() == 0;
     const std::string text = session.tokenizer().decode(tokens);
     if (text.size() > shown && (ended || !ends_with(text, kReplacement))) {
-      turn.on_text(std::string_view(text).substr(shown));
+      session.tell([&] { turn.on_text(std::string_view(text).substr(shown)); });
       shown = text.size();
     }
     if (ended) return tokens;
@@ -80,11 +70,15 @@ double Stopwatch::lap_ms() {
 }
 
 std::vector<std::int32_t> prompt_ids(const Session& session, const std::string& form, const std::string& prompt,
-                                     int reserved) {
-  const auto around = session.tokenizer().encode(filled(form, "")).size();
-  const std::int64_t room =
-      std::int64_t{session.manifest().prompt.text_len} - static_cast<std::int64_t>(around) - reserved;
-  const std::vector<std::int32_t> ids = session.tokenizer().encode(filled(form, prompt));
+                                     bool typed_control, int reserved) {
+  const PromptSpec& spec = session.manifest().prompt;
+  const Tokenizer& tokenizer = session.tokenizer();
+  const std::vector<std::string>& control =
+      spec.control_tokens.empty() ? tokenizer.special_tokens() : spec.control_tokens;
+  const auto around = encode_turn(tokenizer, form, "").size();
+  const std::int64_t room = std::int64_t{spec.text_len} - static_cast<std::int64_t>(around) - reserved;
+  const std::vector<std::int32_t> ids =
+      encode_turn(tokenizer, form, prompt, typed_control ? std::vector<std::string>{} : control);
   const std::int64_t own = static_cast<std::int64_t>(ids.size()) - static_cast<std::int64_t>(around);
   if (own > room) {
     fail("the prompt has ", own, " tokens, the bundle takes up to ", room, ": export with a larger --text-len");
@@ -95,42 +89,54 @@ std::vector<std::int32_t> prompt_ids(const Session& session, const std::string& 
 
 Answer first_turn(Session& session, const std::filesystem::path& image, const std::string& prompt, Picker& picker,
                   const Turn& turn) {
-  const std::vector<std::int32_t> ids = prompt_ids(session, session.manifest().prompt.first, prompt);
+  const Session::Hold hold(session);
+  const auto on_phase = [&](const Phase& phase) { session.tell([&] { turn.on_phase(phase); }); };
+  const std::vector<std::int32_t> ids = prompt_ids(session, session.manifest().prompt.first, prompt, turn.control_tokens);
   limit_of(session, turn);  // before anything is run
   Answer answer;
   Stopwatch watch;
   const std::vector<float> pixels = to_pixels(open_picture(image), session.manifest().image);
-  turn.on_phase({"preprocess", watch.lap_ms()});
+  on_phase({"preprocess", watch.lap_ms()});
   const std::vector<float> visual = session.vision(pixels);
-  turn.on_phase({"vision", watch.lap_ms()});
+  on_phase({"vision", watch.lap_ms()});
   Prefilled first = session.prefill(ids, visual);
-  turn.on_phase({"prefill", watch.lap_ms()});
+  on_phase({"prefill", watch.lap_ms()});
   answer.tokens = decode_turn(session, std::move(first.logits), picker, turn);
-  turn.on_phase({"decode", watch.lap_ms(), static_cast<int>(answer.tokens.size()) - 1});
+  on_phase({"decode", watch.lap_ms(), static_cast<int>(answer.tokens.size()) - 1});
   answer.kept = std::move(first.kept);
   answer.order = std::move(first.order);
   return answer;
 }
 
 Answer next_turn(Session& session, const std::string& prompt, Picker& picker, const Turn& turn) {
+  const Session::Hold hold(session);
+  const auto on_phase = [&](const Phase& phase) { session.tell([&] { turn.on_phase(phase); }); };
   const PromptSpec& spec = session.manifest().prompt;
-  std::vector<std::int32_t> ids = prompt_ids(session, spec.following, prompt, 1);
+  std::vector<std::int32_t> ids = prompt_ids(session, spec.following, prompt, turn.control_tokens, 1);
   ids.insert(ids.begin(), spec.end_text_id);
   limit_of(session, turn);
-  session.check_room(session.unfed.size() + ids.size());  // a refused turn leaves the conversation as it was
+  // Before anything is fed: a refused turn leaves the conversation as it was, and so does one that fails below.
+  const Progress before = session.progress;
+  session.check_room((before.unfed ? 1 : 0) + ids.size());
   Answer answer;
   Stopwatch watch;
-  for (const std::int32_t token : session.unfed) session.decode(token);
-  session.unfed.clear();
-  std::vector<float> logits = session.extend(ids);
-  turn.on_phase({"prefill", watch.lap_ms()});
+  std::vector<float> logits;
+  try {
+    if (before.unfed) session.decode(*before.unfed);
+    logits = session.extend(ids);
+  } catch (...) {
+    session.progress = before;
+    throw;
+  }
+  on_phase({"prefill", watch.lap_ms()});
   answer.tokens = decode_turn(session, std::move(logits), picker, turn);
-  turn.on_phase({"decode", watch.lap_ms(), static_cast<int>(answer.tokens.size()) - 1});
+  on_phase({"decode", watch.lap_ms(), static_cast<int>(answer.tokens.size()) - 1});
   return answer;
 }
 
 Timings time_turn(Session& session, const std::filesystem::path& image, const std::vector<std::int32_t>& ids,
                   int decode_tokens) {
+  const Session::Hold hold(session);
   Timings timings;
   Stopwatch watch;
   const std::vector<float> pixels = to_pixels(open_picture(image), session.manifest().image);

@@ -32,7 +32,21 @@ Session::Session(const std::filesystem::path& bundle, const Manifest& manifest, 
   }
 }
 
+Session::Hold::Hold(Session& session) : lock_(session.mutex_) {
+  if (session.telling_) fail("a callback called the session that is answering: call it when the answer is there");
+}
+
+void Session::tell(const std::function<void()>& callback) {
+  struct Telling {  // over, whatever the callback throws
+    bool& is;
+    explicit Telling(bool& telling) : is(telling) { is = true; }
+    ~Telling() { is = false; }
+  } telling(telling_);
+  callback();
+}
+
 std::vector<float> Session::vision(const std::vector<float>& pixels) {
+  const Hold hold(*this);
   const TensorSpec& visual = manifest_.method(MethodName::vision).output("visual");
   const Outputs outputs = program_.run(MethodName::vision, {{"image", pixels.data()}});
   const float* values = outputs.floats("visual");
@@ -40,16 +54,16 @@ std::vector<float> Session::vision(const std::vector<float>& pixels) {
 }
 
 Prefilled Session::prefill(const std::vector<std::int32_t>& ids, const std::vector<float>& visual) {
-  past_ = 0;
-  unfed.clear();
+  const Hold hold(*this);
   const std::vector<std::int32_t> padded = bucket(ids);
+  progress = {};
   const auto length = static_cast<std::int32_t>(ids.size());
   const Outputs outputs = program_.run(
       MethodName::prefill, {{"ids", padded.data()}, {"text_len", &length}, {"visual", visual.data()}});
   for (Cache& cache : caches_) {
     store(manifest_.method(MethodName::prefill), outputs, cache, 0, manifest_.kv.base(cache.layer) + length);
   }
-  past_ = length;
+  progress = {length, {}};
   const auto picked = [&](const char* name) {
     const std::int32_t* values = outputs.integers(name);
     return std::vector<std::int32_t>(values, values + manifest_.pruner.kept_tokens);
@@ -58,11 +72,13 @@ Prefilled Session::prefill(const std::vector<std::int32_t>& ids, const std::vect
 }
 
 std::vector<float> Session::decode(std::int32_t token) {
+  const Hold hold(*this);
   check_room(1);
   return step(MethodName::decode, {{"ids", &token}}, 1);
 }
 
 std::vector<float> Session::extend(const std::vector<std::int32_t>& ids) {
+  const Hold hold(*this);
   const std::vector<std::int32_t> padded = bucket(ids);
   const auto length = static_cast<std::int32_t>(ids.size());
   check_room(ids.size());
@@ -70,7 +86,7 @@ std::vector<float> Session::extend(const std::vector<std::int32_t>& ids) {
 }
 
 void Session::check_room(std::size_t tokens) const {
-  if (past_ == 0) fail("no image yet: prefill comes before decode and extend");
+  if (progress.past == 0) fail("no image yet: prefill comes before decode and extend");
   if (tokens > static_cast<std::size_t>(room())) {
     fail("the conversation is full: ", tokens, " more tokens, room for ", room(), "; start a new one");
   }
@@ -90,14 +106,14 @@ std::vector<std::int32_t> Session::bucket(const std::vector<std::int32_t>& ids) 
 }
 
 std::vector<float> Session::step(MethodName method, Inputs inputs, int tokens) {
-  const auto past = static_cast<std::int32_t>(past_);
+  const auto past = static_cast<std::int32_t>(progress.past);
   inputs["past"] = &past;
   for (const Cache& cache : caches_) inputs[cache.input] = cache.rows.data();
   const Outputs outputs = program_.run(method, inputs);
   for (Cache& cache : caches_) {
-    store(manifest_.method(method), outputs, cache, manifest_.kv.base(cache.layer) + past_, tokens);
+    store(manifest_.method(method), outputs, cache, manifest_.kv.base(cache.layer) + past, tokens);
   }
-  past_ += tokens;
+  progress = {past + tokens, {}};
   return logits_of(outputs);
 }
 

@@ -4,6 +4,8 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -20,8 +22,26 @@ struct Prefilled {
   std::vector<std::int32_t> kept, order;
 };
 
+// How far a conversation is: text tokens behind the image that the caches hold (rows after them are never read), and
+// the token of the last answer that they do not hold yet.
+struct Progress {
+  int past = 0;
+  std::optional<std::int32_t> unfed;
+};
+
+// Runs one call at a time, a whole turn; other threads wait. All calls throw Error from within a callback that `tell`
+// makes.
 class Session {
  public:
+  // Has the session to itself as long as it lives.
+  class Hold {
+   public:
+    explicit Hold(Session& session);
+
+   private:
+    std::unique_lock<std::recursive_mutex> lock_;
+  };
+
   // manifest: what read_manifest has checked. Throws Error when the program or the tokenizer cannot be loaded.
   Session(const std::filesystem::path& bundle, const Manifest& manifest, std::optional<int> threads, bool traced);
 
@@ -40,15 +60,18 @@ class Session {
   // Appends up to T tokens at once, for the next turn. Throws Error when they do not fit.
   std::vector<float> extend(const std::vector<std::int32_t>& ids);
 
+  // Makes a callback, which may not call the session: half of the turn is not done yet.
+  void tell(const std::function<void()>& callback);
+
   // Throws Error unless so many text tokens can be appended.
   void check_room(std::size_t tokens) const;
-  int room() const { return manifest_.prompt.text_len + manifest_.prompt.max_new_tokens - past_; }
+  int room() const { return manifest_.prompt.text_len + manifest_.prompt.max_new_tokens - progress.past; }
 
   const Manifest& manifest() const { return manifest_; }
   const Tokenizer& tokenizer() const { return tokenizer_; }
   Program& program() { return program_; }
 
-  std::vector<std::int32_t> unfed;  // tokens of the last answer that the caches do not hold yet
+  Progress progress;
 
  private:
   struct Cache {
@@ -66,7 +89,8 @@ class Session {
   Tokenizer tokenizer_;
   Program program_;
   std::vector<Cache> caches_;
-  int past_ = 0;  // text tokens behind the image that the caches hold
+  std::recursive_mutex mutex_;
+  bool telling_ = false;
 };
 
 }  // namespace vlmp

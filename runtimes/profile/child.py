@@ -16,15 +16,18 @@ import numpy as np
 import psutil
 from pydantic import BaseModel
 from vlmp.export.bundle import Manifest, inside, read_manifest
-from vlmp.export.errors import UserError, exit_with_one_line, one_line, quiet_libraries
+from vlmp.export.command import exit_with_one_line
+from vlmp.export.errors import UserError, one_line, terminable
+from vlmp.export.streams import say
 
 from ..generate import prompt_ids
 from ..image import open_image, to_pixels
-from ..session import Session, import_runtime, load
+from ..session import Session, import_runtime, open_session
 from .cache import cached_share, drop
 from .schema import Memory
 from .trace import Traced, trace
 
+PROGRAM = "vlmp-profile"
 MIB = 1 << 20
 
 
@@ -37,6 +40,8 @@ class Request(BaseModel):
     prompt: str
     threads: int | None
     runs: int
+    debug: bool
+    """Show what libraries print."""
 
 
 class Started(BaseModel):
@@ -58,29 +63,31 @@ Answer = TypeVar("Answer", Started, Traced)
 def ask(request: Request, kind: type[Answer]) -> Answer:
     """Run a request in a fresh process. Raises UserError with what went wrong there."""
     command = [sys.executable, "-m", __name__, request.model_dump_json()]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    lines = done.stderr.strip().splitlines()
+    if request.debug and lines:
+        say(done.stderr.strip())
     if done.returncode < 0:
         raise UserError(
             f"{request.bundle}: the process that loads it was ended by signal {-done.returncode}; "
-            "if that is 9, memory ran out"
+            "if that is 9, memory ran out" + (f"; {lines[-1].removeprefix(f'{PROGRAM}: ')}" if lines else "")
         )
     if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise UserError(lines[-1].removeprefix("vlmp-profile: "))
+        raise UserError((lines or [f"exit code {done.returncode}"])[-1].removeprefix(f"{PROGRAM}: "))
     return kind.model_validate_json(done.stdout.splitlines()[-1])
 
 
 def main() -> None:
     """Do what the request says and print the answer."""
     request = Request.model_validate_json(sys.argv[1])
-    exit_with_one_line("vlmp-profile", lambda: print(_answer(request).model_dump_json(), flush=True))
+    exit_with_one_line(PROGRAM, lambda: print(_answer(request).model_dump_json(), flush=True), debug=request.debug)
 
 
 def _answer(request: Request) -> Started | Traced:
-    quiet_libraries()
     try:
         if request.task == "trace":
-            return trace(request.bundle, request.photo, request.prompt, threads=request.threads, runs=request.runs)
+            with terminable():  # it has a temporary folder
+                return trace(request.bundle, request.photo, request.prompt, threads=request.threads, runs=request.runs)
         return _start(request)
     except (UserError, OSError):
         raise
@@ -97,7 +104,7 @@ def _start(request: Request) -> Started:
     before = _usage()
     _forget_peak()
     started = perf_counter()
-    session = load(request.bundle, check_hashes=False, threads=request.threads)
+    session = open_session(request.bundle, manifest, request.threads)  # its files may have to be hashed: done above
     loaded_at = perf_counter()
     after_load = _usage()
     resumed = perf_counter()

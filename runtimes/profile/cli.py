@@ -2,29 +2,23 @@
 
 import shlex
 import sys
-from argparse import Namespace
+from argparse import Action, ArgumentParser, Namespace
 from collections.abc import Sequence, Set
 from contextlib import ExitStack
-from datetime import UTC, datetime
-from importlib import import_module
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from vlmp.export.bundle import Manifest, read_manifest
-from vlmp.export.errors import OneLineParser, UserError, check_text, exit_with_one_line, quiet_libraries
+from vlmp.export.command import OneLineParser, add_debug, check_file, local_path, run_command
+from vlmp.export.errors import UserError, check_text, terminable
+from vlmp.export.streams import own_stderr
 from vlmp.export.writing import exclusive
 
-from ..image import open_image
-from .adb.phone import Options, profile_phone
-from .compare import check_alike, differences, explain
-from .host import profile_here
-from .imported import read_imported
-from .phones import PhoneOption, estimates
-from .schema import Profile, write_profile
-from .show import show
-from .task import Measured, Task, for_prompt
+if TYPE_CHECKING:
+    from rich.progress import Progress
+    from vlmp.export.bundle import Manifest
+
+    from .schema import Profile
+    from .task import Measured, Task
 
 PROGRAM = "vlmp-profile"
 LEAST_RUNS = 5
@@ -40,18 +34,37 @@ TURN_OPTIONS = ("image", "prompt", "runs", "decode_tokens", "threads")
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of `vlmp-profile`."""
-    arguments = parser().parse_args(argv)
     command = shlex.join([PROGRAM, *(sys.argv[1:] if argv is None else argv)])
-    exit_with_one_line(PROGRAM, lambda: _profile(arguments, command))
+    run_command(parser(), lambda arguments: _profile(arguments, command), argv)
+
+
+class PhoneOption(Action):
+    """Collects phones of a command line; `list` prints them and exits."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings, metavar="PHONE")
+
+    def __call__(self, parser: ArgumentParser, namespace: Namespace, values: Any, option: str | None = None) -> None:
+        """As argparse calls it."""
+        if values == "list":
+            from .phones import listing
+
+            print(listing())
+            parser.exit()
+        setattr(namespace, self.dest, [*(getattr(namespace, self.dest) or []), values])
 
 
 def parser() -> OneLineParser:
     """The command line."""
     parser = OneLineParser(PROGRAM, description="Where the time of a bundle goes, and how others compare with it.")
-    parser.add_argument("bundle", type=Path, nargs="?")
-    parser.add_argument("--compare", type=Path, action="append", metavar="BUNDLE", help="another bundle; repeatable")
+    parser.add_argument("bundle", type=local_path, nargs="?")
+    parser.add_argument(
+        "--compare", type=local_path, action="append", metavar="BUNDLE", help="another bundle; repeatable"
+    )
     parser.add_argument("--different", action="store_true", help="compare bundles that differ in more than pruning")
-    parser.add_argument("--image", type=Path, default=PHOTO, metavar="FILE", help="photo (one that comes with vlmp)")
+    parser.add_argument(
+        "--image", type=local_path, default=PHOTO, metavar="FILE", help="photo (one that comes with vlmp)"
+    )
     parser.add_argument("--prompt", default=PROMPT, metavar="TEXT", help=f"question ({PROMPT})")
     parser.add_argument("--runs", type=int, default=5, metavar="N", help=f"timed runs, at least {LEAST_RUNS} (5)")
     parser.add_argument("--decode-tokens", type=int, default=16, metavar="N", help="tokens decoded in each run (16)")
@@ -59,24 +72,26 @@ def parser() -> OneLineParser:
         "--threads", type=int, metavar="N", help="threads of the runtime (its own choice); not for Core ML"
     )
     parser.add_argument("--estimate", action=PhoneOption, help="guess a phone too; `list` names them; repeatable")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures, see docs/profile.md")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write a report to look at")
+    parser.add_argument("--json", type=local_path, metavar="FILE", help="write all figures, see docs/profile.md")
+    parser.add_argument("--html", type=local_path, metavar="FILE", help="write a report to look at")
     phone = parser.add_argument_group("phones, see docs/profile-on-a-phone.md")
     phone.add_argument(
         "--device", metavar="adb[:SERIAL]|ios", help="measure on an Android phone; read an iPhone's file"
     )
-    phone.add_argument("--runner", type=Path, metavar="FILE", help="the native runner for adb (the one built here)")
+    phone.add_argument(
+        "--runner", type=local_path, metavar="FILE", help="the native runner for adb (the one built here)"
+    )
     phone.add_argument(
         "--cool-down", type=float, metavar="SECONDS", help=f"rest before each run with adb ({COOL_DOWN_S:g}); 0 is none"
     )
     phone.add_argument("--keep-files", action="store_true", help="leave them on the phone: the next push is short")
-    phone.add_argument("--import", type=Path, action="append", dest="imported", metavar="FILE",
+    phone.add_argument("--import", type=local_path, action="append", dest="imported", metavar="FILE",
                        help="with ios: what the demo's benchmark wrote; repeatable")  # fmt: skip
+    add_debug(parser)
     return parser
 
 
 def _profile(arguments: Namespace, command: str) -> None:
-    quiet_libraries()
     _check(arguments)
     check_text("the command line", command)
     with ExitStack() as locks:
@@ -88,6 +103,16 @@ def _profile(arguments: Namespace, command: str) -> None:
 
 def _report(arguments: Namespace, command: str) -> None:
     """Measure or read, then show and write."""
+    from datetime import UTC, datetime
+
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    from .compare import differences, explain
+    from .imported import read_imported
+    from .phones import estimates
+    from .schema import Profile
+
     if arguments.device == "ios":
         imported = read_imported(arguments.imported, different=arguments.different)
         _finish(imported.model_copy(update={"command": command}), arguments)
@@ -95,7 +120,9 @@ def _report(arguments: Namespace, command: str) -> None:
     task = _task(arguments)
     guesses = estimates(arguments.estimate or [], task.names, task.manifests)
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with Progress(
+        *columns, console=Console(file=own_stderr()), transient=True, redirect_stdout=False, redirect_stderr=False
+    ) as progress:
         measured = _measure(task, arguments, progress)
     profile = Profile(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -118,10 +145,16 @@ def _report(arguments: Namespace, command: str) -> None:
         raise UserError(f"{measured.fault}; {done}{f'in {arguments.json}' if arguments.json else 'above'}")
 
 
-def _measure(task: Task, arguments: Namespace, progress: Progress) -> Measured:
+def _measure(task: "Task", arguments: Namespace, progress: "Progress") -> "Measured":
     """Here, or through adb."""
     if arguments.device is None:
-        return profile_here(task, progress)
+        from .host import profile_here
+
+        with terminable():  # whatever ends this ends the processes that it has started
+            return profile_here(task, progress)
+
+    from .adb.phone import Options, profile_phone
+
     options = Options(
         serial=arguments.device.partition(":")[2] or None,
         runner=arguments.runner,
@@ -131,15 +164,20 @@ def _measure(task: Task, arguments: Namespace, progress: Progress) -> Measured:
     return profile_phone(task, options, progress)
 
 
-def _finish(profile: Profile, arguments: Namespace) -> None:
+def _finish(profile: "Profile", arguments: Namespace) -> None:
     """Write what was asked for, and show it.
 
     In this order, as a terminal may be gone by now or a pipe be closed; and what cannot be written is shown.
     """
+    from .schema import write_profile
+    from .show import show
+
     with ExitStack() as ending:  # calls all of them in turn from the last one on, whatever one raises
         ending.callback(show, profile)
         if arguments.html:
-            ending.callback(import_module("vlmp.runtimes.profile.report").write_html, profile, arguments.html)
+            from .report import write_html
+
+            ending.callback(write_html, profile, arguments.html)
         if arguments.json:
             ending.callback(write_profile, profile, arguments.json)
     for what, path in (("figures", arguments.json), ("report", arguments.html)):
@@ -147,8 +185,14 @@ def _finish(profile: Profile, arguments: Namespace) -> None:
             print(f"{what} in {path}")
 
 
-def _task(arguments: Namespace) -> Task:
+def _task(arguments: Namespace) -> "Task":
     """Read what is to be measured. Raises UserError on bundles that cannot be compared, or not with these options."""
+    from vlmp.export.bundle import read_manifest
+
+    from ..image import open_image
+    from .compare import check_alike, differences
+    from .task import Task, for_prompt
+
     folders = [arguments.bundle, *(arguments.compare or [])]
     size = open_image(arguments.image).size
     manifests = [read_manifest(folder) for folder in folders]
@@ -168,10 +212,11 @@ def _task(arguments: Namespace) -> Task:
         runs=arguments.runs,
         decode_tokens=arguments.decode_tokens,
         threads=arguments.threads,
+        debug=arguments.debug,
     )
 
 
-def _check_bundle(folder: Path, manifest: Manifest, arguments: Namespace) -> None:
+def _check_bundle(folder: Path, manifest: "Manifest", arguments: Namespace) -> None:
     """Whether it does what the options ask for."""
     room = manifest.prompt.max_new_tokens
     if arguments.decode_tokens > room:
@@ -199,6 +244,7 @@ def _check(arguments: Namespace) -> None:
             raise UserError(f"--{name} {path} cannot be written: {error.strerror}") from None
     if len({path.resolve() for path in outputs.values()}) < len(outputs):
         raise UserError(f"--json and --html name the same file {arguments.json}")
+    check_file("image", arguments.image)
 
 
 def _check_output(what: str, path: Path) -> None:
@@ -209,6 +255,8 @@ def _check_output(what: str, path: Path) -> None:
         raise UserError(f"{what} is no ordinary file, which could be replaced")
     if not path.parent.is_dir():
         raise UserError(f"{what}: there is no folder {path.parent}")
+    from tempfile import NamedTemporaryFile
+
     with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=".part"):
         pass  # as it will be written: the system alone knows all that may hinder it
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from vlmp.export.bundle import Manifest
 from vlmp.export.errors import UserError
 
+from ..versions import release
 from .schema import PARTS, BundleProfile, PhaseName
 
 ALIKE: dict[str, Callable[[Manifest], object]] = {
@@ -29,7 +30,7 @@ So have the versions of the tools that both were exported with: others write oth
 def differences(one: Manifest, other: Manifest) -> list[str]:
     """What is unlike, in words: `precision float32 against float16`."""
     pairs = [(what, get(one), get(other)) for what, get in ALIKE.items()]
-    pairs += [(tool, one.tools[tool], other.tools[tool]) for tool in one.tools if tool in other.tools]
+    pairs += [(tool, release(one.tools[tool]), release(other.tools[tool])) for tool in one.tools if tool in other.tools]
     return [f"{what} {mine} against {its}" for what, mine, its in pairs if mine != its]
 
 

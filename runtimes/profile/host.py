@@ -103,6 +103,7 @@ def _request(kind: Literal["cold", "warm", "trace"], folder: Path, task: Task) -
         prompt=task.prompt,
         threads=task.threads,
         runs=task.runs,
+        debug=task.debug,
     )
 
 

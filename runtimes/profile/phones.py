@@ -5,11 +5,10 @@ efficiencies being assumptions, that of arithmetic one for each runtime. The fig
 are in `phones.json`; docs/estimates.md says what this leaves out.
 """
 
-from argparse import Action, ArgumentParser, Namespace
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 from vlmp.export.bundle import Manifest
@@ -112,20 +111,6 @@ def listing() -> str:
     phones = catalogue().phones.items()
     width = max(len(name) for name, _ in phones)
     return "\n".join(f"{name:{width}}  {phone.name}, {phone.chip}" for name, phone in phones)
-
-
-class PhoneOption(Action):
-    """Collects phones of a command line; `list` prints them and exits."""
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings, metavar="PHONE")
-
-    def __call__(self, parser: ArgumentParser, namespace: Namespace, values: Any, option: str | None = None) -> None:
-        """As argparse calls it."""
-        if values == "list":
-            print(listing())
-            parser.exit()
-        setattr(namespace, self.dest, [*(getattr(namespace, self.dest) or []), values])
 
 
 def estimates(phones: Sequence[str], names: Sequence[str], manifests: Sequence[Manifest]) -> list[Estimate]:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from vlmp.export.checkpoint import Weights, canonical, identity, locate, package_version, read_config, read_json
+from vlmp.export.checkpoint import Weights, canonical, identity, locate, read_config, read_json
 from vlmp.export.errors import UserError
 from vlmp.export.models import FAMILIES, MODELS, model_entry, open_family
 from vlmp.export.models.qwen2_vl import Qwen2VL
@@ -194,8 +194,3 @@ def test_registries() -> None:
         model_entry("x")
     with pytest.raises(UserError, match="model type 'x' is not supported: it must be one of qwen2_vl"):
         open_family("x", TINY)
-
-
-def test_package_version() -> None:
-    assert package_version("torch") == torch.__version__
-    assert package_version("no-such-package") == "unknown"

@@ -468,14 +468,3 @@ def test_unsupported_settings_are_refused(tmp_path: Path, part: str, setting: st
     with pytest.raises(UserError, match=r"config\.json: .* is .*, only .* is supported") as refusal:
         Qwen2VL(folder)
     assert "\n" not in str(refusal.value)
-
-
-@pytest.mark.parametrize("nested", [False, True], ids=["preprocessor_config", "processor_config"])
-@pytest.mark.parametrize(
-    ("setting", "value"), [("image_mean", [0.5] * 3), ("image_std", [0.5] * 3), ("do_normalize", False)]
-)
-def test_another_normalisation_is_refused(tmp_path: Path, nested: bool, setting: str, value: Any) -> None:
-    settings = json.loads((TINY / "preprocessor_config.json").read_text()) | {setting: value}
-    files = {"processor_config": {"image_processor": settings}} if nested else {"preprocessor_config": settings}
-    with pytest.raises(UserError, match=setting):
-        Qwen2VL(copy_of(TINY, tmp_path / "checkpoint", **files))

@@ -159,6 +159,12 @@ def test_unlike_bundles_are_refused_with_what_differs(fields: dict[str, Any], sa
     assert "\n" not in line
 
 
+def test_builds_of_one_release_are_alike() -> None:
+    builds = [changed(tools={"torch": version}) for version in ("2.13.0+cu130", "2.13.0", "2.13.1")]
+    assert differences(builds[0], builds[1]) == differences(builds[1], builds[0]) == []
+    assert differences(builds[0], builds[2]) == ["torch 2.13.0 against 2.13.1"]
+
+
 def test_bundles_that_differ_in_pruning_only_are_alike() -> None:
     other = changed(pruner__name="none", pruner__kept_tokens=4, pruner__layer=2)
     unlike = differences(changed(tools=TOOLS), other.model_copy(update={"tools": {"vlmp": "1"}}))

@@ -11,7 +11,6 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -30,6 +29,7 @@ from vlmp.export.quantize import Preset, QuantLinear, Scheme
 from vlmp.export.targets import Report
 from vlmp.export.tracing import example_inputs
 from vlmp.pruner import Loop
+from vlmp.runtimes.versions import package_version
 
 from .join import join
 
@@ -107,7 +107,7 @@ class CoreMLTarget:
 
     def tools(self) -> dict[str, str]:
         """Versions."""
-        return {"coremltools": version("coremltools")}
+        return {"coremltools": package_version("coremltools")}
 
 
 class WeightLinear(QuantLinear):

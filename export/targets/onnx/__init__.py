@@ -1,7 +1,6 @@
 """ONNX Runtime: a graph of the vision tower, a graph of the language model, all weights once in a shared file."""
 
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Literal, cast
 
@@ -16,6 +15,7 @@ from vlmp.export.quantize import Preset, QuantLinear, Scheme
 from vlmp.export.targets import Report
 from vlmp.export.tracing import example_inputs
 from vlmp.pruner import Loop
+from vlmp.runtimes.versions import package_version
 
 from .graphs import WEIGHTS_NAME, externalize, trace
 from .kernels import GroupLinear, RowLinear
@@ -75,7 +75,7 @@ class OnnxTarget:
 
     def tools(self) -> dict[str, str]:
         """Versions."""
-        return {name: version(name) for name in ("onnx", "onnxscript", "onnxruntime")}
+        return {name: package_version(name) for name in ("onnx", "onnxscript", "onnxruntime")}
 
 
 def language_spec(name: MethodName, geometry: Geometry, precision: Precision) -> MethodSpec:

@@ -12,7 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from vlmp.export.bundle import read_manifest
-from vlmp.export.errors import UserError, exit_with_one_line
+from vlmp.export.command import exit_with_one_line
+from vlmp.export.errors import UserError
 
 from ..trace import Traced, traced
 

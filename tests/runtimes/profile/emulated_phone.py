@@ -19,8 +19,9 @@ from unittest.mock import patch
 
 from adb_daemon import Daemon, Faults
 from adb_phone import PACKAGES, Phone, missing_packages
+from vlmp.export.command import exit_with_one_line
 from vlmp.export.config import ExportConfig
-from vlmp.export.errors import UserError, exit_with_one_line, quiet_libraries
+from vlmp.export.errors import UserError, quiet_libraries
 from vlmp.export.pipeline import export
 from vlmp.runtimes.profile import cli
 from vlmp.runtimes.profile.adb.runner import BUILDS
