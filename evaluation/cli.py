@@ -41,7 +41,7 @@ def parser() -> OneLineParser:
     """The command line."""
     parser = OneLineParser(PROGRAM, description="Accuracy of a model in PyTorch, or of bundles on their runtimes.")
     who = parser.add_argument_group("what is asked")
-    who.add_argument("--model", metavar="NAME", help="a model of vlmp-export --list models, in PyTorch")
+    who.add_argument("--model", metavar="NAME", help="a model as vlmp-export takes it, in PyTorch")
     who.add_argument("--checkpoint", type=local_path, metavar="DIR", help="weights of your own for --model")
     who.add_argument(
         "--bundle", type=local_path, action="append", metavar="DIR", help="a bundle; repeat it to compare several"

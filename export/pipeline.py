@@ -39,7 +39,7 @@ from vlmp.export.config import (
 from vlmp.export.errors import UserError
 from vlmp.export.geometry import Geometry
 from vlmp.export.memory import PeakMemory, Stages, give_back
-from vlmp.export.models import Family, model_entry, open_family
+from vlmp.export.models import Family, model_entry, model_label, open_family
 from vlmp.export.prompt import ChatPrompt, read_prompt
 from vlmp.export.quantize import Quantizer, find_preset
 from vlmp.export.targets import Target, open_target
@@ -174,7 +174,8 @@ def open_source(config: ExportConfig) -> Source:
         room=config.max_new_tokens, prune_layer=layer,
     )  # fmt: skip
     check_lengths(geometry, family, prompt)
-    name = checkpoints.identity(folder) if config.checkpoint else entry.checkpoint
+    local = config.checkpoint is not None or entry.checkpoint.startswith("folder:")
+    name = checkpoints.identity(folder) if local else checkpoints.hub_identity(entry.checkpoint, folder)
     return Source(name=name, family=family, prompt=prompt, geometry=geometry, pruner=pruner)
 
 
@@ -275,7 +276,7 @@ def describe(
     built = build_pruner(config.pruner, geometry.grid, pruner, target.loop)
     settings = {setting: getattr(pruner, setting) for setting in built.settings}
     return Manifest(
-        model=config.model,
+        model=model_label(config.model),
         family=source.family.name,
         checkpoint=source.name,
         target=name,
