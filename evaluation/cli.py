@@ -158,7 +158,7 @@ def _check(arguments: Namespace) -> None:
 
 def _check_model(arguments: Namespace) -> None:
     """What can be told of --model and the settings before torch is loaded."""
-    model_entry(arguments.model)
+    model_entry(arguments.model, arguments.checkpoint)
     if arguments.checkpoint is not None:
         check_folder("checkpoint folder", arguments.checkpoint)
     pruners = _pruners(arguments)

@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from types import TracebackType
@@ -41,6 +42,7 @@ def locate(checkpoint: str) -> Path:
         return Path(snapshot_download(name, revision=revision, allow_patterns=NEEDED))
 
 
+@cache
 def hub_config(checkpoint: str) -> dict[str, Any]:
     """config.json of a checkpoint on the hub, downloaded alone. Raises UserError when it cannot be had."""
     from huggingface_hub import hf_hub_download

@@ -126,7 +126,7 @@ def check(config: ExportConfig) -> None:
 
     The exporter checks all of it again, and what depends on the checkpoint.
     """
-    preset = model_entry(config.model).quant if config.quant is None else config.quant
+    preset = model_entry(config.model, config.checkpoint).quant if config.quant is None else config.quant
     check_pruner(config.pruner)
     layer_of(config.pruner, config.prune_layer)
     if config.checkpoint is not None:

@@ -89,7 +89,7 @@ def export(
     report gets what begins, done each bundle as it is there: the next target may fail. Raises UserError on settings or
     input that cannot be served, before anything is written for the target, or when verification fails.
     """
-    model_entry(config.model)
+    model_entry(config.model, config.checkpoint)
     check_pruner(config.pruner)
     targets = {name: open_target(name) for name in config.targets}
     if len(targets) > 1 and (config.output / MANIFEST_NAME).exists():
@@ -157,7 +157,7 @@ def export_target(
 
 def open_source(config: ExportConfig) -> Source:
     """Find and read the checkpoint, and check the settings against it. Raises UserError."""
-    entry = model_entry(config.model)
+    entry = model_entry(config.model, config.checkpoint)
     folder = config.checkpoint or checkpoints.locate(entry.checkpoint)
     family = open_family(str(checkpoints.read_config(folder).get("model_type")), folder)
     height, width = config.image_size or entry.image_size
@@ -246,7 +246,7 @@ def check_lengths(geometry: Geometry, family: Family, prompt: ChatPrompt) -> Non
 
 def quantization(config: ExportConfig) -> str:
     """The preset's name, as asked for or the model's default."""
-    return model_entry(config.model).quant if config.quant is None else config.quant
+    return model_entry(config.model, config.checkpoint).quant if config.quant is None else config.quant
 
 
 def build_methods(

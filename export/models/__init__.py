@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -88,34 +87,30 @@ BILLION = 10**9
 """Parameters of a language model from which on an export is quantized unless told otherwise."""
 
 
-def model_entry(name: str) -> ModelEntry:
+def model_entry(name: str, checkpoint: Path | None = None) -> ModelEntry:
     """The entry of a registered name, of a folder with a checkpoint, or of a Hugging Face id (`owner/name@revision`).
 
-    Of an id that no entry has, config.json alone is downloaded. Raises UserError listing the choices, or when the model
-    is of another family.
+    checkpoint: a folder that is used in the place of the model's own. Without it, config.json alone is downloaded of an
+    id that no entry has. Raises UserError listing the choices, or when the model is of another family.
     """
     if name in MODELS:
         return MODELS[name]
-    if Path(name).is_dir():
-        from vlmp.export.checkpoint import read_config
-
-        return _entry_of(f"folder:{name}", name, read_config(Path(name)))
-    found = HUB_ID.fullmatch(name)
-    if not found:
+    local, found = Path(name).is_dir(), HUB_ID.fullmatch(name)
+    if not local and not found:
         ways = f"choose one of {', '.join(MODELS)}, a folder, or a Hugging Face id like Qwen/Qwen2-VL-2B-Instruct"
         raise UserError(f"unknown model {name!r}: {ways}")
-    known = next((entry for entry in MODELS.values() if entry.checkpoint == found["id"]), None)
-    return replace(known, checkpoint=name) if known else _hub_entry(name)
+    known = [entry for entry in MODELS.values() if found and entry.checkpoint == found["id"]]
+    if known and not local:
+        return replace(known[0], checkpoint=name)
+
+    from vlmp.export.checkpoint import hub_config, read_config  # loads torch
+
+    if local:
+        return _entry_of(f"folder:{name}", name, read_config(Path(name)))
+    return _entry_of(name, checkpoint or name, read_config(checkpoint) if checkpoint else hub_config(name))
 
 
-@cache
-def _hub_entry(name: str) -> ModelEntry:
-    from vlmp.export.checkpoint import hub_config
-
-    return _entry_of(name, name, hub_config(name))
-
-
-def _entry_of(checkpoint: str, name: str, config: dict[str, Any]) -> ModelEntry:
+def _entry_of(checkpoint: str, name: Path | str, config: dict[str, Any]) -> ModelEntry:
     """The defaults of a checkpoint that nobody has registered."""
     family = str(config.get("model_type"))
     check_family(family, name)

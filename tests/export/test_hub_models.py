@@ -113,6 +113,14 @@ def test_a_folder_is_a_model() -> None:
         source_of("mine/model")
 
 
+def test_an_id_with_a_checkpoint_of_its_own_needs_no_hub() -> None:
+    shutil.copytree(TINY, "mine")
+    assert source_of("no/Such", checkpoint=Path("mine")) == (source_of("vlmp-tiny", checkpoint=Path("mine"))[0], "none")
+    Path("mine/config.json").write_text('{"model_type": "llama"}')
+    with pytest.raises(UserError, match=r"^mine: model type 'llama' is not supported"):
+        source_of("no/Such", checkpoint=Path("mine"))
+
+
 def test_names_of_files_and_folders() -> None:
     assert model_label("someone/My-Finetune@main") == "someone/My-Finetune"
     assert file_label("someone/My-Finetune@main") == "someone--My-Finetune"
