@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vlmp.export.command import OneLineParser, add_debug, check_file, local_path, run_command
-from vlmp.export.errors import UserError, terminable
+from vlmp.export.errors import terminable
 from vlmp.export.streams import say
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def verify(argv: Sequence[str] | None = None) -> None:
 def _run(arguments: Namespace) -> None:
     check_file("image", arguments.image)
 
-    from .draw import draw_kept
+    from .draw import draw_kept, save
     from .image import open_image
     from .session import load
 
@@ -59,11 +59,8 @@ def _run(arguments: Namespace) -> None:
     answer = session.generate(image, first, arguments.max_new_tokens, on_text=_stream, control_tokens=control)
     _finish(session, answer)
     if arguments.show_kept:
-        try:
-            with terminable():
-                draw_kept(image, session.manifest.image, answer.order).save(arguments.show_kept)
-        except (OSError, ValueError) as error:
-            raise UserError(f"cannot write {arguments.show_kept}: {error}") from error
+        with terminable():
+            save(draw_kept(image, session.manifest.image, answer.order), arguments.show_kept)
         say(f"kept tokens drawn in {arguments.show_kept}")
     for prompt in others:
         answer = session.reply(prompt, arguments.max_new_tokens, on_text=_stream, control_tokens=control)

@@ -486,6 +486,25 @@ def test_a_picture_that_cannot_be_read_ends_in_one_line(
     assert results()[0]["n"] == 7
 
 
+def test_a_full_disk_keeps_the_answers_before_it(
+    disk_of: Callable[[int], Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "answer", lambda *_: "red " * 60_000)
+    disk = disk_of(1)
+    argv = [*MODEL[:4], *COMMON, "--pruner", "none", "--output", f"{disk}/out"]
+    with pytest.raises(SystemExit, match="2"):
+        main(argv)
+    file = disk / "out/answers/vlmp-tiny-none-all.jsonl"
+    assert capsys.readouterr().err.splitlines()[-1] == f"vlmp-eval: cannot write {file}: No space left on device"
+    whole = file.read_bytes().count(b"\n")
+    assert whole == 1 + 4
+    assert [path.name for path in (disk / "out").iterdir()] == ["answers"]
+    monkeypatch.setattr(run, "answer", lambda *_: "red")
+    shutil.copytree(disk / "out", "out")
+    main([*argv, "--output", "out"])
+    assert results()[0]["n"] == 7
+
+
 def test_the_plot_is_not_found_to_be_missing_at_the_end(
     refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
