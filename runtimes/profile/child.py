@@ -40,7 +40,7 @@ class Request(BaseModel):
     prompt: str
     threads: int | None
     runs: int
-    debug: bool
+    debug: bool = False
     """Show what libraries print."""
 
 

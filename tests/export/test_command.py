@@ -150,7 +150,11 @@ def test_version(capsys: pytest.CaptureFixture[str], program: str) -> None:
     [
         (UserError("so it is"), 2, "program: so it is\n"),
         (FileNotFoundError(2, "No such file", "a.txt"), 2, "program: [Errno 2] No such file: 'a.txt'\n"),
-        (OSError(errno.ENOSPC, "No space"), 2, "program: the output cannot be written: disk full\n"),
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            2,
+            "program: the output cannot be written: No space left on device\n",
+        ),
         (UserError("no 'a\nb\x1b[2Jé'"), 2, "program: no 'a\\nb\\x1b[2Jé'\n"),
         (KeyboardInterrupt(), 130, "program: interrupted, nothing unfinished is left behind\n"),
         (KeyboardInterrupt("a.txt stays"), 130, "program: interrupted, a.txt stays\n"),
@@ -210,7 +214,7 @@ def test_a_closed_pipe_ends_a_command_as_it_ends_others(argv: str, unbuffered: s
 def test_a_full_disk_is_told(argv: str, unbuffered: str) -> None:
     done = shell(f"{argv} > /dev/full", PYTHONUNBUFFERED=unbuffered)
     assert done.returncode == 2
-    assert done.stderr == f"{argv.split()[0]}: the output cannot be written: disk full\n"
+    assert done.stderr == f"{argv.split()[0]}: the output cannot be written: No space left on device\n"
 
 
 def test_closed_streams() -> None:
