@@ -321,11 +321,25 @@ def _readable(folder: Path) -> None:
 
 def check_output(output: Path, *, overwrite: bool) -> None:
     """Raises UserError unless a bundle may be written to `output`."""
-    if not os.path.lexists(output):
+    seen = _identity(output)
+    if seen is None:
         return
     if not overwrite:
         raise UserError(f"output {output} exists: choose another --output or pass --overwrite")
-    _check_replaceable(output, output)
+    try:
+        _check_replaceable(output, output)
+    except (UserError, FileNotFoundError):
+        if seen == _identity(output):  # or it is being replaced just now, and is looked at again in the end
+            raise
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What tells a folder, file or link from another one that takes its place; None where there is nothing."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    return status.st_ino, status.st_ctime_ns
 
 
 def _check_replaceable(folder: Path, output: Path) -> None:
