@@ -434,10 +434,11 @@ def test_what_came_meanwhile_is_not_replaced(tmp_path: Path) -> None:
 
 def test_what_comes_at_the_last_moment_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between the last look and the renaming: the system itself refuses."""
-    output, real = tmp_path / "bundle", Path.rename
+    output, real, calls = tmp_path / "bundle", Path.rename, list[Path]()
 
     def rename(path: Path, target: Path) -> Path:
-        if not output.exists():
+        calls.append(path)
+        if len(calls) == 1:
             write_bundle(output, "first")
         return real(path, target)
 
