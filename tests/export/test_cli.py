@@ -58,7 +58,6 @@ RUN = {
     "--max-new-tokens": None,
     "--show-kept": None,
     "--debug": "flag",
-    "--control-tokens": "flag",
 }
 VERIFY = {"--help": "flag", "--version": "flag", "bundle": "required", "--debug": "flag"}
 """Who changes these changes what people have typed into their scripts."""
