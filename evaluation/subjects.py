@@ -59,15 +59,16 @@ def eager_subject(config: "ExportConfig", label: str = "", **settings: float) ->
     """A model in PyTorch. label: the name of a variant of the method; settings: fields of PrunerConfig."""
     from vlmp.export.checkpoint import locate
     from vlmp.export.eager import open_eager
-    from vlmp.export.models import model_entry
+    from vlmp.export.models import file_label, model_entry, model_label
 
     keep = "all" if config.keep is None else f"{config.keep:g}"
     layer = "" if config.prune_layer is None else f"-layer{config.prune_layer}"
-    group = f"{config.model}-{label or config.pruner}-{keep}{layer}"
+    group = f"{file_label(config.model)}-{label or config.pruner}-{keep}{layer}"
     seed = f"-seed{settings['seed']:g}" if "seed" in settings else ""
     checkpoint = checkpoint_digests(config.checkpoint or locate(model_entry(config.model).checkpoint))
     seen = {
-        "model": config.model, "checkpoint": checkpoint, "image_size": config.image_size, "image_fit": config.image_fit,
+        "model": model_label(config.model), "checkpoint": checkpoint, "image_size": config.image_size,
+        "image_fit": config.image_fit,
     }  # fmt: skip
     facts = {
         **seen, "pruner": label or config.pruner, "keep": config.keep, "prune_layer": config.prune_layer,

@@ -200,7 +200,9 @@ class Manifest(_Strict):
     schema_version: int = SCHEMA_VERSION
     model: str
     family: str
-    checkpoint: str = Field(description="Hugging Face id, or 'local' with the sha256 of its config.")
+    checkpoint: str = Field(
+        description="Hugging Face id, '@' and revision where known; or 'local' with the sha256 of its config."
+    )
     target: str
     precision: Literal["float32", "float16"]
     quantization: str

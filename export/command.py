@@ -30,7 +30,7 @@ class _Once(Action):
         """As argparse calls it."""
         given = vars(namespace).setdefault(GIVEN, set())
         if self.option_strings and self.dest in given:
-            parser.error(f"{self.option_strings[-1]} is there twice")
+            parser.error(f"{option} is there twice")
         given.add(self.dest)
         setattr(namespace, self.dest, values)
 

@@ -9,12 +9,14 @@ from pathlib import Path
 REVISION = "5" * 40
 
 
-def as_in_a_cache(bundle: Path, root: Path) -> Path:
-    """Copy a bundle to root/models--us--bundle: contents in blobs/, relative links to them in snapshots/REVISION/.
+def as_in_a_cache(bundle: Path, root: Path, name: str = "us/bundle") -> Path:
+    """Copy a bundle or a checkpoint to root/models--us--bundle.
+
+    Contents lie in blobs/, relative links to them in snapshots/REVISION/.
 
     Returns the snapshot's folder.
     """
-    model = root / "models--us--bundle"
+    model = root / f"models--{name.replace('/', '--')}"
     snapshot, blobs = model / "snapshots" / REVISION, model / "blobs"
     for folder in (snapshot, blobs, model / "refs"):
         folder.mkdir(parents=True)

@@ -30,6 +30,7 @@ EXPORT = {
     "--help": "flag",
     "--version": "flag",
     "--model": None,
+    "--revision": None,
     "--target": "None, repeatable",
     "--checkpoint": None,
     "--pruner": "vlm-pruner",
