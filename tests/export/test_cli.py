@@ -56,6 +56,7 @@ RUN = {
     "--image": "required",
     "--prompt": "required, repeatable",
     "--max-new-tokens": None,
+    "--control-tokens": "flag",
     "--show-kept": None,
     "--debug": "flag",
 }

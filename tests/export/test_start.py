@@ -209,6 +209,29 @@ exit_with_one_line("program", action)
     assert (done.returncode, done.stderr) == (130, "program: interrupted, nothing unfinished is left behind\n")
 
 
+def test_an_interruption_that_python_drops_comes_again() -> None:
+    script = """
+import os, signal, time
+from vlmp.export.command import exit_with_one_line
+from vlmp.export.errors import terminable
+
+class Dropping:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0)
+
+def action():
+    with terminable():
+        dropping = Dropping()
+        del dropping
+        time.sleep(30)
+
+exit_with_one_line("program", action)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (130, "program: interrupted, nothing unfinished is left behind\n")
+
+
 def test_a_background_job_goes_on_ignoring_ctrl_c() -> None:
     script = (
         "import os, signal; signal.signal(signal.SIGINT, signal.SIG_IGN);"

@@ -19,9 +19,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def start(*argv: str, output: str = "new/out") -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [PROGRAM, *SMALL, *argv, "--output", output], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    command = [PROGRAM, *SMALL, "--output", output, *argv]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def has_begun(process: subprocess.Popen[str]) -> None:
