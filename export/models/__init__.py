@@ -105,6 +105,8 @@ def model_entry(name: str, checkpoint: Path | None = None) -> ModelEntry:
 
     from vlmp.export.checkpoint import hub_config, read_config  # loads torch
 
+    if local and checkpoint:
+        raise UserError(f"--model {name} is a checkpoint's folder itself: leave --checkpoint {checkpoint} out")
     if local:
         return _entry_of(f"folder:{name}", name, read_config(Path(name)))
     return _entry_of(name, checkpoint or name, read_config(checkpoint) if checkpoint else hub_config(name))

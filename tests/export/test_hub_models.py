@@ -121,6 +121,11 @@ def test_an_id_with_a_checkpoint_of_its_own_needs_no_hub() -> None:
         source_of("no/Such", checkpoint=Path("mine"))
 
 
+def test_a_folder_with_a_checkpoint_of_its_own_is_refused() -> None:
+    with pytest.raises(UserError, match="--model made is a checkpoint's folder itself: leave --checkpoint x out"):
+        model_entry("made", Path("x"))
+
+
 def test_names_of_files_and_folders() -> None:
     assert model_label("someone/My-Finetune@main") == "someone/My-Finetune"
     assert file_label("someone/My-Finetune@main") == "someone--My-Finetune"
