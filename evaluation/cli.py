@@ -9,11 +9,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlmp.export.command import OneLineParser, add_debug, check_folder, local_path, run_command
+from vlmp.export.command import OneLineParser, add_debug, check_folder, local_folder, run_command
 from vlmp.export.config import ExportConfig, check_pruner, layer_of, parse_image_size
 from vlmp.export.errors import UserError
 from vlmp.export.models import model_entry
-from vlmp.export.streams import is_url, own_stderr
+from vlmp.export.streams import is_url, own_stderr, say
 from vlmp.export.writing import exclusive
 
 from .data import DATASETS, SCENE_QUESTIONS, DataSet, open_dataset
@@ -42,9 +42,9 @@ def parser() -> OneLineParser:
     parser = OneLineParser(PROGRAM, description="Accuracy of a model in PyTorch, or of bundles on their runtimes.")
     who = parser.add_argument_group("what is asked")
     who.add_argument("--model", metavar="NAME", help="a model as vlmp-export takes it, in PyTorch")
-    who.add_argument("--checkpoint", type=local_path, metavar="DIR", help="weights of your own for --model")
+    who.add_argument("--checkpoint", type=local_folder, metavar="DIR", help="weights of your own for --model")
     who.add_argument(
-        "--bundle", type=local_path, action="append", metavar="DIR", help="a bundle; repeat it to compare several"
+        "--bundle", type=local_folder, action="append", metavar="DIR", help="a bundle; repeat it to compare several"
     )
     who.add_argument("--pruner", action="append", metavar="NAME", help="method, repeatable (none and vlm-pruner)")
     who.add_argument("--keep", type=float, action="append", metavar="SHARE", help="kept share, repeatable (0.111)")
@@ -66,7 +66,7 @@ def parser() -> OneLineParser:
     what.add_argument("--max-new-tokens", type=int, default=16, metavar="N", help="longest answer (16)")
     parser.add_argument("--threads", type=int, metavar="N", help="threads of the runtime (its own choice)")
     parser.add_argument(
-        "--output", type=local_path, required=True, metavar="DIR", help="answers and results; run again to resume"
+        "--output", type=local_folder, required=True, metavar="DIR", help="answers and results; run again to resume"
     )
     parser.add_argument("--overwrite", action="store_true", help="ask again what --output has answers to")
     add_debug(parser)
@@ -88,11 +88,14 @@ def _evaluate(arguments: Namespace, command: str) -> None:
         if not arguments.overwrite:  # hours of answers would come before the last refusal otherwise
             for subject in subjects:
                 known_answers(subject, data, answers, max_new_tokens=arguments.max_new_tokens)
-        rows = summarize(_answers(subjects, data, answers, arguments), data)
+        answered = _answers(subjects, data, answers, arguments)
+        rows = summarize(answered, data)
         files = write_report(rows, arguments.output, command)
     for row in rows:
         print(line(row))
     print("written: " + ", ".join(str(file) for file in files))
+    for note in dict.fromkeys(note for one in answered for note in one.manifest.notes):
+        say(f"note: {note}")
 
 
 def _answers(subjects: "Sequence[Subject]", data: DataSet, folder: Path, arguments: Namespace) -> "list[Answered]":
@@ -158,9 +161,6 @@ def _check(arguments: Namespace) -> None:
 
 def _check_model(arguments: Namespace) -> None:
     """What can be told of --model and the settings before torch is loaded."""
-    model_entry(arguments.model, arguments.checkpoint)
-    if arguments.checkpoint is not None:
-        check_folder("checkpoint folder", arguments.checkpoint)
     pruners = _pruners(arguments)
     for name in pruners:
         check_pruner(name)
@@ -172,6 +172,9 @@ def _check_model(arguments: Namespace) -> None:
     for keep in arguments.keep or ():
         replace(_config(arguments), pruner="vlm-pruner", keep=keep)
     _config(arguments)
+    if arguments.checkpoint is not None:
+        check_folder("checkpoint folder", arguments.checkpoint)
+    model_entry(arguments.model, arguments.checkpoint)  # last: it may have to ask the hub
 
 
 def _pruners(arguments: Namespace) -> list[str]:

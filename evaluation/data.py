@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlmp.export.errors import UserError, check_text
+from vlmp.export.streams import is_url
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -164,6 +165,8 @@ def _example(line: str, where: str, folder: Path, number: int) -> Example:
     if not isinstance(answers, list) or not answers or not all(isinstance(a, str) and a.strip() for a in answers):
         raise UserError(f'{where}: "answers" must be a text or a list of texts, none of them empty')
     check_text(f"{where}:", "".join([fields["image"], fields["question"], fields["type"], fields["id"], *answers]))
+    if is_url(fields["image"]):
+        raise UserError(f"{where}: image {fields['image']} is a URL: download it first")
     path = folder / fields["image"]
     if not path.is_file():
         raise UserError(f"{where}: image {path} {'is not a file' if path.exists() else 'does not exist'}")

@@ -7,6 +7,7 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
+from vlmp.export.checkpoint import weight_files
 from vlmp.runtimes.versions import package_version
 
 CHECKPOINT_FILES = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "additional_chat_templates/*.jinja")
@@ -32,8 +33,6 @@ def _digest_of(path: Path, *_status: int) -> str:
 
 def checkpoint_digests(folder: Path) -> dict[str, str]:
     """Digest of each file of a checkpoint that has a say in its answers. Raises UserError where it has no weights."""
-    from vlmp.export.checkpoint import weight_files  # loads torch
-
     paths = {path for pattern in CHECKPOINT_FILES for path in folder.glob(pattern) if path.is_file()}
     paths |= set(weight_files(folder))  # the index may name files in folders below
     return {path.relative_to(folder).as_posix(): file_digest(path) for path in sorted(paths)}

@@ -163,7 +163,7 @@ def known_answers(subject: Subject, data: DataSet, folder: Path, *, max_new_toke
     known = {}
     for example in data.examples:
         if example.id in found:
-            now = {**_asked(example), "picture": example.digest()}
+            now = {"question": example.question, "picture": example.digest()}  # wherever the picture lies
             if other := [name for name, value in now.items() if found[example.id].get(name) != value]:
                 raise UserError(
                     f"{file} holds an answer to another question {example.id!r}: {way_out} ({other[0]} differs)"

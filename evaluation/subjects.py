@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from vlmp.export.bundle import MANIFEST_NAME, Manifest, read_manifest
 from vlmp.export.errors import UserError
 from vlmp.runtimes.prompt import control_tokens, encode_turn
-from vlmp.runtimes.session import Session, load, load_tokenizer
+from vlmp.runtimes.session import Session, load_tokenizer, open_session
 
 from .data import DataSet, Example
 from .identity import bundle_program, checkpoint_digests, eager_program, file_digest
@@ -117,7 +117,7 @@ def bundle_subjects(bundles: Sequence[Path], threads: int | None) -> list[Subjec
                     "target": manifest.target,
                     "program": bundle_program(manifest.target),
                 },
-                open=lambda folder=folder: load(folder, check_hashes=False, threads=threads),  # type: ignore[misc]
+                open=lambda folder=folder, manifest=manifest: open_session(folder, manifest, threads),  # type: ignore[misc]
                 vision_key=key,
             )
         )

@@ -7,6 +7,7 @@ names. Imports no torch, so that runtimes can read bundles without the exporter.
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from .errors import UserError, terminable
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 REFERENCE_NAME = "reference.safetensors"
-UNFINISHED, REPLACED = "part", "old"
+UNFINISHED, REPLACED = "vlmp-part", "vlmp-old"
 """In the names of folders beside a bundle that is being written, and beside one that is being replaced."""
 
 MethodName = Literal["vision", "prefill", "decode", "extend"]
@@ -305,12 +306,16 @@ def remove_unfinished(output: Path) -> None:
     """
     if not output.parent.is_dir():
         return
+    # As mkdtemp names them, so that those of an output called NAME.vlmp-old are not taken for NAME's.
+    ours = re.compile(rf"\.{re.escape(output.name)}\.({UNFINISHED}|{REPLACED})\.[a-z0-9_]{{8}}")
     for path in list(output.parent.iterdir()):
-        if path.name.startswith(f".{output.name}.{REPLACED}.") and not os.path.lexists(output):
+        found = ours.fullmatch(path.name)
+        if found is None:
+            continue
+        if found[1] == REPLACED and not os.path.lexists(output):
             with suppress(OSError):  # it was not moved there yet
                 (path / "bundle").rename(output)
-        if path.name.startswith((f".{output.name}.{REPLACED}.", f".{output.name}.{UNFINISHED}.")):
-            shutil.rmtree(path, ignore_errors=True)
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _readable(folder: Path) -> None:

@@ -1,29 +1,20 @@
-"""Checkpoints: where they are, and their weights read tensor by tensor from safetensors."""
+"""Checkpoints: where they are, and their files. Imports no torch: see `weights.py` for what is in them."""
 
 import hashlib
 import json
-import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
-from torch import Tensor
 from vlmp.export.errors import UserError, one_line
 from vlmp.export.streams import aloud
 
 NEEDED = ["*.json", "*.safetensors", "*.jinja", "*.txt"]
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model*"
-LORA = (".lora_", "base_model.model.")
-"""In names of tensors that belong to an adapter, not to the model."""
-PACKED = (".qweight", ".qzeros", ".weight_packed", ".weight_scale", ".weight_scale_inv", ".absmax", ".SCB")
-"""Ends of the names that tools of quantization give to what they put in place of a weight."""
 
 
 def locate(checkpoint: str) -> Path:
@@ -44,13 +35,22 @@ def locate(checkpoint: str) -> Path:
 
 @cache
 def hub_config(checkpoint: str) -> dict[str, Any]:
-    """config.json of a checkpoint on the hub, downloaded alone. Raises UserError when it cannot be had."""
-    from huggingface_hub import hf_hub_download
+    """config.json of a checkpoint on the hub, downloaded alone.
 
+    Raises UserError when it cannot be had, and when only an adapter is there.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    name, revision = _hub_place(checkpoint)
     with _told_if_offline(checkpoint):
-        name, revision = _hub_place(checkpoint)
-        path = hf_hub_download(name, "config.json", revision=revision)
-    return read_json(Path(path))
+        try:
+            path = Path(hf_hub_download(name, "config.json", revision=revision))
+        except EntryNotFoundError:
+            with suppress(EntryNotFoundError):
+                raise _adapter(checkpoint, Path(hf_hub_download(name, ADAPTER_CONFIG, revision=revision))) from None
+            raise
+    return read_json(path)
 
 
 def _hub_place(checkpoint: str) -> tuple[str, str | None]:
@@ -63,6 +63,8 @@ def _hub_place(checkpoint: str) -> tuple[str, str | None]:
 def _told_if_offline(checkpoint: str) -> Iterator[None]:
     try:
         yield
+    except UserError:
+        raise
     except Exception as error:  # the hub's own kinds, its HTTP client's and its transfer library's share no base
         raise UserError(
             f"cannot download {checkpoint} from Hugging Face ({one_line(error)}): go online, or pass --checkpoint DIR"
@@ -89,15 +91,25 @@ def read_config(folder: Path) -> dict[str, Any]:
 def _check_adapter(folder: Path, *, alone: bool) -> None:
     """transformers with peft puts an adapter on the model as soon as its config lies beside it."""
     config = folder / ADAPTER_CONFIG
-    weights = sorted(folder.glob(ADAPTER_WEIGHTS))
+    weights = adapter_weights(folder)
     others = [path for path in folder.glob("*.safetensors") if path not in weights]
     if not config.is_file() and not (weights and (alone or not others)):
         return
-    base = read_json(config).get("base_model_name_or_path") if config.is_file() else None
+    raise _adapter(folder, config if config.is_file() else weights[0])
+
+
+def adapter_weights(folder: Path) -> list[Path]:
+    """Files of an adapter in a checkpoint's folder."""
+    return sorted(folder.glob(ADAPTER_WEIGHTS))
+
+
+def _adapter(checkpoint: Path | str, file: Path) -> UserError:
+    """What to say of a checkpoint in which `file` belongs to an adapter."""
+    base = read_json(file).get("base_model_name_or_path") if file.name == ADAPTER_CONFIG else None
     named = f" of {base}" if base else ""
-    raise UserError(
-        f"{folder} holds an adapter{named} ({config.name if config.is_file() else weights[0].name}): merge it into its "
-        "model first (peft: merge_and_unload, then save_pretrained) and export the merged checkpoint"
+    return UserError(
+        f"{checkpoint} holds an adapter{named} ({file.name}): merge it into its model first (peft: merge_and_unload, "
+        "then save_pretrained) and export the merged checkpoint"
     )
 
 
@@ -139,88 +151,6 @@ def identity(folder: Path) -> str:
     return f"local config sha256:{hashlib.sha256((folder / 'config.json').read_bytes()).hexdigest()}"
 
 
-class Weights:
-    """Tensors of a checkpoint by name, memory-mapped; names of old and new transformers layouts are both found.
-
-    Like transformers it reads model.safetensors, else the files of the index, else whatever safetensors there are: a
-    stray file must not replace tensors. Raises UserError when there are no safetensors or a file is damaged.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._files: dict[Path, Any] = {}
-        self._places: dict[str, list[tuple[Path, str]]] = {}
-        """Our name -> file and stored name; several where a tensor stands there under several names."""
-        self._asked: set[str] = set()
-        for path in weight_files(folder):
-            try:
-                self._files[path] = safe_open(path, framework="pt")
-            except (SafetensorError, OSError) as error:
-                raise UserError(f"{path} is truncated or damaged ({error}): download it again") from None
-            for name in self._files[path].keys():  # noqa: SIM118 (not a dict)
-                if any(part in name for part in LORA):
-                    raise UserError(
-                        f"{path}: {name} belongs to an adapter: merge it into its model first (peft: merge_and_unload)"
-                    )
-                self._places.setdefault(canonical(name), []).append((path, name))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._files.clear()
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._places
-
-    @property
-    def unused(self) -> list[str]:
-        """Stored names of the tensors that nobody has asked for."""
-        return [stored for name, places in self._places.items() if name not in self._asked for _, stored in places]
-
-    def get(self, name: str, shape: tuple[int, ...], holds: torch.dtype = torch.float32) -> Tensor:
-        """The tensor `name`, whose values `holds` must be able to hold.
-
-        Raises UserError when it is missing, of another shape, not a float tensor, has values that are not finite or too
-        large, or stands there twice with different values.
-        """
-        if name not in self._places:
-            packed = next((each for each in self._places if each.endswith(PACKED)), None)
-            hint = f"; it has {packed}, so it is quantized: one in full precision is needed" if packed else ""
-            raise UserError(f"{self.folder}: the checkpoint has no tensor {name}, which its config asks for{hint}")
-        self._asked.add(name)
-        (path, stored), *others = self._places[name]
-        tensor = self._read(path, stored, shape)
-        for other_path, other in others:
-            if not torch.equal(self._read(other_path, other, shape).float(), tensor.float()):
-                raise UserError(
-                    f"{path}: {stored} and {other} in {other_path.name} are the same tensor of the model with "
-                    "different values: remove the wrong one"
-                )
-        low, high = (value.item() for value in torch.aminmax(tensor))
-        if not math.isfinite(low) or not math.isfinite(high):
-            raise UserError(f"{path}: {stored} holds values that are not finite (NaN or infinite): it is broken")
-        largest = max(-low, high)
-        if largest > torch.finfo(holds).max:
-            kind = str(holds).removeprefix("torch.")
-            raise UserError(f"{path}: {stored} holds {largest:.3g}, too large for {kind}: choose --precision float32")
-        return tensor
-
-    def _read(self, path: Path, stored: str, shape: tuple[int, ...]) -> Tensor:
-        found = tuple(self._files[path].get_slice(stored).get_shape())
-        if found != shape:
-            raise UserError(f"{path}: {stored} has shape {list(found)}, the config asks for {list(shape)}")
-        tensor = self._files[path].get_tensor(stored)
-        if tensor.dtype not in (torch.float32, torch.float16, torch.bfloat16):
-            raise UserError(
-                f"{path}: {stored} is {tensor.dtype}, only float32, float16 and bfloat16 are supported: a checkpoint "
-                "in full precision is needed"
-            )
-        return tensor
-
-
 def weight_files(folder: Path) -> list[Path]:
     """The files that hold a checkpoint's weights. Raises UserError when there are none, or some are missing."""
     whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
@@ -245,15 +175,3 @@ def weight_files(folder: Path) -> list[Path]:
             "the model with safe_serialization=True"
         )
     raise UserError(f"checkpoint folder {folder} has no *.safetensors")
-
-
-def canonical(name: str) -> str:
-    """The hub's name of a tensor, in whatever layout transformers saved it (model.visual, model.language_model)."""
-    for newer, hub in (
-        ("model.language_model.", "model."),
-        ("model.visual.", "visual."),
-        ("language_model.", "model."),
-    ):
-        if name.startswith(newer):
-            return hub + name.removeprefix(newer)
-    return name

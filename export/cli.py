@@ -6,7 +6,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlmp.export.command import OneLineParser, add_debug, check_folder, local_path, refuse_repetition, run_command
+from vlmp.export.command import (
+    OneLineParser,
+    add_debug,
+    check_folder,
+    local_folder,
+    refuse_repetition,
+    run_command,
+)
 from vlmp.export.config import (
     DEFAULT_KEEP,
     PRESETS,
@@ -46,7 +53,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--revision", metavar="NAME", help="branch, tag or commit of a Hugging Face id")
     parser.add_argument("--target", action="append", metavar="NAME", help=f"{', '.join(TARGETS)}, or all; repeatable")
     parser.add_argument(
-        "--checkpoint", type=local_path, metavar="DIR", help="local checkpoint folder instead of a download"
+        "--checkpoint", type=local_folder, metavar="DIR", help="local checkpoint folder instead of a download"
     )
     parser.add_argument("--pruner", default="vlm-pruner", metavar="NAME", help=", ".join(PRUNERS))
     parser.add_argument(
@@ -65,7 +72,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--precision", choices=["float32", "float16"], help="the target's default when not given")
     parser.add_argument("--quant", metavar="PRESET", help=f"{', '.join(PRESETS)}; the model's default when not given")
     parser.add_argument(
-        "--output", type=local_path, metavar="DIR", help="bundle folder; DIR/<target> for several targets"
+        "--output", type=local_folder, metavar="DIR", help="bundle folder; DIR/<target> for several targets"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing bundle")
     parser.add_argument("--no-verify", action="store_true", help="skip verification; recorded in the manifest")
@@ -126,15 +133,18 @@ def check(config: ExportConfig) -> None:
 
     The exporter checks all of it again, and what depends on the checkpoint.
     """
-    preset = model_entry(config.model, config.checkpoint).quant if config.quant is None else config.quant
     check_pruner(config.pruner)
     layer_of(config.pruner, config.prune_layer)
-    if config.checkpoint is not None:
-        check_folder("checkpoint folder", config.checkpoint)
     for name in config.targets:
         if name in OFFERS:
             check_precision(name, OFFERS[name].precisions, config.precision)
-            check_preset(name, OFFERS[name].presets, preset)
+            check_preset(name, OFFERS[name].presets, UNQUANTIZED if config.quant is None else config.quant)
+    if config.checkpoint is not None:
+        check_folder("checkpoint folder", config.checkpoint)
+    entry = model_entry(config.model, config.checkpoint)  # last: it may have to ask the hub
+    for name in config.targets:
+        if name in OFFERS:
+            check_preset(name, OFFERS[name].presets, entry.quant if config.quant is None else config.quant)
 
     from vlmp.export.bundle import check_output  # and with it pydantic
 

@@ -14,7 +14,18 @@ from typing import Any, NoReturn, TypeVar
 
 from .errors import UserError, leaving_at_once, one_line, stopped
 from .leave import INTERRUPTED, NOTHING_LEFT
-from .streams import drop_stdout, heard, is_url, last_lines, mend_streams, own_stderr, printable, quiet, say
+from .streams import (
+    drop_stdout,
+    heard,
+    is_url,
+    last_lines,
+    mend_streams,
+    own_stderr,
+    printable,
+    quiet,
+    say,
+    stdout_is_gone,
+)
 
 FAULT, WRONG_INPUT, CLOSED_PIPE = 1, 2, 141
 GIVEN = "_given"
@@ -96,6 +107,17 @@ def local_path(text: str) -> Path:
     return Path(text)
 
 
+def local_folder(text: str) -> Path:
+    """The same for what libraries open by name: they take valid UTF-8 only. Raises ArgumentTypeError."""
+    path = local_path(text)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        reason = "its name is not valid UTF-8, or the locale (LC_ALL) is not UTF-8"
+        raise ArgumentTypeError(f"{printable(text)} cannot be used: {reason}") from None
+    return path
+
+
 def check_file(what: str, path: Path) -> None:
     """Raises UserError unless there is such a file."""
     if not path.is_file():
@@ -145,12 +167,13 @@ def _framed(
 
 def _tell(program: str, error: BaseException, *, debug: bool) -> int:
     """Say what has happened. Returns the exit code."""
+    gone = stdout_is_gone()
     _settle_stdout()
     if stopped() or isinstance(error, KeyboardInterrupt):
         left = str(error) if isinstance(error, KeyboardInterrupt) else ""
         say(f"{program}: interrupted, {left or NOTHING_LEFT}")
         return INTERRUPTED
-    if isinstance(error, BrokenPipeError):
+    if isinstance(error, BrokenPipeError) and gone:
         return CLOSED_PIPE
     if debug:
         import traceback

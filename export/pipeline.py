@@ -46,7 +46,7 @@ from vlmp.export.targets import Target, open_target
 from vlmp.export.tracing import forgotten_traces, shared_provenance
 from vlmp.export.verify import verify_export
 from vlmp.export.work import with_work
-from vlmp.export.writing import exclusive, told_if_full
+from vlmp.export.writing import check_free_above, exclusive, told_if_full
 from vlmp.pruner import DEFAULT_PIVOTS, PrunerConfig, build_pruner, method
 from vlmp.runtimes.prompt import encode_turn
 from vlmp.runtimes.versions import package_version
@@ -98,10 +98,13 @@ def export(
         check_precision(name, targets[name].precisions, config.precision)
         find_preset(quantization(config), name, targets[name].presets)
         check_output(output, overwrite=config.overwrite)
+    check_free_above(config.output, f"output {config.output}")
     with ExitStack() as locks:
-        for output in config.outputs.values():
+        # Of several targets the folder above them, too: nobody may begin a bundle in its place.
+        for output in dict.fromkeys([config.output, *config.outputs.values()]):
             if locks.enter_context(exclusive(output, f"output {output}")):
                 remove_unfinished(output)
+        for output in config.outputs.values():
             check_output(output, overwrite=config.overwrite)  # somebody may just have written it
         report("checkpoint")
         source = open_source(config)

@@ -37,7 +37,7 @@ def read_normalisation(folder: Path, default: Normalisation, sizes: dict[str, in
     path, settings = _settings(folder)
     wanted = {"do_normalize": True, "do_rescale": True, "resample": BICUBIC, **sizes}
     for name, right in wanted.items():
-        if settings.get(name) not in (None, right):
+        if settings.get(name, right) != right:
             raise UserError(f"{path}: {name} is {settings[name]!r}, only {right!r} is supported")
     rescale = settings.get("rescale_factor", default.rescale)
     if not _is_number(rescale) or not 0 < rescale < math.inf:
@@ -59,9 +59,9 @@ def _settings(folder: Path) -> tuple[Path, dict[str, Any]]:
 
 
 def _channels(path: Path, settings: dict[str, Any], name: str, default: Channels, above: float = -math.inf) -> Channels:
-    value = settings.get(name)
-    if value is None:
+    if name not in settings:
         return default
+    value = settings[name]
     values = value if isinstance(value, list) else [value] * 3
     if len(values) != 3 or not all(_is_number(each) and above < each < math.inf for each in values):
         limit = "finite numbers" if above == -math.inf else f"numbers greater than {above:g}"

@@ -10,8 +10,10 @@ from tokenizers import Tokenizer
 from vlmp.export.bundle import PromptSpec
 from vlmp.export.checkpoint import read_json
 from vlmp.export.errors import UserError, one_line
-from vlmp.runtimes.prompt import MARK, encode_turn
+from vlmp.runtimes.prompt import MARK, encode_between
 
+MOST_IDS = 2**31
+"""Of a vocabulary: readers keep ids in 32 bits."""
 TEMPLATES = "additional_chat_templates"
 """Folder of a checkpoint's further templates."""
 CHANGING: dict[str, tuple[object, ...]] = {
@@ -26,6 +28,7 @@ CHANGING: dict[str, tuple[object, ...]] = {
 
 _MARK = "\ue000prompt\ue000"
 _ANSWER = "\ue000answer\ue000"
+_WORDS = " \ue000 aB\n<&'\" \ue000 \n"
 _SYSTEM = "\ue000system\ue000"
 
 
@@ -71,7 +74,6 @@ def read_prompt(folder: Path, image_token: str, system_prompt: str | None) -> Ch
     """
     tokenizer = _load_tokenizer(folder)
     template, template_file = _find_template(folder, tokenizer)
-    control = _control_tokens(tokenizer, template)
     user = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": _MARK}]}
     again = {"role": "user", "content": [{"type": "text", "text": _MARK + _MARK}]}
 
@@ -92,21 +94,31 @@ def read_prompt(folder: Path, image_token: str, system_prompt: str | None) -> Ch
     def with_system(text: str) -> list[dict[str, Any]]:
         return [] if system_prompt is None else [{"role": "system", "content": text}]
 
-    system = with_system(_SYSTEM)
+    def later_turn(system: list[dict[str, Any]]) -> str:
+        return render([*system, user, {"role": "assistant", "content": _ANSWER}, again]).partition(_ANSWER)[2]
+
+    system, own = with_system(_SYSTEM), with_system(system_prompt or "")
     whole = render([*system, user])
-    if whole.replace(_SYSTEM, system_prompt or "") != render([*with_system(system_prompt or ""), user]):
+    control = _control_tokens(tokenizer, template)
+    as_given = whole.replace(_SYSTEM, system_prompt or "") == render([*own, user])
+    if not as_given or _SYSTEM in whole.partition(image_token)[2] + later_turn(system):
         typed = next((token for token in control if token in (system_prompt or "")), None)
         if typed:
             raise UserError(f"--system-prompt holds {typed}, and the chat template ({template_file}) makes more of it")
-        system = with_system(system_prompt or "")
+        system = own
         whole = render([*system, user])
     if whole.count(image_token) != 1 or whole.count(_MARK) != 1 or whole.index(image_token) > whole.index(_MARK):
         raise UserError(
-            f"{folder}: its chat template ({template_file}) does not hold one {image_token} before the user's text"
+            f"{folder}: its chat template ({template_file}) does not hold one {image_token} before the user's text as "
+            "it was typed"
         )
+    typed_words = render([*system, _with_text(user, _WORDS)])
+    changed = _changed_words(f"{folder}: its chat template ({template_file})", whole, typed_words)
     prefix, first = whole.split(image_token)
-    longer = render([*system, user, {"role": "assistant", "content": _ANSWER}, again])
-    following = longer.partition(_ANSWER)[2].replace(_MARK + _MARK, MARK)
+    first = first.replace(_MARK, MARK)
+    following = later_turn(system).replace(_MARK + _MARK, MARK)
+    if first.count(MARK) != 1:
+        raise UserError(f"{folder}: its chat template ({template_file}) holds {MARK}, which stands for the user's text")
     if following.count(MARK) != 1:
         raise UserError(
             f"{folder}: its chat template ({template_file}) does not hold an answer before the next question"
@@ -119,18 +131,53 @@ def read_prompt(folder: Path, image_token: str, system_prompt: str | None) -> Ch
         raise UserError(f"{folder}: its chat template ({template_file}) does not end an answer with a special token")
     generation = _generation_settings(folder)
     return ChatPrompt(
-        prefix_ids=encode_turn(backend, prefix.replace(_SYSTEM, MARK), system_prompt or "", control),
-        first=first.replace(_MARK, MARK),
+        prefix_ids=[
+            *_added_before(folder, tokenizer, prefix),
+            *encode_between(backend, prefix.split(_SYSTEM), system_prompt or "", control),
+        ],
+        first=first,
         following=following[len(backend.id_to_token(end_text_id)) :],
         end_ids=sorted({end_text_id, *_eos_ids(*generation)}),
         end_text_id=end_text_id,
         pad_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else end_text_id,
         special_tokens={token.content: index for index, token in sorted(added.items())},
         template_file=template_file,
-        notes=_unserved(*generation),
+        notes=[*_unserved(*generation), *changed],
         control_tokens=control,
         tokenizer=backend,
     )
+
+
+def _with_text(user: dict[str, Any], text: str) -> dict[str, Any]:
+    """The same turn with other words."""
+    picture, _ = user["content"]
+    return {**user, "content": [picture, {"type": "text", "text": text}]}
+
+
+def _changed_words(where: str, marked: str, rendered: str) -> list[str]:
+    """A sentence where a template trims the user's words, which readers do not.
+
+    marked, rendered: the same turn with a mark and with _WORDS. Raises UserError where it makes anything else of them.
+    """
+    if marked.replace(_MARK, _WORDS) == rendered:
+        return []
+    if marked.replace(_MARK, _WORDS.strip()) == rendered:
+        return ["the chat template trims what a user types; here it is taken as it is"]
+    raise UserError(f"{where} changes the user's text, which is not served")
+
+
+def _added_before(folder: Path, tokenizer: Any, prefix: str) -> list[int]:
+    """Tokens that the tokenizer itself puts before a text, unless the template has written that one.
+
+    Raises UserError where it adds others.
+    """
+    backend = tokenizer.backend_tokenizer
+    bare, full = (backend.encode(prefix, add_special_tokens=special).ids for special in (False, True))
+    more = len(full) - len(bare)
+    if full[more:] != bare:
+        raise UserError(f"{folder}: its tokenizer adds special tokens after a text, which are not served")
+    written = tokenizer.bos_token is not None and prefix.startswith(tokenizer.bos_token)
+    return [] if written else full[:more]
 
 
 def _load_tokenizer(folder: Path) -> Any:
@@ -159,18 +206,23 @@ def _find_template(folder: Path, tokenizer: Any) -> tuple[str, str]:
             raise UserError(f"{folder} has {name} and {TEMPLATES}/{extra[0].name}: only one of the two can be meant")
         if template is not None:
             return _default_of(path, template), name
-    if (folder / "chat_template.jinja").is_file():
-        name = "chat_template.jinja"
-    elif extra:
-        name = f"{TEMPLATES}/default.jinja"
-    else:
-        name = "tokenizer_config.json"
+    path = folder / "chat_template.jinja"
+    if path.is_file():  # also before a default among the others, which transformers' tokenizers would take
+        return _read_text(path), path.name
+    name = f"{TEMPLATES}/default.jinja" if extra else "tokenizer_config.json"
     if not tokenizer.chat_template:
         raise UserError(
             f"{folder} has no chat template (chat_template.jinja, chat_template.json, or in processor_config.json or "
             "tokenizer_config.json)"
         )
     return _default_of(folder / name, tokenizer.chat_template), name
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8: {error.reason} at byte {error.start}") from None
 
 
 def _default_of(path: Path, template: Any) -> str:
@@ -212,7 +264,7 @@ def _eos_ids(path: Path, settings: dict[str, Any]) -> list[int]:
     ids = [] if eos is None else eos if isinstance(eos, list) else [eos]
     if not all(isinstance(index, int) and not isinstance(index, bool) for index in ids):
         raise UserError(f"{path}: eos_token_id is {eos!r}, it must be a token id or a list of them")
-    return ids
+    return [index for index in ids if 0 <= index < MOST_IDS]  # -1 is written for none
 
 
 def _unserved(path: Path, settings: dict[str, Any]) -> list[str]:

@@ -7,6 +7,7 @@ file that has no name and vanishes with the process.
 import faulthandler
 import os
 import re
+import select
 import signal
 import sys
 from collections.abc import Iterator
@@ -124,13 +125,23 @@ def mend_streams() -> None:
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
+            nowhere = os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
+            os.set_inheritable(nowhere, True)  # for what we start, too
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # print() would take the other one
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
         elif hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+
+
+def stdout_is_gone() -> bool:
+    """Whether standard output is a pipe or a socket that nobody reads any more."""
+    if not hasattr(select, "poll") or not _writes_to(sys.stdout, 1):
+        return False
+    waiting = select.poll()
+    waiting.register(1, 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in waiting.poll(0))
 
 
 def drop_stdout() -> None:
@@ -188,9 +199,9 @@ def _watch(program: str, real: int, noise: int) -> tuple[int, int] | None:
 
 def _tell_crash(program: str, below: int, real: int, noise: int) -> NoReturn:
     try:
-        os.read(below, 1)
+        dismissed = os.read(below, 1)
         said, fatal, cause = _read(noise).rpartition(FATAL)
-        if fatal:
+        if fatal and not dismissed:
             words = " ".join(last_lines(said, 2)) or "nothing"
             line = f"{program}: a library crashed ({cause.splitlines()[0]}); the last that libraries said: {words}\n"
             os.write(real, line.encode("utf-8", "backslashreplace"))

@@ -49,6 +49,20 @@ def exclusive(path: Path, what: str) -> Iterator[bool]:
                     parent.rmdir()
 
 
+def check_free_above(path: Path, what: str) -> None:
+    """Raises UserError when another process writes a folder that `path` lies in."""
+    for parent in Path(os.path.abspath(path)).parents:
+        lock = parent.with_name(f".{parent.name}.lock") if parent.name else None
+        if lock is None or not lock.is_file() or fcntl is None:
+            continue
+        with suppress(OSError), lock.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                text = f"{what} lies in {parent}, which is being written by another process: choose another"
+                raise UserError(text) from None
+
+
 def _locked(lock: Path, what: str) -> int | None:
     """The open descriptor of the locked file, None where files cannot be locked; its folder is there in any case."""
     while True:

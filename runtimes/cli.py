@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlmp.export.command import OneLineParser, add_debug, check_file, local_path, run_command
-from vlmp.export.errors import terminable
+from vlmp.export.command import OneLineParser, add_debug, check_file, local_folder, local_path, run_command
+from vlmp.export.errors import UserError, terminable
 from vlmp.export.streams import say
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def run(argv: Sequence[str] | None = None) -> None:
     """Entry point of `vlmp-run`."""
     parser = OneLineParser("vlmp-run", description="Answer questions about an image with a bundle.")
-    parser.add_argument("bundle", type=local_path)
+    parser.add_argument("bundle", type=local_folder)
     parser.add_argument(
         "--image", type=local_path, required=True, metavar="FILE", help="photo, in any format of Pillow"
     )
@@ -40,18 +40,24 @@ def run(argv: Sequence[str] | None = None) -> None:
 def verify(argv: Sequence[str] | None = None) -> None:
     """Entry point of `vlmp-verify`; exit code 1 when a limit is exceeded."""
     parser = OneLineParser("vlmp-verify", description="Compare a bundle on this machine with PyTorch's answers in it.")
-    parser.add_argument("bundle", type=local_path)
+    parser.add_argument("bundle", type=local_folder)
     add_debug(parser)
     run_command(parser, lambda arguments: _verify(arguments.bundle), argv)
 
 
 def _run(arguments: Namespace) -> None:
     check_file("image", arguments.image)
+    if arguments.max_new_tokens is not None and arguments.max_new_tokens < 1:
+        raise UserError(f"--max-new-tokens {arguments.max_new_tokens}: must be at least 1")
+    if not all(prompt.strip() for prompt in arguments.prompt):
+        raise UserError("the prompt is empty: ask something about the image")
 
-    from .draw import draw_kept, save
+    from .draw import check_can_save, draw_kept, save
     from .image import open_image
     from .session import load
 
+    if arguments.show_kept:
+        check_can_save(arguments.show_kept)
     image = open_image(arguments.image)  # before the bundle, which may take long to load
     session = load(arguments.bundle)
     first, *others = arguments.prompt

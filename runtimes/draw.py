@@ -39,15 +39,22 @@ def draw_kept(image: Image.Image, spec: ImageSpec, order_S: NDArray[np.generic])
     return canvas
 
 
+def check_can_save(path: Path) -> str:
+    """Pillow's name of the format that a file's name ends with. Raises UserError when no picture can be saved there."""
+    kind = Image.registered_extensions().get(path.suffix.lower())
+    if kind not in Image.SAVE:
+        raise UserError(f"cannot write {path}: unknown file extension {path.suffix!r}, choose .png or .jpg")
+    if not path.parent.is_dir():
+        raise UserError(f"cannot write {path}: there is no folder {path.parent}")
+    return kind
+
+
 def save(picture: Image.Image, path: Path) -> None:
     """Write a picture in the format that its name ends with; an earlier file stays until the new one is complete.
 
     Raises UserError when it cannot be written.
     """
-    kind = Image.registered_extensions().get(path.suffix.lower())
-    if kind not in Image.SAVE:
-        raise UserError(f"cannot write {path}: unknown file extension {path.suffix!r}, choose .png or .jpg")
-    content = BytesIO()
+    kind, content = check_can_save(path), BytesIO()
     picture.save(content, kind)
     try:
         write_whole(path, content.getvalue())

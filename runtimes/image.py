@@ -10,6 +10,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngImageFile
 from vlmp.export.bundle import ImageSpec
 from vlmp.export.errors import UserError, one_line
+from vlmp.export.streams import is_url
 
 MAX_PIXELS = 100_000_000
 MOST_ASPECT = 200
@@ -34,6 +35,8 @@ def open_image(source: "Image.Image | Path | str") -> Image.Image:
     if isinstance(source, Image.Image):
         check_shape(source.size, "the image")
         return to_rgb(source)
+    if is_url(str(source)):
+        raise UserError(f"image {source} is a URL: download it first")
     path = Path(source)
     if not path.is_file():
         raise UserError(f"image {path} {'is not a file' if path.exists() else 'does not exist'}")
@@ -100,12 +103,14 @@ def _clear_pixels(image: Image.Image) -> NDArray[np.bool_] | None:
     """Where a PNG's clear colour (tRNS) stands, [height, width], in files of which Pillow takes it for another colour.
 
     It is written in samples as the file has them, and Pillow compares it with samples that have become 8 bits. None for
-    all others, and for a picture that has been loaded, which does not tell any more how it was stored.
+    all others. A picture tells how it was stored until it is loaded; then its file is opened once more, if it is there.
     """
-    stored = str(image.tile[0].args) if isinstance(image, PngImageFile) and image.tile else image.mode
     colour = image.info.get("transparency")
     if colour is None:
         return None
+    if isinstance(image, PngImageFile) and not image.tile:
+        return _clear_pixels_of_file(image)
+    stored = str(image.tile[0].args) if isinstance(image, PngImageFile) else image.mode
     if stored.startswith("I;16"):
         return np.asarray(np.asarray(image) == colour)
     if stored in ("L;2", "L;4"):
@@ -114,6 +119,23 @@ def _clear_pixels(image: Image.Image) -> NDArray[np.bool_] | None:
     if stored == "RGB;16B" and isinstance(image, PngImageFile):
         return np.asarray((_wide_colour(image) == colour).all(axis=2))
     return None
+
+
+def _clear_pixels_of_file(loaded: PngImageFile) -> NDArray[np.bool_] | None:
+    """The same of a picture that has been loaded. None where its file cannot be read again."""
+    source = loaded.filename or loaded.fp
+    if not source:
+        return None
+    try:
+        if loaded.fp is not None and not loaded.filename:
+            loaded.fp.seek(0)
+        with Image.open(source) as again:
+            same = isinstance(again, PngImageFile) and (again.size, again.info.get("transparency")) == (
+                loaded.size, loaded.info.get("transparency")
+            )  # fmt: skip
+            return _clear_pixels(again) if same else None
+    except (OSError, ValueError):
+        return None
 
 
 def _wide_colour(image: PngImageFile) -> NDArray[np.uint16]:

@@ -28,21 +28,26 @@ def encode_turn(tokenizer: "Tokenizer", template: str, prompt: str, control: Seq
 
     Raises UserError when the tokenizer makes a control token of plain text.
     """
+    return encode_between(tokenizer, template.split(MARK), prompt, control)
+
+
+def encode_between(tokenizer: "Tokenizer", parts: Sequence[str], typed: str, control: Sequence[str] = ()) -> list[int]:
+    """The same of a template that is cut where the typed words belong."""
     ids: list[int] = []
-    for place, text in enumerate(_pieces(template, prompt, control)):
+    for place, text in enumerate(_pieces(parts, typed, control)):
         ids += _encode_as_text(tokenizer, text) if place % 2 else _encode(tokenizer, text)
-    meant = {tokenizer.token_to_id(token) for token in control}
-    own = _encode(tokenizer, template.replace(MARK, ""))
+    meant = {index for index, token in tokenizer.get_added_tokens_decoder().items() if token.content in control}
+    own = _encode(tokenizer, "".join(parts))
     if [index for index in ids if index in meant] != [index for index in own if index in meant]:
         raise UserError("the prompt is no plain text to this tokenizer, which makes a control token of it: reword it")
     return ids
 
 
-def _pieces(template: str, prompt: str, control: Sequence[str]) -> list[str]:
+def _pieces(parts: Sequence[str], typed: str, control: Sequence[str]) -> list[str]:
     """Text, control token, text, ..., text: the filled template, cut at the control tokens that the user gave."""
     longest_first = sorted(control, key=len, reverse=True)
-    words = re.split(f"({'|'.join(map(re.escape, longest_first))})", prompt) if control else [prompt]
-    before, *others = template.split(MARK)
+    words = re.split(f"({'|'.join(map(re.escape, longest_first))})", typed) if control else [typed]
+    before, *others = parts
     pieces = [before]
     for after in others:
         pieces[-1] += words[0]

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from vlmp.export.bundle import Manifest, MethodName, inside, read_manifest
 from vlmp.export.errors import UserError
+from vlmp.export.streams import is_url
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -237,6 +238,8 @@ def load(bundle: Path | str, *, check_hashes: bool = True, threads: int | None =
     """
     if threads is not None and threads < 1:
         raise UserError(f"threads={threads}: must be at least 1")
+    if is_url(str(bundle)):
+        raise UserError(f"bundle {bundle} is a URL: download it first")
     folder = Path(bundle)
     return open_session(folder, read_manifest(folder, check_hashes=check_hashes), threads)
 

@@ -7,7 +7,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from vlmp.export.checkpoint import hub_config, read_config
 from vlmp.export.errors import UserError
+from vlmp.export.streams import is_url
 
 if TYPE_CHECKING:
     import torch
@@ -95,6 +97,8 @@ def model_entry(name: str, checkpoint: Path | None = None) -> ModelEntry:
     """
     if name in MODELS:
         return MODELS[name]
+    if is_url(name):
+        raise UserError(f"--model {name} is a URL: give the id alone, as Qwen/Qwen2-VL-2B-Instruct, or a folder")
     local, found = Path(name).is_dir(), HUB_ID.fullmatch(name)
     if not local and not found:
         ways = f"choose one of {', '.join(MODELS)}, a folder, or a Hugging Face id like Qwen/Qwen2-VL-2B-Instruct"
@@ -102,8 +106,6 @@ def model_entry(name: str, checkpoint: Path | None = None) -> ModelEntry:
     known = [entry for entry in MODELS.values() if found and entry.checkpoint == found["id"]]
     if known and not local:
         return replace(known[0], checkpoint=name)
-
-    from vlmp.export.checkpoint import hub_config, read_config  # loads torch
 
     if local and checkpoint:
         raise UserError(f"--model {name} is a checkpoint's folder itself: leave --checkpoint {checkpoint} out")
@@ -121,7 +123,8 @@ def _entry_of(checkpoint: str, name: Path | str, config: dict[str, Any]) -> Mode
 
 def parameters(config: dict[str, Any]) -> int:
     """About how many the language model has, 0 where its config does not say."""
-    text: dict[str, Any] = {**config, **(config.get("text_config") or {})}
+    section = config.get("text_config")
+    text: dict[str, Any] = {**config, **(section if isinstance(section, dict) else {})}
     names = ("hidden_size", "intermediate_size", "num_hidden_layers", "vocab_size")
     hidden, inner, layers, words = (text[name] if isinstance(text.get(name), int) else 0 for name in names)
     return layers * hidden * (2 * hidden + 3 * inner) + words * hidden

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
-from vlmp.export.checkpoint import Weights
 from vlmp.export.models.layers import JoinedLinear
 from vlmp.export.quantize import Part, QuantEmbedding, Quantizer
+from vlmp.export.weights import Weights
 
 Names = Mapping[str, str | tuple[str, ...]]
 """Our module -> the checkpoint's, several where their outputs are joined. `{}` stands for a layer's number."""

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from transformers import Qwen2VLConfig
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 from vlmp.export.bundle import MethodName
-from vlmp.export.checkpoint import Weights, read_config
+from vlmp.export.checkpoint import adapter_weights, read_config
 from vlmp.export.errors import UserError, one_line
 from vlmp.export.geometry import Geometry
 from vlmp.export.models.decoder import Decode, Decoder, DecoderSizes, Extend, Prefill
@@ -19,6 +19,7 @@ from vlmp.export.models.layers import PatchAttention, in_merge_order, prompt_pos
 from vlmp.export.models.loading import Names, load
 from vlmp.export.pixels import Normalisation, read_normalisation
 from vlmp.export.quantize import Part, Quantizer
+from vlmp.export.weights import Weights
 from vlmp.pruner import Pruner
 
 TEXT_SIZES = ("hidden_size", "intermediate_size", "max_position_embeddings", "num_attention_heads",
@@ -147,6 +148,8 @@ class Qwen2VL:
                 vision, decoder = Vision(self, geometry), Decoder(self.decoder_sizes(tied=head is None))
             load(vision, weights, vision_names(), dtype, quantizer, lambda _: "vision", holds)
             load(decoder, weights, decoder_names(table, head), dtype, quantizer, part, holds)
+            for path in adapter_weights(self.checkpoint):
+                self._note(f"{path.name} beside the weights is not read, since no adapter_config.json is there")
             if weights.unused:
                 self._note(f"{len(weights.unused)} tensors of the checkpoint are not used, as {weights.unused[0]}")
         if head is None:

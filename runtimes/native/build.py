@@ -94,7 +94,7 @@ def _beside(program: str) -> str | None:
 def _executorch(kind: str) -> Path:
     """The package that is compiled against: the installed one, or the unpacked wheel for ARM64."""
     try:
-        installed = version("executorch").partition("+")[0]
+        installed = version("executorch").partition("+")[0]  # this script runs without vlmp installed
         spec = find_spec("executorch")
     except (PackageNotFoundError, ModuleNotFoundError):
         spec = None

@@ -89,6 +89,10 @@ int run(const std::vector<std::string>& arguments) {
       std::cout << kUsage;
       return 0;
     }
+    if (options.version) {
+      std::cout << kProgram << " " VLMP_VERSION << std::endl;
+      return 0;
+    }
     for (const auto& path : {options.logits, options.etdump, options.json}) {
       if (path) check_can_write(*path);
     }

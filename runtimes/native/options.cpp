@@ -29,6 +29,7 @@ Answers a question about an image with an ExecuTorch bundle, or measures it with
   --threads N           of ExecuTorch (its own choice)
   --logits FILE         write the logits before each token: float32 [tokens, vocabulary]
   --etdump FILE         write ExecuTorch's event trace
+  --version             print the version
 measuring:
   --runs N              timed first turns instead of an answer
   --warmup N            untimed ones before them (1)
@@ -135,6 +136,10 @@ Options parse_options(const std::vector<std::string>& arguments) {
     const std::string& argument = arguments[place];
     if (argument == "--help" || argument == "-h") {
       options.help = true;
+      return options;
+    }
+    if (argument == "--version") {
+      options.version = true;
       return options;
     }
     if (argument.rfind("--", 0) != 0) {

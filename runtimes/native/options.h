@@ -24,7 +24,7 @@ struct Options {
   std::optional<std::filesystem::path> json;
   std::optional<std::string> machine_kind;
 
-  bool help = false;
+  bool help = false, version = false;
 };
 
 extern const char* const kUsage;

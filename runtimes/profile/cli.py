@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlmp.export.command import OneLineParser, add_debug, check_file, local_path, run_command
+from vlmp.export.command import OneLineParser, add_debug, check_file, local_folder, local_path, run_command
 from vlmp.export.errors import UserError, check_text, terminable
 from vlmp.export.streams import own_stderr
 from vlmp.export.writing import exclusive
@@ -57,9 +57,9 @@ class PhoneOption(Action):
 def parser() -> OneLineParser:
     """The command line."""
     parser = OneLineParser(PROGRAM, description="Where the time of a bundle goes, and how others compare with it.")
-    parser.add_argument("bundle", type=local_path, nargs="?")
+    parser.add_argument("bundle", type=local_folder, nargs="?")
     parser.add_argument(
-        "--compare", type=local_path, action="append", metavar="BUNDLE", help="another bundle; repeatable"
+        "--compare", type=local_folder, action="append", metavar="BUNDLE", help="another bundle; repeatable"
     )
     parser.add_argument("--different", action="store_true", help="compare bundles that differ in more than pruning")
     parser.add_argument(

@@ -501,17 +501,32 @@ def read_names(folder: Path) -> list[str]:
 
 def test_what_killed_exports_leave_is_removed(tmp_path: Path) -> None:
     output = tmp_path / "bundle"
-    for name in (".bundle.part.abc", ".bundle.old.abc", ".bundle.other", ".bundle2.part.abc", "bundle.part.abc"):
+    others = [
+        ".bundle.old.2024", ".bundle.other", ".bundle.vlmp-old.notes", ".bundle.vlmp-old.vlmp-part.abcd_123",
+        ".bundle2.vlmp-part.abcd_123", "bundle.vlmp-part.abcd_123",
+    ]  # fmt: skip
+    for name in (".bundle.vlmp-part.abcd_123", ".bundle.vlmp-old.abcd_123", *others):
         write_bundle(tmp_path / name, "")
     write_bundle(output, "mine")
     remove_unfinished(output)
-    assert read_names(tmp_path) == [".bundle.other", ".bundle2.part.abc", "bundle", "bundle.part.abc"]
+    assert read_names(tmp_path) == sorted(["bundle", *others])
     remove_unfinished(tmp_path / "nowhere" / "bundle")
 
 
+def test_the_folder_of_a_like_named_output_stays(tmp_path: Path) -> None:
+    with new_bundle(tmp_path / "bundle.vlmp-old", overwrite=False) as folder:
+        remove_unfinished(tmp_path / "bundle")
+        assert folder.is_dir()
+        (folder / MANIFEST_NAME).write_text(MARK)
+    with new_bundle(tmp_path / "bundle", overwrite=False) as folder:
+        remove_unfinished(tmp_path / "bundle")
+        assert not folder.exists(), "the names are those that `new_bundle` gives"
+        write_bundle(folder, "mine")
+
+
 def test_a_bundle_that_was_being_replaced_returns(tmp_path: Path) -> None:
-    (tmp_path / ".bundle.old.abc").mkdir()
-    write_bundle(tmp_path / ".bundle.old.abc" / "bundle", "mine")
+    (tmp_path / ".bundle.vlmp-old.abcd_123").mkdir()
+    write_bundle(tmp_path / ".bundle.vlmp-old.abcd_123" / "bundle", "mine")
     remove_unfinished(tmp_path / "bundle")
     assert read_names(tmp_path) == ["bundle"]
     assert (tmp_path / "bundle" / "x").read_text() == "mine"

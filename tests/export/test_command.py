@@ -158,7 +158,11 @@ def test_version(capsys: pytest.CaptureFixture[str], program: str) -> None:
         (UserError("no 'a\nb\x1b[2Jé'"), 2, "program: no 'a\\nb\\x1b[2Jé'\n"),
         (KeyboardInterrupt(), 130, "program: interrupted, nothing unfinished is left behind\n"),
         (KeyboardInterrupt("a.txt stays"), 130, "program: interrupted, a.txt stays\n"),
-        (BrokenPipeError(errno.EPIPE, "Broken pipe"), 141, ""),
+        (
+            BrokenPipeError(errno.EPIPE, "Broken pipe"),
+            2,
+            "program: [Errno 32] Broken pipe\n",
+        ),  # another one than stdout
         (KeyError("bug"), 1, "program: KeyError: 'bug' (--debug shows where)\n"),
         (RuntimeError("one\n two"), 1, "program: RuntimeError: one two (--debug shows where)\n"),
     ],

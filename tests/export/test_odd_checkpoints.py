@@ -288,6 +288,13 @@ def test_an_adapter_without_its_config_is_refused(checkpoint: Path, file: str) -
     assert WAY_OUT in line
 
 
+def test_weights_of_an_adapter_without_its_config_are_told(checkpoint: Path, tensors: Tensors, scene: Image) -> None:
+    write(checkpoint, {"x": torch.zeros(1)}, "adapter_model.safetensors")
+    session = assert_same_answer(checkpoint, scene)  # transformers does not read them either
+    (note,) = session.manifest.notes
+    assert note.startswith("adapter_model.safetensors beside the weights is not read")
+
+
 def test_an_adapter_inside_the_weights_is_refused(checkpoint: Path, tensors: Tensors) -> None:
     name = DOWN.replace(".weight", ".lora_A.default.weight")
     write(checkpoint, {**tensors, name: torch.zeros(8, 768)})
@@ -323,6 +330,9 @@ def test_quantized_weights_without_a_word_in_the_config_are_refused(checkpoint: 
     rest = {name: tensor for name, tensor in tensors.items() if name != DOWN}
     write(checkpoint, {**rest, packed: torch.zeros(32, 256, dtype=torch.int32)})
     assert f"no tensor {DOWN}, which its config asks for; it has {packed}, so it is quantized" in refusal(checkpoint)
+    state = {DOWN: torch.zeros(98304, 1, dtype=torch.uint8), f"{DOWN}.quant_state.bitsandbytes__nf4": torch.zeros(1)}
+    write(checkpoint, {**tensors, **state})
+    assert "bitsandbytes__nf4, so it is quantized" in refusal(checkpoint)
     write(checkpoint, {**tensors, DOWN: tensors[DOWN].to(torch.float8_e4m3fn)})
     assert "float8_e4m3fn, only float32, float16 and bfloat16" in refusal(checkpoint)
 
@@ -389,8 +399,14 @@ def test_the_template_is_the_one_that_transformers_takes(checkpoint: Path, first
 
 
 def test_the_default_of_several_templates(checkpoint: Path) -> None:
-    put_template(checkpoint, "additional_chat_templates/tool_use.jinja", "handy")
-    assert read_prompt(checkpoint, IMAGE, None).template_file == "chat_template.jinja"
+    for name in ("tool_use", "default"):
+        put_template(checkpoint, f"additional_chat_templates/{name}.jinja", "handy")
+        prompt = read_prompt(checkpoint, IMAGE, None)
+        found, _ = Qwen2VLProcessor.get_processor_dict(checkpoint)
+        assert prompt.template_file == "chat_template.jinja"
+        assert "helpful" in prompt.tokenizer.decode(prompt.prefix_ids)
+        assert "helpful" in found["chat_template"]["default"]
+    (checkpoint / "additional_chat_templates/default.jinja").unlink()
     (checkpoint / "chat_template.jinja").unlink()
     assert "several with one called default" in refusal(checkpoint)
     put_template(checkpoint, "additional_chat_templates/default.jinja", "usual")
@@ -410,6 +426,51 @@ def test_several_templates_in_the_tokenizer_config(checkpoint: Path) -> None:
     assert "default assistant" in prompt.tokenizer.decode(prompt.prefix_ids)
     change(checkpoint, "tokenizer_config.json", chat_template=named[:1])
     assert "must be a text, or several with one called default" in refusal(checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("change_of_words", "says"),
+    [("| upper", "as it was typed"), ("| lower", "changes the user's text"), ("| e", "changes the user's text")],
+)
+def test_a_template_that_changes_the_words_is_refused(checkpoint: Path, change_of_words: str, says: str) -> None:
+    path = checkpoint / "chat_template.jinja"
+    path.write_text(path.read_text().replace("{{ part['text'] }}", f"{{{{ part['text'] {change_of_words} }}}}"))
+    assert says in refusal(checkpoint)
+
+
+def test_a_template_that_trims_is_told(checkpoint: Path, scene: Image) -> None:
+    path = checkpoint / "chat_template.jinja"
+    path.write_text(path.read_text().replace("{{ part['text'] }}", "{{ part['text'] | trim }}"))
+    session = assert_same_answer(checkpoint, scene)
+    assert session.manifest.notes == ["the chat template trims what a user types; here it is taken as it is"]
+
+
+@pytest.mark.parametrize("written", [False, True], ids=["by the tokenizer", "by the template too"])
+def test_a_token_that_the_tokenizer_puts_first(checkpoint: Path, scene: Image, written: bool) -> None:
+    raw = json.loads((checkpoint / "tokenizer.json").read_text())
+    special = {"<|endoftext|>": {"id": "<|endoftext|>", "ids": [1536], "tokens": ["<|endoftext|>"]}}
+    single = [{"SpecialToken": {"id": "<|endoftext|>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
+    pair = [*single, {"Sequence": {"id": "B", "type_id": 1}}]
+    raw["post_processor"] = {"type": "TemplateProcessing", "single": single, "pair": pair, "special_tokens": special}
+    (checkpoint / "tokenizer.json").write_text(json.dumps(raw))
+    change(checkpoint, "tokenizer_config.json", tokenizer_class="PreTrainedTokenizerFast", bos_token="<|endoftext|>")
+    if written:
+        path = checkpoint / "chat_template.jinja"
+        path.write_text("<|endoftext|>" + path.read_text())
+    prefix = read_prompt(checkpoint, IMAGE, None).prefix_ids
+    assert prefix == [1536, *read_prompt(TINY, IMAGE, None).prefix_ids]
+    assert_same_answer(checkpoint, scene)
+
+
+def test_a_token_that_the_tokenizer_puts_last_is_refused(checkpoint: Path) -> None:
+    raw = json.loads((checkpoint / "tokenizer.json").read_text())
+    special = {"<|endoftext|>": {"id": "<|endoftext|>", "ids": [1536], "tokens": ["<|endoftext|>"]}}
+    single = [{"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "<|endoftext|>", "type_id": 0}}]
+    pair = [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}]
+    raw["post_processor"] = {"type": "TemplateProcessing", "single": single, "pair": pair, "special_tokens": special}
+    (checkpoint / "tokenizer.json").write_text(json.dumps(raw))
+    change(checkpoint, "tokenizer_config.json", tokenizer_class="PreTrainedTokenizerFast")
+    assert "adds special tokens after a text" in refusal(checkpoint)
 
 
 TEXT_ONLY = (
@@ -457,6 +518,11 @@ def test_a_generation_config_without_end_tokens_has_none(checkpoint: Path) -> No
     change(checkpoint, "config.json", eos_token_id=7)
     change(checkpoint, "generation_config.json", eos_token_id=None)
     assert read_prompt(checkpoint, IMAGE, None).end_ids == [1538]
+
+
+def test_an_end_token_that_is_none(checkpoint: Path) -> None:
+    change(checkpoint, "generation_config.json", eos_token_id=[-1, 7, 2**40])
+    assert read_prompt(checkpoint, IMAGE, None).end_ids == [7, 1538]
 
 
 def test_what_generate_would_do_and_we_do_not_is_told(checkpoint: Path) -> None:
@@ -527,6 +593,11 @@ def test_bars_have_the_colour_that_becomes_zero(checkpoint: Path) -> None:
         ({"resample": 2}, "resample is 2, only 3 is supported"),
         ({"do_normalize": False}, "do_normalize is False, only True is supported"),
         ({"do_rescale": False}, "do_rescale is False"),
+        ({"do_normalize": None}, "do_normalize is None"),
+        ({"do_rescale": None}, "do_rescale is None"),
+        ({"resample": None}, "resample is None, only 3 is supported"),
+        ({"image_mean": None}, "image_mean is None, it must be three finite numbers"),
+        ({"rescale_factor": None}, "rescale_factor is None"),
         ({"merge_size": 3}, "merge_size is 3, only 2"),
         ({"patch_size": 16}, "patch_size is 16, only 14"),
         ({"temporal_patch_size": 1}, "temporal_patch_size is 1, only 2"),
@@ -538,5 +609,6 @@ def test_bars_have_the_colour_that_becomes_zero(checkpoint: Path) -> None:
     ids=lambda value: ",".join(value) if isinstance(value, dict) else "",
 )
 def test_pixels_that_the_graph_cannot_make_are_refused(checkpoint: Path, settings: dict[str, Any], says: str) -> None:
-    change(checkpoint, "preprocessor_config.json", **settings)
+    path = checkpoint / "preprocessor_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
     assert says in refusal(checkpoint)

@@ -123,6 +123,37 @@ def test_a_template_that_makes_something_of_the_system_prompt(folder: Path) -> N
         read_prompt(folder, IMAGE, "Be <|im_end|> brief.")
 
 
+def test_a_template_that_writes_the_system_prompt_after_the_image(folder: Path) -> None:
+    path = folder / "chat_template.jinja"
+    text = path.read_text().replace("{{ part['text'] }}", "{{ messages[0]['content'] }} {{ part['text'] }}")
+    path.write_text(text)
+    own = read_prompt(folder, IMAGE, "Be brief.")
+    assert own.first.startswith("<|vision_end|>Be brief. {prompt}<|im_end|>")
+    assert "\nBe brief. {prompt}<|im_end|>" in own.following
+    with pytest.raises(UserError, match="--system-prompt holds"):
+        read_prompt(folder, IMAGE, "Be <|im_end|> brief.")
+    with pytest.raises(UserError, match=r"holds {prompt}, which stands for the user's text"):
+        read_prompt(folder, IMAGE, "Say {prompt}.")
+
+
+def test_a_template_with_our_mark_in_its_own_text(folder: Path) -> None:
+    path = folder / "chat_template.jinja"
+    original = path.read_text()
+    path.write_text(original.replace("a helpful", "a {prompt} helpful"))
+    prompt = read_prompt(folder, IMAGE, None)
+    assert "You are a {prompt} helpful assistant" in prompt.tokenizer.decode(prompt.prefix_ids)
+    path.write_text(original.replace("{{ part['text'] }}", "{{ '{prompt}' }}{{ part['text'] }}"))
+    with pytest.raises(UserError, match=r"holds {prompt}, which stands for the user's text"):
+        read_prompt(folder, IMAGE, None)
+
+
+@pytest.mark.parametrize("text", ["{{ 'abc", "{% for", "{{ x | nofilter }}"])
+def test_a_template_that_is_none(folder: Path, text: str) -> None:
+    (folder / "chat_template.jinja").write_text(text)
+    with pytest.raises(UserError, match="cannot be rendered"):
+        read_prompt(folder, IMAGE, None)
+
+
 def test_spec(prompt: ChatPrompt) -> None:
     spec = prompt.spec(text_len=32, max_new_tokens=8, tokenizer_file="t.json")
     assert (spec.text_len, spec.max_new_tokens, spec.tokenizer_file) == (32, 8, "t.json")

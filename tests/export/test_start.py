@@ -20,9 +20,11 @@ from vlmp.pruner import PLACES, PRUNERS, method
 
 ROOT = Path(__file__).parents[2]
 PHOTO = ROOT / "runtimes/assets/photo.jpg"
+TINY = ROOT / "export/assets/vlmp-tiny"
 PROGRAMS = ("vlmp-eval", "vlmp-export", "vlmp-profile", "vlmp-run", "vlmp-verify")
 TORCH = {"torch", "transformers", "onnxruntime", "executorch", "coremltools", "matplotlib", "optimum", "sklearn"}
 HEAVY = {*TORCH, "numpy", "PIL", "rich", "pydantic", "tokenizers", "safetensors", "huggingface_hub", "psutil"}
+RUN = ["b", "--prompt", "q", "--image", str(PHOTO)]
 ASKED = ["--model", "vlmp-tiny", "--target", "onnx"]
 QUESTIONS = ["--model", "vlmp-tiny", "--dataset", "scenes:test", "--output", "out"]
 SCRIPT = """
@@ -62,6 +64,9 @@ def test_help_version_and_wrong_options_load_nothing(tmp_path: Path, program: st
         ("vlmp-export", [*ASKED, "--pruner", "fastest"], "unknown pruner 'fastest'"),
         ("vlmp-export", [*ASKED, "--target", "tpu"], "unknown target 'tpu'"),
         ("vlmp-export", ["--model", "gpt-2", "--target", "onnx"], "unknown model 'gpt-2'"),
+        ("vlmp-export", ["--model", "gpt-2", "--target", "onnx", "--quant", "int4"], "unknown model 'gpt-2'"),
+        ("vlmp-export", ["--model", "org/not-there", "--target", "onnx", "--pruner", "fastest"], "unknown pruner"),
+        ("vlmp-export", ["--model", str(TINY), "--target", "onnx", "--prune-layer", "0"], "--prune-layer 0"),
         ("vlmp-export", [*ASKED, "--keep", "2"], "--keep 2.0"),
         ("vlmp-export", [*ASKED, "--prune-layer", "0"], "--prune-layer 0: pruner vlm-pruner chooses by the keys"),
         ("vlmp-export", [*ASKED, "--image-size", "big"], "--image-size big"),
@@ -69,6 +74,7 @@ def test_help_version_and_wrong_options_load_nothing(tmp_path: Path, program: st
         ("vlmp-export", [*ASKED, "--precision", "float16"], "--precision float16: target onnx exports float32"),
         ("vlmp-export", [*ASKED, "--checkpoint", "nowhere"], "checkpoint folder nowhere does not exist"),
         ("vlmp-run", ["b", "--prompt", "q", "--image", "no.jpg"], "image no.jpg does not exist"),
+        ("vlmp-run", [*RUN, "--max-new-tokens", "0"], "--max-new-tokens 0: must be at least 1"),
         ("vlmp-eval", [*QUESTIONS, "--pruner", "fastest"], "unknown pruner 'fastest'"),
         ("vlmp-eval", [*QUESTIONS, "--keep", "0"], "--keep 0.0"),
         ("vlmp-eval", [*QUESTIONS, "--prune-layer", "0"], "--prune-layer 0: pruner vlm-pruner"),
@@ -90,6 +96,9 @@ def test_wrong_settings_are_told_before_torch_is_loaded(
     [
         ("vlmp-export", [*ASKED, "--output", "."], "output . exists"),
         ("vlmp-run", ["nowhere", "--prompt", "q", "--image", str(PHOTO)], "nowhere is not a bundle"),
+        ("vlmp-run", [*RUN, "--show-kept", "kept.foo"], "cannot write kept.foo: unknown file extension '.foo'"),
+        ("vlmp-run", [*RUN, "--show-kept", "no/k.png"], "cannot write no/k.png: there is no folder no"),
+        ("vlmp-export", ["--model", ".", "--target", "onnx"], "checkpoint folder . has no config.json"),
         ("vlmp-verify", ["nowhere"], "nowhere is not a bundle"),
         ("vlmp-profile", ["nowhere"], "nowhere is not a bundle"),
         ("vlmp-eval", ["--bundle", "nowhere", "--dataset", "no.jsonl", "--output", "o"], "--dataset no.jsonl does not"),

@@ -62,6 +62,22 @@ def test_our_own_errors_do_not_show_it() -> None:
     assert (done.returncode, done.stderr) == (2, "ours\nprogram: bad\n")
 
 
+def test_a_crash_of_a_child_is_not_ours() -> None:
+    child = "subprocess.run([sys.executable, '-X', 'faulthandler', '-c', 'import ctypes; ctypes.string_at(0)'])"
+    done = run(f"{child}; print('done')")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "ours\n")
+
+
+def test_closed_streams_are_not_closed_for_children() -> None:
+    children = "import os; [os.fstat(number) for number in range(3)]"
+    script = (
+        f"from vlmp.export.streams import mend_streams; mend_streams(); import subprocess, sys; "
+        f"sys.exit(subprocess.run([sys.executable, '-c', {children!r}]).returncode)"
+    )
+    done = subprocess.run(["sh", "-c", 'exec "$0" -c "$1" <&- 2>&-', sys.executable, script], check=False, timeout=60)
+    assert done.returncode == 0
+
+
 @pytest.mark.parametrize(
     ("crash", "signal", "named"),
     [
@@ -110,8 +126,10 @@ def test_within_one_process_everything_is_as_before(capfd: pytest.CaptureFixture
         os.write(2, b"noise\n")
         say("ours")
         assert heard().splitlines() == ["noise"]
+        own = own_stderr()
         with quiet("program"):
-            assert own_stderr() is not sys.stderr or own_stderr() is before
+            assert own_stderr() is own
+        assert own_stderr() is own
     assert sys.stderr is before
     assert heard() == ""
     os.write(2, b"after\n")
