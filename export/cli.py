@@ -152,6 +152,17 @@ def check(config: ExportConfig) -> None:
         check_output(output, overwrite=config.overwrite)
 
 
+def model_of(arguments: Namespace) -> str:
+    """The model's name with the revision that is asked for. Raises UserError where it can have none."""
+    if not arguments.revision:
+        return str(arguments.model)
+    if not HUB_ID.fullmatch(arguments.model) or "@" in arguments.model:
+        raise UserError(
+            f"--revision {arguments.revision}: goes with a Hugging Face id, {arguments.model} is none or has one"
+        )
+    return f"{arguments.model}@{arguments.revision}"
+
+
 def read_config(arguments: Namespace) -> ExportConfig:
     """Options -> ExportConfig. Raises UserError."""
     if not arguments.model:
@@ -161,14 +172,10 @@ def read_config(arguments: Namespace) -> ExportConfig:
     for name in arguments.target:
         if name not in (*TARGETS, "all"):
             raise UserError(f"unknown target {name!r}: choose one of {', '.join(TARGETS)}, all")
-    if arguments.revision and (not HUB_ID.fullmatch(arguments.model) or "@" in arguments.model):
-        raise UserError(
-            f"--revision {arguments.revision}: goes with a Hugging Face id, {arguments.model} is none or has one"
-        )
     targets = tuple(TARGETS) if "all" in arguments.target else tuple(dict.fromkeys(arguments.target))
     name = f"{file_label(arguments.model)}-{arguments.pruner}-{'-'.join(targets)}"
     return ExportConfig(
-        model=f"{arguments.model}@{arguments.revision}" if arguments.revision else arguments.model,
+        model=model_of(arguments),
         targets=targets,
         output=arguments.output or Path("bundles") / name,
         checkpoint=arguments.checkpoint,

@@ -35,9 +35,8 @@ def run_checked(arguments: Namespace) -> None:
     """Export after Optimum has confirmed that the checkpoint's model type has our task. Raises UserError."""
     register()
     if arguments.model and not arguments.list:
-        config = cli.read_config(arguments)
-        own = config.checkpoint
-        family = str(read_config(own).get("model_type")) if own else model_entry(config.model).family
+        own = arguments.checkpoint
+        family = str(read_config(own).get("model_type")) if own else model_entry(cli.model_of(arguments)).family
         try:
             tasks = TasksManager.get_supported_tasks_for_model_type(family, BACKEND, library_name="transformers")
         except (KeyError, ValueError):

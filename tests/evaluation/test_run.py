@@ -208,9 +208,7 @@ def test_the_fact_that_differs_is_named(monkeypatch: pytest.MonkeyPatch) -> None
             put(make_data(2), subject, **changes)
 
 
-@pytest.mark.parametrize(
-    "change", [{"question": "Which is it?"}, {"image_id": "another"}, {"digest": lambda: "edited"}]
-)
+@pytest.mark.parametrize("change", [{"question": "Which is it?"}, {"digest": lambda: "edited"}])
 def test_answers_to_another_question_are_refused(monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]) -> None:
     """Someone has edited the data set: line 2 is another question now, or its picture has been painted over."""
     answers_with(rule, monkeypatch.setattr)
@@ -219,6 +217,14 @@ def test_answers_to_another_question_are_refused(monkeypatch: pytest.MonkeyPatch
     edited = [replace(one, **change) if one.id == "1" else one for one in data.examples]
     with pytest.raises(UserError, match=r"fake.jsonl holds an answer to another question '1': choose another --output"):
         put(replace(data, examples=edited))
+
+
+def test_a_picture_under_another_name_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers_with(rule, monkeypatch.setattr)
+    put(make_data(3))
+    data = make_data(3)
+    answers_with(lambda *_: pytest.fail("asked again"), monkeypatch.setattr)
+    put(replace(data, examples=[replace(one, image_id=f"moved-{one.image_id}") for one in data.examples]))
 
 
 @pytest.mark.parametrize(
