@@ -214,7 +214,6 @@ SETTINGS: list[tuple[list[str], list[str]]] = [
     ([*BASE, "--text-len", "5000"], ["--text-len 5000", "4096"]),
     ([*BASE, "--max-new-tokens", "0"], ["--max-new-tokens 0", "at least 1"]),
     ([*BASE, "--max-new-tokens", "1000000000"], ["--max-new-tokens 1000000000", "4096"]),
-    ([*BASE, "--system-prompt", "Look at <|image_pad|>."], ["--system-prompt", "<|image_pad|>"]),
     ([*BASE, "--system-prompt", "Be brief.\udcff"], ["--system-prompt", "UTF-8"]),
 ]
 
@@ -768,7 +767,7 @@ def edited_manifest(**changes: Any) -> None:
         (None, [*ASK[:-1], " \n"], "the prompt is empty"),
         (None, [*ASK[:-1], "why " * 99], "tokens, the bundle takes up to 26: export with a larger --text-len"),
         (None, [*ASK[:-1], "caf\udce9"], "the prompt is not valid UTF-8"),
-        (None, [*ASK, "--max-new-tokens", "0"], "max_new_tokens=0: this bundle allows 1 to 6"),
+        (None, [*ASK, "--max-new-tokens", "0"], "--max-new-tokens 0: must be at least 1"),
         (None, [*ASK, "--max-new-tokens", "7"], "max_new_tokens=7: this bundle allows 1 to 6"),
         (None, [*ASK, "--max-new-tokens", "many"], "--max-new-tokens"),
     ],
