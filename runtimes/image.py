@@ -34,6 +34,9 @@ def open_image(source: "Image.Image | Path | str") -> Image.Image:
     """
     if isinstance(source, Image.Image):
         check_shape(source.size, "the image")
+        # Loading a picture forgets how its samples are stored, and the caller may ask about it again.
+        if isinstance(source, PngImageFile) and source.tile and "transparency" in source.info:
+            source = _once_more(source)
         return to_rgb(source)
     if is_url(str(source)):
         raise UserError(f"image {source} is a URL: download it first")
@@ -122,14 +125,11 @@ def _clear_pixels(image: Image.Image) -> NDArray[np.bool_] | None:
 
 
 def _clear_pixels_of_file(loaded: PngImageFile) -> NDArray[np.bool_] | None:
-    """The same of a picture that has been loaded. None where its file cannot be read again."""
-    source = loaded.filename or loaded.fp
-    if not source:
+    """The same of a picture that has been loaded. None where it has no file, or none that can be read again."""
+    if not loaded.filename:
         return None
     try:
-        if loaded.fp is not None and not loaded.filename:
-            loaded.fp.seek(0)
-        with Image.open(source) as again:
+        with Image.open(loaded.filename) as again:
             same = isinstance(again, PngImageFile) and (again.size, again.info.get("transparency")) == (
                 loaded.size, loaded.info.get("transparency")
             )  # fmt: skip
@@ -143,14 +143,20 @@ def _wide_colour(image: PngImageFile) -> NDArray[np.uint16]:
 
     Pillow drops the low bytes. They are to be had in a second reading, as the high ones of the other byte order.
     """
+    twin = _once_more(image)
+    twin.tile = [twin.tile[0]._replace(args="RGB;16L")]
+    return np.asarray(image, np.uint16) * np.uint16(256) + np.asarray(twin, np.uint16)
+
+
+def _once_more(image: PngImageFile) -> PngImageFile:
+    """The file of a picture that is not loaded yet, opened from its first byte; `image` stays as it is."""
     assert image.fp is not None
     place = image.fp.tell()
     image.fp.seek(0)
     twin = Image.open(io.BytesIO(image.fp.read()))
     image.fp.seek(place)
     assert isinstance(twin, PngImageFile)
-    twin.tile = [twin.tile[0]._replace(args="RGB;16L")]
-    return np.asarray(image, np.uint16) * np.uint16(256) + np.asarray(twin, np.uint16)
+    return twin
 
 
 def _is_wide_grey(image: Image.Image) -> bool:
