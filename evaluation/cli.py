@@ -41,7 +41,7 @@ def parser() -> OneLineParser:
     """The command line."""
     parser = OneLineParser(PROGRAM, description="Accuracy of a model in PyTorch, or of bundles on their runtimes.")
     who = parser.add_argument_group("what is asked")
-    who.add_argument("--model", metavar="NAME", help="a model of vlmp-export --list models, in PyTorch")
+    who.add_argument("--model", metavar="NAME", help="a model as vlmp-export takes it, in PyTorch")
     who.add_argument("--checkpoint", type=local_path, metavar="DIR", help="weights of your own for --model")
     who.add_argument(
         "--bundle", type=local_path, action="append", metavar="DIR", help="a bundle; repeat it to compare several"
@@ -158,7 +158,7 @@ def _check(arguments: Namespace) -> None:
 
 def _check_model(arguments: Namespace) -> None:
     """What can be told of --model and the settings before torch is loaded."""
-    model_entry(arguments.model)
+    model_entry(arguments.model, arguments.checkpoint)
     if arguments.checkpoint is not None:
         check_folder("checkpoint folder", arguments.checkpoint)
     pruners = _pruners(arguments)

@@ -31,9 +31,12 @@ def _digest_of(path: Path, *_status: int) -> str:
 
 
 def checkpoint_digests(folder: Path) -> dict[str, str]:
-    """Digest of each file in a checkpoint's folder that has a say in its answers."""
-    paths = sorted(path for pattern in CHECKPOINT_FILES for path in folder.glob(pattern) if path.is_file())
-    return {path.relative_to(folder).as_posix(): file_digest(path) for path in paths}
+    """Digest of each file of a checkpoint that has a say in its answers. Raises UserError where it has no weights."""
+    from vlmp.export.checkpoint import weight_files  # loads torch
+
+    paths = {path for pattern in CHECKPOINT_FILES for path in folder.glob(pattern) if path.is_file()}
+    paths |= set(weight_files(folder))  # the index may name files in folders below
+    return {path.relative_to(folder).as_posix(): file_digest(path) for path in sorted(paths)}
 
 
 def eager_program() -> dict[str, str]:

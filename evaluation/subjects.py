@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from vlmp.export.bundle import MANIFEST_NAME, Manifest, read_manifest
 from vlmp.export.errors import UserError
+from vlmp.runtimes.prompt import control_tokens, encode_turn
 from vlmp.runtimes.session import Session, load, load_tokenizer
 
 from .data import DataSet, Example
@@ -58,15 +59,16 @@ def eager_subject(config: "ExportConfig", label: str = "", **settings: float) ->
     """A model in PyTorch. label: the name of a variant of the method; settings: fields of PrunerConfig."""
     from vlmp.export.checkpoint import locate
     from vlmp.export.eager import open_eager
-    from vlmp.export.models import model_entry
+    from vlmp.export.models import file_label, model_entry, model_label
 
     keep = "all" if config.keep is None else f"{config.keep:g}"
     layer = "" if config.prune_layer is None else f"-layer{config.prune_layer}"
-    group = f"{config.model}-{label or config.pruner}-{keep}{layer}"
+    group = f"{file_label(config.model)}-{label or config.pruner}-{keep}{layer}"
     seed = f"-seed{settings['seed']:g}" if "seed" in settings else ""
     checkpoint = checkpoint_digests(config.checkpoint or locate(model_entry(config.model).checkpoint))
     seen = {
-        "model": config.model, "checkpoint": checkpoint, "image_size": config.image_size, "image_fit": config.image_fit,
+        "model": model_label(config.model), "checkpoint": checkpoint, "image_size": config.image_size,
+        "image_fit": config.image_fit,
     }  # fmt: skip
     facts = {
         **seen, "pruner": label or config.pruner, "keep": config.keep, "prune_layer": config.prune_layer,
@@ -86,14 +88,13 @@ def fit_text(config: "ExportConfig", data: DataSet) -> "ExportConfig":
     from vlmp.export.pipeline import open_source
 
     prompt = open_source(config).prompt
-    _, tokens = longest(data, prompt.first, prompt.tokenizer)
+    _, tokens = longest(data, prompt.first, prompt.tokenizer, prompt.control_tokens)
     return replace(config, text_len=max(config.text_len, tokens))
 
 
-def longest(data: DataSet, template: str, tokenizer: "Tokenizer") -> tuple[Example, int]:
+def longest(data: DataSet, template: str, tokenizer: "Tokenizer", control_tokens: Sequence[str]) -> tuple[Example, int]:
     """The example with the longest first turn, and its length in tokens."""
-    texts = [template.replace("{prompt}", example.question) for example in data.examples]
-    lengths = [len(each.ids) for each in tokenizer.encode_batch(texts, add_special_tokens=False)]
+    lengths = [len(encode_turn(tokenizer, template, example.question, control_tokens)) for example in data.examples]
     return max(zip(data.examples, lengths, strict=True), key=lambda pair: pair[1])
 
 
@@ -130,7 +131,8 @@ def check_bundles(bundles: Sequence[Path], data: DataSet, max_new_tokens: int) -
         prompt = manifest.prompt
         if max_new_tokens > prompt.max_new_tokens:
             raise UserError(f"--max-new-tokens {max_new_tokens}: bundle {folder} allows 1 to {prompt.max_new_tokens}")
-        example, tokens = longest(data, prompt.first, load_tokenizer(folder, manifest))
+        tokenizer = load_tokenizer(folder, manifest)
+        example, tokens = longest(data, prompt.first, tokenizer, control_tokens(tokenizer, prompt.control_tokens))
         if tokens > prompt.text_len:
             raise UserError(
                 f"bundle {folder} takes {prompt.text_len} tokens of text, question {example.id!r} and its template "

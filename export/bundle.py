@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -131,6 +131,12 @@ class PromptSpec(_Strict):
     template_file: str = Field(
         default="", description="The checkpoint's file that the template is from; empty in older bundles."
     )
+    control_tokens: list[Annotated[str, Field(min_length=1)]] = Field(
+        default=[],
+        description="Added tokens that are special or stand in the chat template. What a user types is cut at them, "
+        "longest first, and they are encoded as plain text. Empty in older bundles: then all special tokens of the "
+        "tokenizer are meant.",
+    )
     tokenizer_file: str
 
 
@@ -194,7 +200,9 @@ class Manifest(_Strict):
     schema_version: int = SCHEMA_VERSION
     model: str
     family: str
-    checkpoint: str = Field(description="Hugging Face id, or 'local' with the sha256 of its config.")
+    checkpoint: str = Field(
+        description="Hugging Face id, '@' and revision where known; or 'local' with the sha256 of its config."
+    )
     target: str
     precision: Literal["float32", "float16"]
     quantization: str
@@ -313,11 +321,25 @@ def _readable(folder: Path) -> None:
 
 def check_output(output: Path, *, overwrite: bool) -> None:
     """Raises UserError unless a bundle may be written to `output`."""
-    if not os.path.lexists(output):
+    seen = _identity(output)
+    if seen is None:
         return
     if not overwrite:
         raise UserError(f"output {output} exists: choose another --output or pass --overwrite")
-    _check_replaceable(output, output)
+    try:
+        _check_replaceable(output, output)
+    except (UserError, FileNotFoundError):
+        if seen == _identity(output):  # or it is being replaced just now, and is looked at again in the end
+            raise
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What tells a folder, file or link from another one that takes its place; None where there is nothing."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    return status.st_ino, status.st_ctime_ns
 
 
 def _check_replaceable(folder: Path, output: Path) -> None:
@@ -353,10 +375,10 @@ def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
 
 
 def read_manifest(bundle: Path, *, check_hashes: bool = True) -> Manifest:
-    """Read and check a bundle's manifest.
+    """Read and check a bundle's manifest. A file that a link brings from outside the folder is hashed in any case.
 
-    Raises UserError naming the bundle and what is wrong: no manifest, a newer schema, a field that does not fit, a path
-    that leaves the folder, a file that is missing or whose size or sha256 differs.
+    Raises UserError naming the bundle and what is wrong: no manifest, a newer schema, a field that does not fit, a name
+    that leaves the folder, a file that is missing, no file, or whose size or sha256 differs.
     """
     path = bundle / MANIFEST_NAME
     if not path.is_file():
@@ -382,15 +404,14 @@ def read_manifest(bundle: Path, *, check_hashes: bool = True) -> Manifest:
 
 
 def inside(bundle: Path, relative: str) -> Path:
-    """The path of a bundle's file. Raises UserError when it would leave the folder."""
+    """The path of a bundle's file. Raises UserError when its name would leave the folder.
+
+    Links may: what they lead to has the manifest's hash. Caches, such as the Hugging Face hub's, lay bundles out so.
+    """
     pure = PurePosixPath(relative)
-    path = bundle / pure
     if not pure.parts or pure.is_absolute() or ".." in pure.parts or "\\" in relative or "\0" in relative:
         raise UserError(f"{bundle}: manifest names {relative!r}, which leaves the bundle's folder")
-    # Not Path.resolve: it raises RuntimeError on links in a circle.
-    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(bundle)):
-        raise UserError(f"{bundle}: {relative!r} is a link that leaves the bundle's folder")
-    return path
+    return bundle / pure
 
 
 def _check_files(bundle: Path, manifest: Manifest, *, check_hashes: bool) -> None:
@@ -404,13 +425,16 @@ def _check_files(bundle: Path, manifest: Manifest, *, check_hashes: bool) -> Non
     for entry in manifest.files:
         path = inside(bundle, entry.path)
         if not path.is_file():
-            raise UserError(f"{bundle}: {entry.path} is missing: copy the bundle again")
+            there = ", what is there is neither a file nor a link to one" if os.path.lexists(path) else ""
+            raise UserError(f"{bundle}: {entry.path} is missing{there}: copy the bundle again")
         if path.stat().st_size != entry.size_bytes:
             raise UserError(
                 f"{bundle}: {entry.path} has {path.stat().st_size} bytes, the manifest says {entry.size_bytes}: "
                 "copy the bundle again"
             )
-        if check_hashes and sha256(path) != entry.sha256:
+        # Not Path.resolve: it raises RuntimeError on links in a circle.
+        from_outside = not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(bundle))
+        if (check_hashes or from_outside) and sha256(path) != entry.sha256:
             raise UserError(f"{bundle}: {entry.path} is damaged (sha256 differs): copy the bundle again")
 
 

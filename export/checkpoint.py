@@ -3,6 +3,9 @@
 import hashlib
 import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from vlmp.export.errors import UserError, one_line
+from vlmp.export.streams import aloud
 
 NEEDED = ["*.json", "*.safetensors", "*.jinja", "*.txt"]
 ADAPTER_CONFIG = "adapter_config.json"
@@ -23,16 +27,42 @@ PACKED = (".qweight", ".qzeros", ".weight_packed", ".weight_scale", ".weight_sca
 
 
 def locate(checkpoint: str) -> Path:
-    """Folder of a checkpoint: a local folder, `bundled:NAME`, or a Hugging Face id that is downloaded with progress.
+    """Folder of a checkpoint: `bundled:NAME`, `folder:PATH`, or a Hugging Face id that is downloaded with progress.
 
     Raises UserError when it cannot be had.
     """
     if checkpoint.startswith("bundled:"):
         return Path(str(files("vlmp.export"))) / "assets" / checkpoint.removeprefix("bundled:")
+    if checkpoint.startswith("folder:"):
+        return Path(checkpoint.removeprefix("folder:"))
     from huggingface_hub import snapshot_download
 
+    with _told_if_offline(checkpoint), aloud():
+        name, revision = _hub_place(checkpoint)
+        return Path(snapshot_download(name, revision=revision, allow_patterns=NEEDED))
+
+
+@cache
+def hub_config(checkpoint: str) -> dict[str, Any]:
+    """config.json of a checkpoint on the hub, downloaded alone. Raises UserError when it cannot be had."""
+    from huggingface_hub import hf_hub_download
+
+    with _told_if_offline(checkpoint):
+        name, revision = _hub_place(checkpoint)
+        path = hf_hub_download(name, "config.json", revision=revision)
+    return read_json(Path(path))
+
+
+def _hub_place(checkpoint: str) -> tuple[str, str | None]:
+    """A checkpoint's id on the hub, and its revision where one is asked for."""
+    name, _, revision = checkpoint.partition("@")
+    return name, revision or None
+
+
+@contextmanager
+def _told_if_offline(checkpoint: str) -> Iterator[None]:
     try:
-        return Path(snapshot_download(checkpoint, allow_patterns=NEEDED))
+        yield
     except Exception as error:  # the hub's own kinds, its HTTP client's and its transfer library's share no base
         raise UserError(
             f"cannot download {checkpoint} from Hugging Face ({one_line(error)}): go online, or pass --checkpoint DIR"
@@ -96,6 +126,12 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path} is not a JSON object")
     return content
+
+
+def hub_identity(checkpoint: str, folder: Path) -> str:
+    """A hub checkpoint's name in the manifest: its id, and the revision where the hub's cache shows it."""
+    revision = f"@{folder.name}" if folder.parent.name == "snapshots" else ""
+    return f"{checkpoint.partition('@')[0]}{revision}"
 
 
 def identity(folder: Path) -> str:

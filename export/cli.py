@@ -20,7 +20,7 @@ from vlmp.export.config import (
     parse_image_size,
 )
 from vlmp.export.errors import UserError
-from vlmp.export.models import MODELS, model_entry
+from vlmp.export.models import HUB_ID, MODELS, file_label, model_entry
 from vlmp.export.streams import own_stderr, say
 from vlmp.export.targets import OFFERS, TARGETS
 from vlmp.pruner import PRUNERS
@@ -39,7 +39,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 def add_arguments(parser: ArgumentParser) -> None:
     """The options; `optimum-cli export vlmp` has the same."""
     refuse_repetition(parser)
-    parser.add_argument("--model", metavar="NAME", help=f"what to export: {', '.join(MODELS)}")
+    parser.add_argument(
+        "-m", "--model", metavar="NAME",
+        help=f"what to export: {', '.join(MODELS)}, a Hugging Face id like Qwen/Qwen2-VL-2B-Instruct, or a folder",
+    )  # fmt: skip
+    parser.add_argument("--revision", metavar="NAME", help="branch, tag or commit of a Hugging Face id")
     parser.add_argument("--target", action="append", metavar="NAME", help=f"{', '.join(TARGETS)}, or all; repeatable")
     parser.add_argument(
         "--checkpoint", type=local_path, metavar="DIR", help="local checkpoint folder instead of a download"
@@ -122,17 +126,19 @@ def check(config: ExportConfig) -> None:
 
     The exporter checks all of it again, and what depends on the checkpoint.
     """
-    from vlmp.export.bundle import check_output  # and with it pydantic
-
-    preset = model_entry(config.model).quant if config.quant is None else config.quant
+    preset = model_entry(config.model, config.checkpoint).quant if config.quant is None else config.quant
     check_pruner(config.pruner)
     layer_of(config.pruner, config.prune_layer)
     if config.checkpoint is not None:
         check_folder("checkpoint folder", config.checkpoint)
-    for name, output in config.outputs.items():
+    for name in config.targets:
         if name in OFFERS:
             check_precision(name, OFFERS[name].precisions, config.precision)
             check_preset(name, OFFERS[name].presets, preset)
+
+    from vlmp.export.bundle import check_output  # and with it pydantic
+
+    for output in config.outputs.values():
         check_output(output, overwrite=config.overwrite)
 
 
@@ -145,11 +151,16 @@ def read_config(arguments: Namespace) -> ExportConfig:
     for name in arguments.target:
         if name not in (*TARGETS, "all"):
             raise UserError(f"unknown target {name!r}: choose one of {', '.join(TARGETS)}, all")
+    if arguments.revision and (not HUB_ID.fullmatch(arguments.model) or "@" in arguments.model):
+        raise UserError(
+            f"--revision {arguments.revision}: goes with a Hugging Face id, {arguments.model} is none or has one"
+        )
     targets = tuple(TARGETS) if "all" in arguments.target else tuple(dict.fromkeys(arguments.target))
+    name = f"{file_label(arguments.model)}-{arguments.pruner}-{'-'.join(targets)}"
     return ExportConfig(
-        model=arguments.model,
+        model=f"{arguments.model}@{arguments.revision}" if arguments.revision else arguments.model,
         targets=targets,
-        output=arguments.output or Path("bundles") / f"{arguments.model}-{arguments.pruner}-{'-'.join(targets)}",
+        output=arguments.output or Path("bundles") / name,
         checkpoint=arguments.checkpoint,
         pruner=arguments.pruner,
         keep=arguments.keep,

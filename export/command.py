@@ -30,7 +30,7 @@ class _Once(Action):
         """As argparse calls it."""
         given = vars(namespace).setdefault(GIVEN, set())
         if self.option_strings and self.dest in given:
-            parser.error(f"{self.option_strings[-1]} is there twice")
+            parser.error(f"{option} is there twice")
         given.add(self.dest)
         setattr(namespace, self.dest, values)
 
@@ -157,8 +157,10 @@ def _tell(program: str, error: BaseException, *, debug: bool) -> int:
 
         traceback.print_exception(error)
     if isinstance(error, UserError | OSError):  # a path that is too long, a folder that may not be read
-        full = isinstance(error, OSError) and error.errno == errno.ENOSPC and not error.filename
-        say(f"{program}: {'the output cannot be written: disk full' if full else printable(str(error))}")
+        line = printable(str(error))
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC and not error.filename:
+            line = f"the output cannot be written: {error.strerror}"
+        say(f"{program}: {line}")
         return WRONG_INPUT
     for line in last_lines(heard()):
         say(printable(line))

@@ -1,6 +1,7 @@
 """What all of vlmp shares: the one error that a person sees, and how a signal ends a command."""
 
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -87,10 +88,30 @@ def terminable() -> Iterator[None]:
         yield
         return
     try:
-        yield
+        with _none_lost():
+            yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _none_lost() -> Iterator[None]:
+    """Raise KeyboardInterrupt once more where Python has dropped one: in a callback that cannot pass it on."""
+    hook = sys.unraisablehook
+
+    def again(dropped: "sys.UnraisableHookArgs") -> None:
+        if issubclass(dropped.exc_type, KeyboardInterrupt) and hasattr(signal, "setitimer"):
+            signal.signal(signal.SIGALRM, signal.default_int_handler)
+            signal.setitimer(signal.ITIMER_REAL, 0.05)  # when that callback is over
+        else:
+            hook(dropped)
+
+    sys.unraisablehook = again
+    try:
+        yield
+    finally:
+        sys.unraisablehook = hook
 
 
 def stopped() -> bool:

@@ -9,9 +9,9 @@ from vlmp.export import cli
 from vlmp.export.checkpoint import read_config
 from vlmp.export.errors import UserError
 from vlmp.export.models import FAMILIES, model_entry
+from vlmp.export.optimum_options import TASK
 
 BACKEND = "vlmp"
-TASK = "image-text-to-text"
 
 
 class VlmpConfig:
@@ -35,8 +35,8 @@ def run_checked(arguments: Namespace) -> None:
     """Export after Optimum has confirmed that the checkpoint's model type has our task. Raises UserError."""
     register()
     if arguments.model and not arguments.list:
-        entry = model_entry(arguments.model)
-        family = str(read_config(arguments.checkpoint).get("model_type")) if arguments.checkpoint else entry.family
+        own = arguments.checkpoint
+        family = str(read_config(own).get("model_type")) if own else model_entry(arguments.model).family
         try:
             tasks = TasksManager.get_supported_tasks_for_model_type(family, BACKEND, library_name="transformers")
         except (KeyError, ValueError):

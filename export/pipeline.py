@@ -39,7 +39,7 @@ from vlmp.export.config import (
 from vlmp.export.errors import UserError
 from vlmp.export.geometry import Geometry
 from vlmp.export.memory import PeakMemory, Stages, give_back
-from vlmp.export.models import Family, model_entry, open_family
+from vlmp.export.models import Family, model_entry, model_label, open_family
 from vlmp.export.prompt import ChatPrompt, read_prompt
 from vlmp.export.quantize import Quantizer, find_preset
 from vlmp.export.targets import Target, open_target
@@ -48,6 +48,7 @@ from vlmp.export.verify import verify_export
 from vlmp.export.work import with_work
 from vlmp.export.writing import exclusive, told_if_full
 from vlmp.pruner import DEFAULT_PIVOTS, PrunerConfig, build_pruner, method
+from vlmp.runtimes.prompt import encode_turn
 from vlmp.runtimes.versions import package_version
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def export(
     report gets what begins, done each bundle as it is there: the next target may fail. Raises UserError on settings or
     input that cannot be served, before anything is written for the target, or when verification fails.
     """
-    model_entry(config.model)
+    model_entry(config.model, config.checkpoint)
     check_pruner(config.pruner)
     targets = {name: open_target(name) for name in config.targets}
     if len(targets) > 1 and (config.output / MANIFEST_NAME).exists():
@@ -156,7 +157,7 @@ def export_target(
 
 def open_source(config: ExportConfig) -> Source:
     """Find and read the checkpoint, and check the settings against it. Raises UserError."""
-    entry = model_entry(config.model)
+    entry = model_entry(config.model, config.checkpoint)
     folder = config.checkpoint or checkpoints.locate(entry.checkpoint)
     family = open_family(str(checkpoints.read_config(folder).get("model_type")), folder)
     height, width = config.image_size or entry.image_size
@@ -173,7 +174,8 @@ def open_source(config: ExportConfig) -> Source:
         room=config.max_new_tokens, prune_layer=layer,
     )  # fmt: skip
     check_lengths(geometry, family, prompt)
-    name = checkpoints.identity(folder) if config.checkpoint else entry.checkpoint
+    local = config.checkpoint is not None or entry.checkpoint.startswith("folder:")
+    name = checkpoints.identity(folder) if local else checkpoints.hub_identity(entry.checkpoint, folder)
     return Source(name=name, family=family, prompt=prompt, geometry=geometry, pruner=pruner)
 
 
@@ -213,10 +215,7 @@ def pruner_config(config: ExportConfig, visual: int) -> PrunerConfig:
 
 def check_text_len(config: ExportConfig, prompt: ChatPrompt) -> None:
     """Raises UserError when the bucket cannot hold the template and a word."""
-    around = max(
-        len(prompt.tokenizer.encode(text.replace("{prompt}", ""), add_special_tokens=False).ids)
-        for text in (prompt.first, prompt.following)
-    )
+    around = max(len(encode_turn(prompt.tokenizer, template, "")) for template in (prompt.first, prompt.following))
     if config.text_len < around + 2:
         raise UserError(
             f"--text-len {config.text_len}: the chat template alone takes {around} tokens; use at least {around + 2}"
@@ -247,7 +246,7 @@ def check_lengths(geometry: Geometry, family: Family, prompt: ChatPrompt) -> Non
 
 def quantization(config: ExportConfig) -> str:
     """The preset's name, as asked for or the model's default."""
-    return model_entry(config.model).quant if config.quant is None else config.quant
+    return model_entry(config.model, config.checkpoint).quant if config.quant is None else config.quant
 
 
 def build_methods(
@@ -277,7 +276,7 @@ def describe(
     built = build_pruner(config.pruner, geometry.grid, pruner, target.loop)
     settings = {setting: getattr(pruner, setting) for setting in built.settings}
     return Manifest(
-        model=config.model,
+        model=model_label(config.model),
         family=source.family.name,
         checkpoint=source.name,
         target=name,

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment
 from tokenizers import Tokenizer
 from vlmp.export.bundle import PromptSpec
 from vlmp.export.checkpoint import read_json
 from vlmp.export.errors import UserError, one_line
+from vlmp.runtimes.prompt import MARK, encode_turn
 
 TEMPLATES = "additional_chat_templates"
 """Folder of a checkpoint's further templates."""
@@ -24,6 +26,7 @@ CHANGING: dict[str, tuple[object, ...]] = {
 
 _MARK = "\ue000prompt\ue000"
 _ANSWER = "\ue000answer\ue000"
+_SYSTEM = "\ue000system\ue000"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,6 +43,7 @@ class ChatPrompt:
     template_file: str
     notes: list[str]
     """What a user should know of what the checkpoint asks for, a sentence each."""
+    control_tokens: list[str]
     tokenizer: Tokenizer
 
     def spec(self, *, text_len: int, max_new_tokens: int, tokenizer_file: str) -> PromptSpec:
@@ -55,6 +59,7 @@ class ChatPrompt:
             pad_id=self.pad_id,
             special_tokens=self.special_tokens,
             template_file=self.template_file,
+            control_tokens=self.control_tokens,
             tokenizer_file=tokenizer_file,
         )
 
@@ -66,9 +71,7 @@ def read_prompt(folder: Path, image_token: str, system_prompt: str | None) -> Ch
     """
     tokenizer = _load_tokenizer(folder)
     template, template_file = _find_template(folder, tokenizer)
-    if image_token in (system_prompt or ""):
-        raise UserError(f"--system-prompt holds {image_token}, which stands for the image")
-    system = [] if system_prompt is None else [{"role": "system", "content": system_prompt}]
+    control = _control_tokens(tokenizer, template)
     user = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": _MARK}]}
     again = {"role": "user", "content": [{"type": "text", "text": _MARK + _MARK}]}
 
@@ -86,15 +89,25 @@ def read_prompt(folder: Path, image_token: str, system_prompt: str | None) -> Ch
                 f"{folder}: its chat template ({template_file}) cannot be rendered: {one_line(error)}"
             ) from error
 
+    def with_system(text: str) -> list[dict[str, Any]]:
+        return [] if system_prompt is None else [{"role": "system", "content": text}]
+
+    system = with_system(_SYSTEM)
     whole = render([*system, user])
+    if whole.replace(_SYSTEM, system_prompt or "") != render([*with_system(system_prompt or ""), user]):
+        typed = next((token for token in control if token in (system_prompt or "")), None)
+        if typed:
+            raise UserError(f"--system-prompt holds {typed}, and the chat template ({template_file}) makes more of it")
+        system = with_system(system_prompt or "")
+        whole = render([*system, user])
     if whole.count(image_token) != 1 or whole.count(_MARK) != 1 or whole.index(image_token) > whole.index(_MARK):
         raise UserError(
             f"{folder}: its chat template ({template_file}) does not hold one {image_token} before the user's text"
         )
     prefix, first = whole.split(image_token)
     longer = render([*system, user, {"role": "assistant", "content": _ANSWER}, again])
-    following = longer.partition(_ANSWER)[2].replace(_MARK + _MARK, "{prompt}")
-    if following.count("{prompt}") != 1:
+    following = longer.partition(_ANSWER)[2].replace(_MARK + _MARK, MARK)
+    if following.count(MARK) != 1:
         raise UserError(
             f"{folder}: its chat template ({template_file}) does not hold an answer before the next question"
         )
@@ -106,8 +119,8 @@ def read_prompt(folder: Path, image_token: str, system_prompt: str | None) -> Ch
         raise UserError(f"{folder}: its chat template ({template_file}) does not end an answer with a special token")
     generation = _generation_settings(folder)
     return ChatPrompt(
-        prefix_ids=backend.encode(prefix, add_special_tokens=False).ids,
-        first=first.replace(_MARK, "{prompt}"),
+        prefix_ids=encode_turn(backend, prefix.replace(_SYSTEM, MARK), system_prompt or "", control),
+        first=first.replace(_MARK, MARK),
         following=following[len(backend.id_to_token(end_text_id)) :],
         end_ids=sorted({end_text_id, *_eos_ids(*generation)}),
         end_text_id=end_text_id,
@@ -115,6 +128,7 @@ def read_prompt(folder: Path, image_token: str, system_prompt: str | None) -> Ch
         special_tokens={token.content: index for index, token in sorted(added.items())},
         template_file=template_file,
         notes=_unserved(*generation),
+        control_tokens=control,
         tokenizer=backend,
     )
 
@@ -165,6 +179,17 @@ def _default_of(path: Path, template: Any) -> str:
     if not isinstance(found, str):
         raise UserError(f"{path}: its chat template must be a text, or several with one called default")
     return found
+
+
+def _control_tokens(tokenizer: Any, template: str) -> list[str]:
+    """Added tokens that are special, or that the chat template writes; spaces and line breaks are only text there."""
+    added = [token for _, token in sorted(tokenizer.added_tokens_decoder.items())]
+    named = getattr(tokenizer, "chat_control_tokens", None)  # of newer versions: the checkpoint's own list
+    if named is None:
+        parts = Environment().lex(template)
+        written = "\0".join(text for _, kind, text in parts if kind in ("data", "string"))
+        named = [token.content for token in added if token.content in written and not token.content.isspace()]
+    return [token.content for token in added if token.special or token.content in named]
 
 
 # --- Generation -------------------------------------------------------------------------------------------------------

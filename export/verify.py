@@ -11,6 +11,7 @@ from vlmp.export.bundle import REFERENCE_NAME, Manifest, MethodName, ParitySpec,
 from vlmp.export.errors import UserError
 from vlmp.export.prompt import ChatPrompt
 from vlmp.runtimes.image import open_image, to_pixels
+from vlmp.runtimes.prompt import encode_turn
 from vlmp.runtimes.pytorch import TorchSession
 from vlmp.runtimes.session import load
 from vlmp.runtimes.verify import DECODED, compare, describe, limits_of, make_reference
@@ -62,8 +63,7 @@ def _fit_question(prompt: ChatPrompt, template: str, question: str, room: int) -
     """Token ids of a turn, with as many of the question's words as fit."""
     words = question.split()
     while True:
-        text = template.replace("{prompt}", " ".join(words))
-        ids = prompt.tokenizer.encode(text, add_special_tokens=False).ids
+        ids = encode_turn(prompt.tokenizer, template, " ".join(words), prompt.control_tokens)
         if len(ids) <= room or not words:
             return ids
         words.pop()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vlmp.export.command import OneLineParser, add_debug, check_file, local_path, run_command
-from vlmp.export.errors import UserError, terminable
+from vlmp.export.errors import terminable
 from vlmp.export.streams import say
 
 if TYPE_CHECKING:
@@ -26,6 +26,11 @@ def run(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--max-new-tokens", type=int, metavar="N", help="longest answer; the bundle's room otherwise")
     parser.add_argument(
+        "--control-tokens",
+        action="store_true",
+        help="take control tokens in a prompt, as <|im_end|>, for what they are to the model; otherwise they are text",
+    )
+    parser.add_argument(
         "--show-kept", type=local_path, metavar="PNG", help="draw the kept visual tokens over the photo"
     )
     add_debug(parser)
@@ -43,24 +48,23 @@ def verify(argv: Sequence[str] | None = None) -> None:
 def _run(arguments: Namespace) -> None:
     check_file("image", arguments.image)
 
-    from .draw import draw_kept
+    from .draw import draw_kept, save
     from .image import open_image
     from .session import load
 
     image = open_image(arguments.image)  # before the bundle, which may take long to load
     session = load(arguments.bundle)
     first, *others = arguments.prompt
-    answer = session.generate(image, first, arguments.max_new_tokens, on_text=_stream)
+    control: bool = arguments.control_tokens
+    answer = session.generate(image, first, arguments.max_new_tokens, on_text=_stream, control_tokens=control)
     _finish(session, answer)
     if arguments.show_kept:
-        try:
-            with terminable():
-                draw_kept(image, session.manifest.image, answer.order).save(arguments.show_kept)
-        except (OSError, ValueError) as error:
-            raise UserError(f"cannot write {arguments.show_kept}: {error}") from error
+        with terminable():
+            save(draw_kept(image, session.manifest.image, answer.order), arguments.show_kept)
         say(f"kept tokens drawn in {arguments.show_kept}")
     for prompt in others:
-        _finish(session, session.reply(prompt, arguments.max_new_tokens, on_text=_stream))
+        answer = session.reply(prompt, arguments.max_new_tokens, on_text=_stream, control_tokens=control)
+        _finish(session, answer)
 
 
 def _verify(bundle: Path) -> None:

@@ -1,11 +1,15 @@
 """Kept visual tokens over the photo, so that a person can see what the model still sees."""
 
 import colorsys
+from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from vlmp.export.bundle import ImageSpec
+from vlmp.export.errors import UserError
+from vlmp.export.writing import write_whole
 
 from .image import fit
 
@@ -33,6 +37,22 @@ def draw_kept(image: Image.Image, spec: ImageSpec, order_S: NDArray[np.generic])
         pen.rectangle((left, top, left + cell_width - 1, top + cell_height - 1), outline=colour, width=max(1, enlarge))
         pen.text((left + 3, top + 1), str(place + 1), fill=colour, font=font, stroke_width=2, stroke_fill=(0, 0, 0))
     return canvas
+
+
+def save(picture: Image.Image, path: Path) -> None:
+    """Write a picture in the format that its name ends with; an earlier file stays until the new one is complete.
+
+    Raises UserError when it cannot be written.
+    """
+    kind = Image.registered_extensions().get(path.suffix.lower())
+    if kind not in Image.SAVE:
+        raise UserError(f"cannot write {path}: unknown file extension {path.suffix!r}, choose .png or .jpg")
+    content = BytesIO()
+    picture.save(content, kind)
+    try:
+        write_whole(path, content.getvalue())
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
 
 
 def _colour(share: float) -> tuple[int, int, int]:

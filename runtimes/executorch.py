@@ -14,6 +14,7 @@ import torch  # before the extension, which needs its libraries
 from executorch.extension.pybindings import _C
 from vlmp.export.bundle import Manifest, MethodName, inside
 from vlmp.export.errors import UserError, one_line
+from vlmp.export.streams import heard, last_lines
 
 from .session import Array, Session
 from .versions import package_version
@@ -40,6 +41,7 @@ class ExecuTorchSession(Session):
         for name, method in manifest.methods.items():
             path = inside(folder, method.file)
             data = inside(folder, method.data_file) if method.data_file else None
+            said = len(heard())
             try:
                 if path not in programs:
                     programs[path] = _C._load_program(
@@ -49,8 +51,9 @@ class ExecuTorchSession(Session):
                         data_path=None if data is None else str(data),
                     )
                 self._methods[name] = programs[path].load_method(method.entry)
-            except RuntimeError as error:
-                raise UserError(f"{path} cannot be loaded: {one_line(error)}") from error
+            except RuntimeError as error:  # it holds a number; the reason, if there is one, was printed
+                reasons = [one_line(error), *last_lines(heard()[said:], 1)]
+                raise UserError(f"{path} cannot be loaded: {'; '.join(reasons)}") from error
         self.programs = programs  # A method must not outlive its program.
 
     @property

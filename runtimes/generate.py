@@ -10,6 +10,7 @@ import numpy as np
 from vlmp.export.errors import UserError, check_text
 
 from .image import open_image, to_pixels
+from .prompt import control_tokens, encode_turn
 from .session import Array, Progress, Session
 
 if TYPE_CHECKING:
@@ -55,9 +56,11 @@ def first_turn(
     prompt: str,
     max_new_tokens: int | None,
     on_text: Callable[[str], None] | None,
+    *,
+    typed_control: bool,
 ) -> Answer:
     """Vision, prefill, decode."""
-    ids = prompt_ids(session, session.manifest.prompt.first, prompt)
+    ids = prompt_ids(session, session.manifest.prompt.first, prompt, typed_control=typed_control)
     limit = _limit(session, max_new_tokens)
     start = perf_counter()
     pixels = to_pixels(open_image(image), session.manifest.image)
@@ -81,13 +84,19 @@ def first_turn(
 
 
 def next_turn(
-    session: Session, prompt: str, max_new_tokens: int | None, on_text: Callable[[str], None] | None
+    session: Session,
+    prompt: str,
+    max_new_tokens: int | None,
+    on_text: Callable[[str], None] | None,
+    *,
+    typed_control: bool,
 ) -> Answer:
     """Extend, decode. The last answer's final token is not in the caches yet and goes first."""
     if session.past == 0:
         raise UserError("no image yet: generate() starts a conversation, reply() continues it")
     spec = session.manifest.prompt
-    ids = [spec.end_text_id, *prompt_ids(session, spec.following, prompt, reserved=1)]
+    ids = prompt_ids(session, spec.following, prompt, reserved=1, typed_control=typed_control)
+    ids = [spec.end_text_id, *ids]
     limit = _limit(session, max_new_tokens)
     # Before anything is fed: a refused turn must leave the conversation as it was.
     session.check_room(len(session.unfed) + len(ids))
@@ -112,16 +121,20 @@ def next_turn(
     return Answer(text=session.tokenizer.decode(tokens, skip_special_tokens=True), token_ids=tokens, timings=timings)
 
 
-def prompt_ids(session: Session, template: str, prompt: str, *, reserved: int = 0) -> list[int]:
+def prompt_ids(
+    session: Session, template: str, prompt: str, *, reserved: int = 0, typed_control: bool = False
+) -> list[int]:
     """Token ids of a turn, leaving `reserved` places of the bucket free.
 
-    Raises UserError when the prompt is empty, or too long: then it says how many tokens a prompt may have.
+    typed_control: control tokens in the prompt are control tokens, not text. Raises UserError when the prompt is empty,
+    or too long: then it says how many tokens a prompt may have; and as `encode_turn`.
     """
     check_text("the prompt", prompt)
-    bucket = session.manifest.prompt.text_len
-    around = len(session.tokenizer.encode(template.replace("{prompt}", ""), add_special_tokens=False).ids)
-    room = bucket - around - reserved
-    ids = session.tokenizer.encode(template.replace("{prompt}", prompt), add_special_tokens=False).ids
+    spec, tokenizer = session.manifest.prompt, session.tokenizer
+    control = () if typed_control else control_tokens(tokenizer, spec.control_tokens)
+    around = len(encode_turn(tokenizer, template, ""))
+    room = spec.text_len - around - reserved
+    ids = encode_turn(tokenizer, template, prompt, control)
     if len(ids) - around > room:
         raise UserError(
             f"the prompt has {len(ids) - around} tokens, the bundle takes up to {room}: export with a larger --text-len"

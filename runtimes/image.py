@@ -1,23 +1,38 @@
 """A photo file becomes the input of `vision`: RGB, upright, fitted to the bundle's size."""
 
+import io
 import warnings
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
+from PIL.PngImagePlugin import PngImageFile
 from vlmp.export.bundle import ImageSpec
 from vlmp.export.errors import UserError, one_line
 
 MAX_PIXELS = 100_000_000
+MOST_ASPECT = 200
+"""The longer side of a picture to the shorter one."""
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF's orientation -> what makes it upright."""
 
 
 def open_image(source: "Image.Image | Path | str") -> Image.Image:
     """An upright RGB image: rotated by EXIF, alpha over white, CMYK and 16-bit converted.
 
-    Raises UserError when it cannot be read or exceeds 100 megapixels.
+    Raises UserError when it cannot be read, exceeds 100 megapixels, or has a side more than 200 times the other.
     """
     if isinstance(source, Image.Image):
+        check_shape(source.size, "the image")
         return to_rgb(source)
     path = Path(source)
     if not path.is_file():
@@ -31,6 +46,7 @@ def open_image(source: "Image.Image | Path | str") -> Image.Image:
                     raise UserError(
                         f"image {path} has {width} x {height} pixels: at most {MAX_PIXELS // 10**6} megapixels are read"
                     )
+                check_shape(image.size, f"image {path}")
                 return to_rgb(image)
     except Image.DecompressionBombError:
         raise UserError(f"image {path} is too large: at most {MAX_PIXELS // 10**6} megapixels are read") from None
@@ -42,16 +58,81 @@ def open_image(source: "Image.Image | Path | str") -> Image.Image:
         raise UserError(f"image {path} cannot be read: {one_line(error)}") from None
 
 
+def check_shape(size: tuple[int, int], name: str) -> None:
+    """Raises UserError for a picture (width, height) of which hardly anything would be seen, as transformers does."""
+    width, height = size
+    if max(size) > MOST_ASPECT * min(size):
+        raise UserError(
+            f"{name} has {width} x {height} pixels: one side may be at most {MOST_ASPECT} times as long as the other"
+        )
+
+
 def to_rgb(image: Image.Image) -> Image.Image:
     """The same picture, upright, as 8-bit RGB."""
-    image = ImageOps.exif_transpose(image)
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return _wide_grey(image)
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        image = image.convert("RGBA")
+    clear = _clear_pixels(image)
+    image.load()
+    turn = TURNS.get(_orientation(image))
+    if _is_wide_grey(image):
+        rgb = _wide_grey(image)
+    elif clear is None and (image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info):
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, image).convert("RGB")
-    return image.convert("RGB")
+        rgb = Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+    else:
+        rgb = image.convert("RGB")
+    if clear is not None:
+        rgb.paste((255, 255, 255), mask=Image.fromarray(clear))
+    return rgb if turn is None else rgb.transpose(turn)
+
+
+def _orientation(image: Image.Image) -> int:
+    """Which way up, from 1 to 8, as EXIF or XMP has it.
+
+    Pillow's own `exif_transpose` also writes the EXIF block anew, and fails on some that it can read.
+    """
+    try:
+        told = image.getexif().get(0x0112, 1)
+        return next((known for known in TURNS if known == told), 1)
+    except Exception:  # of many kinds; a damaged EXIF block says nothing, and the picture is there
+        return 1
+
+
+def _clear_pixels(image: Image.Image) -> NDArray[np.bool_] | None:
+    """Where a PNG's clear colour (tRNS) stands, [height, width], in files of which Pillow takes it for another colour.
+
+    It is written in samples as the file has them, and Pillow compares it with samples that have become 8 bits. None for
+    all others, and for a picture that has been loaded, which does not tell any more how it was stored.
+    """
+    stored = str(image.tile[0].args) if isinstance(image, PngImageFile) and image.tile else image.mode
+    colour = image.info.get("transparency")
+    if colour is None:
+        return None
+    if stored.startswith("I;16"):
+        return np.asarray(np.asarray(image) == colour)
+    if stored in ("L;2", "L;4"):
+        top = 2 ** int(stored[-1]) - 1
+        return np.asarray(np.asarray(image) == (colour & top) * (255 // top))
+    if stored == "RGB;16B" and isinstance(image, PngImageFile):
+        return np.asarray((_wide_colour(image) == colour).all(axis=2))
+    return None
+
+
+def _wide_colour(image: PngImageFile) -> NDArray[np.uint16]:
+    """Samples of a PNG of 16-bit RGB, [height, width, 3].
+
+    Pillow drops the low bytes. They are to be had in a second reading, as the high ones of the other byte order.
+    """
+    assert image.fp is not None
+    place = image.fp.tell()
+    image.fp.seek(0)
+    twin = Image.open(io.BytesIO(image.fp.read()))
+    image.fp.seek(place)
+    assert isinstance(twin, PngImageFile)
+    twin.tile = [twin.tile[0]._replace(args="RGB;16L")]
+    return np.asarray(image, np.uint16) * np.uint16(256) + np.asarray(twin, np.uint16)
+
+
+def _is_wide_grey(image: Image.Image) -> bool:
+    return image.mode in ("I", "F") or image.mode.startswith("I;16")
 
 
 def _wide_grey(image: Image.Image) -> Image.Image:
@@ -86,6 +167,7 @@ def placement(photo: tuple[int, int], spec: ImageSpec) -> tuple[int, int, int, i
 
 
 def to_pixels(image: Image.Image, spec: ImageSpec) -> NDArray[np.float32]:
-    """float32 [1, 3, height, width], values 0..255."""
+    """float32 [1, 3, height, width], values 0..255. Raises UserError as `check_shape`."""
+    check_shape(image.size, "the image")
     pixels = np.asarray(fit(image, spec), dtype=np.float32)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])

@@ -148,26 +148,35 @@ class Session(ABC):
         prompt: str,
         max_new_tokens: int | None = None,
         on_text: Callable[[str], None] | None = None,
+        *,
+        control_tokens: bool = False,
     ) -> "Answer":
         """Answer a question about an image, greedily. `on_text` gets the answer piece by piece.
 
+        control_tokens: such tokens in the prompt (`<|im_end|>`) are taken as what they are to the model; otherwise all
+        of the prompt is text.
         Raises UserError on an unreadable image or a prompt that does not fit, and where on_text calls the session.
         """
         from .generate import first_turn
 
-        return first_turn(self, image, prompt, max_new_tokens, on_text)
+        return first_turn(self, image, prompt, max_new_tokens, on_text, typed_control=control_tokens)
 
     @alone
     def reply(
-        self, prompt: str, max_new_tokens: int | None = None, on_text: Callable[[str], None] | None = None
+        self,
+        prompt: str,
+        max_new_tokens: int | None = None,
+        on_text: Callable[[str], None] | None = None,
+        *,
+        control_tokens: bool = False,
     ) -> "Answer":
-        """Answer a further question about the same image, through `extend`.
+        """Answer a further question about the same image, through `extend`. control_tokens: as `generate` has it.
 
         Raises UserError before the first turn, or when the prompt does not fit.
         """
         from .generate import next_turn
 
-        return next_turn(self, prompt, max_new_tokens, on_text)
+        return next_turn(self, prompt, max_new_tokens, on_text, typed_control=control_tokens)
 
     def _call(self, method: MethodName, inputs: dict[str, Array], tokens: int) -> dict[str, Array]:
         """Run a method that puts `tokens` text tokens into the caches, and keep its rows where the host has to."""
@@ -229,7 +238,11 @@ def load(bundle: Path | str, *, check_hashes: bool = True, threads: int | None =
     if threads is not None and threads < 1:
         raise UserError(f"threads={threads}: must be at least 1")
     folder = Path(bundle)
-    manifest = read_manifest(folder, check_hashes=check_hashes)
+    return open_session(folder, read_manifest(folder, check_hashes=check_hashes), threads)
+
+
+def open_session(folder: Path, manifest: Manifest, threads: int | None) -> Session:
+    """As `load`, of a bundle whose manifest and files have been checked."""
     kind = import_runtime(folder, manifest)
     started = perf_counter()  # the graphs, not the import of the runtime's library
     session = kind(folder, manifest, load_tokenizer(folder, manifest), threads)
@@ -257,11 +270,18 @@ def import_runtime(folder: Path, manifest: Manifest) -> Callable[[Path, Manifest
 
 
 def load_tokenizer(folder: Path, manifest: Manifest) -> "Tokenizer":
-    """The bundle's tokenizer. Raises UserError when its file cannot be read."""
+    """The bundle's tokenizer, without the padding and cutting that its file may ask for.
+
+    Raises UserError when it cannot be read.
+    """
     from tokenizers import Tokenizer
 
     path = inside(folder, manifest.prompt.tokenizer_file)
     try:
-        return Tokenizer.from_file(str(path))
+        tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises bare Exception
         raise UserError(f"{path} is no tokenizer: {error}") from error
+    # transformers leaves both in the file of a tokenizer that has been used with them.
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer

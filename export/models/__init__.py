@@ -1,15 +1,15 @@
 """The models that can be exported. A family is one file beside this one."""
 
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
-from typing import TYPE_CHECKING, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 from vlmp.export.errors import UserError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import torch
     from torch import nn
     from vlmp.export.bundle import MethodName
@@ -63,7 +63,8 @@ class ModelEntry:
     """A named model: where its checkpoint is and which family file reads it."""
 
     checkpoint: str
-    """Hugging Face id, or `bundled:NAME` for a checkpoint that travels with the package."""
+    """Hugging Face id, where asked for with @ and a revision; `bundled:NAME` for a checkpoint that travels with the
+    package, `folder:PATH` for one on this machine."""
     family: str
     image_size: tuple[int, int] = (448, 448)
     """Default (height, width) in pixels."""
@@ -81,17 +82,70 @@ MODELS: dict[str, ModelEntry] = {
 }
 
 
-def model_entry(name: str) -> ModelEntry:
-    """The registry's entry. Raises UserError listing the choices."""
-    if name not in MODELS:
-        raise UserError(f"unknown model {name!r}: choose one of {', '.join(MODELS)}")
-    return MODELS[name]
+HUB_ID = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@(?P<revision>[\w./-]+))?")
+BILLION = 10**9
+"""Parameters of a language model from which on an export is quantized unless told otherwise."""
 
 
-def open_family(name: str, checkpoint: "Path") -> Family:
-    """The family `name` reading `checkpoint`. Raises UserError listing the choices."""
+def model_entry(name: str, checkpoint: Path | None = None) -> ModelEntry:
+    """The entry of a registered name, of a folder with a checkpoint, or of a Hugging Face id (`owner/name@revision`).
+
+    checkpoint: a folder that is used in the place of the model's own. Without it, config.json alone is downloaded of an
+    id that no entry has. Raises UserError listing the choices, or when the model is of another family.
+    """
+    if name in MODELS:
+        return MODELS[name]
+    local, found = Path(name).is_dir(), HUB_ID.fullmatch(name)
+    if not local and not found:
+        ways = f"choose one of {', '.join(MODELS)}, a folder, or a Hugging Face id like Qwen/Qwen2-VL-2B-Instruct"
+        raise UserError(f"unknown model {name!r}: {ways}")
+    known = [entry for entry in MODELS.values() if found and entry.checkpoint == found["id"]]
+    if known and not local:
+        return replace(known[0], checkpoint=name)
+
+    from vlmp.export.checkpoint import hub_config, read_config  # loads torch
+
+    if local:
+        return _entry_of(f"folder:{name}", name, read_config(Path(name)))
+    return _entry_of(name, checkpoint or name, read_config(checkpoint) if checkpoint else hub_config(name))
+
+
+def _entry_of(checkpoint: str, name: Path | str, config: dict[str, Any]) -> ModelEntry:
+    """The defaults of a checkpoint that nobody has registered."""
+    family = str(config.get("model_type"))
+    check_family(family, name)
+    return ModelEntry(checkpoint, family, quant="int4" if parameters(config) >= BILLION else "none")
+
+
+def parameters(config: dict[str, Any]) -> int:
+    """About how many the language model has, 0 where its config does not say."""
+    text: dict[str, Any] = {**config, **(config.get("text_config") or {})}
+    names = ("hidden_size", "intermediate_size", "num_hidden_layers", "vocab_size")
+    hidden, inner, layers, words = (text[name] if isinstance(text.get(name), int) else 0 for name in names)
+    return layers * hidden * (2 * hidden + 3 * inner) + words * hidden
+
+
+def model_label(name: str) -> str:
+    """What a model is called where neither a path of this machine nor a revision belongs."""
+    if name not in MODELS and Path(name).is_dir():
+        return Path(name).resolve().name
+    return name.partition("@")[0]
+
+
+def file_label(name: str) -> str:
+    """The same as a part of a file's name."""
+    return model_label(name).replace("/", "--")
+
+
+def check_family(name: str, checkpoint: Path | str) -> None:
+    """Raises UserError listing the choices when there is no such family."""
     if name not in FAMILIES:
         raise UserError(f"{checkpoint}: model type {name!r} is not supported: it must be one of {', '.join(FAMILIES)}")
+
+
+def open_family(name: str, checkpoint: Path) -> Family:
+    """The family `name` reading `checkpoint`. Raises UserError listing the choices."""
+    check_family(name, checkpoint)
     module, attribute = FAMILIES[name].split(":")
     opener: Callable[[Path], Family] = getattr(import_module(module), attribute)
     return opener(checkpoint)

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -134,11 +134,10 @@ class Package:
 
     def _map(self, file_name: str) -> mmap.mmap:
         if file_name not in self._maps:
-            root = (self.path / "Data" / "com.apple.CoreML").resolve()
-            path = (root / file_name.removeprefix("@model_path/")).resolve()
-            if not path.is_relative_to(root):
+            name = PurePosixPath(file_name.removeprefix("@model_path/"))
+            if name.is_absolute() or ".." in name.parts:  # a link may: see vlmp.export.bundle.inside
                 raise ValueError(f"weight file {file_name!r} leaves the package {self.path}")
-            with path.open("rb") as file:
+            with (self.path / "Data" / "com.apple.CoreML" / name).open("rb") as file:
                 self._maps[file_name] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         return self._maps[file_name]
 

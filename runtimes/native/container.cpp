@@ -91,13 +91,20 @@ void read_header(Bytes data, Container& container) {
   container.inflated_bytes = ((container.width * container.depth + 7) / 8 * channels + 1) * container.height;
 }
 
-// Of grey and RGB. Pillow compares the low byte of what is written there, whatever the depth.
-std::optional<Colour> clear_colour(Bytes data, const Container& container) {
+// It is written in samples as the file has them; of smaller ones than 16 bits the low bits count.
+std::optional<Colour> clear_colour(Bytes data, const Container& container, const std::string& where) {
   if (container.colour != kGrey && container.colour != kRgb) return std::nullopt;
   Colour colour{};
   for (std::size_t channel = 0; channel < colour.size(); ++channel) {
-    const auto value = number(data, container.colour == kGrey ? 0 : 2 * channel, 2).value_or(0);
-    colour[channel] = static_cast<std::uint8_t>(container.depth == 1 && value != 0 ? 255 : value);
+    const auto value = number(data, container.colour == kGrey ? 0 : 2 * channel, 2);
+    if (!value) fail("image ", where, " cannot be read: its clear colour is cut off");
+    const unsigned top = (1u << std::min(container.depth, 16u)) - 1, sample = static_cast<unsigned>(*value) & top;
+    // Of one bit, Pillow takes any number but 0 for white.
+    if (container.depth == 1) {
+      colour[channel] = *value != 0 ? 255 : 0;
+    } else {
+      colour[channel] = static_cast<std::uint16_t>(container.depth < 8 && top != 0 ? sample * (255 / top) : sample);
+    }
   }
   return colour;
 }
@@ -117,7 +124,7 @@ Container read_png(Bytes bytes, const std::string& where) {
       fail("image ", where, " cannot be read: a checksum in it is wrong");
     }
     if (kind == "IHDR") read_header(data, container);
-    if (kind == "tRNS") container.clear = clear_colour(data, container);
+    if (kind == "tRNS") container.clear = clear_colour(data, container, where);
     if (kind == "eXIf") exif = std::string(kExif).append(data);
     if (kind == "tEXt" || kind == "zTXt" || kind == "iTXt") {  // the last one of each holds
       const Words words = read_words(kind, data);

@@ -162,14 +162,6 @@ fs::path inside(const fs::path& bundle, const std::string& relative) {
                 relative.find_first_of(std::string("\\\0", 2)) != std::string::npos;
   for (const fs::path& part : pure) leaves = leaves || part == "..";
   if (leaves) fail(bundle.string(), ": manifest names ", in_quotes(relative), ", which leaves the bundle's folder");
-  std::error_code error;
-  const fs::path root = fs::canonical(bundle, error);
-  if (error) fail(bundle.string(), " cannot be read: ", error.message());
-  const fs::path target = fs::weakly_canonical(bundle / pure, error);
-  const auto [end, rest] = std::mismatch(root.begin(), root.end(), target.begin(), target.end());
-  if (error || end != root.end()) {
-    fail(bundle.string(), ": ", in_quotes(relative), " is a link that leaves the bundle's folder");
-  }
   return bundle / pure;
 }
 

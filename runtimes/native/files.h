@@ -18,7 +18,8 @@ void check_can_write(const std::filesystem::path& path);
 // link leads to it writes straight. Throws Error.
 void write_file(const std::filesystem::path& path, std::string_view bytes);
 
-// The path of a bundle's file. Throws Error when `relative` leaves the folder, by its words or by a link.
+// The path of a bundle's file. Throws Error when the name `relative` leaves the folder. Links may: what they lead to has
+// the manifest's hash.
 std::filesystem::path inside(const std::filesystem::path& bundle, const std::string& relative);
 
 // Hex sha256, read in pieces. Throws Error when the file cannot be read.

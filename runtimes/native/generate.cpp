@@ -5,26 +5,17 @@
 #include <utility>
 
 #include "error.h"
+#include "prompt.h"
 #include "unicode.h"
 
 namespace vlmp {
 namespace {
 
-const std::string kMark = "{prompt}";
 const std::string kReplacement = "\xEF\xBF\xBD";
 
 std::int64_t now_ns() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
       .count();
-}
-
-std::string filled(const std::string& form, const std::string& prompt) {
-  std::string text;
-  std::size_t place = 0;
-  for (std::size_t mark; (mark = form.find(kMark, place)) != std::string::npos; place = mark + kMark.size()) {
-    text += form.substr(place, mark - place) + prompt;
-  }
-  return text + form.substr(place);
 }
 
 bool is_blank(const std::string& text) {
@@ -79,11 +70,15 @@ double Stopwatch::lap_ms() {
 }
 
 std::vector<std::int32_t> prompt_ids(const Session& session, const std::string& form, const std::string& prompt,
-                                     int reserved) {
-  const auto around = session.tokenizer().encode(filled(form, "")).size();
-  const std::int64_t room =
-      std::int64_t{session.manifest().prompt.text_len} - static_cast<std::int64_t>(around) - reserved;
-  const std::vector<std::int32_t> ids = session.tokenizer().encode(filled(form, prompt));
+                                     bool typed_control, int reserved) {
+  const PromptSpec& spec = session.manifest().prompt;
+  const Tokenizer& tokenizer = session.tokenizer();
+  const std::vector<std::string>& control =
+      spec.control_tokens.empty() ? tokenizer.special_tokens() : spec.control_tokens;
+  const auto around = encode_turn(tokenizer, form, "").size();
+  const std::int64_t room = std::int64_t{spec.text_len} - static_cast<std::int64_t>(around) - reserved;
+  const std::vector<std::int32_t> ids =
+      encode_turn(tokenizer, form, prompt, typed_control ? std::vector<std::string>{} : control);
   const std::int64_t own = static_cast<std::int64_t>(ids.size()) - static_cast<std::int64_t>(around);
   if (own > room) {
     fail("the prompt has ", own, " tokens, the bundle takes up to ", room, ": export with a larger --text-len");
@@ -96,7 +91,7 @@ Answer first_turn(Session& session, const std::filesystem::path& image, const st
                   const Turn& turn) {
   const Session::Hold hold(session);
   const auto on_phase = [&](const Phase& phase) { session.tell([&] { turn.on_phase(phase); }); };
-  const std::vector<std::int32_t> ids = prompt_ids(session, session.manifest().prompt.first, prompt);
+  const std::vector<std::int32_t> ids = prompt_ids(session, session.manifest().prompt.first, prompt, turn.control_tokens);
   limit_of(session, turn);  // before anything is run
   Answer answer;
   Stopwatch watch;
@@ -117,7 +112,7 @@ Answer next_turn(Session& session, const std::string& prompt, Picker& picker, co
   const Session::Hold hold(session);
   const auto on_phase = [&](const Phase& phase) { session.tell([&] { turn.on_phase(phase); }); };
   const PromptSpec& spec = session.manifest().prompt;
-  std::vector<std::int32_t> ids = prompt_ids(session, spec.following, prompt, 1);
+  std::vector<std::int32_t> ids = prompt_ids(session, spec.following, prompt, turn.control_tokens, 1);
   ids.insert(ids.begin(), spec.end_text_id);
   limit_of(session, turn);
   // Before anything is fed: a refused turn leaves the conversation as it was, and so does one that fails below.

@@ -42,6 +42,7 @@ struct Phase {
 struct Turn {
   std::optional<int> max_new_tokens;  // the bundle's when there is none
   bool ignore_end = false;
+  bool control_tokens = false;  // those in the prompt are what they are to the model, not text
   std::function<void(const Phase&)> on_phase = [](const Phase&) {};  // when it is over
   std::function<void(std::string_view)> on_text = [](std::string_view) {};
   std::function<void(const std::vector<float>&)> on_logits = [](const std::vector<float>&) {};
@@ -59,9 +60,10 @@ Answer first_turn(Session& session, const std::filesystem::path& image, const st
 // does not fit; the conversation is then as it was.
 Answer next_turn(Session& session, const std::string& prompt, Picker& picker, const Turn& turn);
 
-// Ids of a turn, leaving `reserved` places of the bucket free. Throws Error when the prompt is empty or too long.
+// Ids of a turn, leaving `reserved` places of the bucket free. typed_control: as `Turn::control_tokens`. Throws Error
+// when the prompt is empty or too long, and as `encode_turn`.
 std::vector<std::int32_t> prompt_ids(const Session& session, const std::string& form, const std::string& prompt,
-                                     int reserved = 0);
+                                     bool typed_control, int reserved = 0);
 
 // One first turn with exactly `decode_tokens` greedy tokens after the first. Reading the image is timed, too.
 Timings time_turn(Session& session, const std::filesystem::path& image, const std::vector<std::int32_t>& ids,

@@ -15,6 +15,7 @@ namespace vlmp {
 namespace {
 
 constexpr std::uintmax_t kMostBytes = 1 << 29;
+constexpr std::uint64_t kMostAspect = 200;  // the longer side to the shorter one
 
 template <typename Value>
 using Samples = std::unique_ptr<Value, decltype(&stbi_image_free)>;
@@ -45,11 +46,17 @@ Picture from_samples(const std::uint8_t* samples, int width, int height, int cha
   return picture;
 }
 
-Picture from_wide_grey(const std::uint16_t* samples, int width, int height) {
+// Of 16 bits: grey is scaled, and of RGB the high bytes are taken, as Pillow has it.
+Picture from_wide_samples(const std::uint16_t* samples, int width, int height, int channels,
+                          const std::optional<Colour>& clear) {
   Picture picture = Picture::blank(width, height);
   for (std::size_t pixel = 0; pixel < picture.rgb.size() / 3; ++pixel) {
-    const auto value = static_cast<std::uint8_t>(std::nearbyint(samples[pixel] * (255 / 65535.0)));
-    std::fill_n(&picture.rgb[pixel * 3], 3, value);
+    const std::uint16_t* from = samples + pixel * std::size_t(channels);
+    const bool is_clear = clear && std::equal(from, from + channels, clear->begin());
+    for (std::size_t channel = 0; channel < 3; ++channel) {
+      const double value = channels == 1 ? std::nearbyint(from[0] * (255 / 65535.0)) : from[channel] >> 8;
+      picture.rgb[pixel * 3 + channel] = is_clear ? 255 : static_cast<std::uint8_t>(value);
+    }
   }
   return picture;
 }
@@ -96,6 +103,11 @@ Picture decode_picture(std::string_view bytes, const std::string& where, std::in
     fail("image ", where, " has ", container.width, " x ", container.height, " pixels: at most ",
          most_pixels / 1'000'000, " megapixels are read");
   }
+  const auto [shorter, longer] = std::minmax(container.width, container.height);
+  if (longer > kMostAspect * shorter) {
+    fail("image ", where, " has ", container.width, " x ", container.height, " pixels: one side may be at most ",
+         kMostAspect, " times as long as the other");
+  }
   const auto* data = reinterpret_cast<const stbi_uc*>(bytes.data());
   const int size = static_cast<int>(bytes.size());
   // Twice: buffers grow by doubling, and rows of an interlaced file are more.
@@ -107,13 +119,14 @@ Picture decode_picture(std::string_view bytes, const std::string& where, std::in
     fail("image ", where, " cannot be read: ", stbi_failure_reason());
   };
   int width = 0, height = 0, channels = 0;
-  if (container.colour == kGrey && container.depth == 16) {
-    const Samples<stbi_us> samples(stbi_load_16_from_memory(data, size, &width, &height, &channels, 1),
+  const int own = container.colour == kGrey ? 1 : 3;
+  if (container.depth == 16 && (container.colour == kGrey || container.clear)) {
+    const Samples<stbi_us> samples(stbi_load_16_from_memory(data, size, &width, &height, &channels, own),
                                    stbi_image_free);
     check(samples != nullptr);
-    return upright(from_wide_grey(samples.get(), width, height), container.orientation);
+    return upright(from_wide_samples(samples.get(), width, height, own, container.clear), container.orientation);
   }
-  const int wanted = !container.clear ? 0 : container.colour == kGrey ? 1 : 3;  // stb_image would compare otherwise
+  const int wanted = container.clear ? own : 0;  // stb_image's comparison is not needed
   const Samples<stbi_uc> samples(stbi_load_from_memory(data, size, &width, &height, &channels, wanted),
                                  stbi_image_free);
   check(samples != nullptr);

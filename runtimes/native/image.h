@@ -27,7 +27,7 @@ struct Picture {
 inline constexpr std::int64_t kMostPixels = 100'000'000;
 
 // Decodes PNG or JPEG: rotated by EXIF, alpha over white, 16-bit converted. Throws Error naming `where` when it is in
-// another format, damaged, CMYK, or too large.
+// another format, damaged, CMYK, too large, or has a side more than 200 times the other.
 Picture decode_picture(std::string_view bytes, const std::string& where, std::int64_t most_pixels = kMostPixels);
 
 Picture open_picture(const std::filesystem::path& path);

@@ -47,6 +47,7 @@ void answer(const Options& options) {
   Turn turn;
   turn.max_new_tokens = options.max_new_tokens;
   turn.ignore_end = options.ignore_end;
+  turn.control_tokens = options.control_tokens;
   turn.on_phase = [](const Phase& phase) {
     if (phase.name == std::string_view("decode")) std::cout << std::endl;  // ends the answer's line
     say_phase(phase);

@@ -83,6 +83,12 @@ PromptSpec read_prompt(const Field& field, int vocab_size) {
   prompt.first = field.at("first").text();
   prompt.following = field.at("following").text();
   prompt.tokenizer_file = field.at("tokenizer_file").text();
+  if (field.has("control_tokens")) {
+    for (const Field& token : field.at("control_tokens").items()) {
+      prompt.control_tokens.push_back(token.text());
+      if (token.text().empty()) token.refuse("is empty");
+    }
+  }
   prompt.text_len = count(field.at("text_len"));
   prompt.max_new_tokens = count(field.at("max_new_tokens"));
   prompt.end_ids = field.at("end_ids").integers(0, kMostIds);
@@ -193,7 +199,9 @@ void check_files(const fs::path& bundle, const Manifest& manifest) {
     const fs::path path = inside(bundle, file.path);
     std::error_code error;
     if (!fs::is_regular_file(path, error)) {
-      fail(bundle.string(), ": ", in_quotes(file.path), " is missing: copy the bundle again");
+      const bool there = fs::symlink_status(path, error).type() != fs::file_type::not_found;
+      fail(bundle.string(), ": ", in_quotes(file.path),
+           " is missing", there ? ", what is there is neither a file nor a link to one" : "", ": copy the bundle again");
     }
     const std::uintmax_t size = fs::file_size(path, error);
     if (error || size != file.size_bytes) {

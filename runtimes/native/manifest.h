@@ -58,6 +58,7 @@ struct KvSpec {
 
 struct PromptSpec {
   std::string first, following, tokenizer_file;
+  std::vector<std::string> control_tokens;  // empty in older bundles: then the tokenizer's special tokens
   int text_len, max_new_tokens;
   std::vector<std::int32_t> end_ids;
   std::int32_t end_text_id, pad_id;
@@ -85,7 +86,7 @@ struct Manifest {
 Manifest parse_manifest(std::string_view json, const std::string& where);
 
 // Reads and checks a bundle's manifest and files. Throws Error: no manifest, another schema version or target, a field
-// that does not fit, a path that leaves the folder, a file that is missing or whose size or sha256 differs.
+// that does not fit, a name that leaves the folder, a file that is missing, no file, or whose size or sha256 differs.
 Manifest read_manifest(const std::filesystem::path& bundle);
 
 }  // namespace vlmp

@@ -20,6 +20,7 @@ Answers a question about an image with an ExecuTorch bundle, or measures it with
   --image FILE          photo, PNG or JPEG
   --prompt TEXT         question
   --reply TEXT          next question of the chat; repeatable
+  --control-tokens      take control tokens in them, as <|im_end|>, for what they are to the model, not for text
   --max-new-tokens N    longest answer (the bundle's)
   --ignore-end          go on behind end tokens, up to the longest answer
   --temperature F       sample with this temperature; 0 is greedy (0)
@@ -127,6 +128,8 @@ Options parse_options(const std::vector<std::string>& arguments) {
          options.machine_kind = text;
        }},
   };
+  const std::map<std::string, bool*> flags = {{"--ignore-end", &options.ignore_end},
+                                              {"--control-tokens", &options.control_tokens}};
   std::set<std::string> given;
   for (std::size_t place = 0; place < arguments.size(); ++place) {
     const std::string& argument = arguments[place];
@@ -140,11 +143,11 @@ Options parse_options(const std::vector<std::string>& arguments) {
       continue;
     }
     const auto reader = readers.find(argument);
-    const bool flag = argument == "--ignore-end";
-    if (!flag && reader == readers.end()) fail("unknown option ", in_quotes(argument), "; --help tells more");
+    const auto flag = flags.find(argument);
+    if (flag == flags.end() && reader == readers.end()) fail("unknown option ", in_quotes(argument), "; --help tells more");
     if (!given.insert(argument).second && argument != "--reply") fail(argument, " is there twice");
-    if (flag) {
-      options.ignore_end = true;
+    if (flag != flags.end()) {
+      *flag->second = true;
       continue;
     }
     if (place + 1 == arguments.size()) fail(argument, " needs a value");

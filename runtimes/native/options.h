@@ -16,7 +16,7 @@ struct Options {
   std::optional<int> max_new_tokens, threads;
   double temperature = 0.0, top_p = 1.0;
   std::uint64_t seed = 0;
-  bool ignore_end = false;
+  bool ignore_end = false, control_tokens = false;
   std::optional<std::filesystem::path> etdump, logits;
   // Profiling:
   std::optional<int> runs;

@@ -79,7 +79,7 @@ Json start(const Options& options, const Manifest& manifest) {
   const double loaded_rss = resident_mib();
   const auto loaded_pss = proportional_mib();
   const std::int32_t token =
-      first_token(session, options, prompt_ids(session, manifest.prompt.first, options.prompt));
+      first_token(session, options, prompt_ids(session, manifest.prompt.first, options.prompt, options.control_tokens));
   session.decode(token);
   if (session.room() > 0) session.extend({token});
   const double ran_rss = resident_mib();
@@ -197,7 +197,7 @@ void profile(const Options& options, const std::vector<std::string>& arguments) 
   }
 
   std::optional<Session> session(std::in_place, options.bundle, manifest, options.threads, false);
-  const std::vector<std::int32_t> ids = prompt_ids(*session, manifest.prompt.first, options.prompt);
+  const std::vector<std::int32_t> ids = prompt_ids(*session, manifest.prompt.first, options.prompt, options.control_tokens);
   std::vector<Timings> timings;
   for (int run = -options.warmup; run < runs; ++run) {
     const Timings timed = time_turn(*session, options.image, ids, options.decode_tokens);

@@ -48,7 +48,6 @@ void require_absent(const Field& field, const char* name) {
 
 // Throws Error unless everything but the vocabulary is as Qwen2 has it. Returns whether text is composed (NFC).
 bool check_settings(const Field& root) {
-  for (const char* name : {"truncation", "padding"}) require_absent(root, name);
   const Field model = root.at("model");
   if (model.has("type")) model.at("type").require("BPE");
   for (const char* name : {"dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback",
@@ -141,7 +140,9 @@ Tokenizer Tokenizer::parse(std::string_view text, const std::string& where) {
       entry.at("id").refuse("is not the token's own");
     }
     ids.emplace(content, id);
-    tokenizer.tokens_[id] = {bytes_of(content, bytes), entry.at("special").boolean()};
+    const bool special = entry.at("special").boolean();
+    if (special) tokenizer.special_.push_back(content);
+    tokenizer.tokens_[id] = {bytes_of(content, bytes), special};
     tokenizer.added_[static_cast<unsigned char>(content[0])].push_back({content, id});
   }
   for (std::vector<Added>& bucket : tokenizer.added_) {
@@ -167,6 +168,19 @@ std::vector<std::int32_t> Tokenizer::encode(std::string_view text) const {
   }
   encode_plain(text.substr(plain), ids);
   return ids;
+}
+
+std::vector<std::int32_t> Tokenizer::encode_as_text(std::string_view text) const {
+  std::vector<std::int32_t> ids;
+  encode_plain(text, ids);
+  return ids;
+}
+
+std::optional<std::int32_t> Tokenizer::added_id(const std::string& text) const {
+  for (const Added& added : added_[static_cast<unsigned char>(text[0])]) {
+    if (added.text == text) return added.id;
+  }
+  return std::nullopt;
 }
 
 std::string Tokenizer::decode(const std::vector<std::int32_t>& ids) const {

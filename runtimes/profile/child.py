@@ -22,7 +22,7 @@ from vlmp.export.streams import say
 
 from ..generate import prompt_ids
 from ..image import open_image, to_pixels
-from ..session import Session, import_runtime, load
+from ..session import Session, import_runtime, open_session
 from .cache import cached_share, drop
 from .schema import Memory
 from .trace import Traced, trace
@@ -40,7 +40,7 @@ class Request(BaseModel):
     prompt: str
     threads: int | None
     runs: int
-    debug: bool
+    debug: bool = False
     """Show what libraries print."""
 
 
@@ -104,7 +104,7 @@ def _start(request: Request) -> Started:
     before = _usage()
     _forget_peak()
     started = perf_counter()
-    session = load(request.bundle, check_hashes=False, threads=request.threads)
+    session = open_session(request.bundle, manifest, request.threads)  # its files may have to be hashed: done above
     loaded_at = perf_counter()
     after_load = _usage()
     resumed = perf_counter()

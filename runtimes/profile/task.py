@@ -7,6 +7,7 @@ from pathlib import Path
 from vlmp.export.bundle import Manifest
 from vlmp.export.errors import UserError
 
+from ..prompt import control_tokens, encode_turn
 from ..session import load_tokenizer
 from .roofline import with_less_text
 from .schema import BundleFacts, BundleProfile, Machine, Peaks, RunCondition, Settings
@@ -68,9 +69,9 @@ def for_prompt(folder: Path, manifest: Manifest, prompt: str) -> Manifest:
     """The manifest with the work that this prompt is to the bundle's graphs. Raises UserError without a tokenizer."""
     if not any(method.work_per_token for method in manifest.methods.values()):
         return manifest  # whose work does not depend on the prompt
-    text = manifest.prompt.first.replace("{prompt}", prompt)
-    tokens = len(load_tokenizer(folder, manifest).encode(text, add_special_tokens=False).ids)
-    return with_less_text(manifest, max(0, manifest.prompt.text_len - tokens))
+    spec, tokenizer = manifest.prompt, load_tokenizer(folder, manifest)
+    tokens = len(encode_turn(tokenizer, spec.first, prompt, control_tokens(tokenizer, spec.control_tokens)))
+    return with_less_text(manifest, max(0, spec.text_len - tokens))
 
 
 def numbered(names: Sequence[str]) -> list[str]:

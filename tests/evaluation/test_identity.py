@@ -61,6 +61,16 @@ def test_every_file_that_a_model_is_read_from_counts(name: str) -> None:
     assert before.key == after.key, "the file of answers is found, and refused"
 
 
+def test_a_shard_below_the_folder_counts() -> None:
+    Path("checkpoint/weights").mkdir()
+    Path("checkpoint/model.safetensors").rename("checkpoint/weights/1.safetensors")
+    index = {"weight_map": {"x": "weights/1.safetensors"}}
+    Path("checkpoint/model.safetensors.index.json").write_text(json.dumps(index))
+    before = subject()
+    append("weights/1.safetensors")
+    assert differences(before.facts, subject().facts) == ["checkpoint weights/1.safetensors differs"]
+
+
 def test_other_files_do_not_count() -> None:
     before = subject()
     for name in ("README.md", "optimizer.pt", "checkpoint-500/model.safetensors"):
@@ -169,11 +179,9 @@ def test_the_sources_are_those_that_answer() -> None:
 def test_another_version_of_what_computes_is_another_program(
     monkeypatch: pytest.MonkeyPatch, package: str, programs: list[Callable[[], dict[str, str]]]
 ) -> None:
-    from vlmp.export import checkpoint
-
     before = [make() for make in programs]
-    real = checkpoint.package_version
-    monkeypatch.setattr(checkpoint, "package_version", lambda name: "9.9" if name == package else real(name))
+    real = identity.package_version
+    monkeypatch.setattr(identity, "package_version", lambda name: "9.9" if name == package else real(name))
     for make, known in zip(programs, before, strict=True):
         assert differences(known, make()) == [f"{package} was {known[package]}, is 9.9"]
 

@@ -24,14 +24,13 @@ import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
 from torch import nn
-from vlmp.export import bundle, cli
+from vlmp.export import bundle, cli, command
 from vlmp.export.bundle import MANIFEST_NAME, Manifest, MethodName, MethodSpec, read_manifest
-from vlmp.export.config import Precision
+from vlmp.export.config import PRESETS, Precision
 from vlmp.export.eager import Eager
 from vlmp.export.errors import UserError
 from vlmp.export.geometry import Geometry
 from vlmp.export.models import MODELS
-from vlmp.export.quantize import PRESETS
 from vlmp.export.targets import TARGETS, Report
 from vlmp.pruner import PRUNERS
 from vlmp.runtimes import cli as run_cli
@@ -87,12 +86,19 @@ class FakeSession(TorchSession):
         super().__init__(manifest, tokenizer, GRAPHS)
 
 
+def may_repeat(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a case say an option of BASE or ASK otherwise, by saying it again."""
+    for module in (command, cli):
+        monkeypatch.setattr(module, "refuse_repetition", lambda _parser: None)
+
+
 @pytest.fixture(autouse=True)
 def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Two targets without any lowering, in an empty working folder, without a network."""
     for name in ("fake", "second"):
         monkeypatch.setitem(TARGETS, name, f"{__name__}:FakeTarget")
         monkeypatch.setitem(RUNTIMES, name, f"{__name__}:FakeSession")
+    may_repeat(monkeypatch)
 
     def offline(*_: object, **__: object) -> NoReturn:
         raise OSError("no network in tests")
@@ -117,6 +123,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Served:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(TARGETS, "fake", f"{__name__}:FakeTarget")
         patch.setitem(RUNTIMES, "fake", f"{__name__}:FakeSession")
+        may_repeat(patch)
         cli.main([*BASE, "--output", str(folder)])
     return folder, dict(GRAPHS)
 
@@ -440,7 +447,8 @@ def photos(folder: Path) -> None:
         (lambda out: out.write_text("text"), ["--output", "out/in/side"], "cannot write out/in/side: Not a directory"),
         (lambda _: None, ["--output", "n" * 300], "File name too long"),
         (lambda _: None, ["--output", "."], "output . exists"),
-        (lambda _: None, ["--output", "", "--overwrite"], "cannot write ."),
+        (lambda _: None, ["--output", ".", "--overwrite"], "cannot write ."),
+        (lambda _: None, ["--output", ""], "the path is empty"),
     ],
 )
 def test_outputs(refused: Callable[..., str], prepare: Callable[[Path], object], options: list[str], says: str) -> None:

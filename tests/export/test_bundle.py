@@ -291,29 +291,66 @@ def test_paths_that_leave_the_folder(folder: Path, name: str, where: str) -> Non
         inside(folder, name)
 
 
-def test_links(folder: Path) -> None:
-    content = (folder / "vision.onnx").read_bytes()
+OUTSIDE = [lambda folder: folder.parent / "other", lambda _: Path("../other")]
+
+
+@pytest.mark.parametrize("target", OUTSIDE, ids=["absolute", "relative"])
+@pytest.mark.parametrize("check_hashes", [True, False])
+def test_a_link_is_what_it_leads_to(folder: Path, target: Callable[[Path], Path], check_hashes: bool) -> None:
+    """Hashes of what lies outside the folder are compared even where others are not."""
+    wanted, content = read_manifest(folder), (folder / "vision.onnx").read_bytes()
     (folder / "vision.onnx").unlink()
-    for elsewhere in (folder.parent / "other", Path("../other")):
-        (folder.parent / "other").write_bytes(content)
-        (folder / "vision.onnx").symlink_to(elsewhere)
-        with pytest.raises(UserError, match=r"'vision\.onnx' is a link that leaves the bundle's folder"):
-            read_manifest(folder)
-        (folder / "vision.onnx").unlink()
-    (folder / "copy").write_bytes(content)
+    (folder.parent / "other").write_bytes(content)
+    (folder / "vision.onnx").symlink_to(target(folder))
+    assert read_manifest(folder, check_hashes=check_hashes) == wanted
+    (folder.parent / "other").write_bytes(bytes(reversed(content)))
+    with pytest.raises(UserError, match=r"vision\.onnx is damaged \(sha256 differs\): copy the bundle again"):
+        read_manifest(folder, check_hashes=check_hashes)
+    (folder.parent / "other").write_bytes(content + b" ")
+    with pytest.raises(UserError, match=r"vision\.onnx has \d+ bytes, the manifest says \d+: copy the bundle again"):
+        read_manifest(folder, check_hashes=check_hashes)
+
+
+def test_a_link_inside_the_folder(folder: Path) -> None:
+    (folder / "copy").write_bytes((folder / "vision.onnx").read_bytes())
+    (folder / "vision.onnx").unlink()
     (folder / "vision.onnx").symlink_to("copy")
     assert read_manifest(folder)
-    (folder / "copy").unlink()
-    (folder / "copy").symlink_to("vision.onnx")
-    with pytest.raises(UserError, match="vision"):
+
+
+@pytest.mark.parametrize("what", ["circle", "dangling", "folder", "pipe", "link to a pipe", "device"])
+def test_what_is_no_file_is_refused(folder: Path, what: str) -> None:
+    path = folder / "vision.onnx"
+    path.unlink()
+    if what == "circle":
+        (folder / "copy").symlink_to("vision.onnx")
+        path.symlink_to("copy")
+    elif what == "folder":
+        path.mkdir()
+    elif what == "pipe":
+        os.mkfifo(path)
+    elif what == "link to a pipe":
+        os.mkfifo(folder.parent / "pipe")
+        path.symlink_to("../pipe")
+    else:
+        path.symlink_to("nowhere" if what == "dangling" else "/dev/zero")
+    with pytest.raises(UserError) as caught:
         read_manifest(folder)
+    assert str(caught.value) == (
+        f"{folder}: vision.onnx is missing, what is there is neither a file nor a link to one: copy the bundle again"
+    )
 
 
-def test_a_folder_of_the_bundle_that_is_a_link(folder: Path) -> None:
+@pytest.mark.parametrize("check_hashes", [True, False])
+def test_a_folder_of_the_bundle_that_is_a_link(folder: Path, check_hashes: bool) -> None:
+    wanted = read_manifest(folder)
     (folder / "graphs").rename(folder.parent / "graphs")
     (folder / "graphs").symlink_to("../graphs")
-    with pytest.raises(UserError, match="is a link that leaves the bundle's folder"):
-        read_manifest(folder)
+    assert read_manifest(folder, check_hashes=check_hashes) == wanted
+    path = next((folder.parent / "graphs").iterdir())
+    path.write_bytes(bytes(reversed(path.read_bytes())))
+    with pytest.raises(UserError, match=r"graphs/.* is damaged"):
+        read_manifest(folder, check_hashes=check_hashes)
 
 
 def test_a_bundle_may_be_reached_through_a_link(folder: Path) -> None:
@@ -397,10 +434,11 @@ def test_what_came_meanwhile_is_not_replaced(tmp_path: Path) -> None:
 
 def test_what_comes_at_the_last_moment_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between the last look and the renaming: the system itself refuses."""
-    output, real = tmp_path / "bundle", Path.rename
+    output, real, calls = tmp_path / "bundle", Path.rename, list[Path]()
 
     def rename(path: Path, target: Path) -> Path:
-        if not output.exists():
+        calls.append(path)
+        if len(calls) == 1:
             write_bundle(output, "first")
         return real(path, target)
 

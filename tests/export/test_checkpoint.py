@@ -173,7 +173,8 @@ def test_bundled_checkpoints_need_no_network(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_download_takes_no_pickles(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked = {}
 
-    def download(name: str, *, allow_patterns: list[str]) -> str:
+    def download(name: str, *, revision: str | None, allow_patterns: list[str]) -> str:
+        assert revision is None
         asked[name] = allow_patterns
         return str(tmp_path)
 

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hub_cases import REVISION, as_in_a_cache
 from optimum.commands.export.base import ExportCommand
 from optimum.commands.register.register_vlmp import REGISTER_COMMANDS, VlmpExportCommand
 from optimum.exporters.tasks import TasksManager
 from transformers import AutoConfig
 from vlmp.export import cli, optimum_tasks
+from vlmp.export.bundle import read_manifest
 from vlmp.export.errors import UserError
 from vlmp.export.models import FAMILIES, MODELS
+from vlmp.export.optimum_options import as_ours
 
 TINY = Path(__file__).parents[2] / "export/assets/vlmp-tiny"
 OPTIMUM = Path(sys.executable).with_name("optimum-cli")
@@ -33,12 +37,72 @@ def actions(parser: argparse.ArgumentParser) -> list[tuple[Any, ...]]:
     ]
 
 
-def test_options_are_those_of_vlmp_export() -> None:
+def test_options_are_those_of_vlmp_export_and_some_of_optimum() -> None:
     ours, theirs = argparse.ArgumentParser(), argparse.ArgumentParser()
     cli.add_arguments(ours)
     VlmpExportCommand.parse_args(theirs)
-    assert actions(theirs) == actions(ours)
     assert len(actions(ours)) > 10
+    assert actions(theirs)[: len(actions(ours))] == actions(ours)
+    more = [(options or [name], default) for options, name, default, *_ in actions(theirs)[len(actions(ours)) :]]
+    assert more == [
+        (["output_dir"], None), (["--task"], "auto"), (["--dtype"], None), (["--device"], "cpu"),
+        (["--trust-remote-code"], False),
+    ]  # fmt: skip
+
+
+def as_optimum_parses(*argv: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    VlmpExportCommand.parse_args(parser)
+    return parser.parse_args(argv)
+
+
+def test_what_users_of_optimum_write_is_what_ours_write() -> None:
+    theirs = as_ours(as_optimum_parses("-m", "us/model", "--task", "image-text-to-text", "--dtype", "fp16", "out"))
+    ours = as_ours(
+        as_optimum_parses("--model", "us/model", "--target", "onnx", "--precision", "float16", "--output", "out")
+    )
+    assert cli.read_config(theirs) == cli.read_config(ours)
+    config = cli.read_config(ours)
+    assert (config.model, config.targets, config.precision, config.output) == (
+        "us/model", ("onnx",), "float16", Path("out"),
+    )  # fmt: skip
+    plain = as_ours(as_optimum_parses("-m", "us/model", "--target", "coreml"))
+    assert (plain.target, plain.output, plain.precision) == (["coreml"], None, None)
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["--task", "text-generation"], "--task text-generation: the only task is image-text-to-text"),
+        (["--task", "image-text-to-text-with-past"], "the only task is image-text-to-text"),
+        (["--device", "cuda"], "--device cuda: an export computes on the cpu"),
+        (["out", "--output", "other"], "--output other and out: give one of the two"),
+        (["--dtype", "fp32", "--precision", "float32"], "--dtype fp32 and --precision float32: give one of the two"),
+    ],
+)
+def test_what_makes_no_sense_here_is_refused(argv: list[str], says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        as_ours(as_optimum_parses("--model", "us/model", *argv))
+
+
+def test_code_of_a_checkpoint_is_not_run_and_that_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    as_ours(as_optimum_parses("--model", "us/model", "--trust-remote-code"))
+    assert capsys.readouterr().err == "note: --trust-remote-code has no effect: code of a checkpoint is never run\n"
+
+
+def test_a_whole_export_as_users_of_optimum_write_it(tmp_path: Path) -> None:
+    """With the hub's own library, offline, on a cache as it lays it out."""
+    as_in_a_cache(TINY, tmp_path / "home/hub", "someone/My-Finetune")
+    offline = {**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [OPTIMUM, "export", "vlmp", "--model", "someone/My-Finetune", "--task", "image-text-to-text", "out",
+         "--image-size", "112", "--pruner", "none", "--no-verify"],
+        capture_output=True, text=True, check=False, timeout=300, env=offline, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    manifest = read_manifest(tmp_path / "out")
+    assert (manifest.model, manifest.target) == ("someone/My-Finetune", "onnx")
+    assert manifest.checkpoint == f"someone/My-Finetune@{REVISION}"
 
 
 def test_the_command_hangs_below_export() -> None:

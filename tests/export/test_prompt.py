@@ -95,8 +95,32 @@ def test_the_system_prompt_is_baked_in(prompt: ChatPrompt) -> None:
     assert (own.first, own.following, own.end_ids) == (prompt.first, prompt.following, prompt.end_ids)
     empty = read_prompt(TINY, IMAGE, "")
     assert "helpful" not in empty.tokenizer.decode(empty.prefix_ids)
-    with pytest.raises(UserError, match=r"--system-prompt holds <\|image_pad\|>"):
-        read_prompt(TINY, IMAGE, f"See {IMAGE}")
+
+
+@pytest.mark.parametrize(
+    "system",
+    [f"See {IMAGE} and <|im_end|>\n<|im_start|>user", "<|video_pad|>", " a <|im_<|im_end|>end|> b ", "{prompt}"],
+)
+def test_control_tokens_in_the_system_prompt_are_text(tokenizer: Any, prompt: ChatPrompt, system: str) -> None:
+    own = read_prompt(TINY, IMAGE, system)
+    chat = tokenizer.apply_chat_template(
+        turns("Why?", system=system), add_generation_prompt=True, sanitize_control_tokens=True, return_dict=False
+    )
+    image = prompt.special_tokens[IMAGE]
+    assert own.prefix_ids == chat[: chat.index(image)]
+    assert chat.count(image) == 1
+    assert (own.first, own.following, own.end_ids) == (prompt.first, prompt.following, prompt.end_ids)
+
+
+def test_a_template_that_makes_something_of_the_system_prompt(folder: Path) -> None:
+    """Trimmed, it is not found again; without a control token in it that does not matter."""
+    path = folder / "chat_template.jinja"
+    changed = "{{ message['content'] | trim | upper if message['role'] == 'system' else message['content'] }}"
+    path.write_text(path.read_text().replace("{{ message['content'] }}", changed))
+    own = read_prompt(folder, IMAGE, " Be brief. ")
+    assert "system\nBE BRIEF.<" in own.tokenizer.decode(own.prefix_ids, skip_special_tokens=False)
+    with pytest.raises(UserError, match=r"--system-prompt holds <\|im_end\|>, and the chat template"):
+        read_prompt(folder, IMAGE, "Be <|im_end|> brief.")
 
 
 def test_spec(prompt: ChatPrompt) -> None:

@@ -10,7 +10,7 @@ import pytest
 from vlmp.export.bundle import read_manifest
 
 PROGRAM = Path(sys.executable).with_name("vlmp-export")
-SMALL = ["--model", "vlmp-tiny", "--pruner", "none", "--image-size", "112", "--no-verify", "--output", "new/out"]
+SMALL = ["--model", "vlmp-tiny", "--pruner", "none", "--image-size", "112", "--no-verify"]
 
 
 @pytest.fixture(autouse=True)
@@ -18,8 +18,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def start(*argv: str) -> subprocess.Popen[str]:
-    return subprocess.Popen([PROGRAM, *SMALL, *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def start(*argv: str, output: str = "new/out") -> subprocess.Popen[str]:
+    command = [PROGRAM, *SMALL, "--output", output, *argv]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def has_begun(process: subprocess.Popen[str]) -> None:
@@ -62,7 +63,7 @@ def test_what_a_later_target_will_write_is_kept_free_from_the_start() -> None:
     first = start("--target", "onnx", "--target", "executorch")
     try:
         has_begun(first)
-        code, line = end(start("--target", "executorch", "--output", "new/out/executorch"))
+        code, line = end(start("--target", "executorch", output="new/out/executorch"))
         assert code == 2
         assert "output new/out/executorch is being written by another process" in line
         assert not Path("new/out/onnx").exists(), "the first one is still at its first target"

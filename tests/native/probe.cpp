@@ -1,6 +1,8 @@
 // What the parts of the runner compute, for tests that compare it with Python's libraries.
 //
 //   probe encode TOKENIZER            stdin: a JSON list of texts; stdout: a JSON list of id lists
+//   probe turn TOKENIZER FORM CONTROL stdin: a JSON list of prompts; stdout: a JSON list of id lists, of texts where a
+//                                     prompt is refused. CONTROL: a JSON list of control tokens
 //   probe decode TOKENIZER            stdin: a JSON list of id lists; stdout: a JSON list of texts
 //   probe picture IMAGE               stdout: width and height in a line, then RGB bytes
 //   probe resize IMAGE WIDTH HEIGHT   the same
@@ -16,6 +18,7 @@
 #include "image.h"
 #include "json.h"
 #include "picker.h"
+#include "prompt.h"
 #include "tokenizer.h"
 
 namespace {
@@ -40,6 +43,20 @@ void encode(const Arguments& values) {
   const vlmp::Tokenizer used = tokenizer(values.at(0));
   Json all = Json::array();
   for (const Json& text : input()) all.push_back(used.encode(text.get<std::string>()));
+  std::cout << all;
+}
+
+void turn(const Arguments& values) {
+  const vlmp::Tokenizer used = tokenizer(values.at(0));
+  const auto control = Json::parse(values.at(2)).get<std::vector<std::string>>();
+  Json all = Json::array();
+  for (const Json& prompt : input()) {
+    try {
+      all.push_back(vlmp::encode_turn(used, values.at(1), prompt.get<std::string>(), control));
+    } catch (const vlmp::Error& error) {
+      all.push_back(error.what());
+    }
+  }
   std::cout << all;
 }
 
@@ -69,6 +86,7 @@ void pick(const Arguments& values) {
 int main(int count, char** values) {
   const std::map<std::string, std::function<void(const Arguments&)>> tasks = {
       {"encode", encode},
+      {"turn", turn},
       {"decode", decode},
       {"picture", [](const Arguments& given) { write(vlmp::open_picture(given.at(0))); }},
       {"resize",

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from native_cases import PHOTO, ROOT
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from vlmp.export.bundle import ImageSpec
 from vlmp.export.errors import UserError
 from vlmp.runtimes.image import open_image, to_pixels
@@ -90,8 +90,8 @@ def png(header: bytes, data: bytes, *others: Chunk, behind: Chunk | None = None)
 CLEAR = [
     (depth, colours, key)
     for depth, colours, keys in [
-        (1, 0, ([0], [1], [2], [256])), (2, 0, ([0], [1], [3], [85])), (4, 0, ([0], [1], [15], [17], [272])),
-        (8, 0, ([0], [7], [263])), (16, 0, ([7], [1799])),
+        (1, 0, ([0], [1], [2], [256])), (2, 0, ([0], [1], [3], [6], [85])), (4, 0, ([0], [1], [15], [17], [272])),
+        (8, 0, ([0], [7], [263])), (16, 0, ([7], [1799], [1798])),
         (8, 2, ([1, 2, 3], [257, 2, 3])), (16, 2, ([1, 2, 3], [257, 514, 771], [256, 512, 768])),
     ]
     for key in keys
@@ -99,14 +99,14 @@ CLEAR = [
 
 
 @pytest.mark.parametrize(("depth", "colours", "key"), CLEAR)
-def test_a_clear_colour_is_clear_where_it_is_for_pillow(
+def test_a_clear_colour_is_clear_where_it_is_for_python(
     host: Path, tmp_path: Path, depth: int, colours: int, key: list[int]
 ) -> None:
     channels, width = (3, 4) if colours == 2 else (1, 32)
     samples = noise(8, width * channels * depth // 8, 1, seed=depth)[..., 0]
     if colours == 2:
         samples[::2] = np.tile(np.repeat([1, 2, 3], depth // 8).astype(np.uint8), width)
-    if (depth, colours) == (8, 0):
+    if colours == 0 and depth >= 8:
         samples[::2] = 7
     data = b"".join(b"\0" + row.tobytes() for row in samples)
     header = struct.pack(">IIBBBBB", width, 8, depth, colours, 0, 0, 0)
@@ -231,25 +231,9 @@ SEGMENTS = {
 
 def assert_as_pillow(host: Path, path: Path, content: bytes) -> None:
     path.write_bytes(content)
-    found, wanted = picture(host, "picture", path), upright(path)
+    found, wanted = picture(host, "picture", path), np.asarray(open_image(path))
     assert found.shape == wanted.shape
     assert np.abs(found.astype(int) - wanted).max() <= JPEG_MOST
-
-
-def upright(path: Path) -> Pixels:
-    """What Python takes it for. Some damaged EXIF blocks Pillow reads, but cannot write without the orientation; others
-    it cannot read, and the photo stays as it lies."""
-    try:
-        return np.asarray(open_image(path))
-    except UserError:
-        with Image.open(path) as image:
-            try:
-                orientation = image.getexif().get(0x0112, 1)
-            except (SyntaxError, ValueError, struct.error):
-                orientation = 1
-            lying = Image.fromarray(np.asarray(image.convert("RGB")))
-            lying.getexif()[0x0112] = orientation
-            return np.asarray(ImageOps.exif_transpose(lying))
 
 
 def small_jpeg() -> bytes:
@@ -378,7 +362,7 @@ def test_the_colours_of_a_jpeg_are_spread_as_by_pillow(
 @pytest.mark.parametrize("seed", range(24))
 def test_resizing_is_pillows(host: Path, tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
-    size = [(1, 1), (1, 500), (500, 1)][seed] if seed < 3 else (rng.randrange(1, 700), rng.randrange(1, 700))
+    size = [(1, 1), (1, 200), (200, 1)][seed] if seed < 3 else (rng.randrange(1, 700), rng.randrange(1, 700))
     width, height = rng.randrange(1, 400), rng.randrange(1, 400)
     path = tmp_path / "a.png"
     image = Image.fromarray(noise(*size, 3, seed=seed) // (1 + seed % 2 * 254) * (1 + seed % 2 * 254))
@@ -388,7 +372,7 @@ def test_resizing_is_pillows(host: Path, tmp_path: Path, seed: int) -> None:
 
 
 @pytest.mark.parametrize("how", ["pad", "stretch"])
-@pytest.mark.parametrize("size", [(600, 400), (33, 700), (336, 336), (5, 3), (1000, 999), (1, 2000)], ids=str)
+@pytest.mark.parametrize("size", [(600, 400), (33, 700), (336, 336), (5, 3), (1000, 999), (1, 200)], ids=str)
 def test_photos_are_fitted_as_in_python(host: Path, tmp_path: Path, how: Any, size: tuple[int, int]) -> None:
     spec = ImageSpec(height=336, width=336, grid=(12, 12), fit=how, pad_rgb=(122, 116, 104), resample="bicubic")
     raw = json.loads((SEEDS / "manifest/two-layers.json").read_text(encoding="utf-8"))
@@ -399,6 +383,16 @@ def test_photos_are_fitted_as_in_python(host: Path, tmp_path: Path, how: Any, si
     done = subprocess.run([host / "probe", "pixels", path, manifest], capture_output=True, check=True)
     found = np.frombuffer(done.stdout, np.float32).reshape(1, 3, 336, 336)
     np.testing.assert_array_equal(found, to_pixels(open_image(path), spec))
+
+
+@pytest.mark.parametrize("size", [(1, 201), (3000, 14)])
+def test_shapes_are_refused_in_pythons_words(host: Path, tmp_path: Path, size: tuple[int, int]) -> None:
+    for path in (tmp_path / "a.png", tmp_path / "a.jpg"):
+        Image.new("RGB", size).save(path)
+        with pytest.raises(UserError, match="one side may be at most 200 times as long as the other") as caught:
+            open_image(path)
+        done = subprocess.run([host / "probe", "picture", path], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (2, f"probe: {caught.value}\n")
 
 
 def broken(kind: str) -> bytes:

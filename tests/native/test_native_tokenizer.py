@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from native_cases import ROOT
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from vlmp.export.errors import UserError
+from vlmp.runtimes.prompt import encode_turn
 
 TINY = ROOT / "export/assets/vlmp-tiny/tokenizer.json"
 POINTS = [chr(point) for point in range(0x110000) if not 0xD800 <= point < 0xE000]
@@ -24,9 +26,9 @@ PIECES = [
 BLOCKS = (PIECES, POINTS[0x20:0x7F], POINTS[:0x800], POINTS[0x300:0x370], POINTS[0x800:0x30000], POINTS)
 
 
-def probe(host: Path, task: str, tokenizer: Path, given: Any) -> Any:
+def probe(host: Path, task: str, tokenizer: Path, given: Any, *others: str) -> Any:
     done = subprocess.run(
-        [host / "probe", task, tokenizer], input=json.dumps(given), capture_output=True, text=True, check=False
+        [host / "probe", task, tokenizer, *others], input=json.dumps(given), capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -100,6 +102,50 @@ def test_random_ids_are_decoded_alike(host: Path, trained: Path) -> None:
         assert probe(host, "decode", path, ids) == [tokenizer.decode(given, skip_special_tokens=True) for given in ids]
 
 
+CONTROL = ["<|im", "<|im_end|>", "<|vision_start|>", "<tool>"]
+TYPED = [
+    "<|im_<|im_end|>end|>", "<|im_end|><|im_end|>", "<|im<|im_end|>", "<tool><|im", "<|im_end|", "{prompt}<|im_end|>",
+    "e<|im_end|>\u0301", "\u0301<tool>\u0301", "\n<|im_end|>\n", "", "what", "cafe\u0301",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "form", ["<|vision_end|>{prompt}<|im_end|>\n<|im_start|>assistant\n", "{prompt}", "a{prompt}b"]
+)
+def test_what_a_user_types_is_encoded_alike(host: Path, trained: Path, form: str) -> None:
+    rng = random.Random(11)
+    texts = [*TYPED, *(random_text(rng) for _ in range(3000))]
+    for path, control in ((TINY, CONTROL), (trained, CONTROL), (trained, ["<|im_end|>", "<|im"]), (TINY, [])):
+        tokenizer = Tokenizer.from_file(str(path))
+        found = probe(host, "turn", path, texts, form, json.dumps(control))
+        assert found == [encode_turn(tokenizer, form, text, control) for text in texts]
+
+
+def test_a_tokenizer_that_makes_a_control_token_of_text_is_refused(host: Path, tmp_path: Path) -> None:
+    tokenizer = Tokenizer.from_file(str(TINY))
+    tokenizer.add_special_tokens([AddedToken("what", normalized=False)])
+    path = tmp_path / "tokenizer.json"
+    tokenizer.save(str(path))
+    for prompt in ("what is it?", "somewhat"):
+        with pytest.raises(UserError) as caught:
+            encode_turn(tokenizer, "{prompt}", prompt, ["what"])
+        assert probe(host, "turn", path, [prompt], "{prompt}", json.dumps(["what"])) == [str(caught.value)]
+
+
+def test_padding_and_truncation_are_not_looked_at(host: Path, tmp_path: Path) -> None:
+    raw = json.loads(TINY.read_text(encoding="utf-8"))
+    assert raw["padding"] is raw["truncation"] is None
+    tokenizer = Tokenizer.from_file(str(TINY))
+    tokenizer.enable_padding(pad_to_multiple_of=8, pad_id=1536, pad_token="<|endoftext|>")
+    tokenizer.enable_truncation(max_length=3)
+    path = tmp_path / "tokenizer.json"
+    tokenizer.save(str(path))
+    text = "What is in this picture?"
+    wanted = Tokenizer.from_file(str(TINY)).encode(text, add_special_tokens=False).ids
+    assert probe(host, "encode", path, [text]) == [wanted]
+    assert len(wanted) not in (3, 8)
+
+
 def test_merges_of_older_files_and_files_without_a_normalizer(host: Path, tmp_path: Path) -> None:
     raw = json.loads(TINY.read_text(encoding="utf-8"))
     raw["model"]["merges"] = [" ".join(pair) for pair in raw["model"]["merges"]]
@@ -134,7 +180,6 @@ WRONG: list[tuple[str, list[str | int], Any]] = [
     ("this runner needs", ["pre_tokenizer", "pretokenizers", 0, "pattern", "Regex"], r"\p{L}+"),
     ("pre_tokenizer.type", ["pre_tokenizer"], {"type": "ByteLevel"}),
     ("decoder.type", ["decoder", "type"], "WordPiece"),
-    ("truncation: is", ["truncation"], {"max_length": 3}),
     ("added_tokens[0].lstrip: is 'true'", ["added_tokens", 0, "lstrip"], True),
     ("added_tokens[0].content: is empty", ["added_tokens", 0, "content"], ""),
     ("added_tokens[0].id: is not the token's own", ["added_tokens", 0, "id"], 3),

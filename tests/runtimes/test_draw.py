@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
 from vlmp.export.bundle import ImageSpec
-from vlmp.runtimes.draw import MIN_CELL_PX, draw_kept
+from vlmp.export.errors import UserError
+from vlmp.runtimes.draw import MIN_CELL_PX, draw_kept, save
 from vlmp.runtimes.image import fit
 
 
@@ -100,3 +104,30 @@ def test_the_photo_is_left_alone() -> None:
     before = image.tobytes()
     draw_kept(image, spec(3, 3), np.arange(9))
     assert image.tobytes() == before
+
+
+# --- Files ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "kind"), [("kept.png", "PNG"), ("kept.JPG", "JPEG"), ("kept.webp", "WEBP")])
+def test_the_name_says_the_format(tmp_path: Path, name: str, kind: str) -> None:
+    save(Image.new("RGB", (8, 8)), tmp_path / name)
+    assert Image.open(tmp_path / name).format == kind
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_full_disk_leaves_the_earlier_picture(disk_of: Callable[[int], Path]) -> None:
+    path = disk_of(1) / "kept.png"
+    path.write_bytes(b"earlier")
+    noise = np.random.default_rng(0).integers(0, 256, (1000, 1000, 3), np.uint8)
+    with pytest.raises(UserError, match=f"^cannot write {path}: No space left on device$"):
+        save(Image.fromarray(noise), path)
+    assert path.read_bytes() == b"earlier"
+    assert [each.name for each in path.parent.iterdir()] == ["kept.png"]
+
+
+def test_names_that_are_no_pictures(tmp_path: Path) -> None:
+    for name in ("kept", "kept.unknown", "missing/kept.png"):
+        with pytest.raises(UserError, match=f"^cannot write {tmp_path / name}: "):
+            save(Image.new("RGB", (8, 8)), tmp_path / name)
+    assert list(tmp_path.iterdir()) == []

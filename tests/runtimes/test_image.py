@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageFile
+from PIL import Image, ImageCms, ImageFile, ImageOps
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 from vlmp.export.bundle import ImageSpec
 from vlmp.export.errors import UserError
 from vlmp.runtimes.image import MAX_PIXELS, fit, open_image, placement, to_pixels
@@ -83,6 +84,36 @@ def test_exif_orientation_of_a_jpeg(tmp_path: Path) -> None:
         np.testing.assert_allclose(colours(found)[8::16, 8::16].astype(int), UPRIGHT.astype(int), atol=4)
 
 
+def exif_block(*entries: tuple[int, int, int, bytes]) -> bytes:
+    """One directory of entries: tag, type, count, value."""
+    packed = b"".join(struct.pack(">HHI4s", *entry) for entry in entries)
+    return b"Exif\0\0MM\0*\0\0\0\x08" + struct.pack(">H", len(entries)) + packed + bytes(4)
+
+
+TURNED = (ORIENTATION, 3, 1, b"\0\6\0\0")
+BLOCKS = {
+    "a width of type float": (exif_block((0x0100, 11, 1, bytes(4)), TURNED), 6),
+    "a width that is text": (exif_block((0x0100, 2, 4, b"wide"), TURNED), 6),
+    "no TIFF": (b"Exif\0\0nothing that is known", 1),
+    "cut off": (exif_block(TURNED)[:9], 1),
+    "an orientation that is text": (exif_block((ORIENTATION, 2, 4, b"six\0")), 1),
+}
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+@pytest.mark.parametrize("name", BLOCKS)
+def test_an_exif_block_that_pillow_cannot_write_or_read(tmp_path: Path, suffix: str, name: str) -> None:
+    block, orientation = BLOCKS[name]
+    large, path = UPRIGHT.repeat(16, 0).repeat(16, 1), tmp_path / f"a.{suffix}"
+    options = {"quality": 100, "subsampling": 0} if suffix == "jpg" else {}
+    stored(large, orientation).save(path, exif=block, **options)
+    if orientation != 1:
+        with Image.open(path) as opened, pytest.raises(struct.error):
+            ImageOps.exif_transpose(opened)
+    found = colours(open_image(path))[8::16, 8::16].astype(int)
+    np.testing.assert_allclose(found, UPRIGHT.astype(int), atol=4)
+
+
 @pytest.mark.parametrize("orientation", [0, 9, 255])
 def test_orientations_that_do_not_exist_leave_the_picture_as_it_is(tmp_path: Path, orientation: int) -> None:
     exif = Image.Exif()
@@ -131,6 +162,56 @@ def test_one_colour_of_rgb_or_grey_may_be_transparent(tmp_path: Path) -> None:
     assert colours(saved(rgb, tmp_path / "a.png", transparency=(1, 2, 3))).tolist() == [[[255] * 3, [4, 5, 6]]]
     grey = Image.fromarray(np.array([[7, 8]], np.uint8))
     assert colours(saved(grey, tmp_path / "b.png", transparency=8)).tolist() == [[[7] * 3, [255] * 3]]
+
+
+CLEAR = [
+    (1, 0, [0]), (1, 0, [1]), (2, 0, [0]), (2, 0, [1]), (2, 0, [3]), (2, 0, [6]), (4, 0, [0]), (4, 0, [7]),
+    (4, 0, [15]), (4, 0, [23]), (8, 0, [7]), (8, 0, [263]), (16, 0, [0x0102]), (16, 0, [0xFFFF]), (16, 0, [0]),
+    (8, 2, [1, 2, 3]), (8, 2, [257, 2, 3]), (16, 2, [0x0102, 0x0102, 0x0102]), (16, 2, [0x0101, 0x0102, 0x0103]),
+    (16, 2, [1, 2, 3]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("opened", ["path", "picture"])
+@pytest.mark.parametrize(("depth", "kind", "key"), CLEAR, ids=str)
+def test_a_clear_colour_is_a_sample_as_the_file_has_it(
+    tmp_path: Path, depth: int, kind: int, key: list[int], opened: str
+) -> None:
+    """As the PNG standard says: of all bits of a sample, and of those alone. Other grey stays what it is."""
+    height, width, channels, top = 12, 16, len(key), 2**depth - 1
+    rng = np.random.default_rng(depth)
+    samples = rng.integers(0, min(top, 2) + 1, (height, width, channels)) + (0x0101 if depth == 16 else 0)
+    samples[3:6] = rng.integers(0, top + 1, (3, width, channels))
+    samples[0, ::2] = np.array(key) & top
+    samples[1, ::2] = (np.array(key) & top) ^ (1 if depth < 16 else 0x0100)  # near by
+    samples[2, ::2] = (np.array(key) & top) ^ 1
+    bits = (samples.reshape(height, -1)[..., None] >> np.arange(depth - 1, -1, -1)) & 1
+    rows = np.packbits(bits.reshape(height, -1).astype(np.uint8), axis=1)
+    path = tmp_path / "a.png"
+    path.write_bytes(
+        png(width, height, data=zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows)), depth=depth, kind=kind,
+            clear=struct.pack(f">{channels}H", *key))
+    )  # fmt: skip
+    clear = (samples == (np.array(key) & top)).all(axis=2)
+    assert 0 < clear.sum() < clear.size
+    seen = samples >> 8 if depth == 16 and kind == 2 else np.round(samples * (255 / top)).astype(int)
+    wanted = np.where(clear[..., None], 255, seen.repeat(3 // channels, 2))
+    found = open_image(path if opened == "path" else Image.open(path))
+    np.testing.assert_array_equal(colours(found), wanted)
+
+
+def test_a_clear_colour_in_a_turned_picture(tmp_path: Path) -> None:
+    values = np.array([[100, 200, 300], [400, 500, 600]], np.uint16)
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    path = tmp_path / "a.png"
+    Image.fromarray(values).save(path, exif=exif)
+    content = path.read_bytes()
+    chunk = b"tRNS" + struct.pack(">H", 300)
+    at = content.index(b"IDAT") - 4
+    packed = struct.pack(">I", 2) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    path.write_bytes(content[:at] + packed + content[at:])
+    assert colours(open_image(path))[..., 0].tolist() == [[2, 0], [2, 1], [2, 255]]
 
 
 def test_one_bit(tmp_path: Path) -> None:
@@ -203,13 +284,14 @@ def test_the_pictures_own_object_is_left_alone() -> None:
 # --- What cannot be read ----------------------------------------------------------------------------------------------
 
 
-def png(width: int, height: int, *, data: bytes = b"") -> bytes:
-    """A PNG of any size whose pixels are missing."""
+def png(width: int, height: int, *, data: bytes = b"", depth: int = 8, kind: int = 2, clear: bytes = b"") -> bytes:
+    """A PNG of any size, by default without its pixels. kind: of colour, as the header has it."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0))
+    header += chunk(b"tRNS", clear) if clear else b""
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
@@ -363,7 +445,7 @@ def test_resizing_is_bicubic_and_not_a_neighbour_of_it() -> None:
     assert (found != colours(photo.resize((22, 28), Image.Resampling.BILINEAR))).any()
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 1), (2, 1)])
+@pytest.mark.parametrize("size", [(1, 1), (1, 200), (200, 1), (2, 1), (27, 3)])
 @pytest.mark.parametrize("how", ["pad", "stretch"])
 def test_pictures_that_are_hardly_there(tmp_path: Path, size: tuple[int, int], how: str) -> None:
     photo = saved(Image.new("RGB", size, (90, 80, 70)), tmp_path / "a.png")
@@ -373,6 +455,29 @@ def test_pictures_that_are_hardly_there(tmp_path: Path, size: tuple[int, int], h
     assert (90, 80, 70) in seen
     assert seen <= {(90, 80, 70), BAR}
     assert how == "pad" or seen == {(90, 80, 70)}
+
+
+@pytest.mark.parametrize("size", [(1, 201), (201, 1), (3000, 14), (2, 401)])
+def test_shapes_that_transformers_refuses(tmp_path: Path, size: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="absolute aspect ratio must be smaller than 200"):
+        smart_resize(size[1], size[0])
+    photo, path = Image.new("RGB", size), tmp_path / "a.png"
+    photo.save(path)
+    says = f"has {size[0]} x {size[1]} pixels: one side may be at most 200 times as long as the other"
+    for refused, name in (
+        (lambda: open_image(path), f"image {path}"),
+        (lambda: open_image(photo), "the image"),
+        (lambda: to_pixels(photo, spec(56, 84)), "the image"),
+    ):
+        with pytest.raises(UserError) as caught:
+            refused()
+        assert str(caught.value) == f"{name} {says}"
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 200), (400, 2), (27, 5), (20, 3000)])
+def test_small_and_narrow_pictures_are_answered_as_by_transformers(size: tuple[int, int]) -> None:
+    assert min(smart_resize(size[1], size[0])) >= 28
+    assert to_pixels(open_image(Image.new("RGB", size)), spec(56, 84)).shape == (1, 3, 56, 84)
 
 
 def test_pixels_are_channels_first() -> None:

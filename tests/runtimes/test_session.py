@@ -284,6 +284,26 @@ def test_a_prompt_that_is_no_text(session: FakeSession) -> None:
         session.generate(PHOTO, "caf\udce9")
 
 
+@pytest.mark.parametrize("listed", [[], ["<|im_end|>"]])
+def test_control_tokens_of_a_prompt_are_text_unless_they_are_meant(tokenizer: Tokenizer, listed: list[str]) -> None:
+    manifest = make_manifest(room=99)
+    spec = manifest.prompt.model_copy(update={"control_tokens": listed})
+    session = FakeSession(Path(), manifest.model_copy(update={"prompt": spec}), tokenizer)
+    says(session, [END], [END], [END], [END])
+    before, after = first(session, "").copy(), first(session, "")
+    del before[before.index(END) :], after[: after.index(END)]
+    session.generate(PHOTO, "a<|im_end|>")
+    fed = session.calls[-1][1]
+    assert fed.count(END) == 1
+    assert tokenizer.decode(fed[len(before) : -len(after)]) == "a<|im_end|>"
+    session.reply("a<|im_end|>")
+    assert session.calls[-1][1].count(END) == 2, "the answer's end and the turn's"
+    session.generate(PHOTO, "a<|im_end|>", control_tokens=True)
+    assert session.calls[-1][1] == first(session, "a<|im_end|>")
+    session.reply("a<|im_end|>", control_tokens=True)
+    assert session.calls[-1][1] == [END, *following(session, "a<|im_end|>")]
+
+
 def test_the_template_is_filled_once(session: FakeSession) -> None:
     says(session, [END])
     session.generate(PHOTO, "{prompt}?")
@@ -498,6 +518,22 @@ def test_load(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert session.runtime == "fake 1"
     says(session, [END])
     assert session.generate(PHOTO, "Why?").token_ids == [END]
+
+
+def test_a_tokenizer_that_pads_and_cuts_is_read_without(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(RUNTIMES, "fake", f"{__name__}:FakeSession")
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.enable_padding(pad_to_multiple_of=8, pad_id=STOP, pad_token="<|endoftext|>")
+    tokenizer.enable_truncation(max_length=5)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    write_manifest(folder, make_manifest())
+    session = load(folder)
+    assert isinstance(session, FakeSession)
+    says(session, [END])
+    session.generate(PHOTO, "What is it?")
+    plain = Tokenizer.from_file(str(TINY / "tokenizer.json"))
+    wanted = plain.encode(FIRST.replace("{prompt}", "What is it?"), add_special_tokens=False).ids
+    assert session.calls[-1] == ("prefill", wanted)
 
 
 def test_bundles_that_cannot_be_loaded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,9 +6,11 @@ functions by contract, and the Neural Engine takes inputs and outputs but no sta
 
 import io
 import logging
+import shutil
+import tempfile
 import warnings
-from collections.abc import Mapping
-from contextlib import redirect_stderr
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -21,6 +23,7 @@ from torch.export import ExportedProgram
 from torch.nn import functional as F
 from vlmp.export.bundle import MethodName, MethodSpec, TensorSpec
 from vlmp.export.config import Precision
+from vlmp.export.errors import UserError, one_line
 from vlmp.export.geometry import Geometry
 from vlmp.export.quantize import Preset, QuantLinear, Scheme
 from vlmp.export.targets import Report
@@ -43,6 +46,11 @@ FLOAT32_ISLAND = "vlmp float32 island"
 ROWS = Scheme(bits=8, scale_dtype="float16")
 GROUPS = Scheme(bits=4, group=32, scale_dtype="float16")
 PALETTE = Scheme(bits=4, palette=16, scale_dtype="float16")
+CANNOT_WRITE = (
+    "filesystem error", "[MIL FileWriter]", "Failed to create", "Failed to open model package", "Failed to look up",
+    "valid manifest does not exist",
+)  # fmt: skip
+"""What coremltools' C++ says of files that it cannot write, or has not written whole."""
 _DTYPES = {"float32": np.float32, "float16": np.float16, "int32": np.int32}
 
 
@@ -84,7 +92,7 @@ class CoreMLTarget:
     ) -> dict[MethodName, MethodSpec]:
         """Convert method by method, then join them: equal weights are stored once."""
         specs: dict[MethodName, MethodSpec] = {}
-        with TemporaryDirectory(dir=folder, prefix=".functions.") as scratch:
+        with TemporaryDirectory(dir=folder, prefix=".functions.") as scratch, _temporary_files_in(Path(scratch)):
             packages: dict[str, Path] = {}
             for name, module in methods.items():
                 report(f"coreml: {name}")
@@ -112,6 +120,29 @@ class WeightLinear(QuantLinear):
             self.codes, [1, self.group], self.scale, None, torch.int8, *limits
         )
         return F.linear(hidden_LI, weight_OI.to(hidden_LI.dtype), self.bias)
+
+
+@contextmanager
+def _temporary_files_in(scratch: Path) -> Iterator[None]:
+    """Let coremltools write beside the output alone, so that there is one disk that may be full.
+
+    Raises UserError when it cannot: its C++ tells neither where nor why.
+    """
+    before = tempfile.tempdir
+    tempfile.tempdir = str(scratch)
+    try:
+        yield
+    except RuntimeError as error:
+        if not any(sign in str(error) for sign in CANNOT_WRITE):
+            raise
+        disk = scratch.parents[1]
+        free = shutil.disk_usage(disk).free / 2**20
+        raise UserError(
+            f"coremltools cannot write its files into {disk}, where {free:.0f} MiB are free now: make room there, or "
+            f"choose another --output ({one_line(error)})"
+        ) from error
+    finally:
+        tempfile.tempdir = before
 
 
 def _marked(program: ExportedProgram) -> ExportedProgram:

@@ -3,8 +3,10 @@
 coremltools does the same through its own representation of a program, which takes ten times the weights in memory.
 """
 
+import errno
 import hashlib
 import mmap
+import os
 import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -22,7 +24,8 @@ _VERSION, _SENTINEL = 2, 0xDEADBEEF
 def join(packages: Mapping[str, Path], default: str, output: Path) -> None:
     """Write the `main` functions of `packages` into `output`, each under its name. default: the one that runs unnamed.
 
-    Raises ValueError when a package's weight file is not of the form that coremltools 9 writes.
+    Raises ValueError when a package's weight file is not of the form that coremltools 9 writes, OSError when it or what
+    is written is cut off: coremltools does not notice every write that fails.
     """
     # Not above: coremltools prints when it is imported, which the target keeps quiet.
     from coremltools.models.utils import load_spec, save_spec
@@ -40,6 +43,9 @@ def join(packages: Mapping[str, Path], default: str, output: Path) -> None:
             weights.end()
         whole.description.defaultFunctionName = default
         save_spec(whole, str(output), weights_dir=scratch)
+        written = Path(scratch) / WEIGHTS.name
+        if load_spec(str(output)) != whole or (output / WEIGHTS).stat().st_size != written.stat().st_size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(output))
 
 
 def _without_functions(spec: Any) -> Any:
@@ -74,6 +80,8 @@ class _Weights:
             raise ValueError(f"{source} has no blob at {offset}")
         content = memoryview(data)[start : start + size]
         try:
+            if len(content) < size:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(source))
             key = data_type, hashlib.sha256(content).hexdigest()
             if key not in self.places:
                 place = self.places[key] = self.file.tell()

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "error.h"
+#include "prompt.h"
 #include "unicode.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
@@ -18,6 +19,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   try {
     last = vlmp::Tokenizer::parse(input.substr(0, zero), "tokenizer.json");
   } catch (const vlmp::Error&) {
+  }
+  if (last) {
+    try {
+      vlmp::encode_turn(*last, "a{prompt}b", text, last->special_tokens());
+    } catch (const vlmp::Error&) {
+    }
   }
   if (last && !vlmp::is_utf8(last->decode(last->encode(text)))) std::abort();
   return 0;

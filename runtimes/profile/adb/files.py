@@ -2,8 +2,8 @@
 
 REMOTE/have lists `sha256 place` of every file that arrived whole, the last line of a place being valid; it is written
 when the phone itself has hashed the file, so that a lost connection leaves nothing wrong. A file that is there under
-another name is copied on the phone. (Links would do, but the runner refuses those that leave a bundle's folder, and
-Android lets a shell make no hard ones.)
+another name is copied on the phone: a link would break when the other one is removed. Here, files may be links: what
+they lead to is pushed.
 """
 
 import posixpath

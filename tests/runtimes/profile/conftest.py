@@ -10,6 +10,13 @@ import pytest
 from adb_phone import PACKAGES, missing_packages
 from emulated_phone import Connected, connect
 from native_cases import built
+from vlmp.export import command
+
+
+@pytest.fixture(autouse=True)
+def options_may_be_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A case says an option of a common command line otherwise by saying it again."""
+    monkeypatch.setattr(command, "refuse_repetition", lambda _parser: None)
 
 
 @pytest.fixture(scope="session")

@@ -297,7 +297,7 @@ BAD: list[tuple[list[str], str]] = [
     (["--device", "ios", "--import", "x", "--cool-down", "0"], "--cool-down is for --device adb"),
     (["--device", "ios", "--import", "x", "--threads", "2"], "--threads is of no use with it"),
     (["--device", "ios", "--import", "x", "--decode-tokens", "4"], "--decode-tokens is of no use with it"),
-    (["bundle", "--runner", ""], "--runner is for --device adb"),
+    (["bundle", "--runner", "r"], "--runner is for --device adb"),
     (["bundle", "--device", ""], "--device : adb, adb:SERIAL or ios"),
     (["bundle", "--keep-files"], "--keep-files is for --device adb"),
     (["bundle", "--device", "adb", "--cool-down", "-1"], "--cool-down -1.0: must be at least 0"),

@@ -1,0 +1,270 @@
+"""How commands begin: without what takes seconds to import, and with one line for Ctrl-C from the first moment."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+from vlmp.export.targets import OFFERS, TARGETS, open_target
+from vlmp.pruner import PLACES, PRUNERS, method
+
+ROOT = Path(__file__).parents[2]
+PHOTO = ROOT / "runtimes/assets/photo.jpg"
+PROGRAMS = ("vlmp-eval", "vlmp-export", "vlmp-profile", "vlmp-run", "vlmp-verify")
+TORCH = {"torch", "transformers", "onnxruntime", "executorch", "coremltools", "matplotlib", "optimum", "sklearn"}
+HEAVY = {*TORCH, "numpy", "PIL", "rich", "pydantic", "tokenizers", "safetensors", "huggingface_hub", "psutil"}
+ASKED = ["--model", "vlmp-tiny", "--target", "onnx"]
+QUESTIONS = ["--model", "vlmp-tiny", "--dataset", "scenes:test", "--output", "out"]
+SCRIPT = """
+import atexit, json, sys
+atexit.register(lambda: print(json.dumps(sorted(sys.modules)), file=open(sys.argv.pop(), "w")))
+program, sys.argv = sys.argv[1], sys.argv[1:]
+from vlmp.export import start
+modules, sys.argv[-1:] = sys.argv[-1:], []
+atexit.register(lambda: sys.argv.extend(modules))
+getattr(start, "start_" + program.removeprefix("vlmp-"))()
+"""
+
+
+def loaded(tmp_path: Path, program: str, *argv: str, code: int) -> tuple[set[str], str]:
+    """The packages that a command has imported when it ends with this code, and its last line on standard error."""
+    file = tmp_path / "modules.json"
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, program, *argv, str(file)],
+        capture_output=True, text=True, check=False, timeout=120, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    names = json.loads(file.read_text())
+    assert "argparse" in names
+    return {name.partition(".")[0] for name in names}, (done.stderr.splitlines() or [""])[-1]
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize(("option", "code"), [("--help", 0), ("--version", 0), ("--nonsense", 2)])
+def test_help_version_and_wrong_options_load_nothing(tmp_path: Path, program: str, option: str, code: int) -> None:
+    assert HEAVY & loaded(tmp_path, program, option, code=code)[0] == set()
+
+
+@pytest.mark.parametrize(
+    ("program", "argv", "says"),
+    [
+        ("vlmp-export", [*ASKED, "--pruner", "fastest"], "unknown pruner 'fastest'"),
+        ("vlmp-export", [*ASKED, "--target", "tpu"], "unknown target 'tpu'"),
+        ("vlmp-export", ["--model", "gpt-2", "--target", "onnx"], "unknown model 'gpt-2'"),
+        ("vlmp-export", [*ASKED, "--keep", "2"], "--keep 2.0"),
+        ("vlmp-export", [*ASKED, "--prune-layer", "0"], "--prune-layer 0: pruner vlm-pruner chooses by the keys"),
+        ("vlmp-export", [*ASKED, "--image-size", "big"], "--image-size big"),
+        ("vlmp-export", [*ASKED, "--quant", "palette4"], "no quantization 'palette4' for onnx"),
+        ("vlmp-export", [*ASKED, "--precision", "float16"], "--precision float16: target onnx exports float32"),
+        ("vlmp-export", [*ASKED, "--checkpoint", "nowhere"], "checkpoint folder nowhere does not exist"),
+        ("vlmp-run", ["b", "--prompt", "q", "--image", "no.jpg"], "image no.jpg does not exist"),
+        ("vlmp-eval", [*QUESTIONS, "--pruner", "fastest"], "unknown pruner 'fastest'"),
+        ("vlmp-eval", [*QUESTIONS, "--keep", "0"], "--keep 0.0"),
+        ("vlmp-eval", [*QUESTIONS, "--prune-layer", "0"], "--prune-layer 0: pruner vlm-pruner"),
+        ("vlmp-eval", [*QUESTIONS, "--checkpoint", "nowhere"], "checkpoint folder nowhere does not exist"),
+        ("vlmp-profile", ["b", "--image", "no.jpg"], "image no.jpg does not exist"),
+        ("vlmp-profile", ["b", "--runs", "1"], "--runs 1"),
+    ],
+)
+def test_wrong_settings_are_told_before_torch_is_loaded(
+    tmp_path: Path, program: str, argv: list[str], says: str
+) -> None:
+    names, line = loaded(tmp_path, program, *argv, code=2)
+    assert line.startswith(f"{program}: {says}")
+    assert HEAVY & names == set()
+
+
+@pytest.mark.parametrize(
+    ("program", "argv", "says"),
+    [
+        ("vlmp-export", [*ASKED, "--output", "."], "output . exists"),
+        ("vlmp-run", ["nowhere", "--prompt", "q", "--image", str(PHOTO)], "nowhere is not a bundle"),
+        ("vlmp-verify", ["nowhere"], "nowhere is not a bundle"),
+        ("vlmp-profile", ["nowhere"], "nowhere is not a bundle"),
+        ("vlmp-eval", ["--bundle", "nowhere", "--dataset", "no.jsonl", "--output", "o"], "--dataset no.jsonl does not"),
+    ],
+)
+def test_what_is_read_first_needs_no_torch_either(tmp_path: Path, program: str, argv: list[str], says: str) -> None:
+    names, line = loaded(tmp_path, program, *argv, code=2)
+    assert line.startswith(f"{program}: {says}")
+    assert TORCH & names == set()
+
+
+def test_executorch_is_loaded_without_its_exporter() -> None:
+    script = (
+        "import sys, vlmp.runtimes.executorch;"
+        "heavy = {name for name in sys.modules if name.startswith(('executorch.exir', 'torchao', 'transformers'))};"
+        "assert not heavy, heavy;"
+        "from executorch.extension.pybindings import _C;"
+        "assert _C._is_available('XnnpackBackend');"
+        "assert 'aten::topk.values' in _C._get_operator_names()"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
+
+
+# --- What registries tell without the classes -------------------------------------------------------------------------
+
+
+def test_places_are_those_of_the_pruners() -> None:
+    assert list(PLACES) == list(PRUNERS)
+    for name, place in PLACES.items():
+        assert (place.layer, set(place.needs)) == (method(name).place, method(name).needs), name
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_offers_are_those_of_the_targets(name: str) -> None:
+    target = open_target(name)
+    assert OFFERS[name] == (target.precisions, tuple(target.presets))
+
+
+# --- Signals ----------------------------------------------------------------------------------------------------------
+
+
+def test_programs_begin_where_a_signal_is_dealt_with() -> None:
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    assert set(scripts) == set(PROGRAMS)
+    for program, place in scripts.items():
+        assert place == f"vlmp.export.start:start_{program.removeprefix('vlmp-')}"
+        assert callable(getattr(importlib.import_module("vlmp.export.start"), place.partition(":")[2]))
+    for name in ("start", "leave"):
+        tree = ast.parse((ROOT / "export" / f"{name}.py").read_text())
+        first = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+        found = {alias.name for node in first for alias in node.names}
+        assert found <= {"annotations", "os", "signal", "sys", "Leave"}
+
+
+WAITS = """
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+import builtins
+importing = builtins.__import__
+def slowly(name, *rest):
+    if name == {at!r}:
+        print("here", flush=True)
+        try:
+            time.sleep(30)
+        except BaseException as error:
+            raise ImportError("made of it") from None
+    return importing(name, *rest)
+builtins.__import__ = slowly
+from vlmp.export import start
+sys.argv = {argv!r}
+start.{start}()
+"""
+
+
+@pytest.mark.parametrize(
+    ("start", "argv", "at"),
+    [
+        ("start_run", ["vlmp-run", "b", "--prompt", "q", "--image", str(PHOTO)], "argparse"),
+        ("start_run", ["vlmp-run", "b", "--prompt", "q", "--image", str(PHOTO)], "numpy"),
+        ("start_export", ["vlmp-export", *ASKED, "--output", "out"], "torch"),
+        ("start_export", ["vlmp-export", *ASKED, "--output", "out"], "transformers"),
+        ("start_eval", ["vlmp-eval", *QUESTIONS], "torch"),
+        ("start_profile", ["vlmp-profile", "b"], "pydantic"),
+    ],
+)
+def test_ctrl_c_while_libraries_are_imported(tmp_path: Path, start: str, argv: list[str], at: str) -> None:
+    """Also where a library would turn KeyboardInterrupt into an error of its own."""
+    script = WAITS.format(at=at, argv=argv, start=start)
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "here\n"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert err.removeprefix("checkpoint\n") == f"{argv[0]}: interrupted, nothing unfinished is left behind\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_library_makes_of_a_signal_ends_as_an_interruption(tmp_path: Path) -> None:
+    script = """
+import os, signal
+from vlmp.export.command import exit_with_one_line
+from vlmp.export.errors import terminable
+
+def action():
+    with terminable():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise RuntimeError("made of it") from None
+
+exit_with_one_line("program", action)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (130, "program: interrupted, nothing unfinished is left behind\n")
+
+
+def test_an_interruption_that_python_drops_comes_again() -> None:
+    script = """
+import os, signal, time
+from vlmp.export.command import exit_with_one_line
+from vlmp.export.errors import terminable
+
+class Dropping:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0)
+
+def action():
+    with terminable():
+        dropping = Dropping()
+        del dropping
+        time.sleep(30)
+
+exit_with_one_line("program", action)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (130, "program: interrupted, nothing unfinished is left behind\n")
+
+
+def test_a_background_job_goes_on_ignoring_ctrl_c() -> None:
+    script = (
+        "import os, signal; signal.signal(signal.SIGINT, signal.SIG_IGN);"
+        "from vlmp.export.command import exit_with_one_line;"
+        "exit_with_one_line('program', lambda: (os.kill(os.getpid(), signal.SIGINT), print('done'))[1])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+
+
+@pytest.mark.parametrize("delay", [0.1, 0.3, 0.6, 1.0, 1.5, 2.5])
+def test_ctrl_c_at_many_times(tmp_path: Path, delay: float) -> None:
+    """An export may be anywhere by then; whatever it is at ends in the same line."""
+    process = subprocess.Popen(
+        [Path(sys.executable).with_name("vlmp-export"), *ASKED, "--output", "out"],
+        stderr=subprocess.PIPE, text=True, cwd=tmp_path, preexec_fn=hear_ctrl_c,
+    )  # fmt: skip
+    time.sleep(delay)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert err.splitlines()[-1] == "vlmp-export: interrupted, nothing unfinished is left behind"
+    assert "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def hear_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def test_version_is_that_of_the_package() -> None:
+    done = subprocess.run(
+        [Path(sys.executable).with_name("vlmp-run"), "--version"], capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"}, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, f"vlmp-run {version('vlmp')}\n")
