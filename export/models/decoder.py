@@ -1,17 +1,18 @@
 """A decoder of a vision-language model as three static graphs: prefill, decode, extend.
 
 Dims: N visual tokens, P prefix ids, S kept, T text bucket, L tokens of a call, R rows of queries g L, D hidden size,
-F inner width of the MLP, C cache slots, H query heads, J key/value heads, g = H / J, d head size, V vocabulary.
+W width of projected heads, C cache slots, H query heads, J key/value heads, g = H / J, d head size, V vocabulary.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import cast
+from itertools import repeat
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from vlmp.export.geometry import Geometry
-from vlmp.export.models.layers import MASKED, JoinedLinear, RmsNorm, RowAttention, causal_mask, rotate
+from vlmp.export.models.layers import MASKED, AddNorm, JoinedLinear, RmsNorm, RowAttention, causal_mask, rotate
 from vlmp.export.quantize import QuantEmbedding, QuantLinear
 from vlmp.pruner import Pruner
 
@@ -31,39 +32,38 @@ class DecoderSizes:
     """Whether the head is the embedding."""
 
 
-class Layer(nn.Module):
-    """Decoder layer: grouped-query attention over cached and new tokens, then a gated MLP."""
+class Context(NamedTuple):
+    """Where the tokens of a call stand: their rotary rows [L, d] and what each may look at of the others [L, L]."""
 
-    def __init__(self, sizes: DecoderSizes) -> None:
+    cos_Ld: Tensor
+    sin_Ld: Tensor
+    mask_LL: Tensor
+
+
+class Attention(nn.Module):
+    """Grouped-query attention over cached and new tokens, after rotary embedding.
+
+    What it is told of the tokens and their cache is its own matter: the layer passes both through.
+    """
+
+    def __init__(self, heads: int, kv_heads: int, head_dim: int) -> None:
         super().__init__()
-        width, inner, self.kv_heads = sizes.width, sizes.inner, sizes.kv_heads
-        self.heads, self.head_dim = sizes.heads, width // sizes.heads
-        kv_width = self.kv_heads * self.head_dim
-        self.sizes = (width, kv_width, kv_width)
-        """Of queries, keys and values."""
-        self.norm1 = RmsNorm(width, sizes.norm_eps)
-        self.norm2 = RmsNorm(width, sizes.norm_eps)
-        self.qkv = JoinedLinear(width, self.sizes, bias=True)
-        self.out = nn.Linear(width, width, bias=False)
-        self.gate_up = JoinedLinear(width, (inner, inner), bias=False)
-        self.down = nn.Linear(inner, width, bias=False)
+        self.heads, self.kv_heads, self.head_dim = heads, kv_heads, head_dim
 
     def forward(
-        self,
-        hidden_LD: Tensor,
-        cos_Ld: Tensor,
-        sin_Ld: Tensor,
-        mask_LL: Tensor,
-        cache: tuple[Tensor, Tensor, Tensor] | None = None,
+        self, qkv_LW: Tensor, context: Context, cache: tuple[Tensor, Tensor, Tensor] | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """hidden [L, D], cache (keys [J, C, d], values [J, C, d], mask [1, C]) -> hidden, keys [J, L, d], values."""
-        tokens, width = hidden_LD.shape
-        query_HLd, key_JLd, value_JLd = self._projected(hidden_LD)
-        query_HLd, key_JLd = rotate(query_HLd, cos_Ld, sin_Ld), rotate(key_JLd, cos_Ld, sin_Ld)
+        """Projected tokens [L, (H + 2 J) d], cache (keys [J, C, d], values [J, C, d], mask [1, C]), None where empty.
+
+        Returns mixed values [L, H d], and the new keys and values [J, L, d].
+        """
+        tokens = qkv_LW.shape[0]
+        query_HLd, key_JLd, value_JLd = split_heads(qkv_LW, self.heads, self.kv_heads)
+        query_HLd, key_JLd = (rotate(each, context.cos_Ld, context.sin_Ld) for each in (query_HLd, key_JLd))
 
         # The g query heads of a key head are consecutive: as extra rows they need no repeated keys.
         query_JRd = query_HLd.reshape(self.kv_heads, -1, self.head_dim) * self.head_dim**-0.5
-        score_HLK = torch.bmm(query_JRd, key_JLd.transpose(1, 2)).reshape(self.heads, tokens, tokens) + mask_LL
+        score_HLK = torch.bmm(query_JRd, key_JLd.transpose(1, 2)).reshape(self.heads, tokens, tokens) + context.mask_LL
         if cache is None:
             share_JRK = torch.softmax(score_HLK, -1).reshape(self.kv_heads, -1, tokens)
             mixed_JRd = torch.bmm(share_JRK, value_JLd)
@@ -75,21 +75,62 @@ class Layer(nn.Module):
             share_JRK = share_HLK.reshape(self.kv_heads, -1, slots + tokens)
             mixed_JRd = torch.bmm(share_JRK[:, :, :slots], old_value_JCd)
             mixed_JRd = mixed_JRd + torch.bmm(share_JRK[:, :, slots:], value_JLd)
-        mixed_LD = mixed_JRd.reshape(self.heads, tokens, self.head_dim).permute(1, 0, 2).reshape(tokens, width)
+        mixed_LW = mixed_JRd.reshape(self.heads, tokens, self.head_dim).permute(1, 0, 2).reshape(tokens, -1)
+        return mixed_LW, key_JLd, value_JLd
 
-        hidden_LD = hidden_LD + self.out(mixed_LD)
-        gate_LF, up_LF = self.gate_up(self.norm2(hidden_LD)).chunk(2, -1)
-        return hidden_LD + self.down(F.silu(gate_LF) * up_LF), key_JLd, value_JLd
+
+class LayerResult(NamedTuple):
+    """What a layer leaves. Its output is residual + hidden, which the next one's norm adds up.
+
+    before: the layer's input. key, value: what its attention returns beside the mixed values.
+    """
+
+    residual: Tensor
+    hidden: Tensor
+    before: Tensor
+    key: Tensor
+    value: Tensor
+
+
+class Layer(nn.Module):
+    """Decoder layer: attention, then a gated MLP, each on a normed sum and added to it.
+
+    Written once: for targets with operators of their own, the parameterless parts are exchanged.
+    """
+
+    def __init__(self, sizes: DecoderSizes) -> None:
+        super().__init__()
+        width, inner, heads, kv_heads = sizes.width, sizes.inner, sizes.heads, sizes.kv_heads
+        head_dim = width // heads
+        self.norm1 = RmsNorm(width, sizes.norm_eps)
+        self.norm2 = RmsNorm(width, sizes.norm_eps)
+        self.qkv = JoinedLinear(width, (width, kv_heads * head_dim, kv_heads * head_dim), bias=True)
+        self.out = nn.Linear(width, width, bias=False)
+        self.gate_up = JoinedLinear(width, (inner, inner), bias=False)
+        self.down = nn.Linear(inner, width, bias=False)
+        self.attention = Attention(heads, kv_heads, head_dim)
+        self.add_norm = AddNorm()
+        self.silu = nn.SiLU()
+
+    def forward(self, residual: Tensor, hidden: Tensor | None, context: Any, cache: Any) -> LayerResult:
+        """residual, hidden [L, D]: two parts of the input, or the whole and None. context, cache: the attention's."""
+        normed, before = self.add_norm(residual, hidden, self.norm1)
+        mixed, key, value = self.attention(self.qkv(normed), context, cache)
+        normed, residual = self.add_norm(before, self.out(mixed), self.norm2)
+        gate, up = self.gate_up(normed).chunk(2, -1)
+        return LayerResult(residual, self.down(self.silu(gate) * up), before, key, value)
 
     def queries(self, hidden_LD: Tensor, cos_Ld: Tensor, sin_Ld: Tensor) -> Tensor:
-        """The queries [H, L, d] of some of the tokens that `forward` takes, from the same hidden states."""
-        return rotate(self._projected(hidden_LD)[0], cos_Ld, sin_Ld)
+        """The queries [H, L, d] of some of the tokens that `forward` takes, from the same input."""
+        qkv_LW = self.qkv(self.norm1(hidden_LD))
+        return rotate(split_heads(qkv_LW, self.attention.heads, self.attention.kv_heads)[0], cos_Ld, sin_Ld)
 
-    def _projected(self, hidden_LD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """hidden [L, D] -> queries [H, L, d], keys [J, L, d], values [J, L, d], not rotated."""
-        heads = self.qkv(self.norm1(hidden_LD)).reshape(hidden_LD.shape[0], -1, self.head_dim).permute(1, 0, 2)
-        query_HLd, key_JLd, value_JLd = heads.split((self.heads, self.kv_heads, self.kv_heads))
-        return query_HLd, key_JLd, value_JLd
+
+def split_heads(qkv_LW: Tensor, heads: int, kv_heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    """[L, (H + 2 J) d] -> queries [H, L, d], keys [J, L, d], values [J, L, d]."""
+    parts = qkv_LW.reshape(qkv_LW.shape[0], heads + 2 * kv_heads, -1).permute(1, 0, 2)
+    query_HLd, key_JLd, value_JLd = parts.split((heads, kv_heads, kv_heads))
+    return query_HLd, key_JLd, value_JLd
 
 
 class Decoder(nn.Module):
@@ -116,6 +157,21 @@ class Decoder(nn.Module):
     def logits(self, hidden_LD: Tensor, last_1: Tensor) -> Tensor:
         """Logits [V] of the token at row `last_1`: the head runs on one row only."""
         return self.head(self.norm(hidden_LD.index_select(0, last_1))).reshape(-1)
+
+
+def run_layers(
+    layers: Iterable[nn.Module], hidden: Tensor, context: Any, rows: list[Tensor], caches: Iterable[Any] = repeat(None)
+) -> tuple[Tensor, LayerResult]:
+    """One or more layers after one another. Returns hidden, the output of the last, and all that it left.
+
+    rows: gets the keys and values of each. caches: of each; without them all are empty.
+    """
+    residual, delta = hidden, None
+    for layer, cache in zip(layers, caches, strict=False):  # repeat() has no end
+        last: LayerResult = layer(residual, delta, context, cache)
+        residual, delta = last.residual, last.hidden
+        rows += [last.key, last.value]
+    return last.residual + last.hidden, last
 
 
 class Prefill(nn.Module):
@@ -147,20 +203,18 @@ class Prefill(nn.Module):
         """
         geometry, decoder = self.geometry, self.decoder
         first, behind = geometry.prefix, geometry.early_base
-        early, late = (base + ids.shape[1] for base in (geometry.early_base, geometry.late_base))
-        cos_Ld, sin_Ld, mask_LL = _cut(self.cos, early), _cut(self.sin, early), _cut(self.mask_early, early, early)
+        whole, kept = (base + ids.shape[1] for base in (geometry.early_base, geometry.late_base))
+        cos_Ld, sin_Ld, mask_LL = _cut(self.cos, whole), _cut(self.sin, whole), _cut(self.mask_early, whole, whole)
         words = decoder.embed(torch.cat([self.prefix_P, ids[0]])).to(visual.dtype)
         hidden_LD = torch.cat([words[:first], visual, words[first:]])
         rows: list[Tensor] = []
         keys_NC = attention_N = None
-        for layer in decoder.layers[: geometry.prune_layer]:
-            before_LD = hidden_LD
-            hidden_LD, key_JLd, value_JLd = layer(hidden_LD, cos_Ld, sin_Ld, mask_LL)
-            rows += [key_JLd, value_JLd]
         if geometry.prune_layer > 0:
-            keys_NC = key_JLd[:, first:behind].permute(1, 0, 2).reshape(geometry.visual, -1)
-        if "attention" in self.pruner.needs:
-            attention_N = self.last_attention(before_LD, key_JLd, text_len + (behind - 1))[first:behind]
+            early = decoder.layers[: geometry.prune_layer]
+            hidden_LD, last = run_layers(early, hidden_LD, Context(cos_Ld, sin_Ld, mask_LL), rows)
+            keys_NC = last.key[:, first:behind].permute(1, 0, 2).reshape(geometry.visual, -1)
+            if "attention" in self.pruner.needs:
+                attention_N = self.last_attention(last.before, last.key, text_len + (behind - 1))[first:behind]
 
         pruned = self.pruner(hidden_LD[first:behind], keys_NC, attention_N)
         hidden_LD = torch.cat([hidden_LD[:first], pruned.hidden_SD, hidden_LD[behind:]])
@@ -169,10 +223,9 @@ class Prefill(nn.Module):
             for rope in (cos_Ld, sin_Ld)
         )
 
-        mask_LL = _cut(self.mask_late, late, late)
-        for layer in decoder.layers[geometry.prune_layer :]:
-            hidden_LD, key_JLd, value_JLd = layer(hidden_LD, cos_Ld, sin_Ld, mask_LL)
-            rows += [key_JLd, value_JLd]
+        mask_LL = _cut(self.mask_late, kept, kept)
+        late = decoder.layers[geometry.prune_layer :]
+        hidden_LD, _ = run_layers(late, hidden_LD, Context(cos_Ld, sin_Ld, mask_LL), rows)
         logits = decoder.logits(hidden_LD, text_len + (geometry.late_base - 1))
         indices = [index.to(torch.int32) for index in (pruned.kept_S, pruned.order_S, pruned.filled_1)]
         return (logits, *indices, *rows)
@@ -216,12 +269,12 @@ class Step(nn.Module):
         cos_Ld, sin_Ld = self.cos.index_select(0, position_L), self.sin.index_select(0, position_L)
         mask_LL = _cut(self.mask_LL, tokens, tokens)
         masks = {base: self.cache_mask(past, base) for base in (geometry.early_base, geometry.late_base)}
-        hidden_LD = decoder.embed(ids[0]).to(cos_Ld.dtype)
+        filled = [
+            (caches[2 * layer], caches[2 * layer + 1], masks[geometry.base(layer)]) for layer in range(geometry.layers)
+        ]
         rows: list[Tensor] = []
-        for index, layer in enumerate(decoder.layers):
-            cache = (caches[2 * index], caches[2 * index + 1], masks[geometry.base(index)])
-            hidden_LD, key_JLd, value_JLd = layer(hidden_LD, cos_Ld, sin_Ld, mask_LL, cache)
-            rows += [key_JLd, value_JLd]
+        words_LD, context = decoder.embed(ids[0]).to(cos_Ld.dtype), Context(cos_Ld, sin_Ld, mask_LL)
+        hidden_LD, _ = run_layers(decoder.layers, words_LD, context, rows, filled)
         return (decoder.logits(hidden_LD, last_1), *rows)
 
     def cache_mask(self, past: Tensor, base: int) -> Tensor:

@@ -59,6 +59,15 @@ class RmsNorm(nn.Module):
         return wide.to(hidden_LD.dtype) * self.weight
 
 
+class AddNorm(nn.Module):
+    """A sum and what a norm makes of it, which some targets have one operator for."""
+
+    def forward(self, residual: Tensor, hidden: Tensor | None, norm: RmsNorm) -> tuple[Tensor, Tensor]:
+        """residual and hidden [L, D], or None for nothing to add -> the normed sum, the sum."""
+        whole = residual if hidden is None else residual + hidden
+        return norm(whole), whole
+
+
 class RowAttention(nn.Module):
     """What one token attends to, averaged over heads, in float32 whatever the precision of the rest."""
 

@@ -1,16 +1,18 @@
 """Modules as ONNX Runtime's own operators (domain com.microsoft).
 
-Dims: O outputs, I inputs, G groups of inputs, g inputs of a group, L rows, M patches, E vision width, d head size.
+Dims: O outputs, I inputs, G groups of inputs, g inputs of a group, L rows, M patches, E vision width, D hidden size,
+X positions, C cache slots, H query heads, J key/value heads, d head size.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from vlmp.export.models.layers import PatchAttention, RmsNorm
+from vlmp.export.models.decoder import Attention
+from vlmp.export.models.layers import AddNorm, PatchAttention, RmsNorm
 from vlmp.export.quantize import QuantLinear, constant
 
 
@@ -109,7 +111,89 @@ class FusedRmsNorm(nn.Module):
         return contrib("SimplifiedLayerNormalization", (hidden_LD, self.weight), attributes, domain="")
 
 
-FUSED = {PatchAttention: FusedPatchAttention, RmsNorm: FusedRmsNorm}
+class FusedAddNorm(nn.Module):
+    """SkipSimplifiedLayerNormalization."""
+
+    def __init__(self, _: AddNorm) -> None:
+        super().__init__()
+
+    def forward(self, residual: Tensor, hidden: Tensor | None, norm: RmsNorm) -> tuple[Tensor, Tensor]:
+        """residual and hidden [..., D] -> the normed sum, the sum."""
+        if hidden is None:
+            return norm(residual), residual
+        shape = hidden.shape
+        normed, _, _, whole = torch.onnx.ops.symbolic_multi_out(
+            "com.microsoft::SkipSimplifiedLayerNormalization",
+            (hidden, residual, norm.weight),
+            {"epsilon": norm.eps},
+            dtypes=(hidden.dtype,) * 4,
+            shapes=(shape, (1,), (1,), shape),
+            version=1,
+        )
+        return normed, whole
+
+
+class FusedSilu(nn.Module):
+    """QuickGelu is x sigmoid(alpha x)."""
+
+    def __init__(self, _: nn.SiLU) -> None:
+        super().__init__()
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """hidden [...] -> [...]."""
+        return contrib("QuickGelu", (hidden,), {"alpha": 1.0})
+
+
+class CacheContext(NamedTuple):
+    """Where the tokens of a call stand, for FusedAttention.
+
+    position int64 [1, L]: rows of the rotary tables cos and sin [X, d / 2]. seen int32 [1]: tokens in the cache once
+    these are in it, less one; total: the same as a scalar and not less one.
+    """
+
+    position: Tensor
+    cos: Tensor
+    sin: Tensor
+    seen: Tensor
+    total: Tensor
+
+
+class FusedAttention(nn.Module):
+    """GroupQueryAttention: appends to the two caches, attends causally."""
+
+    def __init__(self, attention: Attention) -> None:
+        super().__init__()
+        self.heads, self.kv_heads, self.head_dim = attention.heads, attention.kv_heads, attention.head_dim
+
+    def forward(self, qkv: Tensor, context: CacheContext, cache: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Projected tokens [1, L, (H + 2 J) d], caches [1, J, C, d] -> mixed values [1, L, H d], updated caches."""
+        width, kv_width = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        query, key, value = qkv.split((width, kv_width, kv_width), -1)
+
+        # Not by GroupQueryAttention itself: in a first prompt it counts positions from 0 whatever it is given.
+        def rotated(hidden: Tensor, heads: int) -> Tensor:
+            inputs = (hidden, context.position, context.cos, context.sin)
+            return contrib("RotaryEmbedding", inputs, {"num_heads": heads})
+
+        inputs = (rotated(query, self.heads), rotated(key, self.kv_heads), value, *cache, context.seen, context.total)
+        return torch.onnx.ops.symbolic_multi_out(
+            "com.microsoft::GroupQueryAttention",
+            inputs,
+            {"num_heads": self.heads, "kv_num_heads": self.kv_heads},
+            dtypes=(qkv.dtype,) * 3,
+            shapes=(query.shape, cache[0].shape, cache[1].shape),
+            version=1,
+        )
+
+
+FUSED: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
+    PatchAttention: FusedPatchAttention,
+    Attention: FusedAttention,
+    RmsNorm: FusedRmsNorm,
+    AddNorm: FusedAddNorm,
+    nn.SiLU: FusedSilu,
+}
+"""What ONNX Runtime has operators of its own for."""
 
 
 @contextmanager

@@ -17,12 +17,11 @@ from torch import Tensor, nn
 from torch.export import Dim
 from vlmp.export.bundle import Region
 from vlmp.export.geometry import Geometry
-from vlmp.export.models.decoder import Decode, Decoder, Layer, Prefill
-from vlmp.export.models.layers import RmsNorm
+from vlmp.export.models.decoder import Decode, Decoder, Layer, Prefill, run_layers
 from vlmp.pruner import Pruner
 
 from .graphs import OPSET, Assembly, trace
-from .kernels import contrib
+from .kernels import CacheContext
 
 TOKENS = ("hidden", "position", "seen_early", "total_early", "seen_late", "total_late")
 """What the layers are given: tokens [1, L, D], their places in the unpruned prompt int64 [1, L], and, for the layers
@@ -65,7 +64,7 @@ class TextTokens(nn.Module):
 
 
 class Layers(nn.Module):
-    """Consecutive decoder layers in fused operators."""
+    """Consecutive decoder layers, which are traced with ONNX Runtime's operators in their parts."""
 
     cos: Tensor
     sin: Tensor
@@ -81,41 +80,11 @@ class Layers(nn.Module):
         self, hidden: Tensor, position: Tensor, seen: Tensor, total: Tensor, caches: list[Tensor]
     ) -> tuple[Tensor, ...]:
         """TOKENS and caches [1, J, C, d] -> hidden [1, L, D], the input of the last layer, updated caches."""
-        updated: list[Tensor] = []
-        before = residual = hidden
-        normed = None
-        for index, layer in enumerate(cast(list[Layer], list(self.layers))):
-            if normed is None:
-                normed = layer.norm1(hidden)
-            else:
-                normed, residual = _skip_norm(residual, hidden, layer.norm1)
-            before = residual
-            mixed, key, value = self._attention(layer, normed, position, seen, total, caches[2 * index : 2 * index + 2])
-            updated += [key, value]
-            normed, residual = _skip_norm(residual, layer.out(mixed), layer.norm2)
-            gate, up = layer.gate_up(normed).chunk(2, -1)
-            hidden = layer.down(contrib("QuickGelu", (gate,), {"alpha": 1.0}) * up)  # x sigmoid(x): SiLU
-        return residual + hidden, before, *updated
-
-    def _attention(
-        self, layer: Layer, normed: Tensor, position: Tensor, seen: Tensor, total: Tensor, caches: Sequence[Tensor]
-    ) -> Sequence[Tensor]:
-        """GroupQueryAttention: appends to the two caches, attends causally."""
-        query, key, value = layer.qkv(normed).split(layer.sizes, -1)
-
-        # Not by GroupQueryAttention itself: in a first prompt it counts positions from 0 whatever it is given.
-        def rotated(hidden: Tensor, heads: int) -> Tensor:
-            return contrib("RotaryEmbedding", (hidden, position, self.cos, self.sin), {"num_heads": heads})
-
-        inputs = (rotated(query, layer.heads), rotated(key, layer.kv_heads), value, *caches, seen, total)
-        return torch.onnx.ops.symbolic_multi_out(
-            "com.microsoft::GroupQueryAttention",
-            inputs,
-            {"num_heads": layer.heads, "kv_num_heads": layer.kv_heads},
-            dtypes=(normed.dtype,) * 3,
-            shapes=(normed.shape, caches[0].shape, caches[1].shape),
-            version=1,
-        )
+        rows: list[Tensor] = []
+        context = CacheContext(position, self.cos, self.sin, seen, total)
+        pairs = [caches[index : index + 2] for index in range(0, len(caches), 2)]
+        hidden, last = run_layers(self.layers, hidden, context, rows, pairs)
+        return hidden, last.before, *rows
 
 
 class PromptPruner(nn.Module):
@@ -310,17 +279,3 @@ def _totals(geometry: Geometry, text_1: Tensor) -> list[Tensor]:
     """From the text tokens that the caches hold with this call's: the last four of TOKENS."""
     totals = [text_1 + base for base in (geometry.early_base, geometry.late_base)]
     return [figure for total in totals for figure in (total - 1, total.reshape(()))]
-
-
-def _skip_norm(residual: Tensor, hidden: Tensor, norm: RmsNorm) -> tuple[Tensor, Tensor]:
-    """residual + hidden, normed and as it is."""
-    shape = hidden.shape
-    outputs = torch.onnx.ops.symbolic_multi_out(
-        "com.microsoft::SkipSimplifiedLayerNormalization",
-        (hidden, residual, norm.weight),
-        {"epsilon": norm.eps},
-        dtypes=(hidden.dtype,) * 4,
-        shapes=(shape, (1,), (1,), shape),
-        version=1,
-    )
-    return outputs[0], outputs[3]
