@@ -43,10 +43,9 @@ lint: setup
 
 # The folders are imported as vlmp.<folder>; links of those names let the type checker resolve them as users do.
 typecheck: setup
-	mkdir -p $(TYPED)/vlmp/benchmarks
+	mkdir -p $(TYPED)/vlmp
 	for folder in pruner export runtimes evaluation; do ln -sfn ../../../$$folder $(TYPED)/vlmp/$$folder; done
-	ln -sfn ../../../../benchmarks/scenes $(TYPED)/vlmp/benchmarks/scenes
-	MYPYPATH=$(TYPED) $(BIN)/mypy $(patsubst %,-p vlmp.%,pruner export runtimes evaluation benchmarks.scenes)
+	MYPYPATH=$(TYPED) $(BIN)/mypy $(patsubst %,-p vlmp.%,pruner export runtimes evaluation)
 
 clean:
 	rm -rf build $(VENV) .mypy_cache .pytest_cache .ruff_cache

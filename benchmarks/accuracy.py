@@ -23,25 +23,25 @@ import numpy as np
 import torch
 from matplotlib import pyplot
 from torch import Tensor
-from vlmp.benchmarks.scenes import make_scene
-from vlmp.benchmarks.scenes.labels import covered
 from vlmp.evaluation.cli import line
 from vlmp.evaluation.data import DataSet, open_dataset
 from vlmp.evaluation.identity import EAGER_PACKAGES, EAGER_SOURCES, checkpoint_digests, program
 from vlmp.evaluation.report import Row, percent, plot, summarize
 from vlmp.evaluation.run import Answered, VisionCache, answer, ask
+from vlmp.evaluation.scenes import make_scene
+from vlmp.evaluation.scenes.labels import covered
 from vlmp.evaluation.subjects import Subject, bundle_subjects, eager_subject, eager_subjects, fit_text
 from vlmp.export.checkpoint import locate
 from vlmp.export.config import ExportConfig, Precision
 from vlmp.export.eager import open_eager
-from vlmp.export.errors import quiet_libraries
 from vlmp.export.models import model_entry
 from vlmp.export.pipeline import export
 from vlmp.export.targets import open_target
-from vlmp.export.writing import exclusive
 from vlmp.pruner import PRUNERS
 from vlmp.pruner.ops import stable_order
 from vlmp.pruner.vlm_pruner import VlmPruner
+from vlmp.runtimes.bundle.writing import exclusive
+from vlmp.runtimes.console.streams import quiet_libraries
 from vlmp.runtimes.draw import draw_kept
 from vlmp.runtimes.generate import prompt_ids
 from vlmp.runtimes.image import to_pixels

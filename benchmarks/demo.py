@@ -10,13 +10,13 @@ from pathlib import Path
 from PIL.Image import Image
 from rich.console import Console
 from rich.table import Table
-from vlmp.benchmarks.scenes import Question, sample
 from vlmp.evaluation.metrics import exact
+from vlmp.evaluation.scenes import Question, sample
 from vlmp.export.config import ExportConfig
-from vlmp.export.errors import quiet_libraries
 from vlmp.export.pipeline import Result, export
 from vlmp.export.targets import TARGETS
 from vlmp.runtimes import Answer, Timings, load
+from vlmp.runtimes.console.streams import quiet_libraries
 from vlmp.runtimes.draw import draw_kept
 
 MODEL = "vlmp-tiny"

@@ -10,7 +10,8 @@ The figures stand in the bundles' manifests; the memory is the whole process's, 
 import argparse
 from pathlib import Path
 
-from vlmp.export.bundle import Manifest, read_manifest
+from vlmp.runtimes.bundle.folder import read_manifest
+from vlmp.runtimes.bundle.manifest import Manifest
 
 
 def main() -> None:

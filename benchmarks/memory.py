@@ -13,8 +13,8 @@ from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
-from vlmp.export.bundle import read_manifest
 from vlmp.runtimes import load
+from vlmp.runtimes.bundle.folder import read_manifest
 from vlmp.runtimes.image import open_image, to_pixels
 
 MIB = 1 << 20

@@ -27,8 +27,8 @@ from tiny.trainer import CHECK_EVERY, LOG_EVERY, Stage, Trainer, batches, load_s
 from tiny.vision import Heads, label_losses, visual_tokens
 from torch import Tensor
 from transformers import Qwen2VLForConditionalGeneration as Qwen2VL
-from vlmp.benchmarks.scenes import KINDS, SIDE
-from vlmp.benchmarks.scenes.labels import NOTHING, SIZES, TOKEN
+from vlmp.evaluation.scenes import KINDS, SIDE
+from vlmp.evaluation.scenes.labels import NOTHING, SIZES, TOKEN
 
 BFLOAT16 = torch.cpu._init_amx()
 """Whether to multiply in bfloat16: a third faster where the processor has AMX, slower elsewhere."""

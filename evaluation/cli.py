@@ -9,20 +9,19 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlmp.export.command import OneLineParser, add_debug, check_folder, local_folder, run_command
+from vlmp.evaluation.data import DATASETS, SCENE_QUESTIONS, DataSet, open_dataset
+from vlmp.evaluation.metrics import METRICS
 from vlmp.export.config import ExportConfig, check_pruner, layer_of, parse_image_size
-from vlmp.export.errors import UserError
 from vlmp.export.models import model_entry
-from vlmp.export.streams import is_url, own_stderr, say
-from vlmp.export.writing import exclusive
-
-from .data import DATASETS, SCENE_QUESTIONS, DataSet, open_dataset
-from .metrics import METRICS
+from vlmp.runtimes.bundle.errors import UserError
+from vlmp.runtimes.bundle.writing import exclusive
+from vlmp.runtimes.console.command import OneLineParser, add_debug, check_folder, local_folder, run_command
+from vlmp.runtimes.console.streams import is_url, own_stderr, say
 
 if TYPE_CHECKING:
-    from .report import Row
-    from .run import Answered
-    from .subjects import Subject
+    from vlmp.evaluation.report import Row
+    from vlmp.evaluation.run import Answered
+    from vlmp.evaluation.subjects import Subject
 
 DEFAULT_PRUNERS = ("none", "vlm-pruner")
 DEFAULT_KEEPS = (0.111,)
@@ -76,8 +75,8 @@ def parser() -> OneLineParser:
 def _evaluate(arguments: Namespace, command: str) -> None:
     _check(arguments)
 
-    from .report import summarize, write_report
-    from .run import known_answers
+    from vlmp.evaluation.report import summarize, write_report
+    from vlmp.evaluation.run import known_answers
 
     data = open_dataset(arguments.dataset, seed=arguments.seed, questions=arguments.questions)
     if arguments.metric:
@@ -102,8 +101,7 @@ def _answers(subjects: "Sequence[Subject]", data: DataSet, folder: Path, argumen
     """Ask all subjects, with a bar for each."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from .run import VisionCache, ask
+    from vlmp.evaluation.run import VisionCache, ask
 
     answered: list[Answered] = []
     cache = VisionCache()
@@ -183,7 +181,7 @@ def _pruners(arguments: Namespace) -> list[str]:
 
 def _bundles(arguments: Namespace, data: DataSet) -> "list[Subject]":
     """The bundles, in which every question and answer fits."""
-    from .subjects import bundle_subjects, check_bundles
+    from vlmp.evaluation.subjects import bundle_subjects, check_bundles
 
     subjects = bundle_subjects(arguments.bundle, arguments.threads)
     check_bundles(arguments.bundle, data, arguments.max_new_tokens)
@@ -193,8 +191,7 @@ def _bundles(arguments: Namespace, data: DataSet) -> "list[Subject]":
 def _eager(arguments: Namespace, data: DataSet) -> "list[Subject]":
     """The grid of pruners and kept shares of --model."""
     import torch
-
-    from .subjects import eager_subjects, fit_text
+    from vlmp.evaluation.subjects import eager_subjects, fit_text
 
     if arguments.threads:
         torch.set_num_threads(arguments.threads)

@@ -9,13 +9,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlmp.export.errors import UserError, check_text
-from vlmp.export.streams import is_url
+from vlmp.runtimes.bundle.errors import UserError, check_text
+from vlmp.runtimes.console.streams import is_url
 
 if TYPE_CHECKING:
     from PIL import Image
 
-from .identity import file_digest
+from vlmp.evaluation.identity import file_digest
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,7 +96,7 @@ def scenes(split: str, seed: int, questions: int | None) -> DataSet:
     """Generated scenes, as many questions of each kind; another seed gives other scenes."""
     if split not in SPLITS:
         raise UserError(f"--dataset scenes:{split}: choose one of {', '.join(f'scenes:{name}' for name in SPLITS)}")
-    from vlmp.benchmarks.scenes import make_scene, sample
+    from vlmp.evaluation.scenes import make_scene, sample
 
     examples: list[Example] = []
     try:  # the digits come with scikit-learn, which is imported when the first one is drawn

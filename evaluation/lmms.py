@@ -22,11 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from vlmp.export.errors import UserError, one_line
+from vlmp.evaluation.data import DataSet, Example, Figures, grouped
+from vlmp.evaluation.metrics import f1, normalize, yes_no
+from vlmp.runtimes.bundle.errors import UserError, one_line
 from vlmp.runtimes.image import to_rgb
-
-from .data import DataSet, Example, Figures, grouped
-from .metrics import f1, normalize, yes_no
 
 SHORT = "\nAnswer the question using a single word or phrase."
 LETTER = "\nAnswer with the option's letter from the given choices directly."

@@ -12,10 +12,9 @@ from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from vlmp.export.writing import write_whole
-
-from .data import DataSet, Example
-from .run import Answered
+from vlmp.evaluation.data import DataSet, Example
+from vlmp.evaluation.run import Answered
+from vlmp.runtimes.bundle.writing import write_whole
 
 RESAMPLES = 2000
 INTERVAL = (2.5, 97.5)

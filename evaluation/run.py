@@ -7,16 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vlmp.export.bundle import Manifest
-from vlmp.export.errors import UserError
-from vlmp.export.writing import told_if_full, write_whole
+from vlmp.evaluation.data import DataSet, Example, named
+from vlmp.evaluation.metrics import METRICS
+from vlmp.evaluation.subjects import Subject
+from vlmp.runtimes.bundle.errors import UserError
+from vlmp.runtimes.bundle.manifest import Manifest
+from vlmp.runtimes.bundle.writing import told_if_full, write_whole
 from vlmp.runtimes.generate import decode_greedily, prompt_ids
 from vlmp.runtimes.image import to_pixels
 from vlmp.runtimes.session import Array, Session
-
-from .data import DataSet, Example, named
-from .metrics import METRICS
-from .subjects import Subject
 
 CACHE_BYTES = 2**30
 """Visual tokens kept in memory for the next subject that sees the same ones."""

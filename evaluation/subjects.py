@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlmp.export.bundle import MANIFEST_NAME, Manifest, read_manifest
-from vlmp.export.errors import UserError
+from vlmp.evaluation.data import DataSet, Example
+from vlmp.evaluation.identity import bundle_program, checkpoint_digests, eager_program, file_digest
+from vlmp.runtimes.bundle.errors import UserError
+from vlmp.runtimes.bundle.folder import MANIFEST_NAME, read_manifest
+from vlmp.runtimes.bundle.manifest import Manifest
 from vlmp.runtimes.prompt import control_tokens, encode_turn
 from vlmp.runtimes.session import Session, load_tokenizer, open_session
-
-from .data import DataSet, Example
-from .identity import bundle_program, checkpoint_digests, eager_program, file_digest
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -9,8 +9,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from vlmp.export.errors import UserError, one_line
-from vlmp.export.streams import aloud
+from vlmp.runtimes.bundle.errors import UserError, one_line
+from vlmp.runtimes.console.streams import aloud
 
 NEEDED = ["*.json", "*.safetensors", "*.jinja", "*.txt"]
 ADAPTER_CONFIG = "adapter_config.json"

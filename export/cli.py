@@ -6,14 +6,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlmp.export.command import (
-    OneLineParser,
-    add_debug,
-    check_folder,
-    local_folder,
-    refuse_repetition,
-    run_command,
-)
 from vlmp.export.config import (
     DEFAULT_KEEP,
     PRESETS,
@@ -26,11 +18,19 @@ from vlmp.export.config import (
     least_layer,
     parse_image_size,
 )
-from vlmp.export.errors import UserError
 from vlmp.export.models import HUB_ID, MODELS, file_label, model_entry
-from vlmp.export.streams import own_stderr, say
 from vlmp.export.targets import OFFERS, TARGETS
 from vlmp.pruner import PRUNERS
+from vlmp.runtimes.bundle.errors import UserError
+from vlmp.runtimes.console.command import (
+    OneLineParser,
+    add_debug,
+    check_folder,
+    local_folder,
+    refuse_repetition,
+    run_command,
+)
+from vlmp.runtimes.console.streams import own_stderr, say
 
 if TYPE_CHECKING:
     from vlmp.export.pipeline import Result
@@ -146,7 +146,7 @@ def check(config: ExportConfig) -> None:
         if name in OFFERS:
             check_preset(name, OFFERS[name].presets, entry.quant if config.quant is None else config.quant)
 
-    from vlmp.export.bundle import check_output  # and with it pydantic
+    from vlmp.runtimes.bundle.folder import check_output  # and with it pydantic
 
     for output in config.outputs.values():
         check_output(output, overwrite=config.overwrite)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from vlmp.export.errors import UserError, check_text
 from vlmp.pruner import PLACES, PRUNERS
+from vlmp.runtimes.bundle.errors import UserError, check_text
 
 Precision = Literal["float32", "float16"]
 

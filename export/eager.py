@@ -7,13 +7,13 @@ from typing import Literal
 
 import torch
 from torch import nn
-from vlmp.export.bundle import MethodName, MethodSpec
 from vlmp.export.config import ExportConfig, Precision
 from vlmp.export.geometry import Geometry
 from vlmp.export.pipeline import build_methods, describe, open_source
 from vlmp.export.quantize import UNQUANTIZED, Preset, QuantLinear
 from vlmp.export.targets import Report
 from vlmp.pruner import Loop
+from vlmp.runtimes.bundle.manifest import MethodName, MethodSpec
 from vlmp.runtimes.pytorch import TorchSession
 
 

@@ -7,7 +7,7 @@ V vocabulary. Trace inputs, declared inputs and the manifest all come from here,
 from dataclasses import dataclass
 from typing import Literal
 
-from .bundle import MethodName, TensorSpec
+from vlmp.runtimes.bundle.manifest import MethodName, TensorSpec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 import psutil
-from vlmp.export.bundle import StageSpec
+from vlmp.runtimes.bundle.manifest import StageSpec
 
 
 class PeakMemory:

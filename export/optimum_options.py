@@ -2,9 +2,9 @@
 
 from argparse import ArgumentParser, Namespace
 
-from vlmp.export.command import local_path
-from vlmp.export.errors import UserError
-from vlmp.export.streams import say
+from vlmp.runtimes.bundle.errors import UserError
+from vlmp.runtimes.console.command import local_path
+from vlmp.runtimes.console.streams import say
 
 TASK = "image-text-to-text"
 DEFAULT_TARGET = "onnx"

@@ -7,9 +7,9 @@ from optimum.exporters.tasks import TasksManager
 from optimum.utils.normalized_config import NormalizedTextConfigWithGQA
 from vlmp.export import cli
 from vlmp.export.checkpoint import read_config
-from vlmp.export.errors import UserError
 from vlmp.export.models import FAMILIES, model_entry
 from vlmp.export.optimum_options import TASK
+from vlmp.runtimes.bundle.errors import UserError
 
 BACKEND = "vlmp"
 

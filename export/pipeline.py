@@ -9,8 +9,35 @@ from typing import TYPE_CHECKING
 
 import torch
 from vlmp.export import checkpoint as checkpoints
-from vlmp.export.bundle import (
+from vlmp.export.config import (
+    DEFAULT_KEEP,
+    ExportConfig,
+    Precision,
+    check_precision,
+    check_pruner,
+    layer_of,
+    least_layer,
+)
+from vlmp.export.geometry import Geometry
+from vlmp.export.memory import PeakMemory, Stages, give_back
+from vlmp.export.models import Family, model_entry, model_label, open_family
+from vlmp.export.prompt import ChatPrompt, read_prompt
+from vlmp.export.quantize import Quantizer, find_preset
+from vlmp.export.targets import Target, open_target
+from vlmp.export.tracing import forgotten_traces, shared_provenance
+from vlmp.export.verify import verify_export
+from vlmp.export.work import with_work
+from vlmp.pruner import DEFAULT_PIVOTS, PrunerConfig, build_pruner, method
+from vlmp.runtimes.bundle.errors import UserError
+from vlmp.runtimes.bundle.folder import (
     MANIFEST_NAME,
+    check_output,
+    new_bundle,
+    remove_unfinished,
+    size_bytes,
+    write_manifest,
+)
+from vlmp.runtimes.bundle.manifest import (
     METHODS,
     CostSpec,
     ImageSpec,
@@ -21,33 +48,8 @@ from vlmp.export.bundle import (
     ParitySpec,
     PrunerSpec,
     RopeSpec,
-    check_output,
-    new_bundle,
-    remove_unfinished,
-    size_bytes,
-    write_manifest,
 )
-from vlmp.export.config import (
-    DEFAULT_KEEP,
-    ExportConfig,
-    Precision,
-    check_precision,
-    check_pruner,
-    layer_of,
-    least_layer,
-)
-from vlmp.export.errors import UserError
-from vlmp.export.geometry import Geometry
-from vlmp.export.memory import PeakMemory, Stages, give_back
-from vlmp.export.models import Family, model_entry, model_label, open_family
-from vlmp.export.prompt import ChatPrompt, read_prompt
-from vlmp.export.quantize import Quantizer, find_preset
-from vlmp.export.targets import Target, open_target
-from vlmp.export.tracing import forgotten_traces, shared_provenance
-from vlmp.export.verify import verify_export
-from vlmp.export.work import with_work
-from vlmp.export.writing import check_free_above, exclusive, told_if_full
-from vlmp.pruner import DEFAULT_PIVOTS, PrunerConfig, build_pruner, method
+from vlmp.runtimes.bundle.writing import check_free_above, exclusive, told_if_full
 from vlmp.runtimes.prompt import encode_turn
 from vlmp.runtimes.versions import package_version
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vlmp.export.checkpoint import read_json
-from vlmp.export.errors import UserError
+from vlmp.runtimes.bundle.errors import UserError
 
 Channels = tuple[float, float, float]
 BICUBIC = 3

@@ -7,9 +7,9 @@ from typing import Any
 
 from jinja2 import Environment
 from tokenizers import Tokenizer
-from vlmp.export.bundle import PromptSpec
 from vlmp.export.checkpoint import read_json
-from vlmp.export.errors import UserError, one_line
+from vlmp.runtimes.bundle.errors import UserError, one_line
+from vlmp.runtimes.bundle.manifest import PromptSpec
 from vlmp.runtimes.prompt import MARK, encode_between
 
 MOST_IDS = 2**31

@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 from vlmp.export.config import UNQUANTIZED, check_preset
-from vlmp.export.errors import UserError
+from vlmp.runtimes.bundle.errors import UserError
 
 SMALLEST_SCALE = 1e-7
 """Of weights that are all zero; any less would be 0 in float16."""

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 from torch.fx.traceback import NodeSource
-from vlmp.export.bundle import TensorSpec
+from vlmp.runtimes.bundle.manifest import TensorSpec
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "int32": torch.int32}
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 from torch import nn
-from vlmp.export.bundle import REFERENCE_NAME, Manifest, MethodName, ParitySpec, write_manifest
-from vlmp.export.errors import UserError
 from vlmp.export.prompt import ChatPrompt
+from vlmp.runtimes.bundle.errors import UserError
+from vlmp.runtimes.bundle.folder import REFERENCE_NAME, write_manifest
+from vlmp.runtimes.bundle.manifest import Manifest, MethodName, ParitySpec
 from vlmp.runtimes.image import open_image, to_pixels
 from vlmp.runtimes.prompt import encode_turn
 from vlmp.runtimes.pytorch import TorchSession

@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from vlmp.export.checkpoint import weight_files
-from vlmp.export.errors import UserError
+from vlmp.runtimes.bundle.errors import UserError
 
 LORA = (".lora_", "base_model.model.")
 """In names of tensors that belong to an adapter, not to the model."""

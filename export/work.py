@@ -24,12 +24,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
-from vlmp.export.bundle import MethodName, MethodSpec, Region, TensorSpec, WorkSpec
 from vlmp.export.config import Precision
 from vlmp.export.geometry import Geometry
 from vlmp.export.quantize import QuantLinear
 from vlmp.export.tracing import example_inputs
 from vlmp.pruner import Pruner
+from vlmp.runtimes.bundle.manifest import MethodName, MethodSpec, Region, TensorSpec, WorkSpec
 
 NUMBER_BYTES = {"float32": 4, "float16": 2}
 _LOOKUPS = (torch.ops.aten.embedding.default, torch.ops.aten.index_select.default)

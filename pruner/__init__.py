@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from .interface import DEFAULT_PIVOTS, Loop, Need, Pruner, PrunerConfig, PruneResult
+    from vlmp.pruner.interface import DEFAULT_PIVOTS, Loop, Need, Pruner, PrunerConfig, PruneResult
 else:
 
     def __getattr__(name: str) -> Any:

@@ -7,9 +7,8 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-
-from .interface import Loop, Need, Pruner, PrunerConfig, PruneResult, needed
-from .ops import choose, matmul, stable_order, unit_rows
+from vlmp.pruner.interface import Loop, Need, Pruner, PrunerConfig, PruneResult, needed
+from vlmp.pruner.ops import choose, matmul, stable_order, unit_rows
 
 ABOVE_ANY_SIMILARITY = 2.0
 

@@ -7,10 +7,9 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-
-from .interface import Loop, Pruner, PrunerConfig, PruneResult
-from .loops import State, repeat
-from .ops import choose, farthest, first_argmax, matmul, unit_rows
+from vlmp.pruner.interface import Loop, Pruner, PrunerConfig, PruneResult
+from vlmp.pruner.loops import State, repeat
+from vlmp.pruner.ops import choose, farthest, first_argmax, matmul, unit_rows
 
 ABOVE_ANY_DISTANCE = 4.0
 

@@ -3,9 +3,8 @@
 from typing import ClassVar
 
 from torch import Tensor
-
-from .interface import Need, Pruner, PruneResult, needed
-from .ops import stable_order
+from vlmp.pruner.interface import Need, Pruner, PruneResult, needed
+from vlmp.pruner.ops import stable_order
 
 
 class FastV(Pruner):

@@ -4,8 +4,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-
-from .interface import Loop
+from vlmp.pruner.interface import Loop
 
 State = tuple[Tensor, ...]
 """What a step turns into the next. The last tensor, int64 [1], is greater than 0 while further steps are needed."""

@@ -5,8 +5,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-
-from .interface import Loop, Pruner, PrunerConfig, PruneResult
+from vlmp.pruner.interface import Loop, Pruner, PrunerConfig, PruneResult
 
 
 class KeepRandom(Pruner):

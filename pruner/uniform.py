@@ -2,8 +2,7 @@
 
 import torch
 from torch import Tensor
-
-from .interface import Loop, Pruner, PrunerConfig, PruneResult
+from vlmp.pruner.interface import Loop, Pruner, PrunerConfig, PruneResult
 
 
 class KeepUniform(Pruner):

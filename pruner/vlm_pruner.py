@@ -13,10 +13,9 @@ from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
-
-from .interface import Loop, Need, Pruner, PrunerConfig, PruneResult, needed
-from .loops import repeat
-from .ops import choose, farthest, first_argmax, matmul, squared_norm, stable_order, stable_rank, unit_rows
+from vlmp.pruner.interface import Loop, Need, Pruner, PrunerConfig, PruneResult, needed
+from vlmp.pruner.loops import repeat
+from vlmp.pruner.ops import choose, farthest, first_argmax, matmul, squared_norm, stable_order, stable_rank, unit_rows
 
 BELOW_ANY_SIMILARITY = -2.0
 ABOVE_ANY_DISTANCE = 2.0

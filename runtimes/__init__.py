@@ -1,17 +1,19 @@
 """Run a bundle: `load(bundle_dir).generate(image, prompt)`. Needs neither torch nor the exporter."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # typing's own would have to be imported, and the command lines below begin at once
 if TYPE_CHECKING:
-    from .generate import Answer, Timings
-    from .session import Session, load
+    from typing import Any
+
+    from vlmp.runtimes.generate import Answer, Timings
+    from vlmp.runtimes.session import Session, load
 else:
     _PLACES = {"Answer": "generate", "Session": "session", "Timings": "generate", "load": "session"}
 
-    def __getattr__(name: str) -> Any:
+    def __getattr__(name: str) -> "Any":
         """Imported when it is first asked for: the command lines below begin without numpy and pydantic."""
         if name in _PLACES:
+            from importlib import import_module
+
             return getattr(import_module(f"vlmp.runtimes.{_PLACES[name]}"), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

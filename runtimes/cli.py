@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlmp.export.command import OneLineParser, add_debug, check_file, local_folder, local_path, run_command
-from vlmp.export.errors import UserError, terminable
-from vlmp.export.streams import say
+from vlmp.runtimes.bundle.errors import UserError
+from vlmp.runtimes.console.command import OneLineParser, add_debug, check_file, local_folder, local_path, run_command
+from vlmp.runtimes.console.signals import terminable
+from vlmp.runtimes.console.streams import say
 
 if TYPE_CHECKING:
-    from .generate import Answer, Timings
-    from .session import Session
+    from vlmp.runtimes.generate import Answer, Timings
+    from vlmp.runtimes.session import Session
 
 
 def run(argv: Sequence[str] | None = None) -> None:
@@ -52,9 +53,9 @@ def _run(arguments: Namespace) -> None:
     if not all(prompt.strip() for prompt in arguments.prompt):
         raise UserError("the prompt is empty: ask something about the image")
 
-    from .draw import check_can_save, draw_kept, save
-    from .image import open_image
-    from .session import load
+    from vlmp.runtimes.draw import check_can_save, draw_kept, save
+    from vlmp.runtimes.image import open_image
+    from vlmp.runtimes.session import load
 
     if arguments.show_kept:
         check_can_save(arguments.show_kept)
@@ -74,8 +75,8 @@ def _run(arguments: Namespace) -> None:
 
 
 def _verify(bundle: Path) -> None:
-    from .session import load
-    from .verify import describe, verify_bundle
+    from vlmp.runtimes.session import load
+    from vlmp.runtimes.verify import describe, verify_bundle
 
     session = load(bundle)
     parity = verify_bundle(bundle, session)

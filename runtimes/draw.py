@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
-from vlmp.export.bundle import ImageSpec
-from vlmp.export.errors import UserError
-from vlmp.export.writing import write_whole
-
-from .image import fit
+from vlmp.runtimes.bundle.errors import UserError
+from vlmp.runtimes.bundle.manifest import ImageSpec
+from vlmp.runtimes.bundle.writing import write_whole
+from vlmp.runtimes.image import fit
 
 MIN_CELL_PX = 36
 """Cells are enlarged to at least this, so that numbers are readable."""

@@ -12,12 +12,12 @@ import torch  # before the extension, which needs its libraries
 
 # Not `executorch.runtime`: it imports the exporter and torchao for a warning about itself.
 from executorch.extension.pybindings import _C
-from vlmp.export.bundle import Manifest, MethodName, inside
-from vlmp.export.errors import UserError, one_line
-from vlmp.export.streams import heard, last_lines
-
-from .session import Array, Session
-from .versions import package_version
+from vlmp.runtimes.bundle.errors import UserError, one_line
+from vlmp.runtimes.bundle.folder import inside
+from vlmp.runtimes.bundle.manifest import Manifest, MethodName
+from vlmp.runtimes.console.streams import heard, last_lines
+from vlmp.runtimes.session import Array, Session
+from vlmp.runtimes.versions import package_version
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -7,11 +7,10 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 import numpy as np
-from vlmp.export.errors import UserError, check_text
-
-from .image import open_image, to_pixels
-from .prompt import control_tokens, encode_turn
-from .session import Array, Progress, Session
+from vlmp.runtimes.bundle.errors import UserError, check_text
+from vlmp.runtimes.image import open_image, to_pixels
+from vlmp.runtimes.prompt import control_tokens, encode_turn
+from vlmp.runtimes.session import Array, Progress, Session
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngImageFile
-from vlmp.export.bundle import ImageSpec
-from vlmp.export.errors import UserError, one_line
-from vlmp.export.streams import is_url
+from vlmp.runtimes.bundle.errors import UserError, one_line
+from vlmp.runtimes.bundle.manifest import ImageSpec
+from vlmp.runtimes.console.streams import is_url
 
 MAX_PIXELS = 100_000_000
 MOST_ASPECT = 200

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnxruntime as ort
-from vlmp.export.bundle import Manifest, MethodName, inside
-from vlmp.export.errors import UserError, one_line
-
-from .session import Array, Session
+from vlmp.runtimes.bundle.errors import UserError, one_line
+from vlmp.runtimes.bundle.folder import inside
+from vlmp.runtimes.bundle.manifest import Manifest, MethodName
+from vlmp.runtimes.session import Array, Session
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

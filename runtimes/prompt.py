@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from vlmp.export.errors import UserError
+from vlmp.runtimes.bundle.errors import UserError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -5,10 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from vlmp.export.bundle import Manifest, MethodName, MethodSpec, TensorSpec
-
-from .session import Array, Session
-from .versions import package_version
+from vlmp.runtimes.bundle.manifest import Manifest, MethodName, MethodSpec, TensorSpec
+from vlmp.runtimes.session import Array, Session
+from vlmp.runtimes.versions import package_version
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

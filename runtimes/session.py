@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from vlmp.export.bundle import Manifest, MethodName, inside, read_manifest
-from vlmp.export.errors import UserError
-from vlmp.export.streams import is_url
+from vlmp.runtimes.bundle.errors import UserError
+from vlmp.runtimes.bundle.folder import inside, read_manifest
+from vlmp.runtimes.bundle.manifest import Manifest, MethodName
+from vlmp.runtimes.console.streams import is_url
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from tokenizers import Tokenizer
-
-    from .generate import Answer
+    from vlmp.runtimes.generate import Answer
 
 Array = NDArray[np.generic]
 Given = ParamSpec("Given")
@@ -158,7 +158,7 @@ class Session(ABC):
         of the prompt is text.
         Raises UserError on an unreadable image or a prompt that does not fit, and where on_text calls the session.
         """
-        from .generate import first_turn
+        from vlmp.runtimes.generate import first_turn
 
         return first_turn(self, image, prompt, max_new_tokens, on_text, typed_control=control_tokens)
 
@@ -175,7 +175,7 @@ class Session(ABC):
 
         Raises UserError before the first turn, or when the prompt does not fit.
         """
-        from .generate import next_turn
+        from vlmp.runtimes.generate import next_turn
 
         return next_turn(self, prompt, max_new_tokens, on_text, typed_control=control_tokens)
 

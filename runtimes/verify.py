@@ -15,10 +15,10 @@ import numpy as np
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
-from vlmp.export.bundle import REFERENCE_NAME, Check, Manifest, ParitySpec, inside
-from vlmp.export.errors import UserError
-
-from .session import Array, Session
+from vlmp.runtimes.bundle.errors import UserError
+from vlmp.runtimes.bundle.folder import REFERENCE_NAME, inside
+from vlmp.runtimes.bundle.manifest import Check, Manifest, ParitySpec
+from vlmp.runtimes.session import Array, Session
 
 DECODED = 8
 """Decode steps whose logits are compared."""

@@ -17,7 +17,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-FOLDERS = ("benchmarks/scenes", "evaluation", "export", "pruner", "runtimes")
+FOLDERS = ("evaluation", "export", "pruner", "runtimes")
 NATIVE = ROOT / "runtimes/native"
 """C++ with the scripts that build it: not packaged."""
 
@@ -107,45 +107,51 @@ def test_pruner_needs_torch_only(path: Path) -> None:
     assert [name for name in names if within(name, "vlmp") and not within(name, "vlmp.pruner")] == []
 
 
+ARROWS = {
+    "pruner": {"pruner"},
+    "runtimes": {"runtimes"},
+    "export": {"export", "pruner", "runtimes"},
+    "evaluation": {"evaluation", "export", "runtimes"},
+}
+"""A folder -> the folders that it may import."""
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_arrows_between_the_folders(folder: str) -> None:
+    allowed = tuple(f"vlmp.{name}" for name in ARROWS[folder])
+    elsewhere = {"benchmarks", "tests", "conftest", "pytest", "hypothesis", *FOLDERS}
+    for path in sources(folder):
+        names = imports(path)
+        assert [name for name in names if within(name, "vlmp") and not within(name, *allowed)] == [], path
+        assert not {name.partition(".")[0] for name in names} & elsewhere, path
+
+
+def test_each_arrow_is_used() -> None:
+    """Or the folders could be turned around without anybody noticing."""
+    for folder, allowed in ARROWS.items():
+        used = {name.split(".")[1] for path in sources(folder) for name in imports(path) if name.startswith("vlmp.")}
+        assert used == allowed, folder
+
+
 @pytest.mark.parametrize("path", sources("runtimes"), ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_runtimes_know_the_bundle_and_no_exporter(path: Path) -> None:
-    names = imports(path)
-    ours = {name for name in names if within(name, "vlmp")}
-    light = ("bundle", "command", "errors", "streams", "writing")
-    allowed = ("vlmp.runtimes", *(f"vlmp.export.{name}" for name in light))
-    assert [name for name in ours if not within(name, *allowed)] == []
+def test_runtimes_need_torch_only_where_it_is_the_runtime(path: Path) -> None:
     may = {"pytorch.py", "executorch.py"} if path.parent.name == "runtimes" else set()
-    assert path.name in may or not third_party(names) & {"torch", "transformers", "torchao", "optimum"}
+    assert path.name in may or not third_party(imports(path)) & {"torch", "transformers", "torchao", "optimum"}
 
 
-@pytest.mark.parametrize("path", sources("export"), ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_export_imports_nothing_that_is_not_installed_with_it(path: Path) -> None:
-    tops = {name.partition(".")[0] for name in imports(path)}
-    assert not tops & {"benchmarks", "tests", "export", "pruner", "runtimes", "conftest", "pytest", "hypothesis"}
-
-
-@pytest.mark.parametrize("path", sources("benchmarks/scenes"), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sources("evaluation/scenes"), ids=lambda path: path.name)
 def test_scenes_import_nothing_else_of_ours(path: Path) -> None:
     names = imports(path)
-    assert [name for name in names if within(name, "vlmp") and not within(name, "vlmp.benchmarks.scenes")] == []
+    assert [name for name in names if within(name, "vlmp") and not within(name, "vlmp.evaluation.scenes")] == []
 
 
-def test_nothing_that_is_installed_imports_the_evaluation_and_only_it_the_scenes() -> None:
-    for folder in FOLDERS:
-        for path in sources(folder):
-            names = imports(path)
-            assert folder == "evaluation" or not any(within(name, "vlmp.evaluation") for name in names), path
-            scenes = any(within(name, "vlmp.benchmarks") for name in names)
-            assert folder in ("evaluation", "benchmarks/scenes") or not scenes, path
-
-
-def test_the_bundle_schema_needs_neither_torch_nor_the_exporter() -> None:
-    light = ("bundle", "command", "errors", "leave", "streams", "writing", "__init__")
-    for name in light:
-        names = imports(ROOT / "export" / f"{name}.py")
+@pytest.mark.parametrize("room", ["bundle", "console"])
+def test_the_contract_and_the_command_lines_need_pydantic_only(room: str) -> None:
+    for path in sources(f"runtimes/{room}"):
+        names = imports(path)
         assert third_party(names) <= {"pydantic"}
-        allowed = [f"vlmp.export.{other}" for other in light]
-        assert [other for other in names if within(other, "vlmp") and not within(other, *allowed)] == []
+        allowed = ("vlmp.runtimes.bundle", "vlmp.runtimes.console")
+        assert [name for name in names if within(name, "vlmp") and not within(name, *allowed)] == []
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
@@ -177,7 +183,8 @@ sys.meta_path.insert(0, Blocked())
 import vlmp.runtimes, vlmp.runtimes.cli, vlmp.runtimes.verify, vlmp.runtimes.draw, vlmp.runtimes.image
 import vlmp.runtimes.profile.cli
 from pathlib import Path
-from vlmp.export.bundle import METHODS, Manifest, read_manifest, write_manifest
+from vlmp.runtimes.bundle.manifest import METHODS, Manifest
+from vlmp.runtimes.bundle.folder import read_manifest, write_manifest
 
 folder = Path(sys.argv[1])
 raw = {
@@ -220,7 +227,7 @@ def test_the_type_checker_sees_through_the_import_names(tmp_path: Path) -> None:
     snippet = tmp_path / "snippet.py"
     snippet.write_text(
         "from pathlib import Path\n"
-        "from vlmp.export.bundle import read_manifest\n"
+        "from vlmp.runtimes.bundle.folder import read_manifest\n"
         "from vlmp.pruner import PrunerConfig, prune\n"
         "from vlmp.runtimes import load\n"
         "def wrong(hidden: object) -> None:\n"

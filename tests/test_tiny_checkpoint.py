@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 from transformers import AutoImageProcessor, AutoTokenizer, Qwen2VLForConditionalGeneration
-from vlmp.benchmarks.scenes import sample
+from vlmp.evaluation.scenes import sample
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "export/assets/vlmp-tiny"

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import Qwen2VLForConditionalGeneration as Qwen2VL
-from vlmp.benchmarks.scenes.labels import NOTHING
+from vlmp.evaluation.scenes.labels import NOTHING
 
 from tiny.checkpoint import SYSTEM_PROMPT
 from tiny.pictures import Asked

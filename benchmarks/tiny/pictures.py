@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import vlmp.benchmarks.scenes
+import vlmp.evaluation.scenes
 from numpy.typing import NDArray
 from torch import Tensor
-from vlmp.benchmarks.scenes import KINDS, SIDE, Scene, ask, make_scene
-from vlmp.benchmarks.scenes.drawing import Split
-from vlmp.benchmarks.scenes.labels import NOTHING, SIZES, TOKEN, token_labels
+from vlmp.evaluation.scenes import KINDS, SIDE, Scene, ask, make_scene
+from vlmp.evaluation.scenes.drawing import Split
+from vlmp.evaluation.scenes.labels import NOTHING, SIZES, TOKEN, token_labels
 
 CROWD_SIDE = 224
 Asked = tuple[str, str, str]
@@ -56,7 +56,7 @@ class Pictures:
 @cache
 def drawing_code() -> str:
     """A digest of what draws pictures and asks about them: files drawn by other code are not taken for these."""
-    folder = Path(vlmp.benchmarks.scenes.__file__).parent
+    folder = Path(vlmp.evaluation.scenes.__file__).parent
     files = sorted([*folder.glob("*.py"), *folder.glob("photos/*.jpg"), Path(__file__)])
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:8]
 

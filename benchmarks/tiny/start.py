@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import Qwen2VLForConditionalGeneration as Qwen2VL
 from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VLAttention
-from vlmp.benchmarks.scenes.labels import COLOUR_NAMES, OBJECTS
+from vlmp.evaluation.scenes.labels import COLOUR_NAMES, OBJECTS
 
 from tiny.language import Prompts
 from tiny.vision import Heads, visual_tokens

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import Qwen2VLForConditionalGeneration as Qwen2VL
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
-from vlmp.benchmarks.scenes.labels import NOTHING, SIZES
+from vlmp.evaluation.scenes.labels import NOTHING, SIZES
 
 
 def visual_tokens(model: Qwen2VL, image_B3HW: Tensor) -> Tensor:

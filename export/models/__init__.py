@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from vlmp.export.checkpoint import hub_config, read_config
-from vlmp.export.errors import UserError
-from vlmp.export.streams import is_url
+from vlmp.runtimes.bundle.errors import UserError
+from vlmp.runtimes.console.streams import is_url
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
-    from vlmp.export.bundle import MethodName
     from vlmp.export.geometry import Geometry
     from vlmp.export.quantize import Quantizer
     from vlmp.pruner import Pruner
+    from vlmp.runtimes.bundle.manifest import MethodName
 
 
 class Family(Protocol):

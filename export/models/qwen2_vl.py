@@ -10,9 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import Qwen2VLConfig
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
-from vlmp.export.bundle import MethodName
 from vlmp.export.checkpoint import adapter_weights, read_config
-from vlmp.export.errors import UserError, one_line
 from vlmp.export.geometry import Geometry
 from vlmp.export.models.decoder import Decode, Decoder, DecoderSizes, Extend, Prefill
 from vlmp.export.models.layers import PatchAttention, in_merge_order, prompt_positions, rope_rows, text_positions
@@ -21,6 +19,8 @@ from vlmp.export.pixels import Normalisation, read_normalisation
 from vlmp.export.quantize import Part, Quantizer
 from vlmp.export.weights import Weights
 from vlmp.pruner import Pruner
+from vlmp.runtimes.bundle.errors import UserError, one_line
+from vlmp.runtimes.bundle.manifest import MethodName
 
 TEXT_SIZES = ("hidden_size", "intermediate_size", "max_position_embeddings", "num_attention_heads",
               "num_hidden_layers", "num_key_value_heads", "vocab_size")  # fmt: skip

@@ -22,7 +22,7 @@ class VlmpExportCommand(BaseOptimumCLICommand):
 
     def run(self) -> None:
         """Check the model type with Optimum's TasksManager, then export."""
-        from vlmp.export.command import exit_with_one_line
+        from vlmp.runtimes.console.command import exit_with_one_line
 
         def act() -> None:
             from vlmp.export.optimum_options import as_ours

@@ -4,17 +4,17 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
-from vlmp.export.errors import UserError
+from vlmp.runtimes.bundle.errors import UserError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor, nn
-    from vlmp.export.bundle import MethodName, MethodSpec
     from vlmp.export.config import Precision
     from vlmp.export.geometry import Geometry
     from vlmp.export.quantize import Preset, QuantLinear, Scheme
     from vlmp.pruner import Loop
+    from vlmp.runtimes.bundle.manifest import MethodName, MethodSpec
 
 Report = Callable[[str], None]
 """Takes a line about what is being done now."""

@@ -19,13 +19,13 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.fx import Node
 from torch.nn import functional as F
-from vlmp.export.bundle import MethodName, MethodSpec
 from vlmp.export.config import Precision
 from vlmp.export.geometry import Geometry
 from vlmp.export.quantize import Preset, QuantLinear, Scheme, constant
 from vlmp.export.targets import Report
 from vlmp.export.tracing import example_inputs, shared_weights
 from vlmp.pruner import Loop
+from vlmp.runtimes.bundle.manifest import MethodName, MethodSpec
 from vlmp.runtimes.versions import package_version
 
 PROGRAM_NAME = "model.pte"

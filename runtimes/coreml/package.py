@@ -135,7 +135,7 @@ class Package:
     def _map(self, file_name: str) -> mmap.mmap:
         if file_name not in self._maps:
             name = PurePosixPath(file_name.removeprefix("@model_path/"))
-            if name.is_absolute() or ".." in name.parts:  # a link may: see vlmp.export.bundle.inside
+            if name.is_absolute() or ".." in name.parts:  # a link may: see vlmp.runtimes.bundle.folder.inside
                 raise ValueError(f"weight file {file_name!r} leaves the package {self.path}")
             with (self.path / "Data" / "com.apple.CoreML" / name).open("rb") as file:
                 self._maps[file_name] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import coremltools as ct
-from vlmp.export.bundle import Manifest, MethodName, inside
-from vlmp.export.errors import UserError, one_line
-
-from ..session import Array, Session
-from ..versions import package_version
-from .interpreter import MilProgram, load_functions
+from vlmp.runtimes.bundle.errors import UserError, one_line
+from vlmp.runtimes.bundle.folder import inside
+from vlmp.runtimes.bundle.manifest import Manifest, MethodName
+from vlmp.runtimes.coreml.interpreter import MilProgram, load_functions
+from vlmp.runtimes.session import Array, Session
+from vlmp.runtimes.versions import package_version
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

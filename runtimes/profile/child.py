@@ -15,17 +15,18 @@ from typing import Literal, TypeVar
 import numpy as np
 import psutil
 from pydantic import BaseModel
-from vlmp.export.bundle import Manifest, inside, read_manifest
-from vlmp.export.command import exit_with_one_line
-from vlmp.export.errors import UserError, one_line, terminable
-from vlmp.export.streams import say
-
-from ..generate import prompt_ids
-from ..image import open_image, to_pixels
-from ..session import Session, import_runtime, open_session
-from .cache import cached_share, drop
-from .schema import Memory
-from .trace import Traced, trace
+from vlmp.runtimes.bundle.errors import UserError, one_line
+from vlmp.runtimes.bundle.folder import inside, read_manifest
+from vlmp.runtimes.bundle.manifest import Manifest
+from vlmp.runtimes.console.command import exit_with_one_line
+from vlmp.runtimes.console.signals import terminable
+from vlmp.runtimes.console.streams import say
+from vlmp.runtimes.generate import prompt_ids
+from vlmp.runtimes.image import open_image, to_pixels
+from vlmp.runtimes.profile.cache import cached_share, drop
+from vlmp.runtimes.profile.schema import Memory
+from vlmp.runtimes.profile.trace import Traced, trace
+from vlmp.runtimes.session import Session, import_runtime, open_session
 
 PROGRAM = "vlmp-profile"
 MIB = 1 << 20

@@ -8,17 +8,17 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlmp.export.command import OneLineParser, add_debug, check_file, local_folder, local_path, run_command
-from vlmp.export.errors import UserError, check_text, terminable
-from vlmp.export.streams import own_stderr
-from vlmp.export.writing import exclusive
+from vlmp.runtimes.bundle.errors import UserError, check_text
+from vlmp.runtimes.bundle.writing import exclusive
+from vlmp.runtimes.console.command import OneLineParser, add_debug, check_file, local_folder, local_path, run_command
+from vlmp.runtimes.console.signals import terminable
+from vlmp.runtimes.console.streams import own_stderr
 
 if TYPE_CHECKING:
     from rich.progress import Progress
-    from vlmp.export.bundle import Manifest
-
-    from .schema import Profile
-    from .task import Measured, Task
+    from vlmp.runtimes.bundle.manifest import Manifest
+    from vlmp.runtimes.profile.schema import Profile
+    from vlmp.runtimes.profile.task import Measured, Task
 
 PROGRAM = "vlmp-profile"
 LEAST_RUNS = 5
@@ -47,7 +47,7 @@ class PhoneOption(Action):
     def __call__(self, parser: ArgumentParser, namespace: Namespace, values: Any, option: str | None = None) -> None:
         """As argparse calls it."""
         if values == "list":
-            from .phones import listing
+            from vlmp.runtimes.profile.phones import listing
 
             print(listing())
             parser.exit()
@@ -107,11 +107,10 @@ def _report(arguments: Namespace, command: str) -> None:
 
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-    from .compare import differences, explain
-    from .imported import read_imported
-    from .phones import estimates
-    from .schema import Profile
+    from vlmp.runtimes.profile.compare import differences, explain
+    from vlmp.runtimes.profile.imported import read_imported
+    from vlmp.runtimes.profile.phones import estimates
+    from vlmp.runtimes.profile.schema import Profile
 
     if arguments.device == "ios":
         imported = read_imported(arguments.imported, different=arguments.different)
@@ -148,12 +147,12 @@ def _report(arguments: Namespace, command: str) -> None:
 def _measure(task: "Task", arguments: Namespace, progress: "Progress") -> "Measured":
     """Here, or through adb."""
     if arguments.device is None:
-        from .host import profile_here
+        from vlmp.runtimes.profile.host import profile_here
 
         with terminable():  # whatever ends this ends the processes that it has started
             return profile_here(task, progress)
 
-    from .adb.phone import Options, profile_phone
+    from vlmp.runtimes.profile.adb.phone import Options, profile_phone
 
     options = Options(
         serial=arguments.device.partition(":")[2] or None,
@@ -169,13 +168,13 @@ def _finish(profile: "Profile", arguments: Namespace) -> None:
 
     In this order, as a terminal may be gone by now or a pipe be closed; and what cannot be written is shown.
     """
-    from .schema import write_profile
-    from .show import show
+    from vlmp.runtimes.profile.schema import write_profile
+    from vlmp.runtimes.profile.show import show
 
     with ExitStack() as ending:  # calls all of them in turn from the last one on, whatever one raises
         ending.callback(show, profile)
         if arguments.html:
-            from .report import write_html
+            from vlmp.runtimes.profile.report import write_html
 
             ending.callback(write_html, profile, arguments.html)
         if arguments.json:
@@ -187,11 +186,10 @@ def _finish(profile: "Profile", arguments: Namespace) -> None:
 
 def _task(arguments: Namespace) -> "Task":
     """Read what is to be measured. Raises UserError on bundles that cannot be compared, or not with these options."""
-    from vlmp.export.bundle import read_manifest
-
-    from ..image import open_image
-    from .compare import check_alike, differences
-    from .task import Task, for_prompt
+    from vlmp.runtimes.bundle.folder import read_manifest
+    from vlmp.runtimes.image import open_image
+    from vlmp.runtimes.profile.compare import check_alike, differences
+    from vlmp.runtimes.profile.task import Task, for_prompt
 
     folders = [arguments.bundle, *(arguments.compare or [])]
     size = open_image(arguments.image).size

@@ -2,11 +2,10 @@
 
 from collections.abc import Callable, Sequence
 
-from vlmp.export.bundle import Manifest
-from vlmp.export.errors import UserError
-
-from ..versions import release
-from .schema import PARTS, BundleProfile, PhaseName
+from vlmp.runtimes.bundle.errors import UserError
+from vlmp.runtimes.bundle.manifest import Manifest
+from vlmp.runtimes.profile.schema import PARTS, BundleProfile, PhaseName
+from vlmp.runtimes.versions import release
 
 ALIKE: dict[str, Callable[[Manifest], object]] = {
     "model": lambda manifest: manifest.model,

@@ -9,12 +9,11 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from executorch.devtools.etdump.serialize import deserialize_from_etdump_flatcc
-from vlmp.export.bundle import Manifest, MethodName
-from vlmp.export.errors import UserError
-
-from ..executorch import ExecuTorchSession
-from .schema import Region
-from .trace import TRACED, Call, Drive, Run, Trace
+from vlmp.runtimes.bundle.errors import UserError
+from vlmp.runtimes.bundle.manifest import Manifest, MethodName
+from vlmp.runtimes.executorch import ExecuTorchSession
+from vlmp.runtimes.profile.schema import Region
+from vlmp.runtimes.profile.trace import TRACED, Call, Drive, Run, Trace
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from .schema import BundleProfile, Condition, Memory, Operator, Profile
+from vlmp.runtimes.profile.schema import BundleProfile, Condition, Memory, Operator, Profile
 
 
 class Used(NamedTuple):

@@ -8,20 +8,19 @@ from typing import Literal
 
 from PIL.Image import Image
 from rich.progress import Progress
-from vlmp.export.bundle import size_bytes
-from vlmp.export.errors import UserError
-
-from ..draw import draw_kept
-from ..generate import Timings, prompt_ids
-from ..image import open_image, to_pixels
-from ..session import Session, load
-from .child import Request, Started, ask
-from .machine import busy_warning, describe_machine
-from .measure import measure, to_phase, to_phases
-from .roofline import measure_peaks, with_rooflines
-from .schema import REGIONS, BundleProfile, Phase, PhaseName
-from .task import Measured, Task, bundle_facts
-from .trace import Traced, region_shares
+from vlmp.runtimes.bundle.errors import UserError
+from vlmp.runtimes.bundle.folder import size_bytes
+from vlmp.runtimes.draw import draw_kept
+from vlmp.runtimes.generate import Timings, prompt_ids
+from vlmp.runtimes.image import open_image, to_pixels
+from vlmp.runtimes.profile.child import Request, Started, ask
+from vlmp.runtimes.profile.machine import busy_warning, describe_machine
+from vlmp.runtimes.profile.measure import measure, to_phase, to_phases
+from vlmp.runtimes.profile.roofline import measure_peaks, with_rooflines
+from vlmp.runtimes.profile.schema import REGIONS, BundleProfile, Phase, PhaseName
+from vlmp.runtimes.profile.task import Measured, Task, bundle_facts
+from vlmp.runtimes.profile.trace import Traced, region_shares
+from vlmp.runtimes.session import Session, load
 
 COLD_ENOUGH = 0.05
 """Share of a bundle's pages that may have stayed in the page cache for a load to be called cold."""

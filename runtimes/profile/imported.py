@@ -9,11 +9,19 @@ from math import isclose
 from pathlib import Path
 from statistics import median
 
-from vlmp.export.errors import UserError
-
-from .compare import check_alike, explain
-from .schema import PARTS, BundleFacts, BundleProfile, Phase, PhaseName, Profile, RunCondition, read_profile
-from .task import numbered
+from vlmp.runtimes.bundle.errors import UserError
+from vlmp.runtimes.profile.compare import check_alike, explain
+from vlmp.runtimes.profile.schema import (
+    PARTS,
+    BundleFacts,
+    BundleProfile,
+    Phase,
+    PhaseName,
+    Profile,
+    RunCondition,
+    read_profile,
+)
+from vlmp.runtimes.profile.task import numbered
 
 ALIKE = ("model", "checkpoint", "target", "precision", "quantization", "image", "text_len")
 """Facts of a bundle that cost time and are not pruning."""

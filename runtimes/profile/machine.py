@@ -7,8 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import psutil
-
-from .schema import Machine
+from vlmp.runtimes.profile.schema import Machine
 
 FLAGS = {
     "avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8",

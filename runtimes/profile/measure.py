@@ -5,11 +5,10 @@ from pathlib import Path
 from time import perf_counter
 
 import numpy as np
-
-from ..generate import Timings, prompt_ids
-from ..image import open_image, to_pixels
-from ..session import Array, Session
-from .schema import PARTS, Phase, PhaseName, Region
+from vlmp.runtimes.generate import Timings, prompt_ids
+from vlmp.runtimes.image import open_image, to_pixels
+from vlmp.runtimes.profile.schema import PARTS, Phase, PhaseName, Region
+from vlmp.runtimes.session import Array, Session
 
 Clock = Callable[[], float]
 """Seconds, as perf_counter."""

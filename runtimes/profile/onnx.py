@@ -9,12 +9,11 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, get_args
 
 import onnxruntime as ort
-from vlmp.export.bundle import Manifest, MethodName
-
-from ..onnx import OnnxSession
-from ..session import Array
-from .schema import Region
-from .trace import TRACED, Call, Drive, Run, Trace
+from vlmp.runtimes.bundle.manifest import Manifest, MethodName
+from vlmp.runtimes.onnx import OnnxSession
+from vlmp.runtimes.profile.schema import Region
+from vlmp.runtimes.profile.trace import TRACED, Call, Drive, Run, Trace
+from vlmp.runtimes.session import Array
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -11,11 +11,10 @@ from importlib.resources import files
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
-from vlmp.export.bundle import Manifest
-from vlmp.export.errors import UserError
-
-from .roofline import REGIONS_OF, arithmetic, sides_ms, work_of
-from .schema import Arithmetic, Estimate, PhaseName
+from vlmp.runtimes.bundle.errors import UserError
+from vlmp.runtimes.bundle.manifest import Manifest
+from vlmp.runtimes.profile.roofline import REGIONS_OF, arithmetic, sides_ms, work_of
+from vlmp.runtimes.profile.schema import Arithmetic, Estimate, PhaseName
 
 LANES: dict[Arithmetic, int] = {"float32": 4, "float16": 8, "int8": 16}
 """Multiply-accumulates that a 128-bit pipe does in a cycle: FMLA on 4 or 8 numbers, SDOT on 16."""

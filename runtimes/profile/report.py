@@ -11,10 +11,9 @@ from importlib.resources import files
 from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
-from vlmp.export.writing import write_whole
-
-from .figures import hottest_c, share_of_method, used_memory, why_not_cold
-from .schema import BundleProfile, Estimate, Operator, Phase, PhaseName, Profile
+from vlmp.runtimes.bundle.writing import write_whole
+from vlmp.runtimes.profile.figures import hottest_c, share_of_method, used_memory, why_not_cold
+from vlmp.runtimes.profile.schema import BundleProfile, Estimate, Operator, Phase, PhaseName, Profile
 
 LABELS: dict[PhaseName, str] = {
     "load_cold": "load, cold",

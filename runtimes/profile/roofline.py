@@ -14,11 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 
 import numpy as np
-from vlmp.export.bundle import Manifest, MethodSpec, Region, WorkSpec
-from vlmp.export.errors import UserError, one_line
-
-from .machine import count_cores
-from .schema import Arithmetic, BundleProfile, Peaks, Phase, PhaseName, Roofline
+from vlmp.runtimes.bundle.errors import UserError, one_line
+from vlmp.runtimes.bundle.manifest import Manifest, MethodSpec, Region, WorkSpec
+from vlmp.runtimes.profile.machine import count_cores
+from vlmp.runtimes.profile.schema import Arithmetic, BundleProfile, Peaks, Phase, PhaseName, Roofline
 
 REGIONS_OF: dict[PhaseName, tuple[Region, ...]] = {
     "vision": ("vision",),

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from vlmp.export.bundle import MethodName
-from vlmp.export.errors import UserError
-from vlmp.export.writing import write_whole
+from vlmp.runtimes.bundle.errors import UserError
+from vlmp.runtimes.bundle.manifest import MethodName
+from vlmp.runtimes.bundle.writing import write_whole
 
 PROFILE_VERSION = 1
 

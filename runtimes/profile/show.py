@@ -3,10 +3,9 @@
 import sys
 
 from rich.console import Console
-
-from .figures import why_not_cold
-from .schema import Profile
-from .table import condition_table, estimate_table, operator_table, phase_table, roofline_table
+from vlmp.runtimes.profile.figures import why_not_cold
+from vlmp.runtimes.profile.schema import Profile
+from vlmp.runtimes.profile.table import condition_table, estimate_table, operator_table, phase_table, roofline_table
 
 
 def show(profile: Profile) -> None:

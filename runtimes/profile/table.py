@@ -4,10 +4,9 @@ from collections.abc import Iterator, Sequence
 
 from rich.markup import escape
 from rich.table import Table
-
-from .compare import ratio
-from .figures import hottest_c, share_of_method, used_memory
-from .schema import REGIONS, BundleProfile, Estimate, PhaseName, Profile
+from vlmp.runtimes.profile.compare import ratio
+from vlmp.runtimes.profile.figures import hottest_c, share_of_method, used_memory
+from vlmp.runtimes.profile.schema import REGIONS, BundleProfile, Estimate, PhaseName, Profile
 
 LABELS: dict[PhaseName, str] = {
     "load_cold": "load, cold",

@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlmp.export.bundle import Manifest
-from vlmp.export.errors import UserError
-
-from ..prompt import control_tokens, encode_turn
-from ..session import load_tokenizer
-from .roofline import with_less_text
-from .schema import BundleFacts, BundleProfile, Machine, Peaks, RunCondition, Settings
+from vlmp.runtimes.bundle.errors import UserError
+from vlmp.runtimes.bundle.manifest import Manifest
+from vlmp.runtimes.profile.roofline import with_less_text
+from vlmp.runtimes.profile.schema import BundleFacts, BundleProfile, Machine, Peaks, RunCondition, Settings
+from vlmp.runtimes.prompt import control_tokens, encode_turn
+from vlmp.runtimes.session import load_tokenizer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

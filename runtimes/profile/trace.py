@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 from pydantic import BaseModel
-from vlmp.export.bundle import MethodName, read_manifest
-
-from ..generate import prompt_ids
-from ..image import open_image, to_pixels
-from ..session import Session, load_tokenizer
-from .schema import Operator, Region
+from vlmp.runtimes.bundle.folder import read_manifest
+from vlmp.runtimes.bundle.manifest import MethodName
+from vlmp.runtimes.generate import prompt_ids
+from vlmp.runtimes.image import open_image, to_pixels
+from vlmp.runtimes.profile.schema import Operator, Region
+from vlmp.runtimes.session import Session, load_tokenizer
 
 TRACERS: dict[str, str] = {
     "onnx": "vlmp.runtimes.profile.onnx:trace_calls",

@@ -18,8 +18,8 @@ from tiny.start import WORD_SIZE, separate_labels, start_language_model
 from tiny.trainer import Stage, Trainer, batches, load_stage
 from tiny.vision import Heads, label_losses, visual_tokens
 from transformers import AutoImageProcessor, AutoTokenizer, Qwen2VLForConditionalGeneration
-from vlmp.benchmarks.scenes import make_scene
-from vlmp.benchmarks.scenes.labels import NOTHING, OBJECTS, SIZES
+from vlmp.evaluation.scenes import make_scene
+from vlmp.evaluation.scenes.labels import NOTHING, OBJECTS, SIZES
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 from vlmp.evaluation.data import DATASETS, Example, grouped, open_dataset
-from vlmp.export.errors import UserError
+from vlmp.runtimes.bundle.errors import UserError
 
 GOOD: dict[str, Any] = {"image": "a.png", "question": "What?", "answers": ["cat", "kitten"]}
 
@@ -140,7 +140,7 @@ def test_numbers_out_of_range() -> None:
 
 
 def test_scenes_name_the_package_that_they_need(monkeypatch: pytest.MonkeyPatch) -> None:
-    from vlmp.benchmarks.scenes import drawing
+    from vlmp.evaluation.scenes import drawing
 
     drawing.digits.cache_clear()
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)

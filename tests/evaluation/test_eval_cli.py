@@ -20,12 +20,12 @@ from torch import nn
 from vlmp.evaluation import cli, run
 from vlmp.evaluation.cli import main
 from vlmp.export import cli as export_cli
-from vlmp.export import command
-from vlmp.export.bundle import Manifest, MethodName, MethodSpec
 from vlmp.export.config import Precision
 from vlmp.export.eager import Eager
 from vlmp.export.geometry import Geometry
 from vlmp.export.targets import TARGETS, Report
+from vlmp.runtimes.bundle.manifest import Manifest, MethodName, MethodSpec
+from vlmp.runtimes.console import command
 from vlmp.runtimes.pytorch import TorchSession
 from vlmp.runtimes.session import RUNTIMES
 

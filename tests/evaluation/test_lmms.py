@@ -15,7 +15,7 @@ from PIL import Image
 from vlmp.evaluation import lmms
 from vlmp.evaluation.data import DataSet, open_dataset
 from vlmp.evaluation.run import score
-from vlmp.export.errors import UserError
+from vlmp.runtimes.bundle.errors import UserError
 
 SHORT = "\nAnswer the question using a single word or phrase."
 Table = list[dict[str, Any]]

@@ -16,7 +16,7 @@ from vlmp.evaluation import run
 from vlmp.evaluation.data import DataSet
 from vlmp.evaluation.run import Answered, VisionCache, ask
 from vlmp.evaluation.subjects import Subject
-from vlmp.export.errors import UserError
+from vlmp.runtimes.bundle.errors import UserError
 
 FILE = Path("fake.jsonl")
 

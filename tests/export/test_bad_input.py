@@ -24,16 +24,19 @@ import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
 from torch import nn
-from vlmp.export import bundle, cli, command
-from vlmp.export.bundle import MANIFEST_NAME, Manifest, MethodName, MethodSpec, read_manifest
+from vlmp.export import cli
 from vlmp.export.config import PRESETS, Precision
 from vlmp.export.eager import Eager
-from vlmp.export.errors import UserError
 from vlmp.export.geometry import Geometry
 from vlmp.export.models import MODELS
 from vlmp.export.targets import TARGETS, Report
 from vlmp.pruner import PRUNERS
 from vlmp.runtimes import cli as run_cli
+from vlmp.runtimes.bundle import folder
+from vlmp.runtimes.bundle.errors import UserError
+from vlmp.runtimes.bundle.folder import MANIFEST_NAME, read_manifest
+from vlmp.runtimes.bundle.manifest import Manifest, MethodName, MethodSpec
+from vlmp.runtimes.console import command
 from vlmp.runtimes.pytorch import TorchSession
 from vlmp.runtimes.session import RUNTIMES
 
@@ -835,7 +838,7 @@ def test_verify_needs_a_reference(refused: Callable[..., str], capsys: pytest.Ca
     assert read_manifest(Path("out")).parity.status == "skipped"
     assert "out was exported with --no-verify" in refused(["out"], main=run_cli.verify)
     (ready / "reference.safetensors").write_bytes(b"damaged")
-    bundle.write_manifest(ready, read_manifest_unchecked(ready))
+    folder.write_manifest(ready, read_manifest_unchecked(ready))
     assert "reference.safetensors cannot be read" in refused(["bundle"], main=run_cli.verify)
 
 

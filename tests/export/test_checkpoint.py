@@ -14,10 +14,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from vlmp.export.checkpoint import identity, locate, read_config, read_json
-from vlmp.export.errors import UserError
 from vlmp.export.models import FAMILIES, MODELS, model_entry, open_family
 from vlmp.export.models.qwen2_vl import Qwen2VL
 from vlmp.export.weights import Weights, canonical
+from vlmp.runtimes.bundle.errors import UserError
 
 TINY = Path(__file__).parents[2] / "export/assets/vlmp-tiny"
 EMBED = "model.embed_tokens.weight"

@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 from vlmp.export import cli
-from vlmp.export.bundle import Check, Manifest, ParitySpec
-from vlmp.export.command import OneLineParser
 from vlmp.export.config import ExportConfig, parse_image_size
-from vlmp.export.errors import UserError, check_text, one_line
 from vlmp.export.models import FAMILIES, MODELS
 from vlmp.export.pipeline import Result
 from vlmp.export.targets import TARGETS, open_target
 from vlmp.pruner import PRUNERS
 from vlmp.runtimes import cli as run_cli
+from vlmp.runtimes.bundle.errors import UserError, check_text, one_line
+from vlmp.runtimes.bundle.manifest import Check, Manifest, ParitySpec
+from vlmp.runtimes.console.command import OneLineParser
 from vlmp.runtimes.session import RUNTIMES
 
 ROOT = Path(__file__).parents[2]

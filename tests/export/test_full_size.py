@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from vlmp.export.bundle import read_manifest, size_bytes
 from vlmp.export.config import ExportConfig
 from vlmp.export.pipeline import Result, export
+from vlmp.runtimes.bundle.folder import read_manifest, size_bytes
 from vlmp.runtimes.session import load
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"

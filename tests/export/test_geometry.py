@@ -9,14 +9,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from vlmp.export.bundle import METHODS
 from vlmp.export.config import ExportConfig
 from vlmp.export.eager import Eager
-from vlmp.export.errors import UserError
 from vlmp.export.geometry import Geometry
 from vlmp.export.pipeline import build_methods, open_source, pruner_config
 from vlmp.export.tracing import example_inputs
 from vlmp.pruner import PRUNERS, PrunerConfig
+from vlmp.runtimes.bundle.errors import UserError
+from vlmp.runtimes.bundle.manifest import METHODS
 
 DTYPES = {torch.float32: "float32", torch.float16: "float16", torch.int32: "int32"}
 EXAMPLE = Geometry(

@@ -13,11 +13,11 @@ from hub_cases import REVISION, as_in_a_cache
 from huggingface_hub import constants
 from vlmp.export import cli
 from vlmp.export.checkpoint import locate
-from vlmp.export.command import OneLineParser
 from vlmp.export.config import ExportConfig
-from vlmp.export.errors import UserError
 from vlmp.export.models import BILLION, MODELS, file_label, model_entry, model_label, parameters
 from vlmp.export.pipeline import open_source, quantization
+from vlmp.runtimes.bundle.errors import UserError
+from vlmp.runtimes.console.command import OneLineParser
 
 TINY = Path(__file__).parents[2] / "export/assets/vlmp-tiny"
 LARGE = {

@@ -20,13 +20,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoTokenizer, Qwen2VLProcessor
 from transformers.utils import logging as transformers_logging
-from vlmp.benchmarks.scenes import sample
-from vlmp.export.bundle import read_manifest
+from vlmp.evaluation.scenes import sample
 from vlmp.export.config import ExportConfig
 from vlmp.export.eager import open_eager
-from vlmp.export.errors import UserError
 from vlmp.export.pipeline import export, open_source
 from vlmp.export.prompt import read_prompt
+from vlmp.runtimes.bundle.errors import UserError
+from vlmp.runtimes.bundle.folder import read_manifest
 from vlmp.runtimes.pytorch import TorchSession
 from vlmp.runtimes.session import load
 

@@ -17,10 +17,10 @@ from optimum.commands.register.register_vlmp import REGISTER_COMMANDS, VlmpExpor
 from optimum.exporters.tasks import TasksManager
 from transformers import AutoConfig
 from vlmp.export import cli, optimum_tasks
-from vlmp.export.bundle import read_manifest
-from vlmp.export.errors import UserError
 from vlmp.export.models import FAMILIES, MODELS
 from vlmp.export.optimum_options import as_ours
+from vlmp.runtimes.bundle.errors import UserError
+from vlmp.runtimes.bundle.folder import read_manifest
 
 TINY = Path(__file__).parents[2] / "export/assets/vlmp-tiny"
 OPTIMUM = Path(sys.executable).with_name("optimum-cli")

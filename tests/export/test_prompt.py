@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
-from vlmp.export.errors import UserError
 from vlmp.export.prompt import ChatPrompt, read_prompt
+from vlmp.runtimes.bundle.errors import UserError
 
 TINY = Path(__file__).parents[2] / "export/assets/vlmp-tiny"
 IMAGE = "<|image_pad|>"

@@ -11,13 +11,14 @@ import onnxruntime as ort
 import pytest
 import torch
 from torch import Tensor, nn
-from vlmp.export.bundle import REFERENCE_NAME, Manifest, TensorSpec, read_manifest
 from vlmp.export.config import ExportConfig
-from vlmp.export.errors import UserError
 from vlmp.export.pipeline import build_methods, export, open_source
 from vlmp.export.quantize import Preset, Quantizer, QuantLinear, Scheme, quantize_weight
 from vlmp.export.targets import TARGETS, open_target
 from vlmp.runtimes import load
+from vlmp.runtimes.bundle.errors import UserError
+from vlmp.runtimes.bundle.folder import REFERENCE_NAME, read_manifest
+from vlmp.runtimes.bundle.manifest import Manifest, TensorSpec
 from vlmp.runtimes.pytorch import TorchSession
 from vlmp.runtimes.verify import NUDGE, NUDGES, Reference, keeps_top, limits_of, relative_error
 

@@ -20,12 +20,12 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import Qwen2VLForConditionalGeneration
-from vlmp.benchmarks.scenes import sample
+from vlmp.evaluation.scenes import sample
 from vlmp.export.config import ExportConfig
 from vlmp.export.eager import open_eager
-from vlmp.export.errors import UserError
 from vlmp.export.models.qwen2_vl import Qwen2VL
 from vlmp.pruner import PrunerConfig
+from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.image import fit, to_pixels
 from vlmp.runtimes.pytorch import TorchSession
 

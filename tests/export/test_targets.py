@@ -15,14 +15,15 @@ import pytest
 from reference import write_other
 from safetensors import safe_open
 from torch import Tensor, nn
-from vlmp.export.bundle import Manifest, MethodName, read_manifest, sha256
 from vlmp.export.checkpoint import locate
 from vlmp.export.config import ExportConfig, Precision
-from vlmp.export.errors import UserError
 from vlmp.export.models import model_entry
 from vlmp.export.pipeline import build_methods, export, open_source
 from vlmp.export.targets import open_target
 from vlmp.runtimes import Session, load
+from vlmp.runtimes.bundle.errors import UserError
+from vlmp.runtimes.bundle.folder import read_manifest, sha256
+from vlmp.runtimes.bundle.manifest import Manifest, MethodName
 from vlmp.runtimes.cli import run as vlmp_run
 from vlmp.runtimes.cli import verify as vlmp_verify
 from vlmp.runtimes.pytorch import TorchSession

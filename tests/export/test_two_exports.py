@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from vlmp.export.bundle import read_manifest
+from vlmp.runtimes.bundle.folder import read_manifest
 
 PROGRAM = Path(sys.executable).with_name("vlmp-export")
 SMALL = ["--model", "vlmp-tiny", "--pruner", "none", "--image-size", "112", "--no-verify"]

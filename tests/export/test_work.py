@@ -11,7 +11,6 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import Qwen2VLConfig
-from vlmp.export.bundle import METHODS, MethodName, MethodSpec, Region, WorkSpec
 from vlmp.export.config import ExportConfig, Precision
 from vlmp.export.eager import Eager
 from vlmp.export.models import qwen2_vl
@@ -19,6 +18,7 @@ from vlmp.export.pipeline import Source, build_methods, open_source
 from vlmp.export.tracing import example_inputs
 from vlmp.export.work import count_work, with_work
 from vlmp.pruner import PRUNERS
+from vlmp.runtimes.bundle.manifest import METHODS, MethodName, MethodSpec, Region, WorkSpec
 
 # vlmp-tiny at 112 x 140 pixels
 PREFIX, VISUAL, KEPT, TEXT, ROOM = 15, 20, 6, 64, 256

@@ -16,8 +16,8 @@ import pytest
 from native_cases import PHOTO, ROOT
 from numpy.typing import NDArray
 from PIL import Image
-from vlmp.export.bundle import ImageSpec
-from vlmp.export.errors import UserError
+from vlmp.runtimes.bundle.errors import UserError
+from vlmp.runtimes.bundle.manifest import ImageSpec
 from vlmp.runtimes.image import open_image, to_pixels
 
 SEEDS = ROOT / "runtimes/native/fuzz/seeds"

@@ -20,8 +20,9 @@ from native_cases import PHOTO, Told, answer
 from numpy.typing import NDArray
 from PIL import Image
 from tokenizers import Tokenizer
-from vlmp.export.bundle import MethodName, read_manifest, write_manifest
 from vlmp.runtimes import Session, load
+from vlmp.runtimes.bundle.folder import read_manifest, write_manifest
+from vlmp.runtimes.bundle.manifest import MethodName
 from vlmp.runtimes.generate import Answer, prompt_ids
 from vlmp.runtimes.profile.executorch import read_steps
 from vlmp.runtimes.profile.schema import json_schema, read_profile

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from native_cases import ROOT
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-from vlmp.export.errors import UserError
+from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.prompt import encode_turn
 
 TINY = ROOT / "export/assets/vlmp-tiny/tokenizer.json"

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from vlmp.export.bundle import read_manifest, write_manifest
+from vlmp.runtimes.bundle.folder import read_manifest, write_manifest
 
 ROUNDS = 25
 

@@ -19,10 +19,10 @@ import torch
 from plain_peers import PEERS
 from pruner_cases import random_input, signs
 from torch import Tensor, nn
-from vlmp.export.bundle import Manifest, MethodName, TensorSpec
 from vlmp.export.targets import TARGETS, open_target
 from vlmp.export.targets.onnx.graphs import trace
 from vlmp.pruner import Loop, Pruner, PrunerConfig, PruneResult, build_pruner
+from vlmp.runtimes.bundle.manifest import Manifest, MethodName, TensorSpec
 from vlmp.runtimes.session import RUNTIMES, Session
 
 GRID, KEEP, WIDTH, KEY_WIDTH = (6, 7), 13, 24, 8

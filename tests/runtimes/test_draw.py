@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from vlmp.export.bundle import ImageSpec
-from vlmp.export.errors import UserError
+from vlmp.runtimes.bundle.errors import UserError
+from vlmp.runtimes.bundle.manifest import ImageSpec
 from vlmp.runtimes.draw import MIN_CELL_PX, draw_kept, save
 from vlmp.runtimes.image import fit
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 from hub_cases import as_in_a_cache, swap
-from vlmp.export.bundle import MANIFEST_NAME, read_manifest
 from vlmp.export.config import ExportConfig
-from vlmp.export.errors import UserError
 from vlmp.export.pipeline import export
 from vlmp.runtimes import load
+from vlmp.runtimes.bundle.errors import UserError
+from vlmp.runtimes.bundle.folder import MANIFEST_NAME, read_manifest
 from vlmp.runtimes.profile.adb.files import bundle_items
 
 PHOTO = Path(__file__).parents[2] / "runtimes/assets/photo.jpg"

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageFile, ImageOps
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
-from vlmp.export.bundle import ImageSpec
-from vlmp.export.errors import UserError
+from vlmp.runtimes.bundle.errors import UserError
+from vlmp.runtimes.bundle.manifest import ImageSpec
 from vlmp.runtimes.image import MAX_PIXELS, fit, open_image, placement, to_pixels
 
 PHOTO = Path(__file__).parents[2] / "runtimes/assets/photo.jpg"

@@ -16,10 +16,10 @@ from typing import Any
 import jsonschema
 import pytest
 from PIL import Image
-from vlmp.export.bundle import read_manifest
 from vlmp.export.config import ExportConfig
-from vlmp.export.errors import UserError
 from vlmp.export.pipeline import export
+from vlmp.runtimes.bundle.errors import UserError
+from vlmp.runtimes.bundle.folder import read_manifest
 from vlmp.runtimes.image import open_image
 from vlmp.runtimes.profile import child, host
 from vlmp.runtimes.profile.child import Request, Started, ask

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from test_session import make_manifest
 from tokenizers import Tokenizer
-from vlmp.export.bundle import Manifest, MethodName
-from vlmp.export.errors import UserError
 from vlmp.runtimes import Session
+from vlmp.runtimes.bundle.errors import UserError
+from vlmp.runtimes.bundle.manifest import Manifest, MethodName
 from vlmp.runtimes.generate import Timings
 from vlmp.runtimes.profile.cache import cached_share, drop
 from vlmp.runtimes.profile.compare import check_alike, differences, explain, ratio

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from tokenizers import AddedToken, Tokenizer
 from transformers import AutoTokenizer
-from vlmp.export.errors import UserError
 from vlmp.export.prompt import read_prompt
+from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.prompt import control_tokens, encode_turn
 
 TINY = Path(__file__).parents[2] / "export/assets/vlmp-tiny"

@@ -17,7 +17,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 from tokenizers import Tokenizer
-from vlmp.export.bundle import (
+from vlmp.runtimes import Session, load
+from vlmp.runtimes.bundle.errors import UserError
+from vlmp.runtimes.bundle.folder import write_manifest
+from vlmp.runtimes.bundle.manifest import (
     ImageSpec,
     KvSpec,
     Manifest,
@@ -28,10 +31,7 @@ from vlmp.export.bundle import (
     PrunerSpec,
     RopeSpec,
     TensorSpec,
-    write_manifest,
 )
-from vlmp.export.errors import UserError
-from vlmp.runtimes import Session, load
 from vlmp.runtimes.generate import Timings
 from vlmp.runtimes.session import RUNTIMES, Array
 

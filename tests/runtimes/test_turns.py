@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 from test_session import BUCKET, END, PHOTO, FakeSession, following, make_manifest, says
 from tokenizers import Tokenizer
-from vlmp.export.bundle import MethodName
 from vlmp.export.config import ExportConfig
-from vlmp.export.errors import UserError
 from vlmp.export.pipeline import export
 from vlmp.runtimes import Session, load
+from vlmp.runtimes.bundle.errors import UserError
+from vlmp.runtimes.bundle.manifest import MethodName
 from vlmp.runtimes.session import Array
 
 TINY = Path(__file__).parents[2] / "export/assets/vlmp-tiny"

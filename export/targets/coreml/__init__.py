@@ -21,24 +21,22 @@ import torchao.quantization  # noqa: F401 (its ops)
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.nn import functional as F
-from vlmp.export.bundle import MethodName, MethodSpec, TensorSpec
 from vlmp.export.config import Precision
-from vlmp.export.errors import UserError, one_line
 from vlmp.export.geometry import Geometry
 from vlmp.export.quantize import Preset, QuantLinear, Scheme
 from vlmp.export.targets import Report
+from vlmp.export.targets.coreml.join import join
 from vlmp.export.tracing import example_inputs
 from vlmp.pruner import Loop
+from vlmp.runtimes.bundle.errors import UserError, one_line
+from vlmp.runtimes.bundle.manifest import MethodName, MethodSpec, TensorSpec
 from vlmp.runtimes.versions import package_version
-
-from .join import join
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     logging.getLogger("coremltools").setLevel(logging.ERROR)
     import coremltools as ct
-
-    from .palette import PaletteLinear
+    from vlmp.export.targets.coreml.palette import PaletteLinear
 
 PACKAGE_NAME = "model.mlpackage"
 FLOAT32_ISLAND = "vlmp float32 island"

@@ -7,19 +7,18 @@ from typing import Literal, cast
 import onnx_ir as ir
 import torch
 from torch import Tensor, nn
-from vlmp.export.bundle import MethodName, MethodSpec, TensorSpec
 from vlmp.export.config import Precision
 from vlmp.export.geometry import Geometry
 from vlmp.export.models.decoder import Decode, Prefill
 from vlmp.export.quantize import Preset, QuantLinear, Scheme
 from vlmp.export.targets import Report
+from vlmp.export.targets.onnx.graphs import WEIGHTS_NAME, externalize, trace
+from vlmp.export.targets.onnx.kernels import GroupLinear, RowLinear
+from vlmp.export.targets.onnx.language import language_graph
 from vlmp.export.tracing import example_inputs
 from vlmp.pruner import Loop
+from vlmp.runtimes.bundle.manifest import MethodName, MethodSpec, TensorSpec
 from vlmp.runtimes.versions import package_version
-
-from .graphs import WEIGHTS_NAME, externalize, trace
-from .kernels import GroupLinear, RowLinear
-from .language import language_graph
 
 VISION_NAME, LANGUAGE_NAME = "vision.onnx", "language.onnx"
 ROWS, GROUPS, TABLE = Scheme(bits=8), Scheme(bits=4, group=64), Scheme(bits=8, group=128)

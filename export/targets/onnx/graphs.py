@@ -12,8 +12,7 @@ from typing import Any, BinaryIO
 import onnx_ir as ir
 import torch
 from torch import Tensor, nn
-
-from .kernels import fused
+from vlmp.export.targets.onnx.kernels import fused
 
 OPSET = 20
 WEIGHTS_NAME = "weights.bin"

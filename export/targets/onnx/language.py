@@ -15,13 +15,12 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 from torch.export import Dim
-from vlmp.export.bundle import Region
 from vlmp.export.geometry import Geometry
 from vlmp.export.models.decoder import Decode, Decoder, Layer, Prefill, run_layers
+from vlmp.export.targets.onnx.graphs import OPSET, Assembly, trace
+from vlmp.export.targets.onnx.kernels import CacheContext
 from vlmp.pruner import Pruner
-
-from .graphs import OPSET, Assembly, trace
-from .kernels import CacheContext
+from vlmp.runtimes.bundle.manifest import Region
 
 TOKENS = ("hidden", "position", "seen_early", "total_early", "seen_late", "total_late")
 """What the layers are given: tokens [1, L, D], their places in the unpruned prompt int64 [1, L], and, for the layers

@@ -14,7 +14,7 @@ from shlex import quote
 from time import monotonic, sleep
 from typing import TypeVar
 
-from vlmp.export.errors import UserError
+from vlmp.runtimes.bundle.errors import UserError
 
 HOW_TO_INSTALL = "apt-get install adb, brew install android-platform-tools, or Android's SDK platform tools"
 COMMAND_S = 60.0

@@ -11,11 +11,10 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
-from vlmp.export.bundle import read_manifest
-from vlmp.export.command import exit_with_one_line
-from vlmp.export.errors import UserError
-
-from ..trace import Traced, traced
+from vlmp.runtimes.bundle.errors import UserError
+from vlmp.runtimes.bundle.folder import read_manifest
+from vlmp.runtimes.console.command import exit_with_one_line
+from vlmp.runtimes.profile.trace import Traced, traced
 
 
 def missing_reader() -> str:

@@ -4,9 +4,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..machine import FLAGS
-from ..schema import Condition, Machine, ThermalStatus
-from .client import Adb
+from vlmp.runtimes.profile.adb.client import Adb
+from vlmp.runtimes.profile.machine import FLAGS
+from vlmp.runtimes.profile.schema import Condition, Machine, ThermalStatus
 
 FACTS = {
     "properties": "getprop",

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 
-from vlmp.export.bundle import MANIFEST_NAME, inside, read_manifest, sha256
-from vlmp.export.errors import UserError
-
-from .client import Adb
-from .facts import free_bytes
+from vlmp.runtimes.bundle.errors import UserError
+from vlmp.runtimes.bundle.folder import MANIFEST_NAME, inside, read_manifest, sha256
+from vlmp.runtimes.profile.adb.client import Adb
+from vlmp.runtimes.profile.adb.facts import free_bytes
 
 REMOTE = "/data/local/tmp/vlmp-profile"
 HAVE = f"{REMOTE}/have"

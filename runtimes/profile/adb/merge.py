@@ -2,15 +2,14 @@
 
 from collections.abc import Sequence
 
-from vlmp.export.bundle import size_bytes
-from vlmp.export.errors import UserError
-
-from ..measure import split_prefill, to_phase
-from ..schema import COOL, REGIONS, BundleProfile, Condition, Machine, Phase, PhaseName
-from ..task import Task, bundle_facts
-from ..trace import Traced, region_shares
-from .facts import STATUSES
-from .rounds import Run
+from vlmp.runtimes.bundle.errors import UserError
+from vlmp.runtimes.bundle.folder import size_bytes
+from vlmp.runtimes.profile.adb.facts import STATUSES
+from vlmp.runtimes.profile.adb.rounds import Run
+from vlmp.runtimes.profile.measure import split_prefill, to_phase
+from vlmp.runtimes.profile.schema import COOL, REGIONS, BundleProfile, Condition, Machine, Phase, PhaseName
+from vlmp.runtimes.profile.task import Task, bundle_facts
+from vlmp.runtimes.profile.trace import Traced, region_shares
 
 MEASURED: tuple[PhaseName, ...] = ("load_warm", "preprocess", "vision", "prefill", "decode", "first_token")
 """What the runner times."""

@@ -7,15 +7,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from rich.progress import Progress
-from vlmp.export.bundle import size_bytes
-from vlmp.export.errors import UserError, terminable
-
-from ..task import Measured, Task
-from ..trace import Traced
-from .client import Adb, Disconnected, OnDrop, find_adb, find_phone, persist
-from .events import missing_reader, read_events
-from .facts import read_facts
-from .files import (
+from vlmp.runtimes.bundle.errors import UserError
+from vlmp.runtimes.bundle.folder import size_bytes
+from vlmp.runtimes.console.signals import terminable
+from vlmp.runtimes.profile.adb.client import Adb, Disconnected, OnDrop, find_adb, find_phone, persist
+from vlmp.runtimes.profile.adb.events import missing_reader, read_events
+from vlmp.runtimes.profile.adb.facts import read_facts
+from vlmp.runtimes.profile.adb.files import (
     REMOTE,
     Item,
     bring,
@@ -27,9 +25,11 @@ from .files import (
     remove_others,
     remove_unfinished,
 )
-from .merge import doubts, merge_bundles
-from .rounds import Call, Job, Run, run_once, stop_runner, timed_rounds, traced_run
-from .runner import Runner, check_abi, check_photo, find_runner, load_runner
+from vlmp.runtimes.profile.adb.merge import doubts, merge_bundles
+from vlmp.runtimes.profile.adb.rounds import Call, Job, Run, run_once, stop_runner, timed_rounds, traced_run
+from vlmp.runtimes.profile.adb.runner import Runner, check_abi, check_photo, find_runner, load_runner
+from vlmp.runtimes.profile.task import Measured, Task
+from vlmp.runtimes.profile.trace import Traced
 
 TARGET = "executorch"
 PHOTO = "inputs/photo"

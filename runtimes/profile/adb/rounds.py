@@ -8,13 +8,12 @@ from shlex import join
 from tempfile import TemporaryDirectory
 from time import monotonic, sleep
 
-from vlmp.export.errors import UserError
-
-from ..schema import COOL, BundleProfile, Condition, Profile, RunCondition, read_profile
-from .client import Adb, Disconnected, OnDrop, Ran, persist
-from .facts import ask_condition
-from .files import REMOTE
-from .runner import FOLDER, NAME, Runner
+from vlmp.runtimes.bundle.errors import UserError
+from vlmp.runtimes.profile.adb.client import Adb, Disconnected, OnDrop, Ran, persist
+from vlmp.runtimes.profile.adb.facts import ask_condition
+from vlmp.runtimes.profile.adb.files import REMOTE
+from vlmp.runtimes.profile.adb.runner import FOLDER, NAME, Runner
+from vlmp.runtimes.profile.schema import COOL, BundleProfile, Condition, Profile, RunCondition, read_profile
 
 RUN_S = 1800.0
 """Limit of one run."""

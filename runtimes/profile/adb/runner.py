@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
-from vlmp.export.errors import UserError
-
-from .files import Item, make_item
+from vlmp.runtimes.bundle.errors import UserError
+from vlmp.runtimes.profile.adb.files import Item, make_item
 
 BUILDS = Path(__file__).parents[3] / "build" / "native"
 CANDIDATES = ("android-arm64/dist/vlmp_runner", "arm64/dist/vlmp_runner")

@@ -8,7 +8,8 @@ from pathlib import Path
 from adb_phone import Phone
 from estimate_cases import make_manifest
 from report_cases import make_profile
-from vlmp.export.bundle import PromptSpec, write_manifest
+from vlmp.runtimes.bundle.folder import write_manifest
+from vlmp.runtimes.bundle.manifest import PromptSpec
 
 PHASES = ("load_warm", "preprocess", "vision", "prefill", "decode", "first_token")
 STAND_IN = "stand-in"

@@ -10,7 +10,7 @@ import pytest
 from adb_phone import PACKAGES, missing_packages
 from emulated_phone import Connected, connect
 from native_cases import built
-from vlmp.export import command
+from vlmp.runtimes.console import command
 
 
 @pytest.fixture(autouse=True)

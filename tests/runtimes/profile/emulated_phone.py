@@ -19,10 +19,11 @@ from unittest.mock import patch
 
 from adb_daemon import Daemon, Faults
 from adb_phone import PACKAGES, Phone, missing_packages
-from vlmp.export.command import exit_with_one_line
 from vlmp.export.config import ExportConfig
-from vlmp.export.errors import UserError, quiet_libraries
 from vlmp.export.pipeline import export
+from vlmp.runtimes.bundle.errors import UserError
+from vlmp.runtimes.console.command import exit_with_one_line
+from vlmp.runtimes.console.streams import quiet_libraries
 from vlmp.runtimes.profile import cli
 from vlmp.runtimes.profile.adb.runner import BUILDS
 

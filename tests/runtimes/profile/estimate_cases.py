@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vlmp.export.bundle import METHODS, Manifest, Region, WorkSpec
+from vlmp.runtimes.bundle.manifest import METHODS, Manifest, Region, WorkSpec
 
 WORK: dict[Region, WorkSpec] = {
     "vision": WorkSpec(macs=4_000_000_000, weight_bytes=10**8, cache_bytes=0, activation_bytes=10**8),

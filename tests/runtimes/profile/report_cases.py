@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from estimate_cases import WORK, make_manifest
 from PIL import Image
-from vlmp.export.bundle import ImageSpec, WorkSpec
+from vlmp.runtimes.bundle.manifest import ImageSpec, WorkSpec
 from vlmp.runtimes.draw import draw_kept
 from vlmp.runtimes.profile.phones import estimate, find_phone
 from vlmp.runtimes.profile.roofline import rooflines

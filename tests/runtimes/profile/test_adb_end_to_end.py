@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 from emulated_phone import Connected, connect, export_small, main, profile_small
-from vlmp.export.errors import UserError
+from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.profile import cli
 from vlmp.runtimes.profile.adb import phone
 from vlmp.runtimes.profile.report import render

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from adb_phone import BATTERY, PROPERTIES, THERMAL
-from vlmp.export.errors import UserError
+from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.profile.adb.facts import (
     STATUSES,
     count_cores,

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from estimate_cases import make_manifest
-from vlmp.export.errors import UserError
 from vlmp.export.targets import TARGETS, open_target
+from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.profile.phones import (
     EFFICIENCY,
     LANES,

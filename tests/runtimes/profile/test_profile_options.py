@@ -11,8 +11,8 @@ from estimate_cases import make_manifest
 from report_cases import make_profile
 from rich.console import Console
 from rich.table import Table
-from vlmp.export.errors import UserError
-from vlmp.export.writing import exclusive
+from vlmp.runtimes.bundle.errors import UserError
+from vlmp.runtimes.bundle.writing import exclusive
 from vlmp.runtimes.profile.cli import main, parser
 from vlmp.runtimes.profile.phones import catalogue, estimates
 from vlmp.runtimes.profile.report import render

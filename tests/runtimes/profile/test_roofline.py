@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 from estimate_cases import WORK, make_manifest
-from vlmp.export.bundle import WorkSpec
-from vlmp.export.errors import UserError
+from vlmp.runtimes.bundle.errors import UserError
+from vlmp.runtimes.bundle.manifest import WorkSpec
 from vlmp.runtimes.profile import roofline
 from vlmp.runtimes.profile.roofline import arithmetic, measure_peaks, rooflines, sides_ms, with_less_text, work_of
 from vlmp.runtimes.profile.schema import Peaks, Phase, PhaseName

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from vlmp.benchmarks.scenes import KINDS, SIDE, Item, Question, Scene, layout, make_scene, sample
-from vlmp.benchmarks.scenes.drawing import DIGIT_RANGES, Split, digits
 from vlmp.evaluation.data import SPLITS, open_dataset
+from vlmp.evaluation.scenes import KINDS, SIDE, Item, Question, Scene, layout, make_scene, sample
+from vlmp.evaluation.scenes.drawing import DIGIT_RANGES, Split, digits
 
-PHOTOS = Path(__file__).parents[2] / "benchmarks/scenes/photos"
+PHOTOS = Path(__file__).parents[3] / "evaluation/scenes/photos"
 ROWS = {"top": 0, "bottom": 2}
 COLUMNS = {"left": 0, "right": 2}
 NEAR = 40

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from vlmp.evaluation import cli as evaluation_cli
 from vlmp.export import cli
-from vlmp.export.command import OneLineParser, exit_with_one_line, run_command
-from vlmp.export.errors import UserError
 from vlmp.runtimes import cli as run_cli
+from vlmp.runtimes.bundle.errors import UserError
+from vlmp.runtimes.console.command import OneLineParser, exit_with_one_line, run_command
 from vlmp.runtimes.profile import cli as profile_cli
 
 BIN = Path(sys.executable).parent
@@ -231,7 +231,9 @@ def test_closed_streams() -> None:
 def test_what_an_encoding_does_not_have_is_written_with_backslashes() -> None:
     done = shell("vlmp-run b --prompt q --image caf\u00e9.jpg", PYTHONIOENCODING="ascii", PYTHONUTF8="1")
     assert (done.returncode, done.stderr) == (2, "vlmp-run: image caf\\xe9.jpg does not exist\n")
-    script = "from vlmp.export.command import exit_with_one_line as e; e('p', lambda: print('caf\u00e9 \udcff'))"
+    script = (
+        "from vlmp.runtimes.console.command import exit_with_one_line as e; e('p', lambda: print('caf\u00e9 \udcff'))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", f"{script.encode('unicode_escape').decode()}"],
         env={"PYTHONIOENCODING": "ascii"},

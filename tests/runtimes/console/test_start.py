@@ -18,7 +18,7 @@ import pytest
 from vlmp.export.targets import OFFERS, TARGETS, open_target
 from vlmp.pruner import PLACES, PRUNERS, method
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PHOTO = ROOT / "runtimes/assets/photo.jpg"
 TINY = ROOT / "export/assets/vlmp-tiny"
 PROGRAMS = ("vlmp-eval", "vlmp-export", "vlmp-profile", "vlmp-run", "vlmp-verify")
@@ -31,10 +31,12 @@ SCRIPT = """
 import atexit, json, sys
 atexit.register(lambda: print(json.dumps(sorted(sys.modules)), file=open(sys.argv.pop(), "w")))
 program, sys.argv = sys.argv[1], sys.argv[1:]
-from vlmp.export import start
+from importlib import import_module
 modules, sys.argv[-1:] = sys.argv[-1:], []
 atexit.register(lambda: sys.argv.extend(modules))
-getattr(start, "start_" + program.removeprefix("vlmp-"))()
+name = program.removeprefix("vlmp-")
+folder = {"eval": "evaluation", "export": "export"}.get(name, "runtimes")
+getattr(import_module(f"vlmp.{folder}.start"), f"start_{name}")()
 """
 
 
@@ -144,13 +146,16 @@ def test_programs_begin_where_a_signal_is_dealt_with() -> None:
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
     assert set(scripts) == set(PROGRAMS)
     for program, place in scripts.items():
-        assert place == f"vlmp.export.start:start_{program.removeprefix('vlmp-')}"
-        assert callable(getattr(importlib.import_module("vlmp.export.start"), place.partition(":")[2]))
-    for name in ("start", "leave"):
-        tree = ast.parse((ROOT / "export" / f"{name}.py").read_text())
+        module, _, function = place.partition(":")
+        assert function == f"start_{program.removeprefix('vlmp-')}"
+        assert callable(getattr(importlib.import_module(module), function))
+    files = [*ROOT.glob("*/start.py"), *(ROOT / "runtimes/console" / f"{name}.py" for name in ("begin", "leave"))]
+    assert len(files) == 5
+    for path in files:
+        tree = ast.parse(path.read_text())
         first = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
         found = {alias.name for node in first for alias in node.names}
-        assert found <= {"annotations", "os", "signal", "sys", "Leave"}
+        assert found <= {"annotations", "begin", "os", "signal", "sys", "Leave"}
 
 
 WAITS = """
@@ -167,9 +172,9 @@ def slowly(name, *rest):
             raise ImportError("made of it") from None
     return importing(name, *rest)
 builtins.__import__ = slowly
-from vlmp.export import start
+from vlmp.{folder}.start import {start} as start
 sys.argv = {argv!r}
-start.{start}()
+start()
 """
 
 
@@ -186,7 +191,8 @@ start.{start}()
 )
 def test_ctrl_c_while_libraries_are_imported(tmp_path: Path, start: str, argv: list[str], at: str) -> None:
     """Also where a library would turn KeyboardInterrupt into an error of its own."""
-    script = WAITS.format(at=at, argv=argv, start=start)
+    folder = {"start_eval": "evaluation", "start_export": "export"}.get(start, "runtimes")
+    script = WAITS.format(at=at, argv=argv, folder=folder, start=start)
     process = subprocess.Popen(
         [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
     )
@@ -202,8 +208,8 @@ def test_ctrl_c_while_libraries_are_imported(tmp_path: Path, start: str, argv: l
 def test_what_a_library_makes_of_a_signal_ends_as_an_interruption(tmp_path: Path) -> None:
     script = """
 import os, signal
-from vlmp.export.command import exit_with_one_line
-from vlmp.export.errors import terminable
+from vlmp.runtimes.console.command import exit_with_one_line
+from vlmp.runtimes.console.signals import terminable
 
 def action():
     with terminable():
@@ -221,8 +227,8 @@ exit_with_one_line("program", action)
 def test_an_interruption_that_python_drops_comes_again() -> None:
     script = """
 import os, signal, time
-from vlmp.export.command import exit_with_one_line
-from vlmp.export.errors import terminable
+from vlmp.runtimes.console.command import exit_with_one_line
+from vlmp.runtimes.console.signals import terminable
 
 class Dropping:
     def __del__(self):
@@ -244,7 +250,7 @@ exit_with_one_line("program", action)
 def test_a_background_job_goes_on_ignoring_ctrl_c() -> None:
     script = (
         "import os, signal; signal.signal(signal.SIGINT, signal.SIG_IGN);"
-        "from vlmp.export.command import exit_with_one_line;"
+        "from vlmp.runtimes.console.command import exit_with_one_line;"
         "exit_with_one_line('program', lambda: (os.kill(os.getpid(), signal.SIGINT), print('done'))[1])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)

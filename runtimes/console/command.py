@@ -12,9 +12,10 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from .errors import UserError, leaving_at_once, one_line, stopped
-from .leave import INTERRUPTED, NOTHING_LEFT
-from .streams import (
+from vlmp.runtimes.bundle.errors import UserError, one_line
+from vlmp.runtimes.console.leave import INTERRUPTED, NOTHING_LEFT
+from vlmp.runtimes.console.signals import leaving_at_once, stopped
+from vlmp.runtimes.console.streams import (
     drop_stdout,
     heard,
     is_url,

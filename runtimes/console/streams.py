@@ -226,3 +226,16 @@ def printable(text: str) -> str:
 def is_url(text: str) -> bool:
     """Whether it begins as a URL does."""
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text) is not None
+
+
+def quiet_libraries() -> None:
+    """For scripts: keep what torch, torchao and transformers log about themselves off the terminal.
+
+    Errors still show. Commands have `streams.quiet`, which turns everything aside.
+    """
+    import logging
+    import warnings
+
+    for name in ("torch", "torchao", "transformers", "coremltools", "optimum"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.simplefilter("ignore", FutureWarning)

@@ -3,7 +3,7 @@
 The splits share no seeds, no digits and no photographs.
 """
 
-from .layout import SIDE, Item, Scene, make_scene
-from .questions import KINDS, Question, ask, sample
+from vlmp.evaluation.scenes.layout import SIDE, Item, Scene, make_scene
+from vlmp.evaluation.scenes.questions import KINDS, Question, ask, sample
 
 __all__ = ["KINDS", "SIDE", "Item", "Question", "Scene", "ask", "make_scene", "sample"]

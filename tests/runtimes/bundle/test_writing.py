@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from vlmp.export import writing
-from vlmp.export.errors import UserError
-from vlmp.export.writing import CANNOT_WRITE, exclusive, told_if_full, write_whole
+from vlmp.runtimes.bundle import writing
+from vlmp.runtimes.bundle.errors import UserError
+from vlmp.runtimes.bundle.writing import CANNOT_WRITE, exclusive, told_if_full, write_whole
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from vlmp.export.writing import exclusive
+from vlmp.runtimes.bundle.writing import exclusive
 
 with exclusive(Path(sys.argv[1]), "it") as locked:
     print(locked, flush=True)
@@ -84,8 +84,8 @@ def test_a_link_to_the_folder_leads_to_the_same_lock(holder: subprocess.Popen[st
 COUNT = """
 import sys
 from pathlib import Path
-from vlmp.export.errors import UserError
-from vlmp.export.writing import exclusive
+from vlmp.runtimes.bundle.errors import UserError
+from vlmp.runtimes.bundle.writing import exclusive
 
 done = 0
 while done < 100:

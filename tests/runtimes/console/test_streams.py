@@ -9,12 +9,12 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from vlmp.export.streams import heard, last_lines, own_stderr, quiet, say
+from vlmp.runtimes.console.streams import heard, last_lines, own_stderr, quiet, say
 
 SCRIPT = """
 import ctypes, logging, os, subprocess, sys, threading, warnings
-from vlmp.export.command import exit_with_one_line
-from vlmp.export.streams import aloud, heard, say
+from vlmp.runtimes.console.command import exit_with_one_line
+from vlmp.runtimes.console.streams import aloud, heard, say
 
 def noise():
     os.write(2, b"from C\\n")
@@ -58,7 +58,7 @@ def test_what_was_said_is_shown_when_a_command_fails() -> None:
 
 
 def test_our_own_errors_do_not_show_it() -> None:
-    done = run("from vlmp.export.errors import UserError; raise UserError('bad')")
+    done = run("from vlmp.runtimes.bundle.errors import UserError; raise UserError('bad')")
     assert (done.returncode, done.stderr) == (2, "ours\nprogram: bad\n")
 
 
@@ -71,7 +71,7 @@ def test_a_crash_of_a_child_is_not_ours() -> None:
 def test_closed_streams_are_not_closed_for_children() -> None:
     children = "import os; [os.fstat(number) for number in range(3)]"
     script = (
-        f"from vlmp.export.streams import mend_streams; mend_streams(); import subprocess, sys; "
+        f"from vlmp.runtimes.console.streams import mend_streams; mend_streams(); import subprocess, sys; "
         f"sys.exit(subprocess.run([sys.executable, '-c', {children!r}]).returncode)"
     )
     done = subprocess.run(["sh", "-c", 'exec "$0" -c "$1" <&- 2>&-', sys.executable, script], check=False, timeout=60)
@@ -144,7 +144,7 @@ def test_last_lines() -> None:
 
 def test_own_lines_go_through_say() -> None:
     """What is printed to sys.stderr within a command is taken for a library's."""
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     allowed = {"streams.py", "build.py", "make_unicode.py"}
     for folder in ("pruner", "export", "runtimes", "evaluation"):
         for path in (root / folder).rglob("*.py"):

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from .errors import UserError, terminable
+from vlmp.runtimes.bundle.errors import UserError
+from vlmp.runtimes.console.signals import terminable
 
 try:
     import fcntl

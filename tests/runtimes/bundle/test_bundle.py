@@ -15,16 +15,14 @@ from typing import Any
 
 import jsonschema
 import pytest
-from vlmp.export.bundle import (
+from vlmp.export.config import ExportConfig
+from vlmp.export.pipeline import describe, open_source
+from vlmp.export.targets import open_target
+from vlmp.runtimes.bundle.errors import UserError
+from vlmp.runtimes.bundle.folder import (
     MANIFEST_NAME,
-    METHODS,
-    SCHEMA_VERSION,
-    Check,
-    Manifest,
-    MethodSpec,
     check_output,
     inside,
-    json_schema,
     new_bundle,
     read_manifest,
     remove_unfinished,
@@ -32,13 +30,11 @@ from vlmp.export.bundle import (
     size_bytes,
     write_manifest,
 )
-from vlmp.export.config import ExportConfig
-from vlmp.export.errors import ENDING, UserError, terminable
-from vlmp.export.pipeline import describe, open_source
-from vlmp.export.targets import open_target
+from vlmp.runtimes.bundle.manifest import METHODS, SCHEMA_VERSION, Check, Manifest, MethodSpec, json_schema
+from vlmp.runtimes.console.signals import ENDING, terminable
 
-ROOT = Path(__file__).parents[2]
-SCHEMA = ROOT / "export/manifest.schema.json"
+ROOT = Path(__file__).parents[3]
+SCHEMA = ROOT / "runtimes/bundle/manifest.schema.json"
 NAN = float("nan")
 FILES = ("graphs/steps.onnx", "tokenizer.json", "vision.onnx")
 
@@ -125,7 +121,7 @@ def test_the_manifest_is_utf_8_whatever_the_locale(folder: Path) -> None:
     script = """
 import sys
 from pathlib import Path
-from vlmp.export.bundle import read_manifest, write_manifest
+from vlmp.runtimes.bundle.folder import read_manifest, write_manifest
 
 folder = Path(sys.argv[1])
 manifest = read_manifest(folder)
@@ -133,7 +129,7 @@ prompt = manifest.prompt.model_copy(update={"first": "\u2013 fr\u00fcher: {promp
 write_manifest(folder, manifest.model_copy(update={"prompt": prompt}))
 assert read_manifest(folder).prompt == prompt
 """
-    options = ["-X", "warn_default_encoding", "-W", "error::EncodingWarning:vlmp.export.bundle"]
+    options = ["-X", "warn_default_encoding", "-W", "error::EncodingWarning:vlmp.runtimes.bundle.manifest"]
     subprocess.run([sys.executable, *options, "-c", script, folder], check=True, timeout=60)
     assert "\u2013 fr\u00fcher: {prompt}".encode() in (folder / MANIFEST_NAME).read_bytes()
 
@@ -146,9 +142,10 @@ def test_no_path_or_name_of_the_exporting_machine(folder: Path) -> None:
 
 
 def test_schema_file_is_current() -> None:
-    command = "python -c 'from vlmp.export.bundle import json_schema; print(json_schema(), end=\"\")'"
-    assert SCHEMA.is_file(), f"write it: {command} > export/manifest.schema.json"
-    assert SCHEMA.read_text(encoding="utf-8") == json_schema(), f"stale: {command} > export/manifest.schema.json"
+    command = "python -c 'from vlmp.runtimes.bundle.manifest import json_schema; print(json_schema(), end=\"\")'"
+    written = f"{command} > runtimes/bundle/manifest.schema.json"
+    assert SCHEMA.is_file(), f"write it: {written}"
+    assert SCHEMA.read_text(encoding="utf-8") == json_schema(), f"stale: {written}"
 
 
 def test_a_real_manifest_fits_the_schema(folder: Path) -> None:
@@ -476,7 +473,7 @@ def test_what_is_no_bundle_is_not_overwritten_in_the_end(tmp_path: Path) -> None
 REPLACE = """
 import sys
 from pathlib import Path
-from vlmp.export.bundle import new_bundle
+from vlmp.runtimes.bundle.folder import new_bundle
 
 for number in range(60):
     with new_bundle(Path(sys.argv[1]), overwrite=True) as folder:

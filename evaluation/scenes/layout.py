@@ -6,8 +6,7 @@ from typing import Literal
 import numpy as np
 from numpy.random import Generator
 from PIL import Image
-
-from .drawing import (
+from vlmp.evaluation.scenes.drawing import (
     COLOURS,
     SHAPES,
     Box,

@@ -2,10 +2,9 @@
 
 import numpy as np
 from numpy.typing import NDArray
-
-from .drawing import COLOURS, SHAPES, Box
-from .layout import SIDE, Item, Scene, is_alone, neighbour
-from .questions import place
+from vlmp.evaluation.scenes.drawing import COLOURS, SHAPES, Box
+from vlmp.evaluation.scenes.layout import SIDE, Item, Scene, is_alone, neighbour
+from vlmp.evaluation.scenes.questions import place
 
 TOKEN = 28
 """Pixels of a visual token's edge (14-pixel patches, merged 2 x 2)."""

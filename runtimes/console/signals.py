@@ -1,4 +1,4 @@
-"""What all of vlmp shares: the one error that a person sees, and how a signal ends a command."""
+"""How a signal ends a command."""
 
 import signal
 import sys
@@ -7,31 +7,12 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from .leave import Leave
-from .streams import own_descriptor
+from vlmp.runtimes.console.leave import Leave
+from vlmp.runtimes.console.streams import own_descriptor
 
 ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 """Sent by `kill`, and by a terminal that is closed (not on every system)."""
 _stopped = False
-
-
-class UserError(Exception):
-    """Input that cannot be served. Its text is one line: what, where, and what would be right."""
-
-
-def one_line(error: BaseException) -> str:
-    """What another library's error says, as one line; its kind when it says nothing."""
-    from textwrap import shorten
-
-    return shorten(str(error), 300, placeholder=" ...") or type(error).__name__
-
-
-def check_text(what: str, text: str) -> None:
-    """Raises UserError when a text from a terminal was not UTF-8: no tokenizer takes it."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise UserError(f"{what} is not valid UTF-8: {text[error.start : error.end]!r} in it") from None
 
 
 @contextmanager
@@ -117,16 +98,3 @@ def _none_lost() -> Iterator[None]:
 def stopped() -> bool:
     """Whether a signal has interrupted the command, whatever error a library has made of that."""
     return _stopped
-
-
-def quiet_libraries() -> None:
-    """For scripts: keep what torch, torchao and transformers log about themselves off the terminal.
-
-    Errors still show. Commands have `streams.quiet`, which turns everything aside.
-    """
-    import logging
-    import warnings
-
-    for name in ("torch", "torchao", "transformers", "coremltools", "optimum"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.simplefilter("ignore", FutureWarning)

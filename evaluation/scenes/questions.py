@@ -7,9 +7,8 @@ from typing import Literal
 
 import numpy as np
 from numpy.random import Generator
-
-from .drawing import COLOURS, SHAPES, Split
-from .layout import SIDE, SPLITS, Item, Scene, make_scene, neighbour
+from vlmp.evaluation.scenes.drawing import COLOURS, SHAPES, Split
+from vlmp.evaluation.scenes.layout import SIDE, SPLITS, Item, Scene, make_scene, neighbour
 
 Kind = Literal["digit", "colour", "exists", "count", "spatial", "code"]
 KINDS: tuple[Kind, ...] = ("digit", "colour", "exists", "count", "spatial", "code")

@@ -1,0 +1,1 @@
+"""What all command lines share: how they begin, speak and end."""
