@@ -155,7 +155,7 @@ def coverage(config: ExportConfig, seed: int) -> str:
         ids = prompt_ids(session, session.manifest.prompt.first, "What is the code?")
         figures = []
         for scene in scenes:
-            visual = session.vision(to_pixels(scene.image, session.manifest.image))
+            visual = session.vision(to_pixels(scene.image, session.manifest.shape.image))
             kept_S = session.prefill(ids, visual).kept
             shown = [[covered(cell)[kept_S] for cell in item.cells] for item in scene.items]
             code = next(cells for item, cells in zip(scene.items, shown, strict=True) if item.is_code)
@@ -235,11 +235,13 @@ def draw_pictures(config: ExportConfig, folder: Path) -> None:
         axes[0].imshow(image)
         axes[0].set_title(f"{example.question}\nright: {example.answers[0]}", fontsize=10)
         for axis, name, session in zip(axes[1:], names, sessions, strict=True):
-            visual = session.vision(to_pixels(image, session.manifest.image))
+            visual = session.vision(to_pixels(image, session.manifest.shape.image))
             said = answer(session, visual, example.question, BASE.max_new_tokens)
             order_S = session.generate(image, example.question, 1).order
-            axis.imshow(draw_kept(image, session.manifest.image, order_S))
-            axis.set_title(f"{name}, {len(order_S)} of {session.manifest.pruner.visual_tokens}\n{said}", fontsize=10)
+            axis.imshow(draw_kept(image, session.manifest.shape.image, order_S))
+            axis.set_title(
+                f"{name}, {len(order_S)} of {session.manifest.shape.image.visual_tokens}\n{said}", fontsize=10
+            )
         for axis in axes:
             axis.axis("off")
         figure.savefig(folder / f"kept-{number}.png", dpi=80)

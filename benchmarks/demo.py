@@ -63,7 +63,7 @@ def main() -> None:
     console.print(answer_table(pairs, questions))
     pruned = pairs[0]["vlm-pruner"]
     image.save(arguments.output / "scene.png")
-    draw_kept(image, pruned.result.manifest.image, pruned.answers[0].order).save(arguments.output / "kept.png")
+    draw_kept(image, pruned.result.manifest.shape.image, pruned.answers[0].order).save(arguments.output / "kept.png")
     console.print(f"bundles, scene.png and the kept tokens of the first question, kept.png, are in {arguments.output}")
 
 
@@ -82,7 +82,7 @@ def measure(results: list[Result], image: Image, questions: Sequence[Question]) 
         for session, taken in zip(sessions, timings, strict=True):
             taken.append(session.generate(image, questions[0].text, ANSWER_TOKENS).timings)
     return {
-        result.manifest.pruner.name: Row(
+        result.manifest.shape.pruner: Row(
             result=result,
             answers=given,
             runtime=session.runtime,
@@ -115,7 +115,7 @@ def table(pairs: list[dict[str, Row]]) -> Table:
             times = [row.vision_ms, row.prefill_ms, row.decode_ms]
             drawn.add_row(
                 f"{manifest.target} {manifest.precision}",
-                f"{manifest.pruner.kept_tokens} of {manifest.pruner.visual_tokens}",
+                f"{manifest.shape.num_kept} of {manifest.shape.image.visual_tokens}",
                 *(f"{time:.1f}" if native else f"({time:.0f})" for time in times),
                 *(f"{speed:.2f}x" if native else "-" for speed in speeds),
                 f"{manifest.parity.status}, {worst:.0e}",
@@ -131,8 +131,8 @@ def answer_table(pairs: list[dict[str, Row]], questions: Sequence[Question]) -> 
         drawn.add_column(column)
     rows = [row for pair in pairs for row in pair.values()]
     for row in rows:
-        pruner = row.result.manifest.pruner
-        drawn.add_column(f"{row.result.manifest.target}, {pruner.kept_tokens} of {pruner.visual_tokens}")
+        shape = row.result.manifest.shape
+        drawn.add_column(f"{row.result.manifest.target}, {shape.num_kept} of {shape.image.visual_tokens}")
     for number, asked in enumerate(questions):
         given = [row.answers[number].text for row in rows]
         cells = [text if exact(text, [asked.answer]) else f"[red]{text} (wrong)[/red]" for text in given]

@@ -18,24 +18,24 @@ def main() -> None:
     """Print the table of the bundles given."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundles", type=Path, nargs="+")
-    parser.add_argument("--totals", action="store_true", help="a row a bundle, without its stages")
+    parser.add_argument("--totals", action="store_true", help="a row a bundle, without its steps")
     arguments = parser.parse_args()
     print(table([read_manifest(bundle, check_hashes=False) for bundle in arguments.bundles], arguments.totals))
 
 
 def table(manifests: list[Manifest], totals: bool) -> str:
-    """A block of rows a bundle: the whole, then its stages."""
+    """A block of rows a bundle: the whole, then its steps."""
     lines = ["| export | stage | seconds | peak memory, GiB |", "|---|---|---:|---:|"]
     for manifest in manifests:
         if manifest.cost is None:
             raise SystemExit(f"the manifest of {manifest.model} for {manifest.target} says nothing of its cost")
         size = sum(file.size_bytes for file in manifest.files) / 1e9
         name = (
-            f"{manifest.target} {manifest.precision} {manifest.quantization}, {manifest.kv.layers} layers, "
-            f"{manifest.image.height} px, {manifest.pruner.name}, {size:.2f} GB, {verified(manifest)}"
+            f"{manifest.target} {manifest.precision} {manifest.quantization}, {len(manifest.shape.kv.layers)} layers, "
+            f"{manifest.shape.image.height} px, {manifest.shape.pruner}, {size:.2f} GB, {verified(manifest)}"
         )
-        stages = [] if totals else [(stage.name, stage) for stage in manifest.cost.stages]
-        rows = [("all", manifest.cost), *stages]
+        steps = [] if totals else [(step.name, step) for step in manifest.cost.steps]
+        rows = [("all", manifest.cost), *steps]
         for label, taken in rows:
             lines.append(f"| {name} | {label} | {taken.seconds:.0f} | {taken.peak_memory_mib / 1024:.1f} |")
             name = ""

@@ -46,7 +46,7 @@ def measure(bundle: Path, *, runtime_defaults: bool) -> None:
     session = load(bundle, check_hashes=False)
     loaded = usage()
     photo = Path(str(files("vlmp.runtimes"))) / "assets" / "photo.jpg"
-    visual = session.vision(to_pixels(open_image(photo), manifest.image))
+    visual = session.vision(to_pixels(open_image(photo), manifest.shape.image))
     token = int(np.argmax(session.prefill([1, 2, 3], visual).logits))
     session.decode(token)
     session.extend([1, 2, 3])

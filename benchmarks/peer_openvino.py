@@ -46,12 +46,12 @@ def main() -> None:
     arguments = parser.parse_args()
 
     sessions = {str(bundle): load(bundle, threads=arguments.threads) for bundle in arguments.bundle}
-    shapes = {(one.manifest.image.height, one.manifest.image.width) for one in sessions.values()}
+    shapes = {(one.manifest.shape.image.height, one.manifest.shape.image.width) for one in sessions.values()}
     if len(shapes) != 1:
         sys.exit("peer_openvino.py: bundles of different image sizes cannot be compared")
     (side,) = shapes
-    pruners = [one.manifest.pruner for one in sessions.values()]
-    shares = {round(100 * (1 - one.kept_tokens / one.visual_tokens)) for one in pruners} - {0}
+    shapes = [one.manifest.shape for one in sessions.values()]
+    shares = {round(100 * (1 - one.num_kept / one.image.visual_tokens)) for one in shapes} - {0}
     if len(shares) > 1:
         sys.exit("peer_openvino.py: bundles that keep different shares cannot be compared")
     percent = next(iter(shares), 89)

@@ -101,7 +101,7 @@ def report(target: str, checkpoints: dict[int, Path], scratch: Path) -> None:
 def prefill_timer(session: Session) -> Callable[[], float]:
     """A call that runs one warm prefill on a real photo and returns its CPU seconds."""
     photo = Path(str(files("vlmp.runtimes"))) / "assets" / "photo.jpg"
-    visual = session.vision(to_pixels(open_image(photo), session.manifest.image))
+    visual = session.vision(to_pixels(open_image(photo), session.manifest.shape.image))
     ids = prompt_ids(session, session.manifest.prompt.first, "What is in this picture?")
 
     def prefill() -> float:

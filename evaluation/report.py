@@ -61,7 +61,7 @@ def _row(group: list[Answered], data: DataSet) -> Row:
     kinds = sorted({example.kind for example in data.examples})
     kind_Q = np.array([example.kind for example in data.examples])
     manifest, first = group[0].manifest, group[0].subject
-    pruner = manifest.pruner
+    shape = manifest.shape
     figures: dict[str, float] = {}
     if data.figures:
         of_seed = [data.figures(data.examples, [answer.text for answer in one.answers]) for one in group]
@@ -71,11 +71,11 @@ def _row(group: list[Answered], data: DataSet) -> Row:
         runtime=group[0].runtime,
         precision=manifest.precision,
         quantization=manifest.quantization,
-        pruner=str(first.facts.get("pruner", pruner.name)),
-        prune_layer=pruner.layer,
-        keep=pruner.kept_tokens / pruner.visual_tokens if first.facts.get("keep") is None else first.facts["keep"],
-        kept_tokens=pruner.kept_tokens,
-        visual_tokens=pruner.visual_tokens,
+        pruner=str(first.facts.get("pruner", shape.pruner)),
+        prune_layer=shape.prune_layer,
+        keep=shape.num_kept / shape.image.visual_tokens if first.facts.get("keep") is None else first.facts["keep"],
+        kept_tokens=shape.num_kept,
+        visual_tokens=shape.image.visual_tokens,
         dataset=data.name,
         metric=data.metric,
         seeds=len(group),
@@ -85,7 +85,7 @@ def _row(group: list[Answered], data: DataSet) -> Row:
         n=len(score_Q),
         by_type={kind: float(score_Q[kind_Q == kind].mean()) for kind in kinds},
         figures=figures,
-        settings=dict(pruner.settings),
+        settings=dict(shape.stages[0].settings) if shape.stages else {},
     )
 
 

@@ -59,7 +59,7 @@ class VisionCache:
             return self._last[1]
         image = example.open()
         with named(example.where):
-            pixels = to_pixels(image, session.manifest.image)
+            pixels = to_pixels(image, session.manifest.shape.image)
         visual = session.vision(pixels)
         self._last = (at, visual)
         if self._bytes + visual.nbytes <= CACHE_BYTES:

@@ -199,11 +199,12 @@ def summary(result: "Result") -> str:
     manifest = result.manifest
     errors = {check.name: check.value for check in manifest.parity.checks}
     parity: str = manifest.parity.status
+    shape = manifest.shape
     quantized = "" if manifest.quantization == UNQUANTIZED else f" {manifest.quantization}"
     if errors:
         parity += f", logits within {max(v for k, v in errors.items() if k.endswith('logits relative error')):.1e}"
     return (
-        f"{result.output}: {manifest.target} {manifest.precision}{quantized}, {manifest.pruner.kept_tokens} of "
-        f"{manifest.pruner.visual_tokens} visual tokens, {result.size_bytes / 2**20:.1f} MiB, verification {parity}, "
+        f"{result.output}: {manifest.target} {manifest.precision}{quantized}, {shape.num_kept} of "
+        f"{shape.image.visual_tokens} visual tokens, {result.size_bytes / 2**20:.1f} MiB, verification {parity}, "
         f"{result.seconds:.0f} s, peak memory {result.peak_memory_mib:.0f} MiB"
     )

@@ -1,4 +1,4 @@
-"""What the stages of an export take: seconds and peak memory of this process."""
+"""What the steps of an export take: seconds and peak memory of this process."""
 
 import ctypes
 import gc
@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 import psutil
-from vlmp.runtimes.bundle.manifest import StageSpec
+from vlmp.runtimes.bundle.manifest import CostStep
 
 
 class PeakMemory:
@@ -53,25 +53,25 @@ class PeakMemory:
         self._thread.join()
 
 
-class Stages:
+class Steps:
     """Passes each line of a report on, and notes what was taken until the next one."""
 
     def __init__(self, memory: PeakMemory, report: Callable[[str], None]) -> None:
         self._memory, self._report = memory, report
         self._name, self._started = "", perf_counter()
-        self.done: list[StageSpec] = []
+        self.done: list[CostStep] = []
 
     def __call__(self, line: str) -> None:
-        """Begin the stage `line`."""
+        """Begin the step `line`."""
         self.end()
         self._name, self._started = line, perf_counter()
         self._report(line)
 
     def end(self) -> None:
-        """End the stage that runs."""
+        """End the step that runs."""
         peak_mib, seconds = self._memory.stage_peak_mib(), perf_counter() - self._started
         if self._name:
-            self.done.append(StageSpec(name=self._name, seconds=round(seconds, 1), peak_memory_mib=round(peak_mib, 1)))
+            self.done.append(CostStep(name=self._name, seconds=round(seconds, 1), peak_memory_mib=round(peak_mib, 1)))
         self._name = ""
 
 

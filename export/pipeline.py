@@ -19,7 +19,7 @@ from vlmp.export.config import (
     least_layer,
 )
 from vlmp.export.geometry import Geometry
-from vlmp.export.memory import PeakMemory, Stages, give_back
+from vlmp.export.memory import PeakMemory, Steps, give_back
 from vlmp.export.models import Family, model_entry, model_label, open_family
 from vlmp.export.prompt import ChatPrompt, read_prompt
 from vlmp.export.quantize import Quantizer, find_preset
@@ -41,13 +41,15 @@ from vlmp.runtimes.bundle.manifest import (
     METHODS,
     CostSpec,
     ImageSpec,
+    KvLayerSpec,
     KvSpec,
     Manifest,
     MethodName,
     MethodSpec,
     ParitySpec,
-    PrunerSpec,
-    RopeSpec,
+    SegmentSpec,
+    ShapeSpec,
+    StageSpec,
 )
 from vlmp.runtimes.bundle.writing import check_free_above, exclusive, told_if_full
 from vlmp.runtimes.prompt import encode_turn
@@ -131,25 +133,25 @@ def export_target(
         told_if_full(output),
         new_bundle(output, overwrite=config.overwrite) as folder,
     ):
-        stages = Stages(memory, report)
-        stages(f"{name}: weights")
+        steps = Steps(memory, report)
+        steps(f"{name}: weights")
         methods = build_methods(source, config, target, "float32", holds=precision)
         with shared_provenance():
-            specs = target.lower(methods, source.geometry, precision, folder, stages)
+            specs = target.lower(methods, source.geometry, precision, folder, steps)
         specs = with_work(specs, methods, source.geometry, precision, target.cuts_text)
         (folder / TOKENIZER_NAME).write_text(source.prompt.tokenizer.to_str(pretty=True), encoding="utf-8")
         manifest = describe(config, source, name, target, precision, specs)
-        stages(f"{name}: verify" if config.verify else f"{name}: verification skipped")
+        steps(f"{name}: verify" if config.verify else f"{name}: verification skipped")
         if config.verify:
             if precision != "float32":
                 methods.clear()
                 methods = build_methods(source, config, target, precision)
-            parity = verify_export(folder, manifest, source.prompt, methods, stages)
+            parity = verify_export(folder, manifest, source.prompt, methods, steps)
         else:
             parity = ParitySpec(status="skipped", runtime="")
-        stages.end()
+        steps.end()
         seconds = perf_counter() - started
-        cost = CostSpec(seconds=round(seconds, 1), peak_memory_mib=round(memory.peak_mib(), 1), stages=stages.done)
+        cost = CostSpec(seconds=round(seconds, 1), peak_memory_mib=round(memory.peak_mib(), 1), steps=steps.done)
         manifest = write_manifest(folder, manifest.model_copy(update={"parity": parity, "cost": cost}))
     return Result(
         output=output,
@@ -279,35 +281,36 @@ def describe(
     """The manifest without parity, cost and files."""
     geometry, pruner = source.geometry, source.pruner
     built = build_pruner(config.pruner, geometry.grid, pruner, target.loop)
-    settings = {setting: getattr(pruner, setting) for setting in built.settings}
+    rows, columns = geometry.grid
+    whole = (0, 0, geometry.width, geometry.height)
+    image = ImageSpec(
+        height=geometry.height, width=geometry.width, fit=config.image_fit, pad_rgb=source.family.pad_rgb,
+        resample="bicubic", visual_tokens=geometry.visual,
+        segments=[SegmentSpec(rows=rows, columns=columns, first=0, stride=columns, box=whole)],
+    )  # fmt: skip
+    stage = StageSpec(
+        place="layer", index=geometry.prune_layer, method=config.pruner, tokens=geometry.visual, num_kept=geometry.kept,
+        settings={setting: getattr(pruner, setting) for setting in built.settings}, loop=target.loop,
+        by_prompt="attention" in built.needs, exact=built.exact,
+    )  # fmt: skip
+    layers = [
+        KvLayerSpec(
+            kv_heads=geometry.kv_heads, head_dim=geometry.head_dim, base=geometry.base(i), slots=geometry.slots(i)
+        )
+        for i in range(geometry.layers)
+    ]
+    kv = KvSpec(update=target.kv_update, dtype=precision, layers=layers)
     return Manifest(
         model=model_label(config.model),
-        family=source.family.name,
         checkpoint=source.name,
         target=name,
         precision=precision,
         quantization=quantization(config),
         vocab_size=geometry.vocab,
-        image=ImageSpec(
-            height=geometry.height, width=geometry.width, grid=geometry.grid, fit=config.image_fit,
-            pad_rgb=source.family.pad_rgb, resample="bicubic",
-        ),
-        pruner=PrunerSpec(
-            name=config.pruner, layer=geometry.prune_layer, visual_tokens=geometry.visual, kept_tokens=geometry.kept,
-            settings=settings, loop=target.loop, by_prompt="attention" in built.needs, exact=built.exact,
-        ),
-        kv=KvSpec(
-            update=target.kv_update, layers=geometry.layers, kv_heads=geometry.kv_heads, head_dim=geometry.head_dim,
-            dtype=precision, early_layers=geometry.prune_layer, early_base=geometry.early_base,
-            early_slots=geometry.early_base + geometry.text_room, late_base=geometry.late_base,
-            late_slots=geometry.late_base + geometry.text_room,
-        ),
         prompt=source.prompt.spec(
             text_len=config.text_len, max_new_tokens=config.max_new_tokens, tokenizer_file=TOKENIZER_NAME
         ),
-        rope=RopeSpec(
-            theta=source.family.rope_theta, mrope_section=source.family.mrope_section, text_start=geometry.text_start
-        ),
+        shapes=[ShapeSpec(image=image, stages=[stage], kv=kv, methods={method: method for method in METHODS})],
         methods={method: specs[method] for method in METHODS},
         parity=ParitySpec(status="skipped", runtime=""),
         notes=[*source.prompt.notes, *source.family.notes],

@@ -42,7 +42,6 @@ class ChatPrompt:
     end_ids: list[int]
     end_text_id: int
     pad_id: int
-    special_tokens: dict[str, int]
     template_file: str
     notes: list[str]
     """What a user should know of what the checkpoint asks for, a sentence each."""
@@ -60,7 +59,6 @@ class ChatPrompt:
             end_ids=self.end_ids,
             end_text_id=self.end_text_id,
             pad_id=self.pad_id,
-            special_tokens=self.special_tokens,
             template_file=self.template_file,
             control_tokens=self.control_tokens,
             tokenizer_file=tokenizer_file,
@@ -140,7 +138,6 @@ def read_prompt(folder: Path, image_token: str, system_prompt: str | None) -> Ch
         end_ids=sorted({end_text_id, *_eos_ids(*generation)}),
         end_text_id=end_text_id,
         pad_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else end_text_id,
-        special_tokens={token.content: index for index, token in sorted(added.items())},
         template_file=template_file,
         notes=[*_unserved(*generation), *changed],
         control_tokens=control,

@@ -35,7 +35,7 @@ def verify_export(
     report("verify: PyTorch reference")
     session = TorchSession(manifest, prompt.tokenizer, methods)
     photo = open_image(Path(str(files("vlmp.runtimes"))) / "assets" / "photo.jpg")
-    pixels = to_pixels(photo, manifest.image).astype(np.uint8)
+    pixels = to_pixels(photo, manifest.shape.image).astype(np.uint8)
     bucket, answer = manifest.prompt.text_len, manifest.prompt.max_new_tokens
     # However small the caches: the first turn, a decoded token and at least a token of the second turn have room.
     ids = _fit_question(prompt, prompt.first, QUESTIONS[0], min(bucket, bucket + answer - 2))

@@ -67,7 +67,7 @@ def _run(arguments: Namespace) -> None:
     _finish(session, answer)
     if arguments.show_kept:
         with terminable():
-            save(draw_kept(image, session.manifest.image, answer.order), arguments.show_kept)
+            save(draw_kept(image, session.manifest.shape.image, answer.order), arguments.show_kept)
         say(f"kept tokens drawn in {arguments.show_kept}")
     for prompt in others:
         answer = session.reply(prompt, arguments.max_new_tokens, on_text=_stream, control_tokens=control)
@@ -92,8 +92,8 @@ def _stream(piece: str) -> None:
 def _finish(session: "Session", answer: "Answer") -> None:
     print(flush=True)
     if len(answer.kept):
-        pruner = session.manifest.pruner
-        say(f"kept {len(answer.kept)} of {pruner.visual_tokens} visual tokens ({pruner.name})")
+        shape = session.manifest.shape
+        say(f"kept {len(answer.kept)} of {shape.image.visual_tokens} visual tokens ({shape.pruner})")
     say(timing_line(answer.timings))
 
 

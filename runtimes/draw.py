@@ -2,6 +2,7 @@
 
 import colorsys
 from io import BytesIO
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -19,23 +20,36 @@ MIN_CELL_PX = 36
 def draw_kept(image: Image.Image, spec: ImageSpec, order_S: NDArray[np.generic]) -> Image.Image:
     """The picture as the model gets it; kept cells bright, numbered in the order of selection, the others dimmed.
 
-    image: RGB photo of any size. order_S: visual token indices, row major on `spec.grid`. Returns RGB.
+    image: RGB photo of any size. order_S: visual token indices, as `spec.segments` places them. Returns RGB.
     """
-    rows, columns = spec.grid
-    enlarge = max(1, -(-MIN_CELL_PX * rows // spec.height))
-    cell_width, cell_height = spec.width * enlarge // columns, spec.height * enlarge // rows
-    photo = fit(image, spec).resize((cell_width * columns, cell_height * rows), Image.Resampling.BICUBIC)
+    lowest = min((bottom - top) / rows for rows, (_, top, _, bottom) in ((s.rows, s.box) for s in spec.segments))
+    enlarge = max(1, ceil(MIN_CELL_PX / lowest))
+    photo = fit(image, spec).resize((spec.width * enlarge, spec.height * enlarge), Image.Resampling.BICUBIC)
     canvas = Image.blend(photo.convert("L").convert("RGB"), Image.new("RGB", photo.size), 0.55)
     pen = ImageDraw.Draw(canvas)
-    font = ImageFont.load_default(size=max(10, cell_height // 3))
+    font = ImageFont.load_default(size=max(10, int(lowest * enlarge) // 3))
     for place, token in enumerate(int(token) for token in order_S):
-        left, top = token % columns * cell_width, token // columns * cell_height
-        box = (left, top, left + cell_width, top + cell_height)
-        canvas.paste(photo.crop(box), (left, top))
+        box = token_box(spec, token)
+        if box is None:  # it stands for no part of the picture
+            continue
+        left, top, right, bottom = (round(side * enlarge) for side in box)
+        canvas.paste(photo.crop((left, top, right, bottom)), (left, top))
         colour = _colour(place / max(1, len(order_S) - 1))
-        pen.rectangle((left, top, left + cell_width - 1, top + cell_height - 1), outline=colour, width=max(1, enlarge))
+        pen.rectangle((left, top, right - 1, bottom - 1), outline=colour, width=max(1, enlarge))
         pen.text((left + 3, top + 1), str(place + 1), fill=colour, font=font, stroke_width=2, stroke_fill=(0, 0, 0))
     return canvas
+
+
+def token_box(spec: ImageSpec, token: int) -> tuple[float, float, float, float] | None:
+    """Left, top, right, bottom of a visual token in pixels of the fitted picture, None where it has no place in it."""
+    for segment in spec.segments:
+        cell = segment.cell(token)
+        if cell is not None:
+            left, top, right, bottom = segment.box
+            width, height = (right - left) / segment.columns, (bottom - top) / segment.rows
+            row, column = cell
+            return left + column * width, top + row * height, left + (column + 1) * width, top + (row + 1) * height
+    return None
 
 
 def check_can_save(path: Path) -> str:

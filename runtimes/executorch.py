@@ -14,7 +14,7 @@ import torch  # before the extension, which needs its libraries
 from executorch.extension.pybindings import _C
 from vlmp.runtimes.bundle.errors import UserError, one_line
 from vlmp.runtimes.bundle.folder import inside
-from vlmp.runtimes.bundle.manifest import Manifest, MethodName
+from vlmp.runtimes.bundle.manifest import METHODS, Manifest, MethodName
 from vlmp.runtimes.console.streams import heard, last_lines
 from vlmp.runtimes.session import Array, Session
 from vlmp.runtimes.versions import package_version
@@ -38,7 +38,8 @@ class ExecuTorchSession(Session):
             _C._unsafe_reset_threadpool(threads)  # of the whole process; there is no other way
         programs = {}
         self._methods = {}
-        for name, method in manifest.methods.items():
+        for name in METHODS:
+            method = manifest.method(name)
             path = inside(folder, method.file)
             data = inside(folder, method.data_file) if method.data_file else None
             said = len(heard())
@@ -63,7 +64,7 @@ class ExecuTorchSession(Session):
 
     def run(self, method: MethodName, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run one method; inputs are passed without a copy."""
-        spec = self.manifest.methods[method]
+        spec = self.manifest.method(method)
         tensors = [torch.from_numpy(np.ascontiguousarray(inputs[tensor.name])) for tensor in spec.inputs]
         outputs = self._methods[method](tensors)
         return {tensor.name: value.numpy() for tensor, value in zip(spec.outputs, outputs, strict=True)}

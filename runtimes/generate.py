@@ -62,7 +62,7 @@ def first_turn(
     ids = prompt_ids(session, session.manifest.prompt.first, prompt, typed_control=typed_control)
     limit = _limit(session, max_new_tokens)
     start = perf_counter()
-    pixels = to_pixels(open_image(image), session.manifest.image)
+    pixels = to_pixels(open_image(image), session.manifest.shape.image)
     seen = perf_counter()
     visual = session.vision(pixels)
     encoded = perf_counter()

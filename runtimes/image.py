@@ -175,12 +175,12 @@ def _wide_grey(image: Image.Image) -> Image.Image:
 
 def fit(image: Image.Image, spec: ImageSpec) -> Image.Image:
     """Resize to the bundle's size, with bars of `pad_rgb` where the aspect ratio differs and fit is `pad`."""
-    size = (spec.width, spec.height)
+    size, resample = (spec.width, spec.height), Image.Resampling[spec.resample.upper()]
     if spec.fit == "stretch" or image.width * spec.height == image.height * spec.width:
-        return image if image.size == size else image.resize(size, Image.Resampling.BICUBIC)
+        return image if image.size == size else image.resize(size, resample)
     width, height, left, top = placement(image.size, spec)
     canvas = Image.new("RGB", size, spec.pad_rgb)
-    canvas.paste(image.resize((width, height), Image.Resampling.BICUBIC), (left, top))
+    canvas.paste(image.resize((width, height), resample), (left, top))
     return canvas
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime as ort
 from vlmp.runtimes.bundle.errors import UserError, one_line
 from vlmp.runtimes.bundle.folder import inside
-from vlmp.runtimes.bundle.manifest import Manifest, MethodName
+from vlmp.runtimes.bundle.manifest import METHODS, Manifest, MethodName
 from vlmp.runtimes.session import Array, Session
 
 if TYPE_CHECKING:
@@ -23,14 +23,14 @@ class OnnxSession(Session):
         options = self.options(threads)
         self.graphs: dict[str, ort.InferenceSession] = {}
         """By file: several methods may be calls of one graph."""
-        for file in dict.fromkeys(method.file for method in manifest.methods.values()):
+        for file in dict.fromkeys(method.file for method in map(manifest.method, METHODS)):
             try:
                 self.graphs[file] = ort.InferenceSession(
                     str(inside(folder, file)), options, providers=["CPUExecutionProvider"]
                 )
             except Exception as error:  # onnxruntime's own exception classes share no base
                 raise UserError(f"{folder / file} cannot be loaded: {one_line(error)}") from error
-        self._bindings = {name: self._bind(name) for name in manifest.methods}
+        self._bindings = {name: self._bind(name) for name in METHODS}
 
     def options(self, threads: int | None) -> ort.SessionOptions:
         """How the graphs are loaded."""
@@ -46,7 +46,7 @@ class OnnxSession(Session):
 
     def run(self, method: MethodName, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run one method. Arrays are passed without a copy; caches are the bound ones, whatever is passed."""
-        spec, binding = self.manifest.methods[method], self._bindings[method]
+        spec, binding = self.manifest.method(method), self._bindings[method]
         for tensor in spec.inputs:
             if tensor.name not in self._caches:
                 given = inputs[tensor.name] if 0 not in tensor.shape else np.zeros(tensor.shape, tensor.dtype)
@@ -59,7 +59,7 @@ class OnnxSession(Session):
 
     def _bind(self, method: MethodName) -> ort.IOBinding:
         """What stays from call to call: a cache's buffer is bound as input and, where updated in place, as output."""
-        spec = self.manifest.methods[method]
+        spec = self.manifest.method(method)
         binding = self.graphs[spec.file].io_binding()
         for name in self._made(method):  # first, since outputs are in the order in which they were bound
             binding.bind_output(name)
@@ -74,10 +74,10 @@ class OnnxSession(Session):
 
     def _made(self, method: MethodName) -> list[str]:
         """Outputs that are no caches."""
-        return [spec.name for spec in self.manifest.methods[method].outputs if self._updated(spec.name) is None]
+        return [spec.name for spec in self.manifest.method(method).outputs if self._updated(spec.name) is None]
 
     def _updated(self, output: str) -> Array | None:
         """The cache that an output is written into, None where there is none."""
         kind, _, layer = output.rpartition("_")
-        in_place = self.manifest.kv.update == "in_place"
+        in_place = self.manifest.shape.kv.update == "in_place"
         return self._caches.get(f"{kind}_cache_{layer}") if in_place else None

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from vlmp.runtimes.bundle.manifest import Manifest, MethodName, MethodSpec, TensorSpec
+from vlmp.runtimes.bundle.manifest import METHODS, Manifest, MethodName, MethodSpec, TensorSpec
 from vlmp.runtimes.session import Array, Session
 from vlmp.runtimes.versions import package_version
 
@@ -36,7 +36,7 @@ class TorchSession(Session):
     @torch.no_grad()
     def run(self, method: MethodName, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run one method eagerly."""
-        spec = self.manifest.methods[method]
+        spec = self.manifest.method(method)
         outputs = self.methods[method](*(torch.from_numpy(np.asarray(inputs[tensor.name])) for tensor in spec.inputs))
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         return {tensor.name: value.numpy() for tensor, value in zip(spec.outputs, outputs, strict=True)}
@@ -44,9 +44,9 @@ class TorchSession(Session):
 
 def with_rows(manifest: Manifest) -> Manifest:
     """The manifest as if its graphs returned new rows, as PyTorch's do."""
-    if manifest.kv.update == "rows":
+    if manifest.shape.kv.update == "rows":
         return manifest
-    kv, bucket = manifest.kv, manifest.prompt.text_len
+    kv, bucket = manifest.shape.kv, manifest.prompt.text_len
     taken: dict[MethodName, tuple[str, ...]] = {
         "vision": ("image",),
         "prefill": ("ids", "text_len", "visual"),
@@ -60,8 +60,7 @@ def with_rows(manifest: Manifest) -> Manifest:
             return spec
         shape = spec.shape[1:]
         if "cache" not in kind:
-            base = kv.early_base if int(layer) < kv.early_layers else kv.late_base
-            shape[1] = {"prefill": base + bucket, "decode": 1}.get(method, bucket)
+            shape[1] = {"prefill": kv.layers[int(layer)].base + bucket, "decode": 1}.get(method, bucket)
         return spec.model_copy(update={"shape": shape})
 
     def rows(name: MethodName, method: MethodSpec) -> MethodSpec:
@@ -70,5 +69,8 @@ def with_rows(manifest: Manifest) -> Manifest:
             update={"inputs": [one(i, name) for i in inputs], "outputs": [one(o, name) for o in method.outputs]}
         )
 
-    methods = {name: rows(name, method) for name, method in manifest.methods.items()}
-    return manifest.model_copy(update={"methods": methods, "kv": kv.model_copy(update={"update": "rows"})})
+    methods = {name: rows(name, manifest.method(name)) for name in METHODS}
+    shape = manifest.shape.model_copy(
+        update={"kv": kv.model_copy(update={"update": "rows"}), "methods": {name: name for name in METHODS}}
+    )
+    return manifest.model_copy(update={"methods": methods, "shapes": [shape]})

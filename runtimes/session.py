@@ -183,10 +183,11 @@ class Session(ABC):
         """Run a method that puts `tokens` text tokens into the caches, and keep its rows where the host has to."""
         past = np.array([self.past], dtype=np.int32)
         outputs = self.run(method, {**inputs, "past": past, **self._caches})
-        if self.manifest.kv.update == "rows":
-            for layer in range(self.manifest.kv.layers):
-                base = self._base(layer)
-                first, end = (0 if method == "prefill" else base + self.past), base + self.past + tokens
+        kv = self.manifest.shape.kv
+        if kv.update == "rows":
+            for layer, cache in enumerate(kv.layers):
+                end = cache.base + self.past + tokens
+                first = 0 if method == "prefill" else cache.base + self.past
                 for kind in ("key", "value"):
                     rows = outputs[f"{kind}_{layer}"]
                     self._caches[f"{kind}_cache_{layer}"][:, first:end] = rows[:, : end - first]
@@ -200,10 +201,6 @@ class Session(ABC):
             listener(piece)
         finally:
             self.telling = False
-
-    def _base(self, layer: int) -> int:
-        kv = self.manifest.kv
-        return kv.early_base if layer < kv.early_layers else kv.late_base
 
     def _bucket(self, ids: list[int]) -> dict[str, Array]:
         bucket = self.manifest.prompt.text_len
@@ -220,11 +217,11 @@ class Session(ABC):
             raise UserError(f"the conversation is full: {tokens} more tokens, room for {self.room}; start a new one")
 
     def _dtype(self, method: MethodName, name: str) -> str:
-        specs = self.manifest.methods[method].inputs
+        specs = self.manifest.method(method).inputs
         return next(spec.dtype for spec in specs if spec.name == name)
 
     def _empty_caches(self) -> dict[str, Array]:
-        specs = self.manifest.methods["decode"].inputs
+        specs = self.manifest.method("decode").inputs
         return {spec.name: np.zeros(spec.shape, spec.dtype) for spec in specs if "_cache_" in spec.name}
 
 

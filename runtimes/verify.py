@@ -8,6 +8,7 @@ import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Literal
 
@@ -164,7 +165,7 @@ def compare(session: Session, reference: Reference, report: Callable[[str], None
     report("verify: one long prefill")
     # Where the text has a say in the choice, a longer one keeps other tokens: there is nothing to compare.
     fitting = reference.tokens[: min(len(logits) - 1, session.manifest.prompt.text_len - len(reference.ids))]
-    if fitting and not session.manifest.pruner.by_prompt:
+    if fitting and not any(stage.by_prompt for stage in session.manifest.shape.stages):
         long = session.prefill([*reference.ids, *fitting], given)
         lower(
             "prefill + decode against one long prefill",
@@ -238,11 +239,18 @@ def make_reference(session: Session, pixels: Array, ids: list[int], more_ids: li
 
 def arrangements(manifest: Manifest, visual_ND: Array) -> list[Array]:
     """Visual tokens [N, D] as they are, mirrored, upside down, and both. Where all are kept, only as they are."""
-    if manifest.pruner.kept_tokens == manifest.pruner.visual_tokens:
+    shape = manifest.shape
+    if shape.num_kept == shape.image.visual_tokens:
         return [visual_ND]
-    picture_HWD = visual_ND.reshape(*manifest.image.grid, -1)
-    turned = [picture_HWD[::down, ::right] for down in (1, -1) for right in (1, -1)]
-    return [np.ascontiguousarray(tokens_HWD).reshape(visual_ND.shape) for tokens_HWD in turned]
+    turned = []
+    for down, right in product((1, -1), repeat=2):
+        from_N = np.arange(len(visual_ND))
+        for segment in shape.image.segments:
+            first_H1 = segment.first + segment.stride * np.arange(segment.rows)[:, None]
+            token_HW = first_H1 + np.arange(segment.columns)
+            from_N[token_HW] = token_HW[::down, ::right]
+        turned.append(visual_ND[from_N])
+    return turned
 
 
 def keeps_top(found_V: Array, wanted_V: Array, tie: float) -> bool:

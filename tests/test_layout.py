@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import fnmatch
+import json
 import os
 import re
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bundle_cases import smallest
 
 ROOT = Path(__file__).parents[1]
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -169,6 +171,7 @@ def test_heavy_packages_stay_in_the_file_of_their_target(folder: str) -> None:
 def test_a_bundle_can_be_used_without_torch_and_the_exporters_packages(tmp_path: Path) -> None:
     """In a process of its own, in which importing any of them fails."""
     script = """
+import json
 import sys
 
 class Blocked:
@@ -187,27 +190,18 @@ from vlmp.runtimes.bundle.manifest import METHODS, Manifest
 from vlmp.runtimes.bundle.folder import read_manifest, write_manifest
 
 folder = Path(sys.argv[1])
-raw = {
-    "model": "m", "family": "f", "checkpoint": "c", "target": "t", "precision": "float32", "quantization": "none",
-    "vocab_size": 1, "tools": {},
-    "image": {"height": 28, "width": 28, "grid": [1, 1], "fit": "pad", "pad_rgb": [0, 0, 0], "resample": "bicubic"},
-    "pruner": {"name": "none", "layer": 1, "visual_tokens": 1, "kept_tokens": 1, "settings": {}, "loop": "while",
-               "exact": True},
-    "kv": {"layers": 2, "kv_heads": 1, "head_dim": 2, "dtype": "float32", "early_layers": 1, "early_base": 1,
-           "early_slots": 2, "late_base": 1, "late_slots": 2},
-    "prompt": {"prefix_ids": [], "first": "", "following": "", "text_len": 1, "max_new_tokens": 1, "end_ids": [],
-               "end_text_id": 0, "pad_id": 0, "special_tokens": {}, "tokenizer_file": "a"},
-    "rope": {"theta": 1.0, "mrope_section": [1], "text_start": 1},
-    "methods": {name: {"file": "a", "entry": "", "inputs": [], "outputs": []} for name in METHODS},
-    "parity": {"status": "skipped", "runtime": ""},
-}
+raw = json.loads(sys.argv[2])
 (folder / "a").write_text("a")
 written = write_manifest(folder, Manifest.model_validate(raw))
 assert read_manifest(folder) == written
 assert not Blocked.names & sys.modules.keys()
 """
     done = subprocess.run(
-        [sys.executable, "-c", script, tmp_path], capture_output=True, text=True, check=False, timeout=120
+        [sys.executable, "-c", script, tmp_path, json.dumps(smallest())],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
 
@@ -236,7 +230,7 @@ def test_the_type_checker_sees_through_the_import_names(tmp_path: Path) -> None:
         "    read_manifest(3)\n"
         "    load('bundle').generate('photo.jpg')\n"
         "def right(folder: Path) -> str:\n"
-        "    PrunerConfig(keep=read_manifest(folder).pruner.kept_tokens)\n"
+        "    PrunerConfig(keep=read_manifest(folder).shape.num_kept)\n"
         "    return load(folder).generate('photo.jpg', 'What is this?').text\n"
     )
     # torch's own types take a minute and are not the question.

@@ -9,11 +9,13 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from pydantic import ValidationError
+from vlmp.runtimes.bundle import schema_1
 from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.bundle.manifest import SCHEMA_VERSION, FileSpec, Manifest
 from vlmp.runtimes.console.signals import terminable
@@ -22,6 +24,11 @@ MANIFEST_NAME = "manifest.json"
 REFERENCE_NAME = "reference.safetensors"
 UNFINISHED, REPLACED = "vlmp-part", "vlmp-old"
 """In the names of folders beside a bundle that is being written, and beside one that is being replaced."""
+READERS: dict[int, Callable[[dict[str, Any]], Manifest]] = {
+    1: schema_1.upgraded,
+    SCHEMA_VERSION: Manifest.model_validate,
+}
+"""Schema version -> what makes a manifest of such a file."""
 
 
 @contextmanager
@@ -183,15 +190,19 @@ def read_manifest(bundle: Path, *, check_hashes: bool = True) -> Manifest:
     version = raw.get("schema_version") if isinstance(raw, dict) else None
     if not isinstance(version, int):
         raise UserError(f"{path} has no schema_version: not a vlmp manifest")
-    if version != SCHEMA_VERSION:
+    if version not in READERS:
         hint = "upgrade vlmp" if version > SCHEMA_VERSION else "export the model again"
-        raise UserError(f"{path} has schema version {version}, this vlmp reads version {SCHEMA_VERSION}: {hint}")
+        raise UserError(
+            f"{path} has schema version {version}, this vlmp reads {min(READERS)} to {SCHEMA_VERSION}: {hint}"
+        )
     try:
-        manifest = Manifest.model_validate(raw)
+        manifest = READERS[version](raw)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{path}: {where}: {first['msg']}") from None
+        raise UserError(": ".join(part for part in (str(path), where, first["msg"]) if part)) from None
+    if any(stage.place != "layer" for stage in manifest.shape.stages):
+        raise UserError(f"{path}: it prunes in the vision tower, which this vlmp does not run: upgrade vlmp")
     _check_files(bundle, manifest, check_hashes=check_hashes)
     return manifest
 

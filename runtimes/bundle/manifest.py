@@ -5,22 +5,24 @@ is stored beside this one.
 """
 
 import json
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MethodName = Literal["vision", "prefill", "decode", "extend"]
 METHODS: tuple[MethodName, ...] = ("vision", "prefill", "decode", "extend")
 Region = Literal["vision", "before", "pruner", "after", "decode", "extend"]
 """Parts of the graphs that do different work: prefill is `before`, `pruner` and `after`."""
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class _Record(BaseModel):
+    """Fields that a later version adds are ignored, as every reader does."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-class TensorSpec(_Strict):
+class TensorSpec(_Record):
     """A named input or output of a method."""
 
     name: str
@@ -28,7 +30,7 @@ class TensorSpec(_Strict):
     dtype: Literal["float32", "float16", "int32"]
 
 
-class WorkSpec(_Strict):
+class WorkSpec(_Record):
     """Arithmetic and memory traffic of a region of a graph, as the graph stands before a runtime fuses anything."""
 
     macs: int = Field(description="Multiply-accumulates of matrix products and convolutions.")
@@ -37,7 +39,7 @@ class WorkSpec(_Strict):
     activation_bytes: int = Field(description="Into and out of matrix products beside weights and caches.")
 
 
-class MethodSpec(_Strict):
+class MethodSpec(_Record):
     """Where a method's graph is, and what it takes and returns, in this order."""
 
     file: str = Field(description="Path of the graph inside the bundle.")
@@ -57,65 +59,129 @@ class MethodSpec(_Strict):
     )
 
 
-class ImageSpec(_Strict):
+class SegmentSpec(_Record):
+    """Visual tokens on one grid over a part of the picture. Number `first + r * stride + c` is in row r, column c."""
+
+    rows: int
+    columns: int
+    first: int = Field(description="Number of the token in the upper left corner.")
+    stride: int = Field(description="Tokens from row to row; more than `columns` where others end each row.")
+    box: tuple[int, int, int, int] = Field(description="Left, top, right, bottom in pixels of the fitted picture.")
+
+    def cell(self, token: int) -> tuple[int, int] | None:
+        """Row and column of a token, None when it is not on this grid."""
+        row, column = divmod(token - self.first, self.stride)
+        return (row, column) if 0 <= row < self.rows and column < self.columns else None
+
+
+class ImageSpec(_Record):
     """How a photo becomes the input of `vision`: RGB, fitted to height x width, values 0..255 as float, NCHW."""
 
     height: int
     width: int
-    grid: tuple[int, int] = Field(description="Merged visual tokens (rows, columns); their product is N.")
+    frames: Literal[1] = Field(default=1, description="Pictures that `vision` takes at once.")
     fit: Literal["pad", "stretch"] = Field(description="pad: keep the aspect ratio, centre, fill with `pad_rgb`.")
     pad_rgb: tuple[int, int, int]
-    resample: Literal["bicubic"]
+    resample: Literal["bilinear", "bicubic", "lanczos"] = Field(description="As Pillow does it, with antialiasing.")
+    visual_tokens: int = Field(description="N: the model's tokens of one picture, before any is pruned.")
+    segments: list[SegmentSpec] = Field(description="Where in the picture the N tokens are.", min_length=1)
 
 
-class PrunerSpec(_Strict):
-    """The pruning method inside `prefill`."""
+class StageSpec(_Record):
+    """One place at which visual tokens are pruned. An unpruned bundle has one whose method is `none`."""
 
-    name: str
-    layer: int = Field(description="K: pruned before decoder layer K (0-based); 0 is before the language model.")
-    visual_tokens: int = Field(description="N")
-    kept_tokens: int = Field(description="S")
+    place: Literal["vision", "layer"] = Field(
+        description="layer: before decoder layer `index` (0-based), 0 is before the language model. vision: before "
+        "block `index` of the vision tower."
+    )
+    index: int
+    method: str
+    tokens: int = Field(description="Visual tokens that come in.")
+    num_kept: int = Field(description="Visual tokens that go on.")
     settings: dict[str, float | int] = Field(description="Those that the method reads.")
     loop: Literal["while", "unroll", "scan"]
     by_prompt: bool = Field(default=False, description="Whether the text of the first turn has a say in the choice.")
     exact: bool = Field(description="False when an unrolled graph may fill the last tokens by lowest score.")
 
 
-class KvSpec(_Strict):
-    """KV cache geometry. The rows of text token i, from the end of the image, are in slot `base + i` of the caches."""
+class KvLayerSpec(_Record):
+    """Cache of one decoder layer: key_cache_i and value_cache_i of `decode` and `extend`."""
+
+    kv_heads: int
+    head_dim: int
+    base: int = Field(description="Slot of the first text token after the image; the prefix and it come before.")
+    slots: int = Field(description="base + text_len + max_new_tokens")
+
+
+class KvSpec(_Record):
+    """KV caches. The rows of text token i, from the end of the image, are in slot `base + i` of each layer's."""
 
     update: Literal["rows", "in_place"] = Field(
-        default="rows",
         description="rows: a step reads caches [kv_heads, slots, head_dim] and returns new rows; the host stores them. "
         "in_place: all methods but vision take the caches [1, kv_heads, slots, head_dim] and write into them: the host "
         "binds the buffer of key_cache_0 to the output key_0 too.",
     )
-
-    layers: int
-    kv_heads: int
-    head_dim: int
     dtype: Literal["float32", "float16"]
-    early_layers: int = Field(description="Layers before the pruner, 0 to K-1; their caches hold all N visual tokens.")
-    early_base: int = Field(description="P + N")
-    early_slots: int
-    late_base: int = Field(description="P + S")
-    late_slots: int
+    layers: list[KvLayerSpec] = Field(min_length=1)
 
 
-class PromptSpec(_Strict):
+class ShapeSpec(_Record):
+    """One picture size of a bundle: all that depends on it. A reader that has no use for several takes the first."""
+
+    image: ImageSpec
+    stages: list[StageSpec] = Field(description="In the order in which they come; each takes what the one before left.")
+    kv: KvSpec
+    methods: dict[MethodName, str] = Field(description="What a step is called among the manifest's `methods`.")
+
+    @field_validator("methods")
+    @classmethod
+    def _complete(cls, methods: dict[MethodName, str]) -> dict[MethodName, str]:
+        missing = [name for name in METHODS if name not in methods]
+        if missing:
+            raise ValueError(f"{missing[0]} is missing")
+        return methods
+
+    @model_validator(mode="after")
+    def _chained(self) -> Self:
+        left = self.image.visual_tokens
+        for number, stage in enumerate(self.stages):
+            if stage.tokens != left or not 0 < stage.num_kept <= left:
+                raise ValueError(f"stages.{number}: takes {stage.tokens} and keeps {stage.num_kept} of {left} tokens")
+            left = stage.num_kept
+        return self
+
+    @property
+    def num_kept(self) -> int:
+        """S: visual tokens after the last stage."""
+        return self.stages[-1].num_kept if self.stages else self.image.visual_tokens
+
+    @property
+    def pruner(self) -> str:
+        """The method of pruning, of several stages with a plus between them."""
+        return "+".join(stage.method for stage in self.stages) or "none"
+
+    @property
+    def prune_layer(self) -> int:
+        """K: the decoder layer that the first stage in the language model stands before, 0 without one."""
+        return next((stage.index for stage in self.stages if stage.place == "layer"), 0)
+
+
+class PromptSpec(_Record):
     """The chat template around the image and the user's text. `{prompt}` marks the user's text."""
 
-    prefix_ids: list[int] = Field(description="Token ids up to the image; baked into `prefill`.")
+    prefix_ids: list[int] = Field(
+        description="Token ids up to the image, with BOS and what the model's processor puts before it; baked into "
+        "`prefill`."
+    )
     first: str = Field(description="Text from the end of the image to the start of the answer.")
     following: str = Field(description="Text of a later turn, from the answer's end token on.")
     text_len: int = Field(description="T: token bucket of `prefill` and `extend`.")
-    max_new_tokens: int = Field(description="G: cache room behind the first prompt, for answers and later turns.")
+    max_new_tokens: int = Field(description="G: cache room after the first prompt, for answers and later turns.")
     end_ids: list[int] = Field(description="Token ids that end an answer.")
     end_text_id: int = Field(description="The token that closes a turn in the template; fed before `following`.")
     pad_id: int
-    special_tokens: dict[str, int]
     template_file: str = Field(
-        default="", description="The checkpoint's file that the template is from; empty in older bundles."
+        default="", description="The checkpoint's file that the template is from, where it is known."
     )
     control_tokens: list[Annotated[str, Field(min_length=1)]] = Field(
         default=[],
@@ -126,15 +192,7 @@ class PromptSpec(_Strict):
     tokenizer_file: str
 
 
-class RopeSpec(_Strict):
-    """Positions after the prompt; the graphs hold the tables, an app computes none."""
-
-    theta: float
-    mrope_section: list[int]
-    text_start: int = Field(description="Position id of the first text token behind the image: P + max(grid).")
-
-
-class FileSpec(_Strict):
+class FileSpec(_Record):
     """One file of the bundle."""
 
     path: str
@@ -142,7 +200,7 @@ class FileSpec(_Strict):
     size_bytes: int
 
 
-class Check(_Strict):
+class Check(_Record):
     """One figure of the verification with its limit."""
 
     name: str
@@ -156,7 +214,7 @@ class Check(_Strict):
         return self.value <= self.limit if self.better == "lower" else self.value >= self.limit
 
 
-class ParitySpec(_Strict):
+class ParitySpec(_Record):
     """Verification on the target's own runtime against PyTorch."""
 
     status: Literal["passed", "failed", "skipped"]
@@ -164,28 +222,27 @@ class ParitySpec(_Strict):
     checks: list[Check] = []
 
 
-class StageSpec(_Strict):
-    """What one stage of the export took. The memory is the whole process's, what earlier stages hold included."""
+class CostStep(_Record):
+    """What one step of the export took. The memory is the whole process's, what earlier steps hold included."""
 
     name: str
     seconds: float
     peak_memory_mib: float
 
 
-class CostSpec(_Strict):
+class CostSpec(_Record):
     """What the export took."""
 
     seconds: float
     peak_memory_mib: float
-    stages: list[StageSpec] = []
+    steps: list[CostStep] = []
 
 
-class Manifest(_Strict):
+class Manifest(_Record):
     """Everything that an app needs to know about a bundle."""
 
     schema_version: int = SCHEMA_VERSION
     model: str
-    family: str
     checkpoint: str = Field(
         description="Hugging Face id, '@' and revision where known; or 'local' with the sha256 of its config."
     )
@@ -193,12 +250,9 @@ class Manifest(_Strict):
     precision: Literal["float32", "float16"]
     quantization: str
     vocab_size: int
-    image: ImageSpec
-    pruner: PrunerSpec
-    kv: KvSpec
     prompt: PromptSpec
-    rope: RopeSpec
-    methods: dict[MethodName, MethodSpec]
+    shapes: list[ShapeSpec] = Field(description="Picture sizes over one set of weights.", min_length=1)
+    methods: dict[str, MethodSpec]
     parity: ParitySpec
     cost: CostSpec | None = None
     notes: list[str] = Field(
@@ -207,13 +261,22 @@ class Manifest(_Strict):
     tools: dict[str, str]
     files: list[FileSpec] = []
 
-    @field_validator("methods")
-    @classmethod
-    def _complete(cls, methods: dict[MethodName, MethodSpec]) -> dict[MethodName, MethodSpec]:
-        missing = [name for name in METHODS if name not in methods]
-        if missing:
-            raise ValueError(f"{missing[0]} is missing")
-        return methods
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        for shape in self.shapes:
+            missing = [name for name in shape.methods.values() if name not in self.methods]
+            if missing:
+                raise ValueError(f"methods: {missing[0]} is missing")
+        return self
+
+    @property
+    def shape(self) -> ShapeSpec:
+        """The picture size that is run."""
+        return self.shapes[0]
+
+    def method(self, name: MethodName) -> MethodSpec:
+        """What a step of `shape` is."""
+        return self.methods[self.shape.methods[name]]
 
 
 def json_schema() -> str:

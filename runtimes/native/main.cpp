@@ -60,7 +60,7 @@ void answer(const Options& options) {
   }
   const Answer first = first_turn(session, options.image, options.prompt, picker, turn);
   say("tokens:" + listed(first.tokens));
-  say("kept " + std::to_string(first.kept.size()) + " of " + std::to_string(manifest.pruner.visual_tokens) + ":" +
+  say("kept " + std::to_string(first.kept.size()) + " of " + std::to_string(manifest.image.visual_tokens) + ":" +
       listed(first.kept));
   say("order:" + listed(first.order));
   for (const std::string& reply : options.replies) {

@@ -12,7 +12,8 @@ namespace vlmp {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr std::int64_t kSchemaVersion = 1;
+constexpr std::int64_t kOldestVersion = 1, kSchemaVersion = 2;
+constexpr std::size_t kMostLayers = 1024;
 constexpr std::int64_t kMost = 1 << 24;           // of any count
 constexpr std::int64_t kMostElements = 1 << 30;   // of a tensor
 constexpr std::int64_t kMostIds = (1u << 31) - 1;
@@ -60,20 +61,45 @@ ImageSpec read_image(const Field& field) {
   if (rgb.size() != 3) field.at("pad_rgb").refuse("must have three values");
   for (std::size_t channel = 0; channel < 3; ++channel) image.pad_rgb[channel] = std::uint8_t(rgb[channel]);
   field.at("resample").require("bicubic");
+  if (field.has("frames")) field.at("frames").require(1);
   return image;
 }
 
-PrunerSpec read_pruner(const Field& field) {
-  return {field.at("name").text(), count(field.at("layer"), 0), count(field.at("visual_tokens")),
-          count(field.at("kept_tokens"))};
+std::vector<StageSpec> read_stages(const Field& field, int visual_tokens) {
+  std::vector<StageSpec> stages;
+  for (const Field& item : field.items()) {
+    item.at("place").require("layer");
+    const StageSpec stage{count(item.at("index"), 0), item.at("method").text(), count(item.at("tokens")),
+                          count(item.at("num_kept"))};
+    const int left = stages.empty() ? visual_tokens : stages.back().num_kept;
+    if (stage.tokens != left) item.at("tokens").refuse("is not what the stage before leaves, " + std::to_string(left));
+    if (stage.num_kept > left) item.at("num_kept").refuse("is more than there are, " + std::to_string(left));
+    stages.push_back(stage);
+  }
+  return stages;
 }
 
-KvSpec read_kv(const Field& field) {
+std::vector<KvLayerSpec> read_kv(const Field& field) {
   field.at("dtype").require("float32");
-  KvSpec kv{count(field.at("layers"), 1, 1024),          count(field.at("kv_heads")),       count(field.at("head_dim")),
-            count(field.at("early_layers"), 0), count(field.at("early_base")),     count(field.at("early_slots")),
-            count(field.at("late_base")),       count(field.at("late_slots"))};
-  if (kv.early_layers > kv.layers) field.at("early_layers").refuse("is more than all layers");
+  std::vector<KvLayerSpec> layers;
+  for (const Field& item : field.at("layers").items()) {
+    layers.push_back({count(item.at("kv_heads")), count(item.at("head_dim")), count(item.at("base")),
+                      count(item.at("slots"))});
+  }
+  if (layers.empty() || layers.size() > kMostLayers) field.at("layers").refuse("must have 1 to 1024 entries");
+  return layers;
+}
+
+// Schema version 1: one size of heads, and two sizes of caches.
+std::vector<KvLayerSpec> read_kv_1(const Field& field) {
+  field.at("dtype").require("float32");
+  const int layers = count(field.at("layers"), 1, kMostLayers), early = count(field.at("early_layers"), 0);
+  if (early > layers) field.at("early_layers").refuse("is more than all layers");
+  const int heads = count(field.at("kv_heads")), head_dim = count(field.at("head_dim"));
+  const KvLayerSpec before{heads, head_dim, count(field.at("early_base")), count(field.at("early_slots"))};
+  const KvLayerSpec after{heads, head_dim, count(field.at("late_base")), count(field.at("late_slots"))};
+  std::vector<KvLayerSpec> kv(static_cast<std::size_t>(layers), after);
+  std::fill_n(kv.begin(), early, before);
   return kv;
 }
 
@@ -108,15 +134,16 @@ class ShapeCheck {
   ShapeCheck(const Manifest& manifest, const std::string& where) : manifest_(manifest), where_(where) {}
 
   void run() {
-    const KvSpec& kv = manifest_.kv;
     const int text = manifest_.prompt.text_len, room = text + manifest_.prompt.max_new_tokens;
-    if (kv.early_slots != kv.early_base + room || kv.late_slots != kv.late_base + room) {
-      fail(where_, ": kv: slots must be the base, text_len and max_new_tokens together");
+    for (const KvLayerSpec& layer : manifest_.kv) {
+      if (layer.slots != layer.base + room) {
+        fail(where_, ": kv: slots must be the base, text_len and max_new_tokens together");
+      }
     }
     const ImageSpec& image = manifest_.image;
     const auto& visual = manifest_.method(MethodName::vision).outputs;
     const int hidden = visual.size() == 1 && visual[0].shape.size() == 2 ? visual[0].shape[1] : 1;
-    const std::vector<int> visual_ND = {manifest_.pruner.visual_tokens, hidden};
+    const std::vector<int> visual_ND = {manifest_.image.visual_tokens, hidden};
 
     method_ = MethodName::vision;
     inputs({{"image", {1, 3, image.height, image.width}, Dtype::float32}});
@@ -124,22 +151,22 @@ class ShapeCheck {
 
     const TensorSpec bucket{"ids", {1, text}, Dtype::int32}, length{"text_len", {1}, Dtype::int32};
     const TensorSpec past{"past", {1}, Dtype::int32}, logits{"logits", {manifest_.vocab_size}, Dtype::float32};
-    const std::vector<int> kept_S = {manifest_.pruner.kept_tokens};
+    const std::vector<int> kept_S = {manifest_.num_kept()};
     method_ = MethodName::prefill;
     inputs({bucket, length, {"visual", visual_ND, Dtype::float32}});
     std::vector<TensorSpec> filled = {logits, {"kept", kept_S, Dtype::int32}, {"order", kept_S, Dtype::int32},
                                       {"filled", {1}, Dtype::int32}};
-    add_rows(filled, "key_", "value_", [&](int layer) { return kv.base(layer) + text; });
+    add_rows(filled, "key_", "value_", [&](const KvLayerSpec& layer) { return layer.base + text; });
     outputs(filled);
 
     for (const bool one : {true, false}) {
       method_ = one ? MethodName::decode : MethodName::extend;
       std::vector<TensorSpec> step = {one ? TensorSpec{"ids", {1, 1}, Dtype::int32} : bucket, past};
       if (!one) step.push_back(length);
-      add_rows(step, "key_cache_", "value_cache_", [&](int layer) { return kv.slots(layer); });
+      add_rows(step, "key_cache_", "value_cache_", [](const KvLayerSpec& layer) { return layer.slots; });
       inputs(step);
       std::vector<TensorSpec> rows = {logits};
-      add_rows(rows, "key_", "value_", [&](int) { return one ? 1 : text; });
+      add_rows(rows, "key_", "value_", [&](const KvLayerSpec&) { return one ? 1 : text; });
       outputs(rows);
     }
   }
@@ -147,10 +174,10 @@ class ShapeCheck {
  private:
   template <typename RowsOf>
   void add_rows(std::vector<TensorSpec>& specs, const char* key, const char* value, RowsOf rows_of) const {
-    const KvSpec& kv = manifest_.kv;
-    for (int layer = 0; layer < kv.layers; ++layer) {
+    for (std::size_t number = 0; number < manifest_.kv.size(); ++number) {
+      const KvLayerSpec& layer = manifest_.kv[number];
       for (const char* kind : {key, value}) {
-        specs.push_back({kind + std::to_string(layer), {kv.heads, rows_of(layer), kv.head_dim}, Dtype::float32});
+        specs.push_back({kind + std::to_string(number), {layer.heads, rows_of(layer), layer.head_dim}, Dtype::float32});
       }
     }
   }
@@ -242,13 +269,44 @@ std::size_t TensorSpec::elements() const {
 const TensorSpec& MethodSpec::input(const std::string& name) const { return named(inputs, name); }
 const TensorSpec& MethodSpec::output(const std::string& name) const { return named(outputs, name); }
 
+namespace {
+
+void read_shape(const Field& root, Manifest& manifest) {
+  const std::vector<Field> shapes = root.at("shapes").items();
+  if (shapes.empty()) root.at("shapes").refuse("is empty");
+  const Field& shape = shapes.front();
+  manifest.image = read_image(shape.at("image"));
+  manifest.image.visual_tokens = count(shape.at("image").at("visual_tokens"));
+  manifest.stages = read_stages(shape.at("stages"), manifest.image.visual_tokens);
+  manifest.kv = read_kv(shape.at("kv"));
+  for (const MethodName name : kMethods) {
+    const std::string called = shape.at("methods").at(name_of(name)).text();
+    manifest.methods[static_cast<std::size_t>(name)] = read_method(root.at("methods").at(called.c_str()));
+  }
+}
+
+// The same of schema version 1: one picture size, and one pruner.
+void read_parts_1(const Field& root, Manifest& manifest) {
+  const Field pruner = root.at("pruner");
+  manifest.image = read_image(root.at("image"));
+  manifest.image.visual_tokens = count(pruner.at("visual_tokens"));
+  manifest.stages = {{count(pruner.at("layer"), 0), pruner.at("name").text(), manifest.image.visual_tokens,
+                      count(pruner.at("kept_tokens"), 1, manifest.image.visual_tokens)}};
+  manifest.kv = read_kv_1(root.at("kv"));
+  for (const MethodName name : kMethods) {
+    manifest.methods[static_cast<std::size_t>(name)] = read_method(root.at("methods").at(name_of(name)));
+  }
+}
+
+}  // namespace
+
 Manifest parse_manifest(std::string_view json, const std::string& where) {
   const Json raw = parse_json(json, where);
   const Field root(raw, where);
   if (!root.has("schema_version")) fail(where, " has no schema_version: not a vlmp manifest");
   const std::int64_t version = root.at("schema_version").integer(0, kMost);
-  if (version != kSchemaVersion) {
-    fail(where, " has schema version ", version, ", this runner reads version ", kSchemaVersion, ": ",
+  if (version < kOldestVersion || version > kSchemaVersion) {
+    fail(where, " has schema version ", version, ", this runner reads ", kOldestVersion, " to ", kSchemaVersion, ": ",
          version > kSchemaVersion ? "build a newer runner" : "export the model again");
   }
   Manifest manifest;
@@ -261,12 +319,11 @@ Manifest parse_manifest(std::string_view json, const std::string& where) {
   manifest.precision = root.at("precision").text();
   manifest.quantization = root.at("quantization").text();
   manifest.vocab_size = count(root.at("vocab_size"));
-  manifest.image = read_image(root.at("image"));
-  manifest.pruner = read_pruner(root.at("pruner"));
-  manifest.kv = read_kv(root.at("kv"));
   manifest.prompt = read_prompt(root.at("prompt"), manifest.vocab_size);
-  for (const MethodName name : kMethods) {
-    manifest.methods[static_cast<std::size_t>(name)] = read_method(root.at("methods").at(name_of(name)));
+  if (version == 1) {
+    read_parts_1(root, manifest);
+  } else {
+    read_shape(root, manifest);
   }
   for (const Field& item : root.at("files").items()) manifest.files.push_back(read_file_spec(item));
   ShapeCheck(manifest, where).run();

@@ -1,4 +1,5 @@
 // The manifest of a bundle: what the runner reads of it, checked so that no later step meets a size that does not fit.
+// Of several picture sizes it takes the first. Schema version 1 is read as version 2.
 //
 // Axes: N visual tokens, S kept, D hidden, T text bucket, V vocabulary, H KV heads, C head size.
 #pragma once
@@ -40,20 +41,19 @@ struct ImageSpec {
   int height, width;
   bool pad;  // keep the aspect ratio, with bars of pad_rgb; otherwise stretch
   std::array<std::uint8_t, 3> pad_rgb;
+  int visual_tokens;  // before any is pruned
 };
 
-struct PrunerSpec {
-  std::string name;
-  int layer, visual_tokens, kept_tokens;
+// A place in the language model at which visual tokens are pruned: before decoder layer `index`.
+struct StageSpec {
+  int index;
+  std::string method;
+  int tokens, num_kept;
 };
 
-struct KvSpec {
-  int layers, heads, head_dim;
-  int early_layers, early_base, early_slots;
-  int late_base, late_slots;
-
-  int base(int layer) const { return layer < early_layers ? early_base : late_base; }
-  int slots(int layer) const { return layer < early_layers ? early_slots : late_slots; }
+// The cache of one decoder layer. `base` is the slot of the first text token after the image.
+struct KvLayerSpec {
+  int heads, head_dim, base, slots;
 };
 
 struct PromptSpec {
@@ -73,12 +73,13 @@ struct Manifest {
   std::string model, checkpoint, target, precision, quantization;
   int vocab_size;
   ImageSpec image;
-  PrunerSpec pruner;
-  KvSpec kv;
+  std::vector<StageSpec> stages;
+  std::vector<KvLayerSpec> kv;
   PromptSpec prompt;
   std::array<MethodSpec, 4> methods;
   std::vector<FileSpec> files;
 
+  int num_kept() const { return stages.empty() ? image.visual_tokens : stages.back().num_kept; }
   const MethodSpec& method(MethodName name) const { return methods[static_cast<std::size_t>(name)]; }
 };
 

@@ -131,7 +131,8 @@ double size_mib(const fs::path& bundle) {
 }
 
 Json facts_of(const Manifest& manifest) {
-  const PrunerSpec& pruner = manifest.pruner;
+  std::string methods;
+  for (const StageSpec& stage : manifest.stages) methods += (methods.empty() ? "" : "+") + stage.method;
   return {{"model", manifest.model},
           {"checkpoint", manifest.checkpoint},
           {"target", manifest.target},
@@ -139,11 +140,11 @@ Json facts_of(const Manifest& manifest) {
           {"quantization", manifest.quantization},
           {"image", {manifest.image.height, manifest.image.width}},
           {"text_len", manifest.prompt.text_len},
-          {"layers", manifest.kv.layers},
-          {"pruner", pruner.name},
-          {"prune_layer", pruner.layer},
-          {"visual_tokens", pruner.visual_tokens},
-          {"kept_tokens", pruner.kept_tokens}};
+          {"layers", manifest.kv.size()},
+          {"pruner", methods.empty() ? "none" : methods},
+          {"prune_layer", manifest.stages.empty() ? 0 : manifest.stages.front().index},
+          {"visual_tokens", manifest.image.visual_tokens},
+          {"kept_tokens", manifest.num_kept()}};
 }
 
 std::string now_utc() {

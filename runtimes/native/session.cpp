@@ -22,9 +22,9 @@ Session::Session(const std::filesystem::path& bundle, const Manifest& manifest, 
     : manifest_(manifest),
       tokenizer_(load_tokenizer(bundle, manifest_)),
       program_(bundle, manifest_, threads, traced) {
-  const KvSpec& kv = manifest_.kv;
-  for (int layer = 0; layer < kv.layers; ++layer) {
-    const std::size_t elements = std::size_t(kv.heads) * std::size_t(kv.slots(layer)) * std::size_t(kv.head_dim);
+  for (std::size_t layer = 0; layer < manifest_.kv.size(); ++layer) {
+    const KvLayerSpec& kv = manifest_.kv[layer];
+    const std::size_t elements = std::size_t(kv.heads) * std::size_t(kv.slots) * std::size_t(kv.head_dim);
     for (const char* kind : {"key", "value"}) {
       const std::string number = std::to_string(layer);
       caches_.push_back({kind + ("_cache_" + number), kind + ("_" + number), layer, std::vector<float>(elements)});
@@ -61,12 +61,12 @@ Prefilled Session::prefill(const std::vector<std::int32_t>& ids, const std::vect
   const Outputs outputs = program_.run(
       MethodName::prefill, {{"ids", padded.data()}, {"text_len", &length}, {"visual", visual.data()}});
   for (Cache& cache : caches_) {
-    store(manifest_.method(MethodName::prefill), outputs, cache, 0, manifest_.kv.base(cache.layer) + length);
+    store(manifest_.method(MethodName::prefill), outputs, cache, 0, manifest_.kv[cache.layer].base + length);
   }
   progress = {length, {}};
   const auto picked = [&](const char* name) {
     const std::int32_t* values = outputs.integers(name);
-    return std::vector<std::int32_t>(values, values + manifest_.pruner.kept_tokens);
+    return std::vector<std::int32_t>(values, values + manifest_.num_kept());
   };
   return {logits_of(outputs), picked("kept"), picked("order")};
 }
@@ -111,18 +111,18 @@ std::vector<float> Session::step(MethodName method, Inputs inputs, int tokens) {
   for (const Cache& cache : caches_) inputs[cache.input] = cache.rows.data();
   const Outputs outputs = program_.run(method, inputs);
   for (Cache& cache : caches_) {
-    store(manifest_.method(method), outputs, cache, manifest_.kv.base(cache.layer) + past, tokens);
+    store(manifest_.method(method), outputs, cache, manifest_.kv[cache.layer].base + past, tokens);
   }
   progress = {past + tokens, {}};
   return logits_of(outputs);
 }
 
 void Session::store(const MethodSpec& method, const Outputs& outputs, Cache& cache, int slot, int rows) {
-  const auto width = static_cast<std::size_t>(manifest_.kv.head_dim);
-  const auto slots = static_cast<std::size_t>(manifest_.kv.slots(cache.layer));
+  const KvLayerSpec& kv = manifest_.kv[cache.layer];
+  const auto width = static_cast<std::size_t>(kv.head_dim), slots = static_cast<std::size_t>(kv.slots);
   const auto returned = static_cast<std::size_t>(method.output(cache.output).shape[1]);
   const float* from = outputs.floats(cache.output);
-  for (std::size_t head = 0; head < static_cast<std::size_t>(manifest_.kv.heads); ++head) {
+  for (std::size_t head = 0; head < static_cast<std::size_t>(kv.heads); ++head) {
     std::copy_n(from + head * returned * width, static_cast<std::size_t>(rows) * width,
                 cache.rows.data() + (head * slots + static_cast<std::size_t>(slot)) * width);
   }

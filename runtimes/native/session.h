@@ -76,7 +76,7 @@ class Session {
  private:
   struct Cache {
     std::string input, output;  // names in decode and extend
-    int layer;
+    std::size_t layer;
     std::vector<float> rows;  // [heads, slots, head_dim]
   };
 

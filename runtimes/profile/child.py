@@ -134,7 +134,7 @@ def _start(request: Request) -> Started:
 def _first_token(session: Session, photo: Path, prompt: str) -> int:
     """Open and fit the photo, see, read, choose."""
     ids = prompt_ids(session, session.manifest.prompt.first, prompt)
-    visual = session.vision(to_pixels(open_image(photo), session.manifest.image))
+    visual = session.vision(to_pixels(open_image(photo), session.manifest.shape.image))
     return int(np.argmax(session.prefill(ids, visual).logits))
 
 

@@ -13,12 +13,12 @@ ALIKE: dict[str, Callable[[Manifest], object]] = {
     "target": lambda manifest: manifest.target,
     "precision": lambda manifest: manifest.precision,
     "quantization": lambda manifest: manifest.quantization,
-    "image size": lambda manifest: f"{manifest.image.height}x{manifest.image.width}",
-    "image fit": lambda manifest: manifest.image.fit,
+    "image size": lambda manifest: f"{manifest.shape.image.height}x{manifest.shape.image.width}",
+    "image fit": lambda manifest: manifest.shape.image.fit,
     "prompt bucket": lambda manifest: manifest.prompt.text_len,
     "prefix tokens": lambda manifest: len(manifest.prompt.prefix_ids),
     "room for new tokens": lambda manifest: manifest.prompt.max_new_tokens,
-    "cache update": lambda manifest: manifest.kv.update,
+    "cache update": lambda manifest: manifest.shape.kv.update,
 }
 """All that costs time and is not pruning: what has to be equal for a ratio to say something about pruning.
 

@@ -116,10 +116,10 @@ def prefill_regions(steps: Sequence[Step], manifest: Manifest) -> tuple[list[Reg
     but the embedding, which then counts to it. Without a pruner the layers, all with equally many linear ones, are
     counted.
     """
-    if manifest.pruner.name == "none":
+    if manifest.shape.pruner == "none":
         return _counted(steps, manifest), UNPRUNED
     edges = [place for place, step in enumerate(steps) if step.linear]
-    if manifest.pruner.layer == 0:
+    if manifest.shape.prune_layer == 0:
         edges = [-1, *edges]
     if len(edges) < 2:
         return [None for step in steps for _ in step.calls], UNKNOWN
@@ -133,5 +133,7 @@ def prefill_regions(steps: Sequence[Step], manifest: Manifest) -> tuple[list[Reg
 
 def _counted(steps: Sequence[Step], manifest: Manifest) -> list[Region | None]:
     linear = [op.startswith(LAYER) for step in steps for op, _ in step.calls]
-    early = manifest.pruner.layer * (sum(linear) // manifest.kv.layers)  # the head's one is lost in the division
+    early = manifest.shape.prune_layer * (
+        sum(linear) // len(manifest.shape.kv.layers)
+    )  # the head's one is lost in the division
     return ["before" if seen <= early else "after" for seen in accumulate(linear)]

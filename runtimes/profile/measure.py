@@ -43,7 +43,7 @@ def measure(
 def time_turn(session: Session, photo: Path, ids: list[int], decode_tokens: int, clock: Clock) -> Timings:
     """One first turn, from the file to the last of `decode_tokens` tokens; end tokens do not end it."""
     start = clock()
-    pixels = to_pixels(open_image(photo), session.manifest.image)
+    pixels = to_pixels(open_image(photo), session.manifest.shape.image)
     seen = clock()
     visual = session.vision(pixels)
     encoded = clock()

@@ -51,7 +51,7 @@ def trace_calls(folder: Path, manifest: Manifest, tokenizer: "Tokenizer", thread
     runs: dict[MethodName, list[Run]] = {method: [] for method in TRACED}
     for file, seen in events.items():
         # A file may serve several methods: its runs are in the order of the calls.
-        methods = [method for method in session.called if manifest.methods[method].file == file]
+        methods = [method for method in session.called if manifest.method(method).file == file]
         for method, run in zip(methods, split_runs(seen), strict=True):
             runs[method].append(run if method == "prefill" else _without_regions(run))
     named = any(call.region for call in runs["prefill"][0].calls)

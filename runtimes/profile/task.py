@@ -87,18 +87,18 @@ def numbered(names: Sequence[str]) -> list[str]:
 
 def bundle_facts(manifest: Manifest) -> BundleFacts:
     """What a profile tells of a bundle."""
-    pruner = manifest.pruner
+    shape = manifest.shape
     return BundleFacts(
         model=manifest.model,
         checkpoint=manifest.checkpoint,
         target=manifest.target,
         precision=manifest.precision,
         quantization=manifest.quantization,
-        image=(manifest.image.height, manifest.image.width),
+        image=(shape.image.height, shape.image.width),
         text_len=manifest.prompt.text_len,
-        layers=manifest.kv.layers,
-        pruner=pruner.name,
-        prune_layer=pruner.layer,
-        visual_tokens=pruner.visual_tokens,
-        kept_tokens=pruner.kept_tokens,
+        layers=len(shape.kv.layers),
+        pruner=shape.pruner,
+        prune_layer=shape.prune_layer,
+        visual_tokens=shape.image.visual_tokens,
+        kept_tokens=shape.num_kept,
     )

@@ -68,7 +68,7 @@ def trace(bundle: Path, photo: Path, prompt: str, *, threads: int | None, runs: 
         return Traced(operators=[], operators_ms={}, split=f"not split: {manifest.target} tells no operator's time")
     module, attribute = TRACERS[manifest.target].split(":")
     tracer = getattr(import_module(module), attribute)
-    picture = to_pixels(open_image(photo), manifest.image)
+    picture = to_pixels(open_image(photo), manifest.shape.image)
 
     def drive(session: Session) -> None:
         ids = prompt_ids(session, manifest.prompt.first, prompt)

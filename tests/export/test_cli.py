@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bundle_cases import image_spec, shape_spec
 from vlmp.export import cli
 from vlmp.export.config import ExportConfig, parse_image_size
 from vlmp.export.models import FAMILIES, MODELS
@@ -222,13 +223,13 @@ def test_programs_are_the_functions_that_pyproject_names() -> None:
 
 
 def result(parity: ParitySpec, quantization: str) -> Result:
-    pruner = {"name": "none", "layer": 2, "visual_tokens": 144, "kept_tokens": 16}
+    shape = shape_spec(image_spec(12, 12), kept=16, layer=2, layers=6, text_room=9)
     manifest = Manifest.model_construct(
         target="onnx",
         precision="float32",
         quantization=quantization,
         parity=parity,
-        pruner=argparse.Namespace(**pruner),
+        shapes=[shape],
     )
     return Result(
         output=Path("some/where"), manifest=manifest, size_bytes=3 * 2**19, seconds=12.4, peak_memory_mib=99.6

@@ -48,7 +48,7 @@ def open_session(original: Original, photo: Image.Image, **settings: Any) -> Tor
 
 def ask(session: TorchSession, photo: Image.Image, question: str) -> Any:
     ids = session.tokenizer.encode(session.manifest.prompt.first.replace("{prompt}", question)).ids
-    return session.prefill(ids, session.vision(to_pixels(photo, session.manifest.image)))
+    return session.prefill(ids, session.vision(to_pixels(photo, session.manifest.shape.image)))
 
 
 @pytest.fixture(scope="module")
@@ -72,13 +72,13 @@ def test_fastv_sees_transformers_attention(other: Original, photo: Image.Image, 
     last_HL = attentions[layer - 1][0, :, -1]
     wanted_N = last_HL.mean(0)[inputs["mm_token_type_ids"][0] == 1]
     torch.testing.assert_close(seen[0], wanted_N, rtol=1e-4, atol=1e-7)
-    kept = session.manifest.pruner.kept_tokens
+    kept = session.manifest.shape.num_kept
     assert prefilled.order.tolist() == torch.sort(-wanted_N, stable=True).indices[:kept].tolist()
 
 
 def test_fastv_keeps_other_tokens_for_another_question(other: Original, photo: Image.Image) -> None:
     session = open_session(other, photo, pruner="fastv", keep=0.3)
-    assert session.manifest.pruner.by_prompt
+    assert session.manifest.shape.stages[0].by_prompt
     first, second = (ask(session, photo, question).kept.tolist() for question in QUESTIONS)
     assert first != second
     assert ask(session, photo, QUESTIONS[0]).kept.tolist() == first
@@ -88,18 +88,19 @@ def test_fastv_keeps_other_tokens_for_another_question(other: Original, photo: I
 def test_before_the_language_model(other: Original, photo: Image.Image, pruner: str) -> None:
     """transformers' own model, its prompt with only the kept visual tokens in their own positions, answers the same."""
     session = open_session(other, photo, pruner=pruner, prune_layer=0, keep=0.3)
-    spec, kv = session.manifest.pruner, session.manifest.kv
-    assert (spec.layer, kv.early_layers) == (0, 0)
-    caches = {entry.shape[1] for entry in session.manifest.methods["decode"].inputs if "_cache_" in entry.name}
-    assert caches == {kv.late_slots}
-    assert kv.late_slots < kv.early_slots
+    shape = session.manifest.shape
+    assert shape.prune_layer == 0
+    caches = {entry.shape[1] for entry in session.manifest.method("decode").inputs if "_cache_" in entry.name}
+    assert caches == {layer.slots for layer in shape.kv.layers}
+    assert shape.num_kept < shape.image.visual_tokens
     answer = session.generate(photo, QUESTIONS[0], 12)
 
     inputs = other.inputs(photo, QUESTIONS[0])
     is_visual_L = inputs["mm_token_type_ids"][0] == 1
     visual_ND = other.visual(inputs)
-    config = PrunerConfig(keep=spec.kept_tokens)
-    kept_S = build_pruner(pruner, session.manifest.image.grid, config)(visual_ND).kept_S
+    config = PrunerConfig(keep=shape.num_kept)
+    (whole,) = shape.image.segments
+    kept_S = build_pruner(pruner, (whole.rows, whole.columns), config)(visual_ND).kept_S
     assert answer.kept.tolist() == kept_S.tolist()
 
     model = other.model.model

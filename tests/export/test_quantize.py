@@ -274,7 +274,8 @@ def test_only_a_near_tie_of_the_reference_may_be_another_token(found: list[float
 
 def test_choices_are_compared_in_four_arrangements_of_the_picture(quantized: Exported) -> None:
     reference, manifest = Reference.read(quantized.folder / REFERENCE_NAME), quantized.manifest
-    height, width = manifest.image.grid
+    (whole,) = manifest.shape.image.segments
+    height, width = whole.rows, whole.columns
     picture = reference.visual.reshape(height, width, -1)
     turned = (picture, picture[:, ::-1], picture[::-1], picture[::-1, ::-1])
     given = [np.ascontiguousarray(tokens).reshape(reference.visual.shape) for tokens in turned]
@@ -300,7 +301,7 @@ def test_each_part_is_quantized_as_the_preset_says(quantized: Exported) -> None:
     parts = open_target(manifest.target).presets[manifest.quantization].parts
     decoder, seen = methods["decode"].decoder, set()
     for index, layer in enumerate(decoder.layers):
-        part = "early" if index < manifest.pruner.layer else "late"
+        part = "early" if index < manifest.shape.prune_layer else "late"
         for matrix in (layer.qkv, layer.out, layer.gate_up, layer.down):
             assert next(m for m in matrix.modules() if isinstance(m, QuantLinear)).scheme == parts[part]
         seen.add(part)
@@ -332,7 +333,7 @@ def test_the_work_counts_codes_as_kernels_read_them(quantized: Exported) -> None
 
     wanted = stored(parts["table"], 2048, 256) + 256 * number
     for index in range(6):
-        scheme = parts["early" if index < manifest.pruner.layer else "late"]
+        scheme = parts["early" if index < manifest.shape.prune_layer else "late"]
         shapes = ((512, 256), (256, 256), (1536, 256), (256, 768))
         wanted += sum(stored(scheme, *shape) for shape in shapes) + (512 + 2 * 256) * number
     assert manifest.methods["decode"].work["decode"].weight_bytes == wanted

@@ -104,7 +104,7 @@ def question_ids(session: TorchSession, question: str) -> list[int]:
 
 
 def visual_tokens(session: TorchSession, case: Case) -> np.ndarray:
-    return session.vision(to_pixels(case.photo, session.manifest.image))
+    return session.vision(to_pixels(case.photo, session.manifest.shape.image))
 
 
 def assert_close(found: Any, wanted: Any) -> None:
@@ -120,11 +120,11 @@ def assert_close(found: Any, wanted: Any) -> None:
 
 def test_photo_becomes_the_same_pixels(case: Case) -> None:
     session = case.session()
-    fitted = fit(case.photo, session.manifest.image)
+    fitted = fit(case.photo, session.manifest.shape.image)
     wanted = case.inputs(QUESTIONS[0])["pixel_values"]
     found = case.original.processor.image_processor(images=[fitted], do_resize=False, return_tensors="pt")
     torch.testing.assert_close(found["pixel_values"], wanted, rtol=0, atol=0)
-    assert np.array_equal(to_pixels(case.photo, session.manifest.image)[0].transpose(1, 2, 0), np.asarray(fitted))
+    assert np.array_equal(to_pixels(case.photo, session.manifest.shape.image)[0].transpose(1, 2, 0), np.asarray(fitted))
 
 
 def test_vision_equals_transformers(case: Case) -> None:

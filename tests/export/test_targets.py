@@ -123,11 +123,11 @@ def test_nothing_of_an_export_stays_in_the_temporary_folder_or_in_memory(tiny: E
 def test_the_manifest_says_what_each_stage_took(tiny: Exported) -> None:
     cost = tiny.manifest.cost
     assert cost is not None
-    names = [stage.name for stage in cost.stages]
+    names = [step.name for step in cost.steps]
     assert names[0] == f"{tiny.manifest.target}: weights"
     assert {"verify: vision", "verify: prefill", "verify: decode", "verify: extend"} < set(names)
-    assert sum(stage.seconds for stage in cost.stages) == pytest.approx(cost.seconds, abs=0.1 * len(names) + 0.5)
-    assert max(stage.peak_memory_mib for stage in cost.stages) == pytest.approx(cost.peak_memory_mib, abs=0.2)
+    assert sum(step.seconds for step in cost.steps) == pytest.approx(cost.seconds, abs=0.1 * len(names) + 0.5)
+    assert max(step.peak_memory_mib for step in cost.steps) == pytest.approx(cost.peak_memory_mib, abs=0.2)
 
 
 def test_other_checkpoint_exports_verifies_and_answers(other: Exported) -> None:
@@ -138,9 +138,10 @@ def test_other_checkpoint_exports_verifies_and_answers(other: Exported) -> None:
     assert answer.token_ids == wanted.token_ids
     assert answer.kept.tolist() == wanted.kept.tolist()
     assert answer.order.tolist() == wanted.order.tolist()
-    rows, columns = other.manifest.image.grid
-    assert rows != columns
-    assert len(answer.kept) == other.manifest.pruner.kept_tokens < rows * columns
+    visual = other.manifest.shape.image.visual_tokens
+    (whole,) = other.manifest.shape.image.segments
+    assert whole.rows != whole.columns
+    assert len(answer.kept) == other.manifest.shape.num_kept < visual
 
 
 def test_chat_equals_pytorch(other: Exported) -> None:
@@ -293,10 +294,10 @@ def test_damaged_weights_are_noticed_before_they_are_loaded(tiny: Exported, tmp_
 
 def test_manifest_says_how_the_pruner_runs(tiny: Exported) -> None:
     loops = {"onnx": "while", "executorch": "scan", "coreml": "unroll"}
-    pruner = read_manifest(tiny.folder).pruner
-    assert pruner.loop == loops[tiny.manifest.target]
-    assert (pruner.visual_tokens, pruner.kept_tokens, pruner.layer) == (144, 16, 2)
-    assert pruner.settings["threshold"] == 0.8
+    shape = read_manifest(tiny.folder).shape
+    assert shape.stages[0].loop == loops[tiny.manifest.target]
+    assert (shape.image.visual_tokens, shape.num_kept, shape.prune_layer) == (144, 16, 2)
+    assert shape.stages[0].settings["threshold"] == 0.8
 
 
 @pytest.fixture(scope="module")
@@ -314,9 +315,9 @@ def unpruned(tmp_path_factory: pytest.TempPathFactory) -> Session:
 
 def test_unpruned_export_keeps_every_token(unpruned: Session) -> None:
     answer = unpruned.generate(PHOTO, "What?", max_new_tokens=4)
-    spec = unpruned.manifest.pruner
-    assert answer.kept.tolist() == list(range(spec.visual_tokens))
-    assert unpruned.manifest.kv.early_slots == unpruned.manifest.kv.late_slots
+    shape = unpruned.manifest.shape
+    assert answer.kept.tolist() == list(range(shape.image.visual_tokens))
+    assert len({layer.slots for layer in shape.kv.layers}) == 1
     assert unpruned.manifest.parity.status == "passed"
 
 

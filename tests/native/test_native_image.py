@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bundle_cases import image_spec
 from native_cases import PHOTO, ROOT
 from numpy.typing import NDArray
 from PIL import Image
 from vlmp.runtimes.bundle.errors import UserError
-from vlmp.runtimes.bundle.manifest import ImageSpec
 from vlmp.runtimes.image import open_image, to_pixels
 
 SEEDS = ROOT / "runtimes/native/fuzz/seeds"
@@ -374,9 +374,9 @@ def test_resizing_is_pillows(host: Path, tmp_path: Path, seed: int) -> None:
 @pytest.mark.parametrize("how", ["pad", "stretch"])
 @pytest.mark.parametrize("size", [(600, 400), (33, 700), (336, 336), (5, 3), (1000, 999), (1, 200)], ids=str)
 def test_photos_are_fitted_as_in_python(host: Path, tmp_path: Path, how: Any, size: tuple[int, int]) -> None:
-    spec = ImageSpec(height=336, width=336, grid=(12, 12), fit=how, pad_rgb=(122, 116, 104), resample="bicubic")
+    spec = image_spec(12, 12, fit=how, pad_rgb=(122, 116, 104))
     raw = json.loads((SEEDS / "manifest/two-layers.json").read_text(encoding="utf-8"))
-    raw["image"] = spec.model_dump(mode="json")
+    raw["shapes"][0]["image"] = spec.model_dump(mode="json")
     manifest, path = tmp_path / "manifest.json", tmp_path / "a.png"
     manifest.write_text(json.dumps(raw), encoding="utf-8")
     Image.fromarray(noise(size[1], size[0], 3)).save(path)

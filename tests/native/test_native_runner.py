@@ -16,7 +16,7 @@ import jsonschema
 import numpy as np
 import pytest
 from hub_cases import as_in_a_cache, swap
-from native_cases import PHOTO, Told, answer
+from native_cases import PHOTO, ROOT, Told, answer
 from numpy.typing import NDArray
 from PIL import Image
 from tokenizers import Tokenizer
@@ -28,6 +28,7 @@ from vlmp.runtimes.profile.executorch import read_steps
 from vlmp.runtimes.profile.schema import json_schema, read_profile
 from vlmp.runtimes.session import Array
 
+SCHEMA_1 = ROOT / "tests/runtimes/bundle/schema_1/executorch"
 PROMPT, REPLY = "What is in this picture?", "How many are there?"
 Tiny = Callable[[str], Path]
 
@@ -110,6 +111,35 @@ def test_a_bundle_without_a_list_of_control_tokens(host: Path, tiny: Tiny, photo
     told = answer([host / "vlmp_runner"], folder, photo, tmp_path, *asked)
     np.testing.assert_array_equal(told.logits, wanted.logits)
     assert load(folder).generate(photo, asked[1], 3).token_ids == told.tokens[0]
+
+
+def test_a_bundle_of_schema_1(host: Path, photo: Path, tmp_path: Path) -> None:
+    told = answer([host / "vlmp_runner"], SCHEMA_1, photo, tmp_path, "--prompt", PROMPT, "--reply", REPLY)
+    session = load(SCHEMA_1, threads=1)
+    first, second, logits = python_answers(
+        session, lambda: session.generate(photo, PROMPT), lambda: session.reply(REPLY)
+    )
+    assert told.tokens == [first.token_ids, second.token_ids]
+    assert told.order == first.order.tolist()
+    np.testing.assert_array_equal(told.logits[0], logits[0])
+
+
+def test_fields_that_a_later_version_adds(host: Path, tiny: Tiny, photo: Path, tmp_path: Path) -> None:
+    """Python and C++ ignore them alike."""
+    folder = tmp_path / "later"
+    shutil.copytree(tiny("pruned"), folder)
+    raw = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    (shape,) = raw["shapes"]
+    for part in (raw, raw["prompt"], shape, shape["image"], shape["stages"][0], shape["kv"], shape["kv"]["layers"][0],
+                 raw["methods"]["vision"], raw["methods"]["vision"]["inputs"][0], raw["files"][0]):  # fmt: skip
+        part["colour"] = {"of": "a later version"}
+    raw["shapes"].append({**shape, "image": {**shape["image"], "height": 28}})
+    (folder / "manifest.json").write_text(json.dumps(raw), encoding="utf-8")
+    asked = ("--prompt", PROMPT, "--max-new-tokens", "3")
+    wanted = answer([host / "vlmp_runner"], tiny("pruned"), photo, tmp_path, *asked)
+    told = answer([host / "vlmp_runner"], folder, photo, tmp_path, *asked)
+    np.testing.assert_array_equal(told.logits, wanted.logits)
+    assert load(folder).generate(photo, PROMPT, 3).token_ids == told.tokens[0]
 
 
 def test_a_tokenizer_that_pads(host: Path, tiny: Tiny, photo: Path, tmp_path: Path) -> None:
@@ -353,23 +383,37 @@ def place(*steps: str | int, value: Any) -> Callable[[dict[str, Any]], None]:
     return change
 
 
+SHAPE = ("shapes", 0)
+
+
 @pytest.mark.parametrize(("change", "message"), [
-    (place("schema_version", value=2), "schema version 2, this runner reads version 1: build a newer runner"),
+    (place("schema_version", value=3), "schema version 3, this runner reads 1 to 2: build a newer runner"),
+    (place("schema_version", value=0), "schema version 0, this runner reads 1 to 2: export the model again"),
     (place("schema_version", value="1"), "schema_version: must be a whole number"),
     (lambda raw: raw.pop("schema_version"), "no schema_version: not a vlmp manifest"),
     (place("target", value="onnx"), "target is 'onnx': this runner runs executorch"),
     (lambda raw: raw["methods"].pop("extend"), "methods: extend is missing"),
-    (place("kv", "dtype", value="float16"), "kv.dtype: is '\"float16\"'"),
-    (place("kv", "layers", value=10**9), "kv.layers: must be a whole number from 1 to 1024"),
-    (place("kv", "layers", value=5), "does not follow|must have"),
-    (place("kv", "early_slots", value=4000), "slots must be the base, text_len and max_new_tokens together"),
-    (place("kv", "head_dim", value=2**24), "does not follow from the sizes of the bundle"),
+    (place("shapes", value=[]), "shapes: is empty"),
+    (place(*SHAPE, "kv", "dtype", value="float16"), "kv.dtype: is '\"float16\"'"),
+    (place(*SHAPE, "kv", "layers", value=10**9), "kv.layers: must be a list"),
+    (place(*SHAPE, "kv", "layers", value=[]), "kv.layers: must have 1 to 1024 entries"),
+    (lambda raw: raw["shapes"][0]["kv"]["layers"].pop(), "does not follow|must have"),
+    (place(*SHAPE, "kv", "layers", 1, "slots", value=4000), "slots must be the base, text_len and max_new_tokens"),
+    (place(*SHAPE, "kv", "layers", 0, "head_dim", value=2**24), "does not follow from the sizes of the bundle"),
+    (place(*SHAPE, "kv", "layers", 5, "kv_heads", value=1), "does not follow from the sizes of the bundle"),
+    (place(*SHAPE, "stages", 0, "num_kept", value=9), "does not follow from the sizes of the bundle"),
+    (place(*SHAPE, "stages", 0, "num_kept", value=10**6), "num_kept: is more than there are"),
+    (place(*SHAPE, "stages", 0, "tokens", value=3), "tokens: is not what the stage before leaves"),
+    (place(*SHAPE, "stages", 0, "place", value="vision"), "stages[0].place: is"),
+    (place(*SHAPE, "methods", "vision", value="see"), "methods: see is missing"),
+    (place(*SHAPE, "image", "frames", value=8), "frames: is"),
+    (place(*SHAPE, "image", "resample", value="lanczos"), "resample: is"),
     (place("prompt", "text_len", value=-1), "prompt.text_len: must be a whole number from 1"),
     (place("prompt", "text_len", value=1.5), "prompt.text_len: must be a whole number"),
     (place("prompt", "end_text_id", value=10**6), "prompt.end_text_id: must be a whole number from 0 to 2047"),
     (place("prompt", "first", value=None), "prompt.first: must be text"),
-    (place("image", "pad_rgb", value=[1, 2, 300]), "pad_rgb"),
-    (place("image", "height", value=2**24), "does not follow from the sizes of the bundle"),
+    (place(*SHAPE, "image", "pad_rgb", value=[1, 2, 300]), "pad_rgb"),
+    (place(*SHAPE, "image", "height", value=2**24), "does not follow from the sizes of the bundle"),
     (place("vocab_size", value=99999), "shape or dtype of output logits does not follow"),
     (place("methods", "vision", "inputs", 0, "shape", value=[1, 3, 2**20, 2**20]), "is too large"),
     (place("methods", "prefill", "outputs", 1, "name", value="order"), "is unknown or there twice"),
@@ -399,7 +443,7 @@ def test_manifests_that_are_no_json(host: Path, copy: Path) -> None:
 @pytest.mark.parametrize("name", ["manifest.json", "tokenizer.json"])
 def test_json_that_is_too_deep_to_write_out(host: Path, copy: Path, name: str) -> None:
     value: dict[str, Any] = json.loads((copy / name).read_text())
-    part, field = (value["image"], "resample") if name == "manifest.json" else (value["model"], "dropout")
+    part, field = (value["shapes"][0]["image"], "resample") if name == "manifest.json" else (value["model"], "dropout")
     part[field] = "DEEP"
     (copy / name).write_text(json.dumps(value).replace('"DEEP"', "[" * 60_000 + "]" * 60_000))
     if name == "tokenizer.json":

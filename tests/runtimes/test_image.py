@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bundle_cases import image_spec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -25,9 +26,7 @@ ORIENTATION = 0x0112
 
 
 def spec(height: int, width: int, how: str = "pad") -> ImageSpec:
-    return ImageSpec(
-        height=height, width=width, grid=(height // 28, width // 28), fit=how, pad_rgb=BAR, resample="bicubic"
-    )  # type: ignore[arg-type]
+    return image_spec(height // 28, width // 28, fit=how, pad_rgb=BAR, height=height, width=width)
 
 
 def colours(image: Image.Image) -> NDArray[np.uint8]:

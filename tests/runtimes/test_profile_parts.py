@@ -68,7 +68,7 @@ class TimedSession(Session):
         first = (self.name, method) not in self.log
         self.log.append((self.name, method))
         self.clock.now += 100.0 if first else self.cost_s[method]
-        return {spec.name: np.zeros(spec.shape, spec.dtype) for spec in self.manifest.methods[method].outputs}
+        return {spec.name: np.zeros(spec.shape, spec.dtype) for spec in self.manifest.method(method).outputs}
 
 
 def test_sessions_take_turns_and_the_first_one_of_each_does_not_count() -> None:
@@ -123,12 +123,19 @@ def test_a_phase_tells_median_and_quartiles() -> None:
 
 
 def changed(**fields: Any) -> Manifest:
-    """A manifest with some fields replaced, `image_height` being that of `image`."""
+    """A manifest with some fields replaced; `image__height` is that of the image of its shape."""
     manifest = make_manifest()
     update: dict[str, Any] = {}
     for name, value in fields.items():
         section, _, field = name.partition("__")
-        update[section] = getattr(manifest, section).model_copy(update={field: value}) if field else value
+        if section in ("image", "kv"):
+            part = getattr(manifest.shape, section).model_copy(update={field: value})
+            update["shapes"] = [manifest.shape.model_copy(update={section: part})]
+        elif section == "stages":
+            stages = [stage.model_copy(update=value) for stage in manifest.shape.stages]
+            update["shapes"] = [manifest.shape.model_copy(update={"stages": stages})]
+        else:
+            update[section] = getattr(manifest, section).model_copy(update={field: value}) if field else value
     return manifest.model_copy(update=update)
 
 
@@ -166,7 +173,7 @@ def test_builds_of_one_release_are_alike() -> None:
 
 
 def test_bundles_that_differ_in_pruning_only_are_alike() -> None:
-    other = changed(pruner__name="none", pruner__kept_tokens=4, pruner__layer=2)
+    other = changed(stages={"method": "none", "num_kept": 4, "index": 2})
     unlike = differences(changed(tools=TOOLS), other.model_copy(update={"tools": {"vlmp": "1"}}))
     assert unlike == []
     check_alike(["x", "y"], [unlike])
@@ -416,7 +423,7 @@ def test_the_pruner_is_between_the_delegates_with_most_around_it() -> None:
 
 
 def test_before_the_language_model_nothing_is_before_the_pruner() -> None:
-    regions, _ = prefill_regions([PORTABLE, PORTABLE, LAYERS, PORTABLE, LAYERS], changed(pruner__layer=0))
+    regions, _ = prefill_regions([PORTABLE, PORTABLE, LAYERS, PORTABLE, LAYERS], changed(stages={"index": 0}))
     assert regions == ["pruner"] * 2 + ["after"] * 5
 
 
@@ -424,7 +431,7 @@ def test_without_a_pruner_the_linear_layers_are_counted() -> None:
     """Three decoder layers of two linear ones, pruned before layer 1, and a head."""
     linear = ["Fully Connected", "Add"] * 6
     regions, split = prefill_regions([PORTABLE, delegate(*linear), delegate("Fully Connected")],
-                                     changed(pruner__name="none"))  # fmt: skip
+                                     changed(stages={"method": "none"}))  # fmt: skip
     assert "counting" in split
     assert regions == ["before"] * 5 + ["after"] * 9
 

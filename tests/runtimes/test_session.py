@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bundle_cases import image_spec, shape_spec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -21,15 +22,11 @@ from vlmp.runtimes import Session, load
 from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.bundle.folder import write_manifest
 from vlmp.runtimes.bundle.manifest import (
-    ImageSpec,
-    KvSpec,
     Manifest,
     MethodName,
     MethodSpec,
     ParitySpec,
     PromptSpec,
-    PrunerSpec,
-    RopeSpec,
     TensorSpec,
 )
 from vlmp.runtimes.generate import Timings
@@ -78,25 +75,19 @@ def make_manifest(dtype: Any = "float32", room: int = ROOM) -> Manifest:
     }
     return Manifest(
         model="m",
-        family="f",
         checkpoint="c",
         target="fake",
         precision=dtype,
         quantization="none",
         vocab_size=VOCAB,
-        image=ImageSpec(height=56, width=56, grid=(2, 2), fit="pad", pad_rgb=(1, 2, 3), resample="bicubic"),
-        pruner=PrunerSpec(
-            name="vlm-pruner", layer=1, visual_tokens=4, kept_tokens=2, settings={}, loop="while", exact=True
-        ),
-        kv=KvSpec(
-            layers=LAYERS, kv_heads=1, head_dim=2, dtype=dtype, early_layers=1, early_base=EARLY,
-            early_slots=EARLY + BUCKET + room, late_base=LATE, late_slots=LATE + BUCKET + room,
-        ),
+        shapes=[
+            shape_spec(image_spec(2, 2), kept=KEPT, layer=1, layers=LAYERS, text_room=BUCKET + room, prefix=PREFIX,
+                       dtype=dtype)
+        ],
         prompt=PromptSpec(
             prefix_ids=[START, 1, 2], first=FIRST, following=FOLLOWING, text_len=BUCKET, max_new_tokens=room,
-            end_ids=[STOP, END], end_text_id=END, pad_id=STOP, special_tokens={}, tokenizer_file="tokenizer.json",
+            end_ids=[STOP, END], end_text_id=END, pad_id=STOP, tokenizer_file="tokenizer.json",
         ),
-        rope=RopeSpec(theta=1e6, mrope_section=[1], text_start=5),
         methods={name: MethodSpec(file="a", entry="", inputs=inputs[name], outputs=outputs[name]) for name in inputs},
         parity=ParitySpec(status="skipped", runtime=""),
         tools={},
@@ -118,7 +109,7 @@ class FakeSession(Session):
         return "fake 1"
 
     def run(self, method: MethodName, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        spec = self.manifest.methods[method]
+        spec = self.manifest.method(method)
         assert [(name.name, name.shape, name.dtype) for name in spec.inputs] == [
             (name.name, list(inputs[name.name].shape), str(inputs[name.name].dtype)) for name in spec.inputs
         ]

@@ -98,7 +98,7 @@ def test_two_threads_get_the_answers_that_one_gets(real: Session) -> None:
 
 @pytest.mark.usefixtures("often")
 def test_tensor_calls_of_two_threads_do_not_mix(real: Session) -> None:
-    spec = real.manifest.image
+    spec = real.manifest.shape.image
     pixels = [np.full((1, 3, spec.height, spec.width), value, np.float32) for value in (10, 200)]
     wanted = [real.vision(each) for each in pixels]
     logits = [real.prefill([40, 41 + place], wanted[place]).logits for place in (0, 1)]

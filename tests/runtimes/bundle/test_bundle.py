@@ -97,21 +97,20 @@ def test_round_trip(folder: Path, described: Manifest) -> None:
 
 def test_the_manifest_says_everything_that_an_app_needs(described: Manifest) -> None:
     assert described.schema_version == SCHEMA_VERSION
-    assert (described.image.height, described.image.width, described.image.grid) == (112, 140, (4, 5))
-    assert (described.pruner.name, described.pruner.visual_tokens, described.pruner.kept_tokens) == (
-        "vlm-pruner",
-        20,
-        6,
-    )
-    kv, prompt = described.kv, described.prompt
+    shape, prompt = described.shape, described.prompt
+    (whole,) = shape.image.segments
+    assert (shape.image.height, shape.image.width, shape.image.visual_tokens) == (112, 140, 20)
+    assert (whole.rows, whole.columns, whole.first, whole.stride, whole.box) == (4, 5, 0, 5, (0, 0, 140, 112))
+    (stage,) = shape.stages
+    assert (stage.place, stage.index, stage.method, stage.tokens, stage.num_kept) == ("layer", 2, "vlm-pruner", 20, 6)
     prefix = len(prompt.prefix_ids)
-    assert (kv.early_base, kv.late_base, kv.early_layers) == (prefix + 20, prefix + 6, 2)
-    assert kv.early_slots - kv.early_base == kv.late_slots - kv.late_base == prompt.text_len + prompt.max_new_tokens
-    caches = {spec.name: spec.shape for spec in described.methods["decode"].inputs if "_cache_" in spec.name}
-    assert len(caches) == 2 * kv.layers
-    assert caches["key_cache_1"] == [kv.kv_heads, kv.early_slots, kv.head_dim]
-    assert caches["value_cache_2"] == [kv.kv_heads, kv.late_slots, kv.head_dim]
-    assert described.rope.text_start == prefix + 5
+    assert [layer.base - prefix for layer in shape.kv.layers][:4] == [20, 20, 6, 6]
+    assert {layer.slots - layer.base for layer in shape.kv.layers} == {prompt.text_len + prompt.max_new_tokens}
+    caches = {spec.name: spec.shape for spec in described.method("decode").inputs if "_cache_" in spec.name}
+    assert len(caches) == 2 * len(shape.kv.layers)
+    for number, layer in enumerate(shape.kv.layers):
+        wanted = [layer.kv_heads, layer.slots, layer.head_dim]
+        assert caches[f"key_cache_{number}"] == caches[f"value_cache_{number}"] == wanted
     assert prompt.end_text_id in prompt.end_ids
     assert set(described.tools) >= {"vlmp", "torch", "onnxruntime"}
 
@@ -154,7 +153,7 @@ def test_a_real_manifest_fits_the_schema(folder: Path) -> None:
     validator.check_schema(schema)
     raw = json.loads((folder / MANIFEST_NAME).read_bytes())
     assert [error.message for error in validator.iter_errors(raw)] == []
-    for wrong in ({**raw, "colour": "blue"}, {**raw, "precision": "int8"}, {**raw, "kv": {}}):
+    for wrong in ({**raw, "precision": "int8"}, {**raw, "shapes": []}, {**raw, "shapes": [{}]}):
         assert list(validator.iter_errors(wrong))
     del raw["prompt"]
     assert list(validator.iter_errors(raw))
@@ -190,9 +189,10 @@ def test_no_manifest(folder: Path, tmp_path: Path) -> None:
         (b"null", "no schema_version: not a vlmp manifest"),
         (b"{}", "no schema_version: not a vlmp manifest"),
         (b'{"schema_version": "1"}', "no schema_version: not a vlmp manifest"),
-        (b'{"schema_version": 2}', "schema version 2, this vlmp reads version 1: upgrade vlmp"),
-        (b'{"schema_version": 0}', "schema version 0, this vlmp reads version 1: export the model again"),
-        (b'{"schema_version": 1}', "model: Field required"),
+        (b'{"schema_version": 3}', "schema version 3, this vlmp reads 1 to 2: upgrade vlmp"),
+        (b'{"schema_version": 0}', "schema version 0, this vlmp reads 1 to 2: export the model again"),
+        (b'{"schema_version": 1}', "image: Field required"),
+        (b'{"schema_version": 2}', "model: Field required"),
     ],
 )
 def test_manifests_that_cannot_be_read(folder: Path, content: bytes, says: str) -> None:
@@ -207,14 +207,18 @@ def test_manifests_that_cannot_be_read(folder: Path, content: bytes, says: str) 
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda raw: raw.update(colour="blue"), "colour: Extra inputs are not permitted"),
-        (lambda raw: raw["image"].update(crop=1), "image.crop: Extra inputs are not permitted"),
         (lambda raw: raw["prompt"].pop("pad_id"), "prompt.pad_id: Field required"),
         (lambda raw: raw.update(precision="int8"), "precision: Input should be"),
-        (lambda raw: raw["image"].update(grid=[4]), "image.grid"),
-        (lambda raw: raw["kv"].update(layers="six"), "kv.layers"),
-        (lambda raw: raw["methods"].pop("decode"), "methods: Value error, decode is missing"),
-        (lambda raw: raw["methods"].update(train=raw["methods"]["decode"]), "methods.train"),
+        (lambda raw: raw["shapes"].clear(), "shapes: List should have at least 1 item"),
+        (lambda raw: raw["shapes"][0]["image"].update(resample="nearest"), "shapes.0.image.resample: Input should be"),
+        (lambda raw: raw["shapes"][0]["image"].update(frames=8), "shapes.0.image.frames: Input should be 1"),
+        (lambda raw: raw["shapes"][0]["image"]["segments"].clear(), "shapes.0.image.segments: List should have"),
+        (lambda raw: raw["shapes"][0]["kv"].update(layers="six"), "shapes.0.kv.layers"),
+        (lambda raw: raw["shapes"][0]["stages"][0].update(num_kept=21), "takes 20 and keeps 21 of 20 tokens"),
+        (lambda raw: raw["shapes"][0]["stages"][0].update(tokens=19), "takes 19 and keeps 6 of 20 tokens"),
+        (lambda raw: raw["shapes"][0]["stages"][0].update(place="vision"), "it prunes in the vision tower"),
+        (lambda raw: raw["shapes"][0]["methods"].pop("decode"), "shapes.0.methods: Value error, decode is missing"),
+        (lambda raw: raw["methods"].pop("decode"), "Value error, methods: decode is missing"),
         (lambda raw: raw["files"].clear(), "but does not list it among its files"),
         (lambda raw: raw["files"].pop(1), "manifest uses tokenizer.json but does not list it"),
         (

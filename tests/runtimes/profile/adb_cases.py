@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from adb_phone import Phone
+from bundle_cases import image_spec, shape_spec
 from estimate_cases import make_manifest
 from report_cases import make_profile
 from vlmp.runtimes.bundle.folder import write_manifest
@@ -45,10 +46,12 @@ def make_bundle_folder(folder: Path, *, kept: int, size: int = 1000) -> Path:
     manifest = make_manifest(target="executorch")
     prompt = manifest.prompt.model_dump() | {"tokenizer_file": "tokenizer.json", "max_new_tokens": 32}
     methods = {name: spec.model_copy(update={"file": "model.pte"}) for name, spec in manifest.methods.items()}
-    pruner = manifest.pruner.model_copy(update={"visual_tokens": 16, "kept_tokens": kept})
+    shape = shape_spec(image_spec(4, 4), kept=kept, layer=1, layers=2, text_room=2, method="none")
     write_manifest(
         folder,
-        manifest.model_copy(update={"prompt": PromptSpec.model_validate(prompt), "methods": methods, "pruner": pruner}),
+        manifest.model_copy(
+            update={"prompt": PromptSpec.model_validate(prompt), "methods": methods, "shapes": [shape]}
+        ),
     )
     return folder
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from bundle_cases import smallest
 from vlmp.runtimes.bundle.manifest import METHODS, Manifest, Region, WorkSpec
 
 WORK: dict[Region, WorkSpec] = {
@@ -19,22 +20,7 @@ WORK: dict[Region, WorkSpec] = {
 def make_manifest(*, work: dict[Region, WorkSpec] = WORK, **facts: Any) -> Manifest:
     """What a bundle says of itself; `facts` take the place of the manifest's own fields."""
     regions = {name: (name,) for name in METHODS} | {"prefill": ("before", "pruner", "after")}
-    raw: dict[str, Any] = {
-        "model": "m", "family": "f", "checkpoint": "c", "target": "onnx", "precision": "float32",
-        "quantization": "none", "vocab_size": 1, "tools": {},
-        "image": {"height": 28, "width": 28, "grid": [1, 1], "fit": "pad", "pad_rgb": [0, 0, 0], "resample": "bicubic"},
-        "pruner": {"name": "none", "layer": 1, "visual_tokens": 1, "kept_tokens": 1, "settings": {}, "loop": "while",
-                   "exact": True},
-        "kv": {"layers": 2, "kv_heads": 1, "head_dim": 2, "dtype": "float32", "early_layers": 1, "early_base": 1,
-               "early_slots": 2, "late_base": 1, "late_slots": 2},
-        "prompt": {"prefix_ids": [], "first": "", "following": "", "text_len": 1, "max_new_tokens": 1, "end_ids": [],
-                   "end_text_id": 0, "pad_id": 0, "special_tokens": {}, "tokenizer_file": "a"},
-        "rope": {"theta": 1.0, "mrope_section": [1], "text_start": 1},
-        "methods": {
-            name: {"file": "a", "entry": "", "inputs": [], "outputs": [],
-                   "work": {region: work[region].model_dump() for region in regions[name] if region in work}}
-            for name in METHODS
-        },
-        "parity": {"status": "skipped", "runtime": ""},
-    }  # fmt: skip
+    raw = smallest()
+    for name in METHODS:
+        raw["methods"][name]["work"] = {part: work[part].model_dump() for part in regions[name] if part in work}
     return Manifest.model_validate(raw | facts)

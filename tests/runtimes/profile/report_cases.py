@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from bundle_cases import image_spec
 from estimate_cases import WORK, make_manifest
 from PIL import Image
-from vlmp.runtimes.bundle.manifest import ImageSpec, WorkSpec
+from vlmp.runtimes.bundle.manifest import WorkSpec
 from vlmp.runtimes.draw import draw_kept
 from vlmp.runtimes.profile.phones import estimate, find_phone
 from vlmp.runtimes.profile.roofline import rooflines
@@ -42,7 +43,7 @@ def make_phase(median_ms: float) -> Phase:
 
 def kept_picture() -> str:
     """A small one in base64."""
-    spec = ImageSpec(height=112, width=112, grid=(4, 4), fit="pad", pad_rgb=(0, 0, 0), resample="bicubic")
+    spec = image_spec(4, 4, pad_rgb=(0, 0, 0))
     photo = Image.open(Path(str(files("vlmp.runtimes"))) / "assets" / "photo.jpg").convert("RGB")
     packed = io.BytesIO()
     draw_kept(photo, spec, np.array([3, 8, 5, 14])).save(packed, "PNG")

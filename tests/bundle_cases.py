@@ -1,0 +1,56 @@
+"""Parts of manifests for tests that need no real bundle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vlmp.runtimes.bundle.manifest import METHODS, ImageSpec, KvLayerSpec, KvSpec, SegmentSpec, ShapeSpec, StageSpec
+
+
+def image_spec(
+    rows: int,
+    columns: int,
+    side: int = 28,
+    *,
+    fit: Any = "pad",
+    pad_rgb: tuple[int, int, int] = (1, 2, 3),
+    **others: Any,
+) -> ImageSpec:
+    """A picture of rows x columns visual tokens of `side` pixels; `others` take the place of what follows from them."""
+    fields: dict[str, Any] = {
+        "height": rows * side, "width": columns * side, "fit": fit, "pad_rgb": pad_rgb, "resample": "bicubic",
+        "visual_tokens": rows * columns,
+    }  # fmt: skip
+    fields |= others
+    whole = SegmentSpec(
+        rows=rows, columns=columns, first=0, stride=columns, box=(0, 0, fields["width"], fields["height"])
+    )
+    return ImageSpec(**{"segments": [whole], **fields})
+
+
+def shape_spec(
+    image: ImageSpec, *, kept: int, layer: int, layers: int, text_room: int, prefix: int = 0,
+    method: str = "vlm-pruner", kv_heads: int = 1, head_dim: int = 2, dtype: Any = "float32", update: Any = "rows",
+) -> ShapeSpec:  # fmt: skip
+    """A shape with one stage before decoder layer `layer` of `layers`."""
+    stage = StageSpec(
+        place="layer", index=layer, method=method, tokens=image.visual_tokens, num_kept=kept, settings={}, loop="while",
+        exact=True,
+    )  # fmt: skip
+    bases = [prefix + (image.visual_tokens if number < layer else kept) for number in range(layers)]
+    caches = [KvLayerSpec(kv_heads=kv_heads, head_dim=head_dim, base=base, slots=base + text_room) for base in bases]
+    kv = KvSpec(update=update, dtype=dtype, layers=caches)
+    return ShapeSpec(image=image, stages=[stage], kv=kv, methods={name: name for name in METHODS})
+
+
+def smallest() -> dict[str, Any]:
+    """A manifest of one visual token and two layers, without files, as JSON has it."""
+    shape = shape_spec(image_spec(1, 1), kept=1, layer=1, layers=2, text_room=2, method="none")
+    return {
+        "model": "m", "checkpoint": "c", "target": "onnx", "precision": "float32", "quantization": "none",
+        "vocab_size": 1, "tools": {}, "shapes": [shape.model_dump(mode="json")],
+        "prompt": {"prefix_ids": [], "first": "", "following": "", "text_len": 1, "max_new_tokens": 1, "end_ids": [],
+                   "end_text_id": 0, "pad_id": 0, "tokenizer_file": "a"},
+        "methods": {name: {"file": "a", "entry": "", "inputs": [], "outputs": []} for name in METHODS},
+        "parity": {"status": "skipped", "runtime": ""},
+    }  # fmt: skip
