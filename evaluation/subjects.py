@@ -41,7 +41,7 @@ def eager_subjects(config: "ExportConfig", pruners: Sequence[str], keeps: Sequen
 
     Raises UserError when the model cannot serve one of them.
     """
-    from vlmp.export.pipeline import open_source
+    from vlmp.export.plan import open_source
 
     subjects = []
     for pruner in pruners:
@@ -85,7 +85,7 @@ def eager_subject(config: "ExportConfig", label: str = "", **settings: float) ->
 
 def fit_text(config: "ExportConfig", data: DataSet) -> "ExportConfig":
     """The same settings with a text bucket that the longest question fits into."""
-    from vlmp.export.pipeline import open_source
+    from vlmp.export.plan import open_source
 
     prompt = open_source(config).prompt
     _, tokens = longest(data, prompt.first, prompt.tokenizer, prompt.control_tokens)

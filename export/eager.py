@@ -8,8 +8,10 @@ from typing import Literal
 import torch
 from torch import nn
 from vlmp.export.config import ExportConfig, Precision
+from vlmp.export.describe import describe
 from vlmp.export.geometry import Geometry
-from vlmp.export.pipeline import build_methods, describe, open_source
+from vlmp.export.pipeline import build_methods
+from vlmp.export.plan import make_plan, open_source
 from vlmp.export.quantize import UNQUANTIZED, Preset, QuantLinear
 from vlmp.export.targets import Report
 from vlmp.pruner import Loop
@@ -20,6 +22,7 @@ from vlmp.runtimes.pytorch import TorchSession
 class Eager:
     """PyTorch in the place of a target: its steps run until S tokens are selected, as exact exports do."""
 
+    name = "pytorch"
     precisions: tuple[Precision, ...] = ("float32",)
     loop: Loop = "while"
     kv_update: Literal["rows", "in_place"] = "rows"
@@ -52,13 +55,13 @@ class Eager:
 def open_eager(config: ExportConfig, **settings: float) -> TorchSession:
     """A session that answers as an exact float32 export of `config` would.
 
-    Targets, output and quantization of `config` are not used. settings: fields of PrunerConfig that take the place of
-    the defaults. Raises UserError on settings or a checkpoint that cannot be served.
+    Targets, output, precision and quantization of `config` are not used. settings: fields of PrunerConfig that take the
+    place of the defaults. Raises UserError on settings or a checkpoint that cannot be served.
     """
-    config, target = replace(config, quant=UNQUANTIZED), Eager()
+    config, target = replace(config, quant=UNQUANTIZED, precision=None), Eager()
     source = open_source(config)
     source = replace(source, pruner=replace(source.pruner, **settings))  # type: ignore[arg-type]
-    methods = build_methods(source, config, target, "float32")
-    specs = target.lower(methods, source.geometry, "float32", Path(), lambda _: None)
-    manifest = describe(config, source, "pytorch", target, "float32", specs)
+    plan = make_plan(config, source, target)
+    methods = build_methods(plan, "float32")
+    manifest = describe(plan, target.lower(methods, source.geometry, "float32", Path(), lambda _: None))
     return TorchSession(manifest, source.prompt.tokenizer, methods)

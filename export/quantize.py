@@ -8,7 +8,7 @@ Dims: O outputs, I inputs, G groups of inputs, g inputs of a group, L rows.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 import torch
@@ -35,6 +35,8 @@ class Scheme:
     bits: Literal[4, 8]
     group: int | None = None
     """Inputs that share a scale; None is a whole output row."""
+    smaller_groups: tuple[int, ...] = ()
+    """Other sizes that the target's kernels take, largest first, for weights that `group` does not divide."""
     palette: int | None = None
     """Rows that share a table of values, in which codes are places; None is codes times scales."""
     scale_dtype: Literal["float32", "float16", "bfloat16"] = "float32"
@@ -131,6 +133,8 @@ class Quantizer:
 
     preset: Preset
     kernels: Kernels
+    notes: list[str] = field(default_factory=list)
+    """What a user should know of the weights, a sentence each; complete when all layers are made."""
 
     def layer(self, part: Part, name: str, weight_OI: Tensor) -> QuantLinear | None:
         """The quantized layer, None where the preset leaves the part alone.
@@ -142,14 +146,23 @@ class Quantizer:
             return None
         outputs, inputs = weight_OI.shape
         if scheme.group is not None and inputs % scheme.group:
-            raise UserError(
-                f"{name} has {inputs} inputs, which groups of {scheme.group} do not divide: use --quant none"
-            )
+            scheme = self._in_smaller_groups(scheme, name, inputs)
         if scheme.palette is not None and outputs % scheme.palette:
             raise UserError(
                 f"{name} has {outputs} outputs, which tables of {scheme.palette} rows do not divide: use --quant int4"
             )
         return self.kernels(weight_OI, scheme)
+
+    def _in_smaller_groups(self, scheme: Scheme, name: str, inputs: int) -> Scheme:
+        sizes = (scheme.group, *scheme.smaller_groups)
+        fitting = next((size for size in scheme.smaller_groups if inputs % size == 0), None)
+        if fitting is None:
+            groups = " or ".join(map(str, sizes))
+            raise UserError(f"{name} has {inputs} inputs, which groups of {groups} do not divide: use --quant none")
+        note = f"weights of {inputs} inputs are in groups of {fitting}, since {scheme.group} does not divide {inputs}"
+        if note not in self.notes:
+            self.notes.append(note)
+        return replace(scheme, group=fitting)
 
 
 def constant(value: Tensor) -> nn.Parameter:

@@ -23,6 +23,7 @@ Report = Callable[[str], None]
 class Target(Protocol):
     """What a target file offers."""
 
+    name: str
     precisions: "tuple[Precision, ...]"
     """What it can be exported in; the first is the default."""
     loop: "Loop"

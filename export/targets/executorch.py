@@ -37,6 +37,7 @@ ROWS, GROUPS = Scheme(bits=8), Scheme(bits=4, group=32, scale_dtype="bfloat16")
 class ExecuTorchTarget:
     """XNNPACK delegates for the model, portable kernels for the pruner, whose steps are a scan."""
 
+    name = "executorch"
     precisions: tuple[Precision, ...] = ("float32",)
     loop: Loop = "scan"
     kv_update: Literal["rows", "in_place"] = "rows"

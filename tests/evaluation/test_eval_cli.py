@@ -64,6 +64,8 @@ OPTIONS = {
 class FakeTarget(Eager):
     """Writes a file a method and keeps the modules: a bundle without any lowering."""
 
+    name = "fake"
+
     def lower(
         self,
         methods: dict[MethodName, nn.Module],

@@ -54,6 +54,8 @@ Served = tuple[Path, dict[MethodName, Callable[..., Any]]]
 class FakeTarget(Eager):
     """Writes a file a method and keeps the modules."""
 
+    name = "fake"
+
     def lower(
         self,
         methods: dict[MethodName, nn.Module],
@@ -82,6 +84,10 @@ class FakeTarget(Eager):
         return {"fake": "1"}
 
 
+class SecondTarget(FakeTarget):
+    name = "second"
+
+
 class FakeSession(TorchSession):
     """Runs what the fake target keeps."""
 
@@ -98,8 +104,8 @@ def may_repeat(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Two targets without any lowering, in an empty working folder, without a network."""
-    for name in ("fake", "second"):
-        monkeypatch.setitem(TARGETS, name, f"{__name__}:FakeTarget")
+    for name, kind in (("fake", "FakeTarget"), ("second", "SecondTarget")):
+        monkeypatch.setitem(TARGETS, name, f"{__name__}:{kind}")
         monkeypatch.setitem(RUNTIMES, name, f"{__name__}:FakeSession")
     may_repeat(monkeypatch)
 
@@ -486,7 +492,7 @@ def test_several_targets_get_a_folder_each(capsys: pytest.CaptureFixture[str]) -
     assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == ["deep/er/fake", "deep/er/second"]
 
 
-class FailingTarget(FakeTarget):
+class FailingTarget(SecondTarget):
     """Refuses a layer when the graphs are built."""
 
     def finish(self, folder: Path) -> None:

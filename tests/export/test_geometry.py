@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from vlmp.export.config import ExportConfig
 from vlmp.export.eager import Eager
 from vlmp.export.geometry import Geometry
-from vlmp.export.pipeline import build_methods, open_source, pruner_config
+from vlmp.export.pipeline import build_methods
+from vlmp.export.plan import make_plan, open_source, pruner_config
 from vlmp.export.tracing import example_inputs
 from vlmp.pruner import PRUNERS, PrunerConfig
 from vlmp.runtimes.bundle.errors import UserError
@@ -107,7 +108,7 @@ def test_graphs_return_what_is_declared(pruner: str) -> None:
     )  # fmt: skip
 
     source = open_source(config)
-    methods = build_methods(source, config, Eager(), "float32")
+    methods = build_methods(make_plan(config, source, Eager()), "float32")
     assert list(methods) == list(METHODS)
     for name, module in methods.items():
         outputs = module(*example_inputs(source.geometry.inputs(name, "float32")))

@@ -15,7 +15,7 @@ from vlmp.export import cli
 from vlmp.export.checkpoint import locate
 from vlmp.export.config import ExportConfig
 from vlmp.export.models import BILLION, MODELS, file_label, model_entry, model_label, parameters
-from vlmp.export.pipeline import open_source, quantization
+from vlmp.export.plan import open_source, quantization_of
 from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.console.command import OneLineParser
 
@@ -50,7 +50,7 @@ def source_of(model: str, **changes: Any) -> tuple[str, str]:
     """What the manifest says of checkpoint and quantization."""
     config = ExportConfig(model=model, targets=(), output=Path("out"), image_size=(112, 112), pruner="none")
     config = replace(config, **changes)
-    return open_source(config).name, quantization(config)
+    return open_source(config).name, quantization_of(config)
 
 
 def test_an_id_is_opened_as_its_folder_and_says_its_revision(cache: Path) -> None:

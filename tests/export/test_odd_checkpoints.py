@@ -23,7 +23,8 @@ from transformers.utils import logging as transformers_logging
 from vlmp.evaluation.scenes import sample
 from vlmp.export.config import ExportConfig
 from vlmp.export.eager import open_eager
-from vlmp.export.pipeline import export, open_source
+from vlmp.export.pipeline import export
+from vlmp.export.plan import open_source
 from vlmp.export.prompt import read_prompt
 from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.bundle.folder import read_manifest

@@ -9,7 +9,8 @@ from typing import cast
 import pytest
 from vlmp.export.config import ExportConfig
 from vlmp.export.models.decoder import Decode, Prefill
-from vlmp.export.pipeline import build_methods, open_source
+from vlmp.export.pipeline import build_methods
+from vlmp.export.plan import make_plan, open_source
 from vlmp.export.targets.onnx import OnnxTarget
 from vlmp.export.targets.onnx.language import language_graph
 
@@ -23,7 +24,7 @@ def test_operators_of_the_layers(prune_layer: int) -> None:
         model="vlmp-tiny", targets=(), output=Path(), pruner="uniform", keep=0.5, prune_layer=prune_layer,
         image_size=(112, 112), text_len=24, max_new_tokens=8,
     )  # fmt: skip
-    methods = build_methods(open_source(config), config, OnnxTarget(), "float32")
+    methods = build_methods(make_plan(config, open_source(config), OnnxTarget()), "float32")
     graph = language_graph(cast(Prefill, methods["prefill"]), cast(Decode, methods["decode"])).graph
     found = Counter(node.op_type for node in graph.all_nodes())
     parts = 2 if prune_layer else 1

@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 from vlmp.export.config import ExportConfig
-from vlmp.export.pipeline import build_methods, export, open_source
+from vlmp.export.pipeline import build_methods, export
+from vlmp.export.plan import make_plan, open_source
 from vlmp.export.quantize import Preset, Quantizer, QuantLinear, Scheme, quantize_weight
 from vlmp.export.targets import TARGETS, open_target
 from vlmp.runtimes import load
@@ -185,6 +186,23 @@ def test_layers_compute_what_the_kernels_do(target: str, scheme: Scheme, rows: i
     assert rounds == (target != "coreml")
 
 
+def test_groups_that_do_not_fit_give_way_to_smaller_ones() -> None:
+    scheme = Scheme(bits=4, group=64, smaller_groups=(32, 16))
+    quantizer = Quantizer(preset=Preset(description="", parts={"late": scheme}), kernels=QuantLinear)
+    groups = []
+    for inputs in (128, 96, 48, 80, 96):
+        layer = quantizer.layer("late", "layers.3.up", torch.ones(4, inputs))
+        assert layer is not None
+        groups.append(layer.group)
+    assert groups == [64, 32, 16, 16, 32]
+    assert quantizer.notes == [
+        f"weights of {inputs} inputs are in groups of {group}, since 64 does not divide {inputs}"
+        for inputs, group in ((96, 32), (48, 16), (80, 16))
+    ]
+    with pytest.raises(UserError, match="has 40 inputs, which groups of 64 or 32 or 16 do not divide"):
+        quantizer.layer("late", "layers.3.up", torch.ones(4, 40))
+
+
 def test_groups_that_do_not_fit_are_refused() -> None:
     preset = Preset(description="", parts={"late": Scheme(bits=4, group=32)})
     quantizer = Quantizer(preset=preset, kernels=QuantLinear)
@@ -228,10 +246,10 @@ def quantized(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     config = quantized_config(name, preset, folder)
     export(config)
     manifest = read_manifest(folder)
-    source, target = open_source(config), open_target(name)
+    plan = make_plan(config, open_source(config), open_target(name))
     with torch.no_grad():
-        methods = build_methods(source, config, target, manifest.precision)
-    return Exported(folder, manifest, TorchSession(manifest, source.prompt.tokenizer, methods))
+        methods = build_methods(plan, manifest.precision)
+    return Exported(folder, manifest, TorchSession(manifest, plan.source.prompt.tokenizer, methods))
 
 
 def test_quantized_bundles_verify_and_answer_as_quantized_pytorch(quantized: Exported) -> None:

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from vlmp.export.checkpoint import locate
 from vlmp.export.config import ExportConfig, Precision
 from vlmp.export.models import model_entry
-from vlmp.export.pipeline import build_methods, export, open_source
+from vlmp.export.pipeline import build_methods, export
+from vlmp.export.plan import make_plan, open_source
 from vlmp.export.targets import open_target
 from vlmp.runtimes import Session, load
 from vlmp.runtimes.bundle.errors import UserError
@@ -67,9 +68,8 @@ def exported(config: ExportConfig, precision: Precision) -> Exported:
         (result,) = export(config)
         left = os.listdir(scratch)
     more = held_bytes() - before
-    source, target = open_source(config), open_target(config.targets[0])
-    methods = build_methods(source, config, target, precision)
-    eager = TorchSession(result.manifest, source.prompt.tokenizer, methods)
+    plan = make_plan(config, open_source(config), open_target(config.targets[0]))
+    eager = TorchSession(result.manifest, plan.source.prompt.tokenizer, build_methods(plan, precision))
     return Exported(folder=result.output, manifest=result.manifest, eager=eager, scratch=left, held=more)
 
 

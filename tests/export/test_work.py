@@ -14,7 +14,8 @@ from transformers import Qwen2VLConfig
 from vlmp.export.config import ExportConfig, Precision
 from vlmp.export.eager import Eager
 from vlmp.export.models import qwen2_vl
-from vlmp.export.pipeline import Source, build_methods, open_source
+from vlmp.export.pipeline import build_methods
+from vlmp.export.plan import Source, make_plan, open_source
 from vlmp.export.tracing import example_inputs
 from vlmp.export.work import count_work, with_work
 from vlmp.pruner import PRUNERS
@@ -35,7 +36,7 @@ def open_tiny(pruner: str = "vlm-pruner", keep: float = 0.3) -> tuple[Source, di
         keep=None if pruner == "none" else keep,
     )  # fmt: skip
     source = open_source(config)
-    return source, build_methods(source, config, Eager(), "float32")
+    return source, build_methods(make_plan(config, source, Eager()), "float32")
 
 
 def specs_of(
@@ -243,7 +244,7 @@ def test_two_billion_parameters_take_no_memory(monkeypatch: pytest.MonkeyPatch) 
     )  # fmt: skip
     config = ExportConfig(model="vlmp-tiny", targets=(), output=Path("unused"))
     wide = replace(source, geometry=geometry, pruner=replace(source.pruner, keep=28))
-    work = work_of(wide, build_methods(wide, config, Eager(), "float32"))
+    work = work_of(wide, build_methods(make_plan(config, wide, Eager()), "float32"))
     parameters = (work["vision"].weight_bytes + work["decode"].weight_bytes) / 4
     assert parameters == pytest.approx(2.21e9, rel=0.01)
     assert set(work) == {"vision", "before", "pruner", "after", "decode", "extend"}

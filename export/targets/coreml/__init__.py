@@ -42,7 +42,7 @@ PACKAGE_NAME = "model.mlpackage"
 FLOAT32_ISLAND = "vlmp float32 island"
 """Mark of the ops that stay in float32 in a float16 export."""
 ROWS = Scheme(bits=8, scale_dtype="float16")
-GROUPS = Scheme(bits=4, group=32, scale_dtype="float16")
+GROUPS = Scheme(bits=4, group=32, smaller_groups=(16,), scale_dtype="float16")
 PALETTE = Scheme(bits=4, palette=16, scale_dtype="float16")
 CANNOT_WRITE = (
     "filesystem error", "[MIL FileWriter]", "Failed to create", "Failed to open model package", "Failed to look up",
@@ -55,6 +55,7 @@ _DTYPES = {"float32": np.float32, "float16": np.float16, "int32": np.int32}
 class CoreMLTarget:
     """ML Program for iOS 18 and macOS 15. Loops do not convert, so the pruner's steps are unrolled."""
 
+    name = "coreml"
     precisions: tuple[Precision, ...] = ("float16", "float32")
     loop: Loop = "unroll"
     kv_update: Literal["rows", "in_place"] = "rows"

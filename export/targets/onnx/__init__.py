@@ -21,12 +21,15 @@ from vlmp.runtimes.bundle.manifest import MethodName, MethodSpec, TensorSpec
 from vlmp.runtimes.versions import package_version
 
 VISION_NAME, LANGUAGE_NAME = "vision.onnx", "language.onnx"
-ROWS, GROUPS, TABLE = Scheme(bits=8), Scheme(bits=4, group=64), Scheme(bits=8, group=128)
+ROWS = Scheme(bits=8)
+GROUPS = Scheme(bits=4, group=64, smaller_groups=(32, 16))
+TABLE = Scheme(bits=8, group=128, smaller_groups=(64, 32, 16))
 
 
 class OnnxTarget:
     """ONNX opset 20 and ONNX Runtime's own operators; the pruner's steps are a Loop that ends with the S-th token."""
 
+    name = "onnx"
     precisions: tuple[Precision, ...] = ("float32",)
     loop: Loop = "while"
     kv_update: Literal["rows", "in_place"] = "in_place"

@@ -16,7 +16,8 @@ from typing import Any
 import jsonschema
 import pytest
 from vlmp.export.config import ExportConfig
-from vlmp.export.pipeline import describe, open_source
+from vlmp.export.describe import describe
+from vlmp.export.plan import make_plan, open_source
 from vlmp.export.targets import open_target
 from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.bundle.folder import (
@@ -53,7 +54,7 @@ def described() -> Manifest:
         )
         for name in METHODS
     }
-    return describe(config, source, "onnx", open_target("onnx"), "float32", specs)
+    return describe(make_plan(config, source, open_target("onnx")), specs)
 
 
 def write_files(folder: Path) -> None:

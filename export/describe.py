@@ -1,0 +1,66 @@
+"""A plan and its lowered methods become the manifest."""
+
+from vlmp.export.models import model_label
+from vlmp.export.plan import Plan
+from vlmp.runtimes.bundle.manifest import (
+    METHODS,
+    ImageSpec,
+    KvLayerSpec,
+    KvSpec,
+    Manifest,
+    MethodName,
+    MethodSpec,
+    ParitySpec,
+    SegmentSpec,
+    ShapeSpec,
+    StageSpec,
+)
+from vlmp.runtimes.versions import package_version
+
+TOKENIZER_NAME = "tokenizer.json"
+
+
+def describe(plan: Plan, specs: dict[MethodName, MethodSpec]) -> Manifest:
+    """The manifest without parity, cost and files. specs: the lowered methods; the model has been built by then."""
+    config, source, target = plan.config, plan.source, plan.target
+    return Manifest(
+        model=model_label(config.model),
+        checkpoint=source.name,
+        target=target.name,
+        precision=plan.precision,
+        quantization=plan.quantization,
+        vocab_size=source.geometry.vocab,
+        prompt=source.prompt.spec(
+            text_len=config.text_len, max_new_tokens=config.max_new_tokens, tokenizer_file=TOKENIZER_NAME
+        ),
+        shapes=[shape_of(plan)],
+        methods={method: specs[method] for method in METHODS},
+        parity=ParitySpec(status="skipped", runtime=""),
+        notes=[*source.prompt.notes, *source.family.notes, *(plan.quantizer.notes if plan.quantizer else ())],
+        tools={name: package_version(name) for name in ("vlmp", "torch")} | target.tools(),
+    )
+
+
+def shape_of(plan: Plan) -> ShapeSpec:
+    """The picture size of the export, and all that follows from it."""
+    geometry, pruner = plan.source.geometry, plan.pruner
+    rows, columns = geometry.grid
+    whole = (0, 0, geometry.width, geometry.height)
+    image = ImageSpec(
+        height=geometry.height, width=geometry.width, fit=plan.config.image_fit, pad_rgb=plan.source.family.pad_rgb,
+        resample="bicubic", visual_tokens=geometry.visual,
+        segments=[SegmentSpec(rows=rows, columns=columns, first=0, stride=columns, box=whole)],
+    )  # fmt: skip
+    stage = StageSpec(
+        place="layer", index=geometry.prune_layer, method=plan.config.pruner, tokens=geometry.visual,
+        num_kept=geometry.kept, settings={name: getattr(plan.source.pruner, name) for name in pruner.settings},
+        loop=plan.target.loop, by_prompt="attention" in pruner.needs, exact=pruner.exact,
+    )  # fmt: skip
+    layers = [
+        KvLayerSpec(
+            kv_heads=geometry.kv_heads, head_dim=geometry.head_dim, base=geometry.base(i), slots=geometry.slots(i)
+        )
+        for i in range(geometry.layers)
+    ]
+    kv = KvSpec(update=plan.target.kv_update, dtype=plan.precision, layers=layers)
+    return ShapeSpec(image=image, stages=[stage], kv=kv, methods={method: method for method in METHODS})

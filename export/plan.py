@@ -1,0 +1,182 @@
+"""The config and a checkpoint become a plan: all sizes and choices of one export, every one of them checked.
+
+Nothing is built or written here, so that what cannot be served is refused before the first bundle is begun.
+"""
+
+from dataclasses import dataclass
+
+from vlmp.export import checkpoint as checkpoints
+from vlmp.export.config import (
+    DEFAULT_KEEP,
+    ExportConfig,
+    Precision,
+    check_precision,
+    check_pruner,
+    layer_of,
+    least_layer,
+)
+from vlmp.export.geometry import Geometry
+from vlmp.export.models import Family, model_entry, open_family
+from vlmp.export.prompt import ChatPrompt, read_prompt
+from vlmp.export.quantize import Quantizer, find_preset
+from vlmp.export.targets import Target, open_target
+from vlmp.pruner import DEFAULT_PIVOTS, Pruner, PrunerConfig, build_pruner, method
+from vlmp.runtimes.bundle.errors import UserError
+from vlmp.runtimes.bundle.folder import MANIFEST_NAME, check_output
+from vlmp.runtimes.prompt import encode_turn
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Source:
+    """A checkpoint that has been opened and checked against the settings."""
+
+    name: str
+    """What the manifest calls it."""
+    family: Family
+    prompt: ChatPrompt
+    geometry: Geometry
+    pruner: PrunerConfig
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """One export for one target."""
+
+    config: ExportConfig
+    source: Source
+    target: Target
+    precision: Precision
+    quantization: str
+    """The preset's name."""
+    quantizer: Quantizer | None
+    pruner: Pruner
+
+
+def make_plans(config: ExportConfig, targets: list[Target]) -> list[Plan]:
+    """A plan for each target, with the checkpoint opened once. Raises UserError on what cannot be served."""
+    source = open_source(config)
+    return [make_plan(config, source, target) for target in targets]
+
+
+def make_plan(config: ExportConfig, source: Source, target: Target) -> Plan:
+    """The plan for one target. Raises UserError when the target has no such precision or quantization."""
+    check_precision(target.name, target.precisions, config.precision)
+    quantization = quantization_of(config)
+    preset = find_preset(quantization, target.name, target.presets)
+    return Plan(
+        config=config,
+        source=source,
+        target=target,
+        precision=config.precision or target.precisions[0],
+        quantization=quantization,
+        quantizer=Quantizer(preset=preset, kernels=target.quantized) if preset else None,
+        pruner=build_pruner(config.pruner, source.geometry.grid, source.pruner, target.loop),
+    )
+
+
+def open_targets(config: ExportConfig) -> list[Target]:
+    """The targets of the config, after all checks that need no checkpoint. Raises UserError."""
+    model_entry(config.model, config.checkpoint)
+    check_pruner(config.pruner)
+    targets = [open_target(name) for name in config.targets]
+    if len(targets) > 1 and (config.output / MANIFEST_NAME).exists():
+        raise UserError(f"output {config.output} is itself a bundle, not a folder for several: choose another --output")
+    for target in targets:
+        check_precision(target.name, target.precisions, config.precision)
+        find_preset(quantization_of(config), target.name, target.presets)
+        check_output(config.outputs[target.name], overwrite=config.overwrite)
+    return targets
+
+
+def open_source(config: ExportConfig) -> Source:
+    """Find and read the checkpoint, and check the settings against it. Raises UserError."""
+    entry = model_entry(config.model, config.checkpoint)
+    folder = config.checkpoint or checkpoints.locate(entry.checkpoint)
+    family = open_family(str(checkpoints.read_config(folder).get("model_type")), folder)
+    height, width = config.image_size or entry.image_size
+    side = family.merge_px
+    if height < side or width < side or height % side or width % side:
+        raise UserError(f"--image-size {height}x{width}: both sides must be multiples of {side} pixels")
+    layer = prune_layer(config, family)
+    visual = (height // side) * (width // side)
+    pruner = pruner_config(config, visual)
+    prompt = read_prompt(folder, family.image_token, config.system_prompt)
+    check_text_len(config, prompt)
+    geometry = family.geometry(
+        height=height, width=width, prefix=len(prompt.prefix_ids), kept=pruner.keep, text=config.text_len,
+        room=config.max_new_tokens, prune_layer=layer,
+    )  # fmt: skip
+    check_lengths(geometry, family, prompt)
+    local = config.checkpoint is not None or entry.checkpoint.startswith("folder:")
+    name = checkpoints.identity(folder) if local else checkpoints.hub_identity(entry.checkpoint, folder)
+    return Source(name=name, family=family, prompt=prompt, geometry=geometry, pruner=pruner)
+
+
+def quantization_of(config: ExportConfig) -> str:
+    """The preset's name, as asked for or the model's default."""
+    return model_entry(config.model, config.checkpoint).quant if config.quant is None else config.quant
+
+
+def prune_layer(config: ExportConfig, family: Family) -> int:
+    """K, as asked for or the method's own place. Raises UserError where the method or the model has no such place."""
+    layer = layer_of(config.pruner, config.prune_layer)
+    if layer >= family.layers:
+        raise UserError(
+            f"--prune-layer {layer}: this model has {family.layers} layers, so "
+            f"{least_layer(config.pruner)} to {family.layers - 1}"
+        )
+    return layer
+
+
+def pruner_config(config: ExportConfig, visual: int) -> PrunerConfig:
+    """The pruner's settings with S = keep * N rounded half up.
+
+    Raises UserError when S lies outside [pivots, N], or [1, N] for methods without pivots.
+    """
+    least = DEFAULT_PIVOTS if "pivots" in method(config.pruner).settings else 1
+    if visual < least:
+        raise UserError(
+            f"this image size gives {visual} visual tokens, pruner {config.pruner} starts from {least}: "
+            "choose a larger --image-size, or --pruner none"
+        )
+    share = config.keep
+    if share is None:
+        share = 1 if config.pruner == "none" else DEFAULT_KEEP
+    kept = int(share * visual + 0.5)
+    if kept < least:
+        raise UserError(
+            f"--keep {share:.4g} keeps {kept} of {visual} visual tokens: at least {least} are needed, "
+            f"so --keep must be at least {least / visual:.4g}"
+        )
+    return PrunerConfig(keep=kept, pivots=min(DEFAULT_PIVOTS, kept))
+
+
+def check_text_len(config: ExportConfig, prompt: ChatPrompt) -> None:
+    """Raises UserError when the bucket cannot hold the template and a word."""
+    around = max(len(encode_turn(prompt.tokenizer, template, "")) for template in (prompt.first, prompt.following))
+    if config.text_len < around + 2:
+        raise UserError(
+            f"--text-len {config.text_len}: the chat template alone takes {around} tokens; use at least {around + 2}"
+        )
+
+
+def check_lengths(geometry: Geometry, family: Family, prompt: ChatPrompt) -> None:
+    """Raises UserError when the whole chat is longer than the model was made for, or the tokenizer is another's."""
+    longest = geometry.early_base + geometry.text_room
+    if longest > family.max_positions:
+        raise UserError(
+            f"{geometry.visual} visual tokens, --text-len {geometry.text} and --max-new-tokens {geometry.room} make up "
+            f"to {longest} positions, this model has {family.max_positions}: choose less of one of them"
+        )
+    known = prompt.tokenizer.get_vocab_size()
+    if known > geometry.vocab:
+        raise UserError(
+            f"the checkpoint's tokenizer has {known} tokens, its config says vocab_size {geometry.vocab}: the files of "
+            "two models are mixed"
+        )
+    image_id = prompt.tokenizer.token_to_id(family.image_token)
+    if image_id != family.image_token_id:
+        raise UserError(
+            f"the checkpoint's tokenizer has {family.image_token} as {image_id}, its config says image_token_id "
+            f"{family.image_token_id}: the files of two models are mixed"
+        )
