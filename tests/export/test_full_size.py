@@ -54,7 +54,7 @@ def test_full_widths_export_verify_and_answer(wide: Path, tmp_path: Path, target
     result = export_default(wide, tmp_path / "bundle", target, 448)
     assert result.manifest.parity.status == "passed"
     assert result.manifest.quantization == "int4"
-    assert (result.manifest.pruner.visual_tokens, result.manifest.pruner.kept_tokens) == (256, 28)
+    assert (result.manifest.shape.image.visual_tokens, result.manifest.shape.num_kept) == (256, 28)
     layer = 2 * 1536 * 1536 + 2 * 1536 * 256 + 3 * 1536 * 8960
     vision = 12 * 1280 * 1280 + 5120 * 5120 + 5120 * 1536
     once = 3 * layer / 2 + 8192 * 1536 + vision  # 4-bit layers, 8-bit table and vision tower

@@ -167,7 +167,7 @@ def test_methods_return_what_the_manifest_says(tiny: Exported) -> None:
             else:
                 inputs[spec.name] = random.standard_normal(spec.shape).astype(spec.dtype)
         outputs = session.run(name, inputs)
-        in_place = tiny.manifest.kv.update == "in_place"
+        in_place = tiny.manifest.shape.kv.update == "in_place"
         made = [spec for spec in method.outputs if not (in_place and spec.name.startswith(("key_", "value_")))]
         assert list(outputs) == [spec.name for spec in made]
         for spec in made:
@@ -183,12 +183,12 @@ def valid_outputs(
     if name == "vision":
         return found
     valid = int(inputs["text_len"][0]) if "text_len" in inputs else 1
-    for layer in range(session.manifest.kv.layers):
-        base = session._base(layer)
+    for layer in range(len(session.manifest.shape.kv.layers)):
+        base = session.manifest.shape.kv.layers[layer].base
         first, end = (0, base + valid) if name == "prefill" else (base + int(inputs["past"][0]),) * 2
         end = end if name == "prefill" else end + valid
         for kind in ("key", "value"):
-            if session.manifest.kv.update == "in_place":
+            if session.manifest.shape.kv.update == "in_place":
                 found[f"{kind}_{layer}"] = session._caches[f"{kind}_cache_{layer}"][0][:, first:end]
             else:
                 found[f"{kind}_{layer}"] = outputs[f"{kind}_{layer}"][:, : end - first]
@@ -208,7 +208,7 @@ def test_rows_and_logits_equal_pytorch_on_any_input(other: Exported) -> None:
                 inputs[spec.name] = random.standard_normal(spec.shape).astype(spec.dtype) * (
                     100 if name == "vision" else 1
                 )
-            if session.manifest.kv.update == "in_place" and "_cache_" in spec.name:
+            if session.manifest.shape.kv.update == "in_place" and "_cache_" in spec.name:
                 session._caches[spec.name][0] = inputs[spec.name]
         given = {"text_len": np.ones(1, np.int32), "past": np.zeros(1, np.int32), **inputs}
         found = valid_outputs(session, name, inputs, session.run(name, given))

@@ -211,7 +211,7 @@ def interrupted(tokenizer: Tokenizer) -> Interrupted:
 
 
 def rows(session: FakeSession) -> list[list[list[int]]]:
-    return [session.stored(layer)[: session.past] for layer in range(session.manifest.kv.layers)]
+    return [session.stored(layer)[: session.past] for layer in range(len(session.manifest.shape.kv.layers))]
 
 
 @pytest.mark.parametrize("late", [False, True])
@@ -294,7 +294,7 @@ def check_reply(session: FakeSession, said: list[int]) -> None:
     session.reply("No?")
     fed = [*question, *said, END, *following(session, "No?")]
     assert len(fed) > BUCKET
-    for layer in range(session.manifest.kv.layers):
+    for layer in range(len(session.manifest.shape.kv.layers)):
         assert session.stored(layer)[: session.past] == [[token, place] for place, token in enumerate(fed)]
 
 
