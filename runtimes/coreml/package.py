@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import mmap
-import struct
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 from coremltools.models.utils import load_spec
 from numpy.typing import NDArray
+from vlmp.runtimes.coreml.blobs import read_header
 from vlmp.runtimes.coreml.ops import unpack_bits
 
 Array = NDArray[Any]
@@ -33,8 +33,6 @@ _BLOB_TYPES = {
     "fp16": 1, "fp32": 2, "uint8": 3, "int8": 4, "int16": 6, "uint16": 7, "int4": 8, "uint1": 9, "uint2": 10,
     "uint4": 11, "uint3": 12, "uint6": 13, "int32": 14, "uint32": 15,
 }  # fmt: skip
-_BLOB_HEADER = struct.Struct("<IIQQ")  # sentinel, data type, bytes, offset of the data
-_BLOB_SENTINEL = 0xDEADBEEF
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,16 +92,16 @@ class Package:
         Raises ValueError if the header is broken, or its type or size is not the declared one.
         """
         data = self._map(file_name)
-        sentinel, data_type, size, start = _BLOB_HEADER.unpack_from(data, offset)
         count = math.prod(size or 0 for size in declared.shape)
         expected = -(-count * declared.bits // 8)
-        where = f"{file_name} at {offset}"
-        if sentinel != _BLOB_SENTINEL:
-            raise ValueError(f"{where} is no blob header")
+        try:
+            data_type, size, start = read_header(data, offset)
+        except ValueError as error:
+            raise ValueError(f"{file_name} has {error}") from None
         if data_type != _BLOB_TYPES.get(declared.name) or size != expected:
             raise ValueError(
-                f"{where} has {size} bytes of blob type {data_type}; the program declares {declared.name} "
-                f"{list(declared.shape)}, {expected} bytes of type {_BLOB_TYPES.get(declared.name)}"
+                f"{file_name} at {offset} has {size} bytes of blob type {data_type}; the program declares "
+                f"{declared.name} {list(declared.shape)}, {expected} bytes of type {_BLOB_TYPES.get(declared.name)}"
             )
         return _decode(memoryview(data)[start : start + size], declared)
 

@@ -90,6 +90,6 @@ def test_a_weight_file_of_another_form_is_refused(packages: dict[str, Path], tmp
     content = bytearray((broken / WEIGHTS).read_bytes())
     content[64:68] = bytes(4)  # the first blob's sentinel
     (broken / WEIGHTS).write_bytes(content)
-    with pytest.raises(ValueError, match="has no blob at 64"):
+    with pytest.raises(ValueError, match="has no blob header at 64"):
         join({"decode": broken}, "decode", tmp_path / "out.mlpackage")
     assert not (tmp_path / "out.mlpackage").exists()

@@ -1011,7 +1011,7 @@ def test_broken_weight_file(tmp_path: Path) -> None:
     raw = bytearray(file.read_bytes())
     raw[64:68] = b"\0\0\0\0"
     file.write_bytes(raw)
-    with pytest.raises(ValueError, match="is no blob header"):
+    with pytest.raises(ValueError, match=r"weight\.bin has no blob header at 64"):
         MilProgram(path).predict({"i0": np.zeros((1, 64), np.float32)})
 
 
