@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 ct = pytest.importorskip("coremltools")
 from coremltools.models.utils import load_spec  # noqa: E402
@@ -24,7 +25,7 @@ class Twice(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[L, 64] -> [L, outputs]."""
-        return self.own(self.shared(x).relu())
+        return self.own(F.silu(self.shared(x)))
 
 
 @pytest.fixture(scope="module")
