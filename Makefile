@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 TYPED := build/typed
+FOLDERS := evaluation export pruner runtimes
 
 .PHONY: setup demo native native-arm64 emulated-phone test test-slow lint typecheck clean
 
@@ -44,8 +45,8 @@ lint: setup
 # The folders are imported as vlmp.<folder>; links of those names let the type checker resolve them as users do.
 typecheck: setup
 	mkdir -p $(TYPED)/vlmp
-	for folder in pruner export runtimes evaluation; do ln -sfn ../../../$$folder $(TYPED)/vlmp/$$folder; done
-	MYPYPATH=$(TYPED) $(BIN)/mypy $(patsubst %,-p vlmp.%,pruner export runtimes evaluation)
+	for folder in $(FOLDERS); do ln -sfn ../../../$$folder $(TYPED)/vlmp/$$folder; done
+	MYPYPATH=$(TYPED) $(BIN)/mypy $(FOLDERS:%=-p vlmp.%)
 
 clean:
 	rm -rf build $(VENV) .mypy_cache .pytest_cache .ruff_cache

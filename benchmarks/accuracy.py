@@ -32,7 +32,7 @@ from vlmp.evaluation.scenes import make_scene
 from vlmp.evaluation.scenes.labels import covered
 from vlmp.evaluation.subjects import Subject, bundle_subjects, eager_subject, eager_subjects, fit_text
 from vlmp.export.checkpoint import locate
-from vlmp.export.config import ExportConfig, Precision
+from vlmp.export.config import DEFAULT_KEEP, ExportConfig, Precision
 from vlmp.export.eager import open_eager
 from vlmp.export.models import model_entry
 from vlmp.export.pipeline import export
@@ -51,9 +51,8 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / "docs/accuracy.md"
 MODEL = "vlmp-tiny"
 PARTS = ("methods", "ablations", "exports", "pictures", "coverage")
-KEEPS = (0.333, 0.222, 0.111)
+KEEPS = (0.333, 0.222, DEFAULT_KEEP)
 SEEDS = 3
-ABLATION_KEEP = 0.111
 EXPORTS: tuple[tuple[str, Precision, str], ...] = (
     ("onnx", "float32", "none"), ("onnx", "float32", "int8"), ("onnx", "float32", "int4"),
     ("executorch", "float32", "none"), ("executorch", "float32", "int8"), ("executorch", "float32", "int4"),
@@ -114,7 +113,7 @@ def methods(config: ExportConfig) -> list[Subject]:
 
 def ablations(config: ExportConfig) -> list[Subject]:
     """VLM-Pruner as it is, without each of its ideas, and at other layers."""
-    config = replace(config, pruner="vlm-pruner", keep=ABLATION_KEEP)
+    config = replace(config, pruner="vlm-pruner", keep=DEFAULT_KEEP)
     return [
         eager_subject(config),
         eager_subject(config, "vlm-pruner without BSS term", bss_weight=0.0),
@@ -131,7 +130,7 @@ def exports(config: ExportConfig, work: Path) -> list[Subject]:
     """Pruned bundles of every target, made where those of this checkpoint, program and settings are missing."""
     bundles = []
     origin = checkpoint_digests(locate(model_entry(MODEL).checkpoint)), program(EXPORT_SOURCES, EAGER_PACKAGES)
-    config = replace(config, pruner="vlm-pruner", keep=ABLATION_KEEP)
+    config = replace(config, pruner="vlm-pruner", keep=DEFAULT_KEEP)
     for target, precision, quant in EXPORTS:
         kind = open_target(target)
         recipe = repr((origin, config, kind.presets.get(quant), kind.tools())).encode()
@@ -151,7 +150,7 @@ def coverage(config: ExportConfig, seed: int) -> str:
     lines = ["| method | layer | tokens on things | things with a token | digits of a code with a token |"]
     lines += ["|---|---:|---:|---:|---:|"]
     for name, layer in places:
-        session = open_eager(replace(config, pruner=name, keep=ABLATION_KEEP, prune_layer=layer))
+        session = open_eager(replace(config, pruner=name, keep=DEFAULT_KEEP, prune_layer=layer))
         ids = prompt_ids(session, session.manifest.prompt.first, "What is the code?")
         figures = []
         for scene in scenes:
@@ -226,7 +225,7 @@ def write_part(name: str, text: str) -> None:
 def draw_pictures(config: ExportConfig, folder: Path) -> None:
     """Held-out scenes with what three methods keep of them, and their answers."""
     names = ("vlm-pruner", "fastv", "random")
-    sessions = [open_eager(replace(config, pruner=name, keep=ABLATION_KEEP)) for name in names]
+    sessions = [open_eager(replace(config, pruner=name, keep=DEFAULT_KEEP)) for name in names]
     data = open_dataset("scenes:test", seed=PICTURES[0][0], questions=120)
     for number, (seed, index) in enumerate(PICTURES, 1):
         image = make_scene("test", seed, index).image
@@ -271,7 +270,7 @@ def main() -> None:
         rows, _ = measure(ablations(config), data, arguments.work)
         write_part("ablations", f"{stamp}\n\n{table(rows)}")
     if "exports" in parts:
-        _, eager = measure([eager_subject(replace(config, keep=ABLATION_KEEP))], data, arguments.work)
+        _, eager = measure([eager_subject(replace(config, keep=DEFAULT_KEEP))], data, arguments.work)
         rows, answered = [], []
         for subject in exports(config, arguments.work):
             interpreted = subject.facts["target"] == "coreml" and sys.platform != "darwin"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from vlmp.evaluation.data import DATASETS, SCENE_QUESTIONS, DataSet, open_dataset
 from vlmp.evaluation.metrics import METRICS
-from vlmp.export.config import ExportConfig, check_pruner, layer_of, parse_image_size
+from vlmp.export.config import DEFAULT_KEEP, ExportConfig, check_pruner, layer_of, parse_image_size
 from vlmp.export.models import model_entry
 from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.bundle.writing import exclusive
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from vlmp.evaluation.subjects import Subject
 
 DEFAULT_PRUNERS = ("none", "vlm-pruner")
-DEFAULT_KEEPS = (0.111,)
+DEFAULT_KEEPS = (DEFAULT_KEEP,)
 SHORTEST_TEXT = 24
 """Text bucket to begin with; it grows with the longest question."""
 PROGRAM = "vlmp-eval"
@@ -46,7 +46,9 @@ def parser() -> OneLineParser:
         "--bundle", type=local_folder, action="append", metavar="DIR", help="a bundle; repeat it to compare several"
     )
     who.add_argument("--pruner", action="append", metavar="NAME", help="method, repeatable (none and vlm-pruner)")
-    who.add_argument("--keep", type=float, action="append", metavar="SHARE", help="kept share, repeatable (0.111)")
+    who.add_argument(
+        "--keep", type=float, action="append", metavar="SHARE", help=f"kept share, repeatable ({DEFAULT_KEEP})"
+    )
     who.add_argument("--prune-layer", type=int, metavar="K", help="prune before layer K (each method's own place)")
     who.add_argument("--image-size", metavar="SIDE|HxW", help="pixels (the model's default)")
     who.add_argument("--random-seeds", type=int, default=3, metavar="N", help="seeds that random is averaged over (3)")

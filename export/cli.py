@@ -1,6 +1,6 @@
 """`vlmp-export`: from a checkpoint to verified bundles."""
 
-from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser, Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of `vlmp-export`."""
-    parser = OneLineParser("vlmp-export", description=__doc__, formatter_class=ArgumentDefaultsHelpFormatter)
+    parser = OneLineParser("vlmp-export", description=__doc__)
     add_arguments(parser)
     run_command(parser, run, argv)
 
@@ -55,7 +55,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint", type=local_folder, metavar="DIR", help="local checkpoint folder instead of a download"
     )
-    parser.add_argument("--pruner", default="vlm-pruner", metavar="NAME", help=", ".join(PRUNERS))
+    parser.add_argument("--pruner", default="vlm-pruner", metavar="NAME", help=f"{', '.join(PRUNERS)} (%(default)s)")
     parser.add_argument(
         "--keep", type=float, metavar="SHARE",
         help=f"kept share of the visual tokens (1 - pruning ratio); {DEFAULT_KEEP} when not given",
@@ -65,10 +65,16 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="prune before this decoder layer, 0 is before the language model; the pruner's own place when not given",
     )  # fmt: skip
     parser.add_argument("--image-size", metavar="SIDE|HxW", help="pixels; the model's default when not given")
-    parser.add_argument("--image-fit", choices=["pad", "stretch"], default="pad", help="how a photo is fitted to it")
+    parser.add_argument(
+        "--image-fit", choices=["pad", "stretch"], default="pad", help="how a photo is fitted to it (%(default)s)"
+    )
     parser.add_argument("--system-prompt", metavar="TEXT", help="baked into the export; the template's own otherwise")
-    parser.add_argument("--text-len", type=int, default=64, metavar="T", help="token bucket of one turn's text")
-    parser.add_argument("--max-new-tokens", type=int, default=256, metavar="G", help="cache room for answers")
+    parser.add_argument(
+        "--text-len", type=int, default=64, metavar="T", help="token bucket of one turn's text (%(default)s)"
+    )
+    parser.add_argument(
+        "--max-new-tokens", type=int, default=256, metavar="G", help="cache room for answers (%(default)s)"
+    )
     parser.add_argument("--precision", choices=["float32", "float16"], help="the target's default when not given")
     parser.add_argument("--quant", metavar="PRESET", help=f"{', '.join(PRESETS)}; the model's default when not given")
     parser.add_argument(

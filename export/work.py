@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import prod
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,7 @@ from vlmp.export.geometry import Geometry
 from vlmp.export.quantize import QuantLinear
 from vlmp.export.tracing import example_inputs
 from vlmp.pruner import Pruner
-from vlmp.runtimes.bundle.manifest import MethodName, MethodSpec, Region, TensorSpec, WorkSpec
+from vlmp.runtimes.bundle.manifest import MethodName, MethodSpec, PrefillRegion, Region, TensorSpec, WorkSpec
 
 NUMBER_BYTES = {"float32": 4, "float16": 2}
 _LOOKUPS = (torch.ops.aten.embedding.default, torch.ops.aten.index_select.default)
@@ -83,7 +83,7 @@ def count_work(
     does not matter. float32 numbers count as many bytes as they have in `precision`, except in the pruner, which
     computes in float32.
     """
-    regions: Sequence[Region] = ("before", "pruner", "after") if name == "prefill" else (name,)
+    regions: Sequence[Region] = get_args(PrefillRegion) if name == "prefill" else (name,)
     with FakeTensorMode(allow_non_fake_inputs=True):
         inputs = example_inputs([tensor.model_copy(update={"dtype": _traced(tensor)}) for tensor in spec.inputs])
         caches = [value for value, tensor in zip(inputs, spec.inputs, strict=True) if "_cache_" in tensor.name]

@@ -12,8 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 SCHEMA_VERSION = 2
 MethodName = Literal["vision", "prefill", "decode", "extend"]
 METHODS: tuple[MethodName, ...] = ("vision", "prefill", "decode", "extend")
-Region = Literal["vision", "before", "pruner", "after", "decode", "extend"]
-"""Parts of the graphs that do different work: prefill is `before`, `pruner` and `after`."""
+PrefillRegion = Literal["before", "pruner", "after"]
+"""Parts of prefill: layers < K with the embedding, the pruner, layers >= K with the head."""
+Region = Literal["vision", PrefillRegion, "decode", "extend"]
+"""Parts of the graphs that do different work."""
 
 
 class _Record(BaseModel):

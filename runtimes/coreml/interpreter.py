@@ -12,19 +12,16 @@ import inspect
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from vlmp.runtimes.coreml.ops import LIST_PARAMETERS, op_table
+from vlmp.runtimes.coreml.ops import FIXED, LIST_PARAMETERS, OPS, OPSET
 from vlmp.runtimes.coreml.ops_tensor import to_dtype
 from vlmp.runtimes.coreml.package import Constant, Package, TensorType, tensor_type
 
 Array = NDArray[Any]
-
-_CONTROL = {"cond": {"pred"}, "while_loop": {"loop_vars"}, "read_state": {"input"}, "write_state": {"input", "data"}}
 
 
 class UnsupportedOpError(NotImplementedError):
@@ -41,18 +38,9 @@ class UnsupportedOpError(NotImplementedError):
 class _Op:
     type: str
     name: str
-    run: Callable[..., Any] | None  # None for control flow and states
+    run: Callable[..., Any]
     inputs: dict[str, Constant | str | list[Constant | str]]  # a str is the name of a value
     outputs: tuple[tuple[str, TensorType], ...]
-    blocks: tuple[_Block, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Block:
-    inputs: tuple[str, ...]
-    ops: tuple[_Op, ...]
-    outputs: tuple[Constant | str, ...]
-    last_used: tuple[tuple[str, ...], ...]  # for each op, the values that nothing after it needs
 
 
 class _Parser:
@@ -61,89 +49,74 @@ class _Parser:
     def __init__(self, package: Package, function: str) -> None:
         self.package, self.function = package, function
         self.spec = package.spec.mlProgram.functions[function]
-        self.table = op_table(self.spec.opset)
         self.constants: dict[str, Constant] = {}
         self.counts: Counter[str] = Counter()
 
-    def binding(self, binding: Any, scope: Mapping[str, Constant]) -> Constant | str:
-        """An argument: a constant, or the name of a value that an op or the caller gives."""
-        if binding.WhichOneof("binding") == "value":
-            return self.package.constant(binding.value)
-        return scope.get(binding.name, binding.name)
-
-    def block(self, spec: Any, scope: dict[str, Constant]) -> _Block:
-        """A block and the blocks inside it. Raises UnsupportedOpError for what the tables do not know."""
-        scope, ops, previous = dict(scope), [], None
-        for op in spec.operations:
-            if op.type == "const":
-                self.counts["const"] += 1
-                name = op.outputs[0].name
-                try:
-                    scope[name] = self.constants[name] = self.package.constant(op.attributes["val"])
-                except ValueError as error:  # dictionaries of classifiers, 8-bit floats
-                    raise UnsupportedOpError("const", name, self.function, str(error)) from error
+    def ops(self, block: Any) -> list[_Op]:
+        """What is to be computed, in order. Raises UnsupportedOpError for what the tables do not know."""
+        found = []
+        for spec in block.operations:
+            self.counts[spec.type] += 1
+            if spec.type == "const":
+                self.constants[spec.outputs[0].name] = self.package.constant(spec.attributes["val"])
                 continue
-            parsed = self.op(op, scope)
+            op = self.op(spec)
             if op.type.startswith("constexpr_"):
-                self.constexpr(parsed, scope)
+                self.constexpr(op)
             else:
-                ops.append(parsed)
-            # As in coremltools, write_state with the read_state that follows it is one coreml_update_state.
-            if op.type != "read_state" or previous != ("write_state", parsed.inputs["input"]):
-                self.counts[{"write_state": "coreml_update_state"}.get(op.type, op.type)] += 1
-            previous = (op.type, parsed.inputs.get("input"))
-        outputs = tuple(scope.get(name, name) for name in spec.outputs)
-        return _Block(tuple(i.name for i in spec.inputs), tuple(ops), outputs, _last_uses(ops, outputs))
+                found.append(op)
+        return found
 
-    def op(self, spec: Any, scope: dict[str, Constant]) -> _Op:
-        """One op. Raises UnsupportedOpError if its type or a parameter is unknown."""
+    def resolved(self, name: str) -> Constant | str:
+        """A constant, or the name of a value that an op or the caller gives."""
+        return self.constants.get(name, name)
+
+    def op(self, spec: Any) -> _Op:
+        """One op. Raises UnsupportedOpError if its type, or a parameter or its value, is unknown."""
         name = spec.attributes["name"].immediateValue.tensor.strings.values[0] if "name" in spec.attributes else ""
+        run = OPS.get(spec.type)
+        if run is None or spec.blocks:
+            raise UnsupportedOpError(spec.type, name, self.function)
         inputs: dict[str, Constant | str | list[Constant | str]] = {}
         for parameter, argument in spec.inputs.items():
-            bound = [self.binding(binding, scope) for binding in argument.arguments]
+            bound = [
+                self.package.constant(binding.value)
+                if binding.WhichOneof("binding") == "value"
+                else self.resolved(binding.name)
+                for binding in argument.arguments
+            ]
             inputs[parameter] = bound if parameter in LIST_PARAMETERS or len(bound) != 1 else bound[0]
-        # Up to iOS 16 the parameters of constexpr ops are attributes.
-        inputs |= {key: self.package.constant(value) for key, value in spec.attributes.items() if key != "name"}
-        run = self.table.get(spec.type)
-        if run is None and spec.type not in _CONTROL:
-            raise UnsupportedOpError(spec.type, name, self.function)
-        known = _CONTROL[spec.type] if run is None else set(inspect.signature(run).parameters)
-        if unknown := sorted(set(inputs) - known):
+        for parameter, value in FIXED.get(spec.type, {}).items():
+            given = inputs.pop(parameter, None)
+            if not isinstance(given, Constant) or np.any(np.asarray(given.read()) != np.asarray(value)):
+                raise UnsupportedOpError(spec.type, name, self.function, f"{parameter} other than {value}")
+        if unknown := sorted(set(inputs) - set(inspect.signature(run).parameters)):
             raise UnsupportedOpError(spec.type, name, self.function, f"unknown parameter {', '.join(unknown)}")
         try:
             outputs = tuple((output.name, tensor_type(output.type)) for output in spec.outputs)
         except ValueError as error:
             raise UnsupportedOpError(spec.type, name, self.function, str(error)) from error
-        blocks = tuple(self.block(block, scope) for block in spec.blocks)
-        return _Op(spec.type, name, run, inputs, outputs, blocks)
+        return _Op(spec.type, name, run, inputs, outputs)
 
-    def constexpr(self, op: _Op, scope: dict[str, Constant]) -> None:
-        """Bind the outputs of a compressed weight as constants that are dequantized when first read."""
+    def constexpr(self, op: _Op) -> None:
+        """Bind the output of a compressed weight as a constant that is dequantized when first read."""
         inputs = {name: value for name, value in op.inputs.items() if isinstance(value, Constant)}
-        if len(inputs) != len(op.inputs) or op.run is None:
+        if len(inputs) != len(op.inputs):
             raise UnsupportedOpError(op.type, op.name, self.function, "its inputs are not all constant")
         key = (op.type, tuple(sorted((name, value.key) for name, value in inputs.items())))
-
-        def read(index: int) -> Any:
-            value = self.package.dequantized(key, op.run, inputs)  # type: ignore[arg-type]
-            value = value[index] if isinstance(value, list) else value
-            return _conform(value, op.outputs[index][1], op)
-
-        for index, (output, _) in enumerate(op.outputs):
-            scope[output] = self.constants[output] = Constant((key, index), partial(read, index))
+        ((output, declared),) = op.outputs
+        self.constants[output] = Constant(
+            key, lambda: _conform(self.package.dequantized(key, op.run, inputs), declared)
+        )
 
 
 def _names(op: _Op) -> set[str]:
-    """Values that an op reads, its inner blocks included."""
+    """Values that an op reads."""
     flat = [item for value in op.inputs.values() for item in (value if isinstance(value, list) else [value])]
-    names = {item for item in flat if isinstance(item, str)}
-    for block in op.blocks:
-        names |= {item for item in block.outputs if isinstance(item, str)}
-        names = names.union(*(_names(inner) for inner in block.ops))
-    return names
+    return {item for item in flat if isinstance(item, str)}
 
 
-def _last_uses(ops: list[_Op], outputs: tuple[Constant | str, ...]) -> tuple[tuple[str, ...], ...]:
+def _last_uses(ops: list[_Op], outputs: tuple[Constant | str, ...]) -> list[tuple[str, ...]]:
     """For each op, the values to forget after it: read or written by it, and by nothing later."""
     needed = {item for item in outputs if isinstance(item, str)}
     uses: list[tuple[str, ...]] = []
@@ -151,13 +124,13 @@ def _last_uses(ops: list[_Op], outputs: tuple[Constant | str, ...]) -> tuple[tup
         touched = _names(op) | {name for name, _ in op.outputs}
         uses.append(tuple(touched - needed))
         needed |= touched
-    return tuple(reversed(uses))
+    return uses[::-1]
 
 
-def _conform(value: Any, declared: TensorType, op: _Op) -> Array:
+def _conform(value: Any, declared: TensorType) -> Array:
     """Round a result to the declared dtype. Raises RuntimeError if its shape is not the declared one."""
     array = to_dtype(np.asarray(value), declared.dtype)
-    if not declared.accepts(array.shape):
+    if array.shape != declared.shape:
         raise RuntimeError(f"result has shape {array.shape}, the program declares {declared.shape}")
     return array
 
@@ -169,9 +142,7 @@ class MilProgram:
     Raises FileNotFoundError, ValueError for a function that is not there or outputs of one name, UnsupportedOpError for
     an op unknown here.
 
-    inputs, states: name -> (dims, None where flexible; dtype). outputs: names in the program's order.
-    op_counts: op type -> number of such ops, inner blocks included, in coremltools' names (`coreml_update_state` is
-    what the file stores as write_state, read_state).
+    inputs: name -> (dims, dtype). outputs: names in the program's order. op_counts: op type -> number of such ops.
     """
 
     def __init__(self, package: Path | Package, function: str | None = None) -> None:
@@ -182,108 +153,70 @@ class MilProgram:
                 f"{self._package.path} has no function {self.function!r}; it has {', '.join(self._package.functions)}"
             )
         parser = _Parser(self._package, self.function)
-        block = parser.spec.block_specializations[parser.spec.opset]
+        if parser.spec.opset != OPSET:
+            raise ValueError(f"{self._package.path} is of opset {parser.spec.opset}; {OPSET} is interpreted")
+        block = parser.spec.block_specializations[OPSET]
         self._types = {item.name: tensor_type(item.type) for item in parser.spec.inputs}
-        stateful = {item.name for item in parser.spec.inputs if item.type.WhichOneof("type") == "stateType"}
-        self._block = parser.block(block, {})
+        self._ops = parser.ops(block)
         self._constants = parser.constants
-        self.inputs = {name: (t.shape, t.dtype) for name, t in self._types.items() if name not in stateful}
-        self.states = {name: (t.shape, t.dtype) for name, t in self._types.items() if name in stateful}
+        self._results = tuple(parser.resolved(name) for name in block.outputs)
+        self._last_used = _last_uses(self._ops, self._results)
+        self.inputs = {name: (declared.shape, declared.dtype) for name, declared in self._types.items()}
         self.outputs: tuple[str, ...] = tuple(block.outputs)
         if len(set(self.outputs)) < len(self.outputs):
             raise ValueError(f"outputs of {self.function!r} share a name, which merged outputs do: {self.outputs}")
         self.op_counts: dict[str, int] = dict(parser.counts)
-
-    def make_state(self) -> dict[str, Array]:
-        """Zeros for every state of the function, as Core ML starts them. Raises ValueError for a flexible state."""
-        state = {}
-        for name, (shape, dtype) in self.states.items():
-            if None in shape:
-                raise ValueError(f"state {name!r} has the flexible shape {shape}; make its array yourself")
-            state[name] = np.zeros([size or 0 for size in shape], dtype)
-        return state
 
     def constant(self, name: str) -> Array:
         """A constant of the function by its name in the program, dequantized. Raises KeyError if there is none."""
         value: Array = self._constants[name].read()
         return value
 
-    def predict(self, inputs: Mapping[str, Array], state: dict[str, Array] | None = None) -> dict[str, Array]:
+    def predict(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run the function once: inputs by name -> outputs by name, fresh arrays of the declared dtypes.
 
-        state: from `make_state`, needed if the function has states; its entries are replaced by what was written.
         Raises ValueError for a name, shape or dtype that does not fit; errors inside an op carry a note that names it.
         """
         for name in self.inputs:
             if name not in inputs:
                 raise ValueError(f"input {name!r} is missing; {self.function!r} takes {', '.join(self.inputs)}")
-        for name in inputs:
+        values: dict[str, Array] = {}
+        for name, given in inputs.items():
             if name not in self.inputs:
                 raise ValueError(f"input {name!r} is unknown; {self.function!r} takes {', '.join(self.inputs)}")
-        held = {} if state is None else state
-        for name in self.states:
-            if name not in held:
-                raise ValueError(f"state {name!r} is missing; pass what make_state() gave as `state`")
-        values: dict[str, Array] = {}
-        for kind, names, given in (("input", self.inputs, inputs), ("state", self.states, held)):
-            for name in names:
-                declared, array = self._types[name], np.asarray(given[name])
-                if array.dtype != declared.dtype or not declared.accepts(array.shape):
-                    raise ValueError(
-                        f"{kind} {name!r} is {array.dtype} {list(array.shape)}, "
-                        f"it should be {declared.dtype} {list(declared.shape)}"
-                    )
-                if kind == "input":
-                    values[name] = array
+            declared, values[name] = self._types[name], np.asarray(given)
+            if (values[name].dtype, values[name].shape) != (declared.dtype, declared.shape):
+                raise ValueError(
+                    f"input {name!r} is {values[name].dtype} {list(values[name].shape)}, "
+                    f"it should be {declared.dtype} {list(declared.shape)}"
+                )
         # Overflow to inf and 0/0 are answers here, as on the device, not accidents.
         with np.errstate(all="ignore"):
-            results = self._run(self._block, values, held)
+            for op, forgotten in zip(self._ops, self._last_used, strict=True):
+                self._run(op, values)
+                for name in forgotten:
+                    values.pop(name, None)
+        results = [self._value(item, values) for item in self._results]
         return {name: np.array(result) for name, result in zip(self.outputs, results, strict=True)}
 
-    def _run(self, block: _Block, values: dict[str, Array], state: dict[str, Array]) -> list[Any]:
-        for op, forgotten in zip(block.ops, block.last_used, strict=True):
-            try:
-                results = self._apply(op, values, state)
-                for (name, declared), result in zip(op.outputs, results, strict=True):
-                    values[name] = _conform(result, declared, op)
-            except Exception as error:
-                error.add_note(f"in op {op.type} {op.name!r} of function {self.function!r} of {self._package.path}")
-                raise
-            for name in forgotten:
-                values.pop(name, None)
-        return [self._value(item, values) for item in block.outputs]
+    def _run(self, op: _Op, values: dict[str, Array]) -> None:
+        arguments = {
+            name: [self._value(item, values) for item in bound]
+            if isinstance(bound, list)
+            else self._value(bound, values)
+            for name, bound in op.inputs.items()
+        }
+        try:
+            result = op.run(**arguments)
+            results = result if isinstance(result, list) else [result]
+            for (name, declared), value in zip(op.outputs, results, strict=True):
+                values[name] = _conform(value, declared)
+        except Exception as error:
+            error.add_note(f"in op {op.type} {op.name!r} of function {self.function!r} of {self._package.path}")
+            raise
 
     def _value(self, item: Constant | str, values: Mapping[str, Array]) -> Any:
         return values[item] if isinstance(item, str) else item.read()
-
-    def _apply(self, op: _Op, values: dict[str, Array], state: dict[str, Array]) -> list[Any]:
-        if op.type == "read_state":
-            return [state[str(op.inputs["input"])]]
-        if op.type == "write_state":
-            # Replaced rather than overwritten, since what was read from it may still be in use; copied, since the
-            # value may be a caller's array.
-            data = op.inputs["data"]
-            state[str(op.inputs["input"])] = np.array(self._value(data, values))  # type: ignore[arg-type]
-            return []
-        arguments: dict[str, Any] = {}
-        for name, bound in op.inputs.items():
-            if isinstance(bound, list):
-                arguments[name] = [self._value(item, values) for item in bound]
-            else:
-                arguments[name] = self._value(bound, values)
-        if op.type == "cond":
-            return self._run(op.blocks[0 if arguments["pred"] else 1], dict(values), state)
-        if op.type == "while_loop":
-            return self._loop(op, arguments["loop_vars"], values, state)
-        assert op.run is not None
-        result = op.run(**arguments)
-        return result if isinstance(result, list) else [result]
-
-    def _loop(self, op: _Op, carried: list[Any], values: dict[str, Array], state: dict[str, Array]) -> list[Any]:
-        condition, body = op.blocks
-        while self._run(condition, values | dict(zip(condition.inputs, carried, strict=True)), state)[0]:
-            carried = self._run(body, values | dict(zip(body.inputs, carried, strict=True)), state)
-        return carried
 
 
 def load_functions(package: Path) -> dict[str, MilProgram]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import mmap
-import struct
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -14,43 +13,29 @@ from typing import Any
 import numpy as np
 from coremltools.models.utils import load_spec
 from numpy.typing import NDArray
-from vlmp.runtimes.coreml.ops import unpack_bits
+from vlmp.runtimes.coreml.blobs import read_header
+from vlmp.runtimes.coreml.ops import unpack_nibbles
 
 Array = NDArray[Any]
-Shape = tuple[int | None, ...]
 
 # MIL's data types by their number in the protobuf: name, numpy dtype that holds one element, bits in the file.
 _DATA_TYPES: dict[int, tuple[str, str, int]] = {
-    1: ("bool", "bool", 8), 10: ("fp16", "float16", 16), 11: ("fp32", "float32", 32), 12: ("fp64", "float64", 64),
-    21: ("int8", "int8", 8), 22: ("int16", "int16", 16), 23: ("int32", "int32", 32), 24: ("int64", "int64", 64),
-    25: ("int4", "int8", 4), 31: ("uint8", "uint8", 8), 32: ("uint16", "uint16", 16), 33: ("uint32", "uint32", 32),
-    34: ("uint64", "uint64", 64), 35: ("uint4", "uint8", 4), 36: ("uint2", "uint8", 2), 37: ("uint1", "uint8", 1),
-    38: ("uint6", "uint8", 6), 39: ("uint3", "uint8", 3),
+    1: ("bool", "bool", 8), 10: ("fp16", "float16", 16), 11: ("fp32", "float32", 32), 21: ("int8", "int8", 8),
+    23: ("int32", "int32", 32), 25: ("int4", "int8", 4), 35: ("uint4", "uint8", 4),
 }  # fmt: skip
 _STRING = 2
 # The same types by their number in a blob's header.
-_BLOB_TYPES = {
-    "fp16": 1, "fp32": 2, "uint8": 3, "int8": 4, "int16": 6, "uint16": 7, "int4": 8, "uint1": 9, "uint2": 10,
-    "uint4": 11, "uint3": 12, "uint6": 13, "int32": 14, "uint32": 15,
-}  # fmt: skip
-_BLOB_HEADER = struct.Struct("<IIQQ")  # sentinel, data type, bytes, offset of the data
-_BLOB_SENTINEL = 0xDEADBEEF
+_BLOB_TYPES = {"fp16": 1, "fp32": 2, "int8": 4, "int4": 8, "uint4": 11, "int32": 14}
 
 
 @dataclass(frozen=True, slots=True)
 class TensorType:
-    """Declared type of a value: numpy dtype that holds it, dims (None where flexible)."""
+    """Declared type of a value: numpy dtype that holds it, bits of an element in the file, dims."""
 
     name: str
     dtype: np.dtype[Any]
     bits: int
-    shape: Shape
-
-    def accepts(self, shape: tuple[int, ...]) -> bool:
-        """Whether `shape` fits the declared dims."""
-        return len(shape) == len(self.shape) and all(
-            want in (None, size) for want, size in zip(self.shape, shape, strict=True)
-        )
+    shape: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,16 +79,16 @@ class Package:
         Raises ValueError if the header is broken, or its type or size is not the declared one.
         """
         data = self._map(file_name)
-        sentinel, data_type, size, start = _BLOB_HEADER.unpack_from(data, offset)
-        count = math.prod(size or 0 for size in declared.shape)
+        count = math.prod(declared.shape)
         expected = -(-count * declared.bits // 8)
-        where = f"{file_name} at {offset}"
-        if sentinel != _BLOB_SENTINEL:
-            raise ValueError(f"{where} is no blob header")
+        try:
+            data_type, size, start = read_header(data, offset)
+        except ValueError as error:
+            raise ValueError(f"{file_name} has {error}") from None
         if data_type != _BLOB_TYPES.get(declared.name) or size != expected:
             raise ValueError(
-                f"{where} has {size} bytes of blob type {data_type}; the program declares {declared.name} "
-                f"{list(declared.shape)}, {expected} bytes of type {_BLOB_TYPES.get(declared.name)}"
+                f"{file_name} at {offset} has {size} bytes of blob type {data_type}; the program declares "
+                f"{declared.name} {list(declared.shape)}, {expected} bytes of type {_BLOB_TYPES.get(declared.name)}"
             )
         return _decode(memoryview(data)[start : start + size], declared)
 
@@ -122,8 +107,7 @@ class Package:
         if field == "bytes":
             array = _decode(tensor.bytes.values, declared)
         else:
-            shape = tuple(size or 0 for size in declared.shape)
-            array = np.array(getattr(tensor, field).values, declared.dtype).reshape(shape)
+            array = np.array(getattr(tensor, field).values, declared.dtype).reshape(declared.shape)
         return Constant(("immediate", declared, array.tobytes()), lambda: array)
 
     def dequantized(self, key: Hashable, run: Callable[..., Any], inputs: Mapping[str, Constant]) -> Any:
@@ -143,21 +127,17 @@ class Package:
 
 
 def _decode(raw: memoryview | bytes, declared: TensorType) -> Array:
-    shape = tuple(size or 0 for size in declared.shape)
     if declared.bits >= 8:
-        return np.frombuffer(raw, declared.dtype).reshape(shape)
+        return np.frombuffer(raw, declared.dtype).reshape(declared.shape)
     packed = np.frombuffer(raw, np.uint8)
-    return unpack_bits(packed, declared.bits, math.prod(shape), declared.dtype == np.int8).reshape(shape)
+    return unpack_nibbles(packed, math.prod(declared.shape), declared.dtype == np.int8).reshape(declared.shape)
 
 
 def tensor_type(value_type: Any) -> TensorType:
-    """Type of a protobuf ValueType; of a state, the type of the tensor in it. Raises ValueError for other types."""
-    kind = value_type.WhichOneof("type")
-    if kind == "stateType":
-        return tensor_type(value_type.stateType.wrappedType)
-    if kind != "tensorType" or value_type.tensorType.dataType not in _DATA_TYPES:
+    """Type of a protobuf ValueType. Raises ValueError for what is no tensor, or of unknown dtype or flexible dims."""
+    tensor = value_type.tensorType
+    fixed = all(dim.WhichOneof("dimension") == "constant" for dim in tensor.dimensions)
+    if value_type.WhichOneof("type") != "tensorType" or tensor.dataType not in _DATA_TYPES or not fixed:
         raise ValueError(f"values of type {value_type} are not interpreted")
-    name, dtype, bits = _DATA_TYPES[value_type.tensorType.dataType]
-    dims = value_type.tensorType.dimensions
-    shape = tuple(int(dim.constant.size) if dim.WhichOneof("dimension") == "constant" else None for dim in dims)
-    return TensorType(name, np.dtype(dtype), bits, shape)
+    name, dtype, bits = _DATA_TYPES[tensor.dataType]
+    return TensorType(name, np.dtype(dtype), bits, tuple(int(dim.constant.size) for dim in tensor.dimensions))

@@ -2,10 +2,9 @@
 
     python -m vlmp.runtimes.profile.child REQUEST_JSON
 
-The last line on stdout is the answer as JSON. So bundles disturb neither each other nor the timed runs.
+So bundles disturb neither each other nor the timed runs.
 """
 
-import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -18,17 +17,15 @@ from pydantic import BaseModel
 from vlmp.runtimes.bundle.errors import UserError, one_line
 from vlmp.runtimes.bundle.folder import inside, read_manifest
 from vlmp.runtimes.bundle.manifest import Manifest
-from vlmp.runtimes.console.command import exit_with_one_line
 from vlmp.runtimes.console.signals import terminable
-from vlmp.runtimes.console.streams import say
 from vlmp.runtimes.generate import prompt_ids
 from vlmp.runtimes.image import open_image, to_pixels
 from vlmp.runtimes.profile.cache import cached_share, drop
+from vlmp.runtimes.profile.process import answer_process, ask_process
 from vlmp.runtimes.profile.schema import Memory
 from vlmp.runtimes.profile.trace import Traced, trace
 from vlmp.runtimes.session import Session, import_runtime, open_session
 
-PROGRAM = "vlmp-profile"
 MIB = 1 << 20
 
 
@@ -62,26 +59,18 @@ Answer = TypeVar("Answer", Started, Traced)
 
 
 def ask(request: Request, kind: type[Answer]) -> Answer:
-    """Run a request in a fresh process. Raises UserError with what went wrong there."""
-    command = [sys.executable, "-m", __name__, request.model_dump_json()]
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-    lines = done.stderr.strip().splitlines()
-    if request.debug and lines:
-        say(done.stderr.strip())
-    if done.returncode < 0:
-        raise UserError(
-            f"{request.bundle}: the process that loads it was ended by signal {-done.returncode}; "
-            "if that is 9, memory ran out" + (f"; {lines[-1].removeprefix(f'{PROGRAM}: ')}" if lines else "")
-        )
-    if done.returncode:
-        raise UserError((lines or [f"exit code {done.returncode}"])[-1].removeprefix(f"{PROGRAM}: "))
-    return kind.model_validate_json(done.stdout.splitlines()[-1])
+    """Run a request in a fresh process. Raises UserError with what went wrong there, naming the bundle."""
+    try:
+        return ask_process(kind, __name__, request.model_dump_json(), debug=request.debug)
+    except UserError as error:
+        named = str(request.bundle) in str(error)
+        raise UserError(str(error) if named else f"{request.bundle}: {error}") from None
 
 
 def main() -> None:
     """Do what the request says and print the answer."""
     request = Request.model_validate_json(sys.argv[1])
-    exit_with_one_line(PROGRAM, lambda: print(_answer(request).model_dump_json(), flush=True), debug=request.debug)
+    answer_process(lambda: _answer(request), debug=request.debug)
 
 
 def _answer(request: Request) -> Started | Traced:

@@ -1,35 +1,45 @@
 """What makes two bundles unlike, and why one is so much faster than the other."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.bundle.manifest import Manifest
-from vlmp.runtimes.profile.schema import PARTS, BundleProfile, PhaseName
+from vlmp.runtimes.profile.schema import PARTS, BundleFacts, BundleProfile, PhaseName
+from vlmp.runtimes.profile.task import bundle_facts
 from vlmp.runtimes.versions import release
 
-ALIKE: dict[str, Callable[[Manifest], object]] = {
-    "model": lambda manifest: manifest.model,
-    "checkpoint": lambda manifest: manifest.checkpoint,
-    "target": lambda manifest: manifest.target,
-    "precision": lambda manifest: manifest.precision,
-    "quantization": lambda manifest: manifest.quantization,
-    "image size": lambda manifest: f"{manifest.shape.image.height}x{manifest.shape.image.width}",
+FACTS: dict[str, Callable[[BundleFacts], object]] = {
+    "model": lambda facts: facts.model,
+    "checkpoint": lambda facts: facts.checkpoint,
+    "target": lambda facts: facts.target,
+    "precision": lambda facts: facts.precision,
+    "quantization": lambda facts: facts.quantization,
+    "image size": lambda facts: "x".join(map(str, facts.image)),
+    "prompt bucket": lambda facts: facts.text_len,
+}
+"""All that costs time and is not pruning: what has to be equal for a ratio to say something about pruning."""
+ONLY_IN_THE_MANIFEST: dict[str, Callable[[Manifest], object]] = {
     "image fit": lambda manifest: manifest.shape.image.fit,
-    "prompt bucket": lambda manifest: manifest.prompt.text_len,
     "prefix tokens": lambda manifest: len(manifest.prompt.prefix_ids),
     "room for new tokens": lambda manifest: manifest.prompt.max_new_tokens,
     "cache update": lambda manifest: manifest.shape.kv.update,
 }
-"""All that costs time and is not pruning: what has to be equal for a ratio to say something about pruning.
+"""The same, as far as a profile does not tell it."""
 
-So have the versions of the tools that both were exported with: others write other graphs.
-"""
+
+def unlike_facts(one: BundleFacts, other: BundleFacts) -> list[str]:
+    """What is unlike of what profiles tell, in words: `precision float32 against float16`."""
+    return _unlike((what, get(one), get(other)) for what, get in FACTS.items())
 
 
 def differences(one: Manifest, other: Manifest) -> list[str]:
-    """What is unlike, in words: `precision float32 against float16`."""
-    pairs = [(what, get(one), get(other)) for what, get in ALIKE.items()]
+    """What is unlike, in words; also the tools that both were exported with, since others write other graphs."""
+    pairs = [(what, get(one), get(other)) for what, get in ONLY_IN_THE_MANIFEST.items()]
     pairs += [(tool, release(one.tools[tool]), release(other.tools[tool])) for tool in one.tools if tool in other.tools]
+    return unlike_facts(bundle_facts(one), bundle_facts(other)) + _unlike(pairs)
+
+
+def _unlike(pairs: Iterable[tuple[str, object, object]]) -> list[str]:
     return [f"{what} {mine} against {its}" for what, mine, its in pairs if mine != its]
 
 
@@ -63,7 +73,7 @@ def explain(one: BundleProfile, other: BundleProfile, unlike: Sequence[str]) -> 
     before, pruner, after = (share(part, sum(parts)) for part in parts)
     return text + (
         f"; layers before the pruner, which see all tokens, take {before} of it, "
-        f"the pruner {pruner}, layers behind it {after}."
+        f"the pruner {pruner}, layers after it {after}."
     )
 
 

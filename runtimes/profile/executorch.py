@@ -12,7 +12,7 @@ from executorch.devtools.etdump.serialize import deserialize_from_etdump_flatcc
 from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.bundle.manifest import Manifest, MethodName
 from vlmp.runtimes.executorch import ExecuTorchSession
-from vlmp.runtimes.profile.schema import Region
+from vlmp.runtimes.profile.schema import PrefillRegion
 from vlmp.runtimes.profile.trace import TRACED, Call, Drive, Run, Trace
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def read_dumps(dumps: Sequence[bytes], name: str, manifest: Manifest) -> Trace:
         method = TRACED[number % len(TRACED)]
         total_ms, steps = read_steps([event.profile_event for event in events if event.profile_event])
         calls = [call for step in steps for call in step.calls]
-        regions: list[Region | None] = [None] * len(calls)
+        regions: list[PrefillRegion | None] = [None] * len(calls)
         if method == "prefill":
             regions, split = prefill_regions(steps, manifest)
         named = [Call(op, region, ms) for (op, ms), region in zip(calls, regions, strict=True)]
@@ -109,7 +109,7 @@ def _operator(name: str) -> str:
     return re.sub(r" #\d+$", "", name.removeprefix("native_call_"))
 
 
-def prefill_regions(steps: Sequence[Step], manifest: Manifest) -> tuple[list[Region | None], str]:
+def prefill_regions(steps: Sequence[Step], manifest: Manifest) -> tuple[list[PrefillRegion | None], str]:
     """The region of each call in the steps, and a sentence on it.
 
     Between two delegates with linear layers there are most steps where the pruner is. At K = 0 nothing stands before it
@@ -131,7 +131,7 @@ def prefill_regions(steps: Sequence[Step], manifest: Manifest) -> tuple[list[Reg
     ], SPLIT
 
 
-def _counted(steps: Sequence[Step], manifest: Manifest) -> list[Region | None]:
+def _counted(steps: Sequence[Step], manifest: Manifest) -> list[PrefillRegion | None]:
     linear = [op.startswith(LAYER) for step in steps for op, _ in step.calls]
     early = manifest.shape.prune_layer * (
         sum(linear) // len(manifest.shape.kv.layers)

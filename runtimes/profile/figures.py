@@ -3,7 +3,22 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from vlmp.runtimes.profile.schema import BundleProfile, Condition, Memory, Operator, Profile
+from vlmp.runtimes.profile.schema import BundleProfile, Condition, Memory, Operator, PhaseName, Profile
+
+LABELS: dict[PhaseName, str] = {
+    "load_cold": "load, cold",
+    "load_warm": "load, warm",
+    "preprocess": "preprocess",
+    "vision": "vision",
+    "prefill": "prefill",
+    "prefill_before": "prefill: before the pruner",
+    "prefill_pruner": "prefill: the pruner",
+    "prefill_after": "prefill: after the pruner",
+    "first_token": "to the first token",
+    "first_token_cold": "to the first token, cold load",
+    "decode": "decode, per token",
+}
+"""What a reader sees of each phase, in the order of the tables."""
 
 
 class Used(NamedTuple):

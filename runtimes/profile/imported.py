@@ -10,10 +10,9 @@ from pathlib import Path
 from statistics import median
 
 from vlmp.runtimes.bundle.errors import UserError
-from vlmp.runtimes.profile.compare import check_alike, explain
+from vlmp.runtimes.profile.compare import check_alike, explain, unlike_facts
 from vlmp.runtimes.profile.schema import (
     PARTS,
-    BundleFacts,
     BundleProfile,
     Phase,
     PhaseName,
@@ -23,8 +22,6 @@ from vlmp.runtimes.profile.schema import (
 )
 from vlmp.runtimes.profile.task import numbered
 
-ALIKE = ("model", "checkpoint", "target", "precision", "quantization", "image", "text_len")
-"""Facts of a bundle that cost time and are not pruning."""
 EXPLAINED: tuple[PhaseName, ...] = ("first_token", "prefill")
 LEAST_MS = 1e-6
 """A nanosecond, in which nothing ends; 0 is what a coarse clock says."""
@@ -54,7 +51,7 @@ def read_imported(paths: Sequence[Path], *, different: bool) -> Profile:
         bundles += profile.bundles
     names = numbered([bundle.name for bundle in bundles])
     bundles = [one.model_copy(update={"name": name}) for one, name in zip(bundles, names, strict=True)]
-    differences = [unlike(bundles[0].manifest, other.manifest) for other in bundles[1:]]
+    differences = [unlike_facts(bundles[0].manifest, other.manifest) for other in bundles[1:]]
     if not different:
         check_alike(names, differences)
     return profiles[0].model_copy(
@@ -69,12 +66,6 @@ def read_imported(paths: Sequence[Path], *, different: bool) -> Profile:
             ],
         }
     )
-
-
-def unlike(one: BundleFacts, other: BundleFacts) -> list[str]:
-    """What is unlike beside pruning, in words."""
-    pairs = ((what, getattr(one, what), getattr(other, what)) for what in ALIKE)
-    return [f"{what.replace('_', ' ')} {mine} against {its}" for what, mine, its in pairs if mine != its]
 
 
 def _check(path: Path, profile: Profile, first_path: Path, first: Profile) -> None:

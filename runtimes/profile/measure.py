@@ -7,7 +7,7 @@ from time import perf_counter
 import numpy as np
 from vlmp.runtimes.generate import Timings, prompt_ids
 from vlmp.runtimes.image import open_image, to_pixels
-from vlmp.runtimes.profile.schema import PARTS, Phase, PhaseName, Region
+from vlmp.runtimes.profile.schema import PARTS, Phase, PhaseName, PrefillRegion
 from vlmp.runtimes.session import Array, Session
 
 Clock = Callable[[], float]
@@ -68,7 +68,7 @@ def to_phase(samples_ms: Sequence[float]) -> Phase:
     return Phase(median_ms=median, low_ms=low, high_ms=high, samples_ms=list(samples_ms))
 
 
-def to_phases(timings: Sequence[Timings], shares: Mapping[Region, float]) -> dict[PhaseName, Phase]:
+def to_phases(timings: Sequence[Timings], shares: Mapping[PrefillRegion, float]) -> dict[PhaseName, Phase]:
     """Phases of one bundle. shares: of prefill's regions, which its samples are divided by; empty when unknown."""
     prefill = [timing.prefill_ms for timing in timings]
     samples: dict[PhaseName, list[float]] = {
@@ -82,6 +82,6 @@ def to_phases(timings: Sequence[Timings], shares: Mapping[Region, float]) -> dic
     return {name: to_phase(values) for name, values in samples.items()}
 
 
-def split_prefill(samples_ms: Sequence[float], shares: Mapping[Region, float]) -> dict[PhaseName, list[float]]:
+def split_prefill(samples_ms: Sequence[float], shares: Mapping[PrefillRegion, float]) -> dict[PhaseName, list[float]]:
     """Samples of prefill's parts, each the share of prefill's own; none when the shares are unknown."""
     return {PARTS[region]: [share * ms for ms in samples_ms] for region, share in shares.items()}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import onnxruntime as ort
 from vlmp.runtimes.bundle.manifest import Manifest, MethodName
 from vlmp.runtimes.onnx import OnnxSession
-from vlmp.runtimes.profile.schema import Region
+from vlmp.runtimes.profile.schema import PrefillRegion
 from vlmp.runtimes.profile.trace import TRACED, Call, Drive, Run, Trace
 from vlmp.runtimes.session import Array
 
@@ -100,7 +100,7 @@ def _calls(events: list[Event]) -> list[Call]:
             gaps.append(event["ts"] - last_end)
         around.append(place)
     writing_us = statistics.median_grouped(gaps) if gaps else 0.0
-    found: list[Region | None] = [_region(event["name"]) for event in events]
+    found: list[PrefillRegion | None] = [_region(event["name"]) for event in events]
     if any(found):
         last = next(region for region in found if region)
         for place, region in enumerate(found):
@@ -115,7 +115,7 @@ def _end(event: Event) -> int:
     return event["ts"] + event["dur"]
 
 
-def _region(name: str) -> Region | None:
+def _region(name: str) -> PrefillRegion | None:
     """From the beginning of a node's name."""
     first = name.partition("/")[0]
-    return next((region for region in get_args(Region) if region == first), None)
+    return next((region for region in get_args(PrefillRegion) if region == first), None)

@@ -12,23 +12,9 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 from vlmp.runtimes.bundle.writing import write_whole
-from vlmp.runtimes.profile.figures import hottest_c, share_of_method, used_memory, why_not_cold
+from vlmp.runtimes.profile.figures import LABELS, hottest_c, share_of_method, used_memory, why_not_cold
 from vlmp.runtimes.profile.schema import BundleProfile, Estimate, Operator, Phase, PhaseName, Profile
 
-LABELS: dict[PhaseName, str] = {
-    "load_cold": "load, cold",
-    "load_warm": "load, warm",
-    "preprocess": "preprocess",
-    "vision": "vision",
-    "prefill": "prefill",
-    "prefill_before": "prefill: before the pruner",
-    "prefill_pruner": "prefill: the pruner",
-    "prefill_after": "prefill: behind the pruner",
-    "first_token": "to the first token",
-    "first_token_cold": "to the first token, cold load",
-    "decode": "decode, per token",
-}
-"""In the order of the tables."""
 WHOLE: tuple[PhaseName, ...] = ("preprocess", "vision", "prefill")
 SPLIT: tuple[PhaseName, ...] = ("preprocess", "vision", "prefill_before", "prefill_pruner", "prefill_after")
 """What a first token waits for, with prefill whole and in its parts."""

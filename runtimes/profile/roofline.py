@@ -7,7 +7,6 @@ machine's own limits. Those of this machine are measured, in a process of its ow
 """
 
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ import numpy as np
 from vlmp.runtimes.bundle.errors import UserError, one_line
 from vlmp.runtimes.bundle.manifest import Manifest, MethodSpec, Region, WorkSpec
 from vlmp.runtimes.profile.machine import count_cores
+from vlmp.runtimes.profile.process import answer_process, ask_process
 from vlmp.runtimes.profile.schema import Arithmetic, BundleProfile, Peaks, Phase, PhaseName, Roofline
 
 REGIONS_OF: dict[PhaseName, tuple[Region, ...]] = {
@@ -128,12 +128,10 @@ def measure_peaks(threads: int | None) -> Peaks:
     """
     count = threads or count_cores()
     environment = os.environ | dict.fromkeys(_THREAD_VARIABLES, str(count))
-    command = [sys.executable, "-m", __name__, str(count)]
     try:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120)
-    except (OSError, subprocess.SubprocessError) as error:
+        return ask_process(Peaks, __name__, str(count), environment=environment, timeout_s=120)
+    except (OSError, UserError) as error:
         raise UserError(f"this machine's limits could not be measured: {one_line(error)}") from error
-    return Peaks.model_validate_json(done.stdout)
 
 
 def _measure(threads: int) -> Peaks:
@@ -174,4 +172,4 @@ def _best_s(action: Callable[[], object]) -> float:
 
 
 if __name__ == "__main__":
-    print(_measure(int(sys.argv[1])).model_dump_json())
+    answer_process(lambda: _measure(int(sys.argv[1])))

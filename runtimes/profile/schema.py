@@ -2,11 +2,11 @@
 
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from vlmp.runtimes.bundle.errors import UserError
-from vlmp.runtimes.bundle.manifest import MethodName
+from vlmp.runtimes.bundle.manifest import MethodName, PrefillRegion
 from vlmp.runtimes.bundle.writing import write_whole
 
 PROFILE_VERSION = 1
@@ -17,10 +17,12 @@ PhaseName = Literal[
 ]  # fmt: skip
 Arithmetic = Literal["float32", "float16", "int8"]
 """What most multiply-accumulates of a bundle are done in."""
-Region = Literal["before", "pruner", "after"]
-"""Parts of prefill: layers < K with the embedding, the pruner, layers >= K with the head."""
-REGIONS: tuple[Region, ...] = ("before", "pruner", "after")
-PARTS: dict[Region, PhaseName] = {"before": "prefill_before", "pruner": "prefill_pruner", "after": "prefill_after"}
+REGIONS: tuple[PrefillRegion, ...] = get_args(PrefillRegion)
+PARTS: dict[PrefillRegion, PhaseName] = {
+    "before": "prefill_before",
+    "pruner": "prefill_pruner",
+    "after": "prefill_after",
+}
 """The phase of each, in order."""
 
 ThermalStatus = Literal[
@@ -101,7 +103,7 @@ class Operator(_Strict):
     """All calls of one kind in one method and region of a run under the runtime's profiler: the least of all runs."""
 
     method: MethodName
-    region: Region | None = Field(description="None outside prefill.")
+    region: PrefillRegion | None = Field(description="None outside prefill.")
     op: str = Field(description="Operator type as the runtime calls it; a delegate counts as one.")
     calls: int
     ms: float = Field(description="Without what runs inside it, as a loop's body.")

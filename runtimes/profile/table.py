@@ -5,22 +5,9 @@ from collections.abc import Iterator, Sequence
 from rich.markup import escape
 from rich.table import Table
 from vlmp.runtimes.profile.compare import ratio
-from vlmp.runtimes.profile.figures import hottest_c, share_of_method, used_memory
+from vlmp.runtimes.profile.figures import LABELS, hottest_c, share_of_method, used_memory
 from vlmp.runtimes.profile.schema import REGIONS, BundleProfile, Estimate, PhaseName, Profile
 
-LABELS: dict[PhaseName, str] = {
-    "load_cold": "load, cold",
-    "load_warm": "load, warm",
-    "preprocess": "preprocess",
-    "vision": "vision",
-    "prefill": "prefill",
-    "prefill_before": "  before the pruner",
-    "prefill_pruner": "  pruner",
-    "prefill_after": "  behind the pruner",
-    "decode": "decode, per token",
-    "first_token": "to the first token",
-    "first_token_cold": "  with a cold load",
-}
 TOP = 4
 """Operators shown for each method and region."""
 
@@ -152,7 +139,7 @@ def estimate_table(estimates: Sequence[Estimate]) -> Table:
     """Phones that were not there; nothing in it was measured."""
     phases = [name for name in LABELS if any(name in one.phases_ms for one in estimates)]
     drawn = Table(title=f"phones, ms: {estimates[0].label}; docs/estimates.md says how")
-    for column in ("phone", "bundle", *(LABELS[name].strip() for name in phases)):
+    for column in ("phone", "bundle", *(LABELS[name] for name in phases)):
         drawn.add_column(column, justify="left" if column in ("phone", "bundle") else "right")
     for one in estimates:
         cells = [f"{one.phases_ms[name]:.1f}" if name in one.phases_ms else "-" for name in phases]

@@ -13,7 +13,7 @@ from vlmp.runtimes.bundle.folder import read_manifest
 from vlmp.runtimes.bundle.manifest import MethodName
 from vlmp.runtimes.generate import prompt_ids
 from vlmp.runtimes.image import open_image, to_pixels
-from vlmp.runtimes.profile.schema import Operator, Region
+from vlmp.runtimes.profile.schema import Operator, PrefillRegion
 from vlmp.runtimes.session import Session, load_tokenizer
 
 TRACERS: dict[str, str] = {
@@ -33,7 +33,7 @@ class Call(NamedTuple):
     """One executed operator: its kind, where in prefill it stands, and its time without what runs inside it."""
 
     op: str
-    region: Region | None
+    region: PrefillRegion | None
     ms: float
 
 
@@ -91,7 +91,7 @@ def traced(found: Trace) -> Traced:
 
 def summarize(method: MethodName, runs: Sequence[Run]) -> list[Operator]:
     """Calls of the same kind and region added up, the least of all runs; the longest first."""
-    times: list[dict[tuple[Region | None, str], float]] = []
+    times: list[dict[tuple[PrefillRegion | None, str], float]] = []
     for run in runs:
         times.append(defaultdict(float))
         for call in run.calls:
@@ -104,7 +104,7 @@ def summarize(method: MethodName, runs: Sequence[Run]) -> list[Operator]:
     return sorted(operators, key=lambda operator: -operator.ms)
 
 
-def region_shares(operators: Sequence[Operator], regions: Sequence[Region]) -> dict[Region, float]:
+def region_shares(operators: Sequence[Operator], regions: Sequence[PrefillRegion]) -> dict[PrefillRegion, float]:
     """Share of each region in prefill's operators; empty where the trace does not tell regions."""
     times = {region: sum(operator.ms for operator in operators if operator.region == region) for region in regions}
     whole = sum(times.values())

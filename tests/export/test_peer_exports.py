@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from prompt_cases import filled
 from reference import Original, write_other
 from torch import Tensor
 from vlmp.export.config import ExportConfig
@@ -47,7 +48,7 @@ def open_session(original: Original, photo: Image.Image, **settings: Any) -> Tor
 
 
 def ask(session: TorchSession, photo: Image.Image, question: str) -> Any:
-    ids = session.tokenizer.encode(session.manifest.prompt.first.replace("{prompt}", question)).ids
+    ids = session.tokenizer.encode(filled(session.manifest.prompt.first, question)).ids
     return session.prefill(ids, session.vision(to_pixels(photo, session.manifest.shape.image)))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from prompt_cases import filled
 from transformers import AutoTokenizer
 from vlmp.export.prompt import ChatPrompt, read_prompt
 from vlmp.runtimes.bundle.errors import UserError
@@ -64,8 +65,8 @@ def test_pieces_are_the_chat(tokenizer: Any, question: str, answer: str, again: 
     )
     head, _, tail = whole.partition(IMAGE)
     assert prompt.prefix_ids == encode(prompt, head)
-    first = prompt.first.replace("{prompt}", question)
-    following = prompt.following.replace("{prompt}", again)
+    first = filled(prompt.first, question)
+    following = filled(prompt.following, again)
     end = prompt.tokenizer.id_to_token(prompt.end_text_id)
     assert first + answer + end + following == tail
     first_ids, following_ids = encode(prompt, first), encode(prompt, following)
@@ -75,7 +76,7 @@ def test_pieces_are_the_chat(tokenizer: Any, question: str, answer: str, again: 
 def test_a_question_that_holds_the_mark_of_a_template(tokenizer: Any, prompt: ChatPrompt) -> None:
     question = "What does {prompt} mean in {braces}?"
     whole = tokenizer.apply_chat_template(turns(question), tokenize=False, add_generation_prompt=True)
-    assert prompt.first.replace("{prompt}", question) == whole.partition(IMAGE)[2]
+    assert filled(prompt.first, question) == whole.partition(IMAGE)[2]
 
 
 def test_ids(tokenizer: Any, prompt: ChatPrompt) -> None:

@@ -364,6 +364,19 @@ def test_the_pruner_and_norms_are_not_quantized(quantized: Exported) -> None:
     assert norm.weight.dtype in (torch.float32, torch.float16)
 
 
+def test_the_interpreter_knows_what_core_ml_bundles_hold_and_nothing_more(quantized: Exported) -> None:
+    """The pruner and the layers hold all its operators; tables are `palette4`'s alone."""
+    if quantized.manifest.target != "coreml":
+        pytest.skip("of Core ML only")
+    from vlmp.runtimes.coreml.interpreter import load_functions
+    from vlmp.runtimes.coreml.ops import OPS
+
+    functions = load_functions(quantized.folder / quantized.manifest.methods["prefill"].file).values()
+    found = {op for function in functions for op in function.op_counts} - {"const"}
+    tables = set() if quantized.manifest.quantization == "palette4" else {"constexpr_lut_to_dense"}
+    assert found == set(OPS) - tables
+
+
 def test_presets_stand_in_the_documentation() -> None:
     text = " ".join((ROOT / "docs/quantization.md").read_text(encoding="utf-8").split())
     for target in TARGETS:

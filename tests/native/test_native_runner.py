@@ -19,6 +19,7 @@ from hub_cases import as_in_a_cache, swap
 from native_cases import PHOTO, ROOT, Told, answer
 from numpy.typing import NDArray
 from PIL import Image
+from prompt_cases import filled
 from tokenizers import Tokenizer
 from vlmp.runtimes import Session, load
 from vlmp.runtimes.bundle.folder import read_manifest, write_manifest
@@ -96,7 +97,7 @@ def test_control_tokens_that_a_user_types(host: Path, tiny: Tiny, photo: Path, t
 
 
 def tokens_of(session: Session, template: str) -> list[int]:
-    return session.tokenizer.encode(template.replace("{prompt}", ""), add_special_tokens=False).ids
+    return session.tokenizer.encode(filled(template, ""), add_special_tokens=False).ids
 
 
 def test_a_bundle_without_a_list_of_control_tokens(host: Path, tiny: Tiny, photo: Path, tmp_path: Path) -> None:

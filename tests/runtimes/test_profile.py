@@ -16,6 +16,7 @@ from typing import Any
 import jsonschema
 import pytest
 from PIL import Image
+from prompt_cases import filled
 from vlmp.export.config import ExportConfig
 from vlmp.export.pipeline import export
 from vlmp.runtimes.bundle.errors import UserError
@@ -126,7 +127,7 @@ def test_two_bundles_are_compared_phase_by_phase(
     assert [set(bundle.roofline) - {"prefill_pruner"} for bundle in profile.bundles] == [bound, bound]
     for folder, bundle in zip((unpruned, pruned), profile.bundles, strict=True):
         spec = read_manifest(folder).methods["prefill"]
-        words = len(load(folder).tokenizer.encode(read_manifest(folder).prompt.first.replace("{prompt}", PROMPT)).ids)
+        words = len(load(folder).tokenizer.encode(filled(read_manifest(folder).prompt.first, PROMPT)).ids)
         done = spec.work["after"].macs - (64 - words) * spec.work_per_token["after"].macs
         assert bundle.roofline["prefill_after"].gmac == pytest.approx(done / 1e9)
         assert 0 < done < 0.8 * spec.work["after"].macs

@@ -234,7 +234,7 @@ def test_the_explanation_says_what_pruning_cannot_touch(swap: bool) -> None:
     assert "60.0 ms (30%) are picture and vision" in line
     assert "would make it 3.33 times as fast" in line
     assert "Its prefill is 3.50 times as fast" in line
-    assert "take 50% of it, the pruner 10%, layers behind it 40%" in line
+    assert "take 50% of it, the pruner 10%, layers after it 40%" in line
 
 
 def test_the_explanation_of_unlike_bundles_blames_no_pruning() -> None:

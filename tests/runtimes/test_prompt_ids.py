@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prompt_cases import filled
 from tokenizers import AddedToken, Tokenizer
 from transformers import AutoTokenizer
 from vlmp.export.prompt import read_prompt
@@ -89,7 +90,7 @@ def test_ids_are_those_of_transformers(checkpoint: Path, seed: int) -> None:
         assert [i for i in ids if i in control] == [i for i in template if i in control], text
         if not any(token in text for token in prompt.control_tokens):
             plain += 1
-            whole = prompt.first.replace("{prompt}", text)
+            whole = filled(prompt.first, text)
             assert ids == prompt.tokenizer.encode(whole, add_special_tokens=False).ids
     assert 20 < plain < 400
 
@@ -107,7 +108,7 @@ def test_ids_of_a_later_turn_are_those_of_transformers(checkpoint: Path) -> None
 def test_control_tokens_that_are_meant_are_control_tokens() -> None:
     prompt = read_prompt(TINY, IMAGE, None)
     for text in [*CRAFTED, *prompts(8, 100)]:
-        whole = prompt.first.replace("{prompt}", text)
+        whole = filled(prompt.first, text)
         wanted = prompt.tokenizer.encode(whole, add_special_tokens=False).ids
         assert encode_turn(prompt.tokenizer, prompt.first, text) == wanted
     end = prompt.tokenizer.token_to_id("<|im_end|>")

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
+from prompt_cases import filled
 from tokenizers import Tokenizer
 from vlmp.runtimes import Session, load
 from vlmp.runtimes.bundle.errors import UserError
@@ -163,11 +164,11 @@ def tokens(session: Session, text: str) -> list[int]:
 
 
 def first(session: Session, question: str) -> list[int]:
-    return tokens(session, FIRST.replace("{prompt}", question))
+    return tokens(session, filled(FIRST, question))
 
 
 def following(session: Session, question: str) -> list[int]:
-    return tokens(session, FOLLOWING.replace("{prompt}", question))
+    return tokens(session, filled(FOLLOWING, question))
 
 
 def says(session: FakeSession, *answers: Sequence[int]) -> None:
@@ -298,7 +299,7 @@ def test_control_tokens_of_a_prompt_are_text_unless_they_are_meant(tokenizer: To
 def test_the_template_is_filled_once(session: FakeSession) -> None:
     says(session, [END])
     session.generate(PHOTO, "{prompt}?")
-    assert session.calls[-1][1] == tokens(session, FIRST.replace("{prompt}", "{prompt}?"))
+    assert session.calls[-1][1] == tokens(session, filled(FIRST, "{prompt}?"))
 
 
 def test_an_unreadable_image_is_noticed_before_anything_runs(session: FakeSession, tmp_path: Path) -> None:
@@ -523,7 +524,7 @@ def test_a_tokenizer_that_pads_and_cuts_is_read_without(folder: Path, monkeypatc
     says(session, [END])
     session.generate(PHOTO, "What is it?")
     plain = Tokenizer.from_file(str(TINY / "tokenizer.json"))
-    wanted = plain.encode(FIRST.replace("{prompt}", "What is it?"), add_special_tokens=False).ids
+    wanted = plain.encode(filled(FIRST, "What is it?"), add_special_tokens=False).ids
     assert session.calls[-1] == ("prefill", wanted)
 
 

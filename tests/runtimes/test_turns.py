@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from prompt_cases import filled
 from test_session import BUCKET, END, PHOTO, FakeSession, following, make_manifest, says
 from tokenizers import Tokenizer
 from vlmp.export.config import ExportConfig
@@ -287,9 +288,7 @@ def test_a_listener_that_is_interrupted_keeps_what_was_said(session: FakeSession
 
 def check_reply(session: FakeSession, said: list[int]) -> None:
     """The next turn goes on after this answer, and each of its tokens is in the caches once."""
-    question = session.tokenizer.encode(
-        session.manifest.prompt.first.replace("{prompt}", "Why?"), add_special_tokens=False
-    ).ids
+    question = session.tokenizer.encode(filled(session.manifest.prompt.first, "Why?"), add_special_tokens=False).ids
     says(session, [99, END] if session.unfed else [END])
     session.reply("No?")
     fed = [*question, *said, END, *following(session, "No?")]

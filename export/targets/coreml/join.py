@@ -7,18 +7,14 @@ import errno
 import hashlib
 import mmap
 import os
-import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
+from vlmp.runtimes.coreml.blobs import ALIGNMENT, FILE_HEADER, VERSION, Blob, read_header, write_header
+
 WEIGHTS = Path("Data") / "com.apple.CoreML" / "weights" / "weight.bin"
-ALIGNMENT = 64
-"""Of headers and data in a weight file; the file's own header and that of each blob have as many bytes."""
-_FILE_HEADER = struct.Struct("<II")  # blobs, version
-_BLOB_HEADER = struct.Struct("<IIQQ")  # sentinel, data type, bytes, offset of the data
-_VERSION, _SENTINEL = 2, 0xDEADBEEF
 
 
 def join(packages: Mapping[str, Path], default: str, output: Path) -> None:
@@ -75,9 +71,10 @@ class _Weights:
                 reference.offset = self._copy(data, reference.offset, source)
 
     def _copy(self, data: mmap.mmap, offset: int, source: Path) -> int:
-        sentinel, data_type, size, start = _BLOB_HEADER.unpack_from(data, offset)
-        if sentinel != _SENTINEL:
-            raise ValueError(f"{source} has no blob at {offset}")
+        try:
+            data_type, size, start = read_header(data, offset)
+        except ValueError as error:
+            raise ValueError(f"{source} has {error}") from None
         content = memoryview(data)[start : start + size]
         try:
             if len(content) < size:
@@ -86,7 +83,7 @@ class _Weights:
             if key not in self.places:
                 place = self.places[key] = self.file.tell()
                 header = bytearray(data[offset : offset + ALIGNMENT])
-                _BLOB_HEADER.pack_into(header, 0, sentinel, data_type, size, place + ALIGNMENT)
+                write_header(header, Blob(data_type, size, place + ALIGNMENT))
                 self.file.write(header)
                 self.file.write(content)
                 self.file.write(bytes(-size % ALIGNMENT))
@@ -97,7 +94,7 @@ class _Weights:
     def end(self) -> None:
         """Complete the file."""
         self.file.seek(0)
-        self.file.write(_FILE_HEADER.pack(len(self.places), _VERSION))
+        self.file.write(FILE_HEADER.pack(len(self.places), VERSION))
 
 
 def _blobs(message: Any) -> Iterator[Any]:

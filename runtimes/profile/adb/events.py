@@ -1,11 +1,8 @@
 """The ETDump of a phone, read in a process of its own: what reads it loads torch, and talks while it does.
 
-    python -m vlmp.runtimes.profile.adb.events BUNDLE ETDUMP
-
-The last line on stdout is the answer as JSON.
+python -m vlmp.runtimes.profile.adb.events BUNDLE ETDUMP
 """
 
-import subprocess
 import sys
 from importlib import import_module
 from importlib.util import find_spec
@@ -13,7 +10,7 @@ from pathlib import Path
 
 from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.bundle.folder import read_manifest
-from vlmp.runtimes.console.command import exit_with_one_line
+from vlmp.runtimes.profile.process import answer_process, ask_process
 from vlmp.runtimes.profile.trace import Traced, traced
 
 
@@ -26,19 +23,16 @@ def missing_reader() -> str:
 
 def read_events(bundle: Path, dump: Path) -> Traced:
     """Operators and the split of prefill. Raises UserError when the file is damaged."""
-    command = [sys.executable, "-m", __name__, str(bundle), str(dump)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise UserError(f"the event trace of {bundle} cannot be read: {lines[-1].removeprefix('vlmp-profile: ')}")
-    return Traced.model_validate_json(done.stdout.splitlines()[-1])
+    try:
+        return ask_process(Traced, __name__, str(bundle), str(dump))
+    except UserError as error:
+        raise UserError(f"the event trace of {bundle} cannot be read: {error}") from None
 
 
-def _print(bundle: Path, dump: Path) -> None:
+def _read(bundle: Path, dump: Path) -> Traced:
     reader = import_module("vlmp.runtimes.profile.executorch")
-    found = reader.read_dumps([dump.read_bytes()], bundle.name, read_manifest(bundle, check_hashes=False))
-    print(traced(found).model_dump_json(), flush=True)
+    return traced(reader.read_dumps([dump.read_bytes()], bundle.name, read_manifest(bundle, check_hashes=False)))
 
 
 if __name__ == "__main__":
-    exit_with_one_line("vlmp-profile", lambda: _print(Path(sys.argv[1]), Path(sys.argv[2])))
+    answer_process(lambda: _read(Path(sys.argv[1]), Path(sys.argv[2])))

@@ -6,6 +6,7 @@ import ast
 import importlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -58,6 +59,15 @@ def loaded(tmp_path: Path, program: str, *argv: str, code: int) -> tuple[set[str
 @pytest.mark.parametrize(("option", "code"), [("--help", 0), ("--version", 0), ("--nonsense", 2)])
 def test_help_version_and_wrong_options_load_nothing(tmp_path: Path, program: str, option: str, code: int) -> None:
     assert HEAVY & loaded(tmp_path, program, option, code=code)[0] == set()
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_help_shows_no_default_that_is_none(program: str) -> None:
+    """What happens without an option is said in words, or is the value itself."""
+    command = [Path(sys.executable).with_name(program), "--help"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+    assert "--debug" in shown
+    assert not re.search(r"\(default:|\bNone\b|%\(", " ".join(shown.split()))
 
 
 @pytest.mark.parametrize(
