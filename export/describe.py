@@ -52,7 +52,7 @@ def shape_of(plan: Plan) -> ShapeSpec:
         segments=[SegmentSpec(rows=rows, columns=columns, first=0, stride=columns, box=whole)],
     )  # fmt: skip
     stage = StageSpec(
-        place="layer", index=geometry.prune_layer, method=plan.config.pruner, tokens=geometry.visual,
+        place="layer", index=geometry.prune_layer, pruner=plan.config.pruner, tokens=geometry.visual,
         num_kept=geometry.kept, settings={name: getattr(plan.source.pruner, name) for name in pruner.settings},
         loop=plan.target.loop, by_prompt="attention" in pruner.needs, exact=pruner.exact,
     )  # fmt: skip

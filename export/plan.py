@@ -20,7 +20,7 @@ from vlmp.export.models import Family, model_entry, open_family
 from vlmp.export.prompt import ChatPrompt, read_prompt
 from vlmp.export.quantize import Quantizer, find_preset
 from vlmp.export.targets import Target, open_target
-from vlmp.pruner import DEFAULT_PIVOTS, Pruner, PrunerConfig, build_pruner, method
+from vlmp.pruner import DEFAULT_PIVOTS, Pruner, PrunerConfig, build_pruner, pruner_class
 from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.bundle.folder import MANIFEST_NAME, check_output
 from vlmp.runtimes.prompt import encode_turn
@@ -133,7 +133,7 @@ def pruner_config(config: ExportConfig, visual: int) -> PrunerConfig:
 
     Raises UserError when S lies outside [pivots, N], or [1, N] for methods without pivots.
     """
-    least = DEFAULT_PIVOTS if "pivots" in method(config.pruner).settings else 1
+    least = DEFAULT_PIVOTS if "pivots" in pruner_class(config.pruner).settings else 1
     if visual < least:
         raise UserError(
             f"this image size gives {visual} visual tokens, pruner {config.pruner} starts from {least}: "

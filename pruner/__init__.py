@@ -1,6 +1,6 @@
 """Visual-token pruning as static-shape tensor ops: VLM-Pruner and its peers. Needs torch only.
 
-What is here is told without importing torch, which takes seconds: a command line names the methods.
+What is here is told without importing torch, which takes seconds: a command line names the pruners.
 """
 
 from importlib import import_module
@@ -31,7 +31,7 @@ PRUNERS: dict[str, str] = {
 
 
 class Place(NamedTuple):
-    """Where a method prunes: before which decoder layer, if its paper says so, and what it reads of the one before."""
+    """Where a pruner stands: before which decoder layer, if its paper says so, and what it reads of the one before."""
 
     layer: int | None = None
     needs: "tuple[Need, ...]" = ()
@@ -50,12 +50,12 @@ PLACES: dict[str, Place] = {
 
 __all__ = [
     "DEFAULT_PIVOTS", "PLACES", "PRUNERS", "Loop", "Place", "PruneResult", "Pruner", "PrunerConfig", "build_pruner",
-    "method", "prune",
+    "prune", "pruner_class",
 ]  # fmt: skip
 
 
-def method(name: str) -> "type[Pruner]":
-    """The class of the method `name`. Raises ValueError listing the choices when there is no such method."""
+def pruner_class(name: str) -> "type[Pruner]":
+    """The class of the pruner `name`. Raises ValueError listing the choices when there is no such pruner."""
     if name not in PRUNERS:
         raise ValueError(f"unknown pruner {name!r}: choose one of {', '.join(PRUNERS)}")
     module, attribute = PRUNERS[name].split(":")
@@ -63,8 +63,8 @@ def method(name: str) -> "type[Pruner]":
 
 
 def build_pruner(name: str, grid: tuple[int, int], config: "PrunerConfig", loop: "Loop" = "while") -> "Pruner":
-    """The method `name` for a grid. Raises ValueError listing the choices when there is no such method."""
-    return method(name)(grid, config, loop)
+    """The pruner `name` for a grid. Raises ValueError listing the choices when there is no such pruner."""
+    return pruner_class(name)(grid, config, loop)
 
 
 def prune(hidden_ND: "Tensor", keys_NC: "Tensor", grid: tuple[int, int], config: "PrunerConfig") -> "PruneResult":

@@ -30,11 +30,11 @@ def image_spec(
 
 def shape_spec(
     image: ImageSpec, *, kept: int, layer: int, layers: int, text_room: int, prefix: int = 0,
-    method: str = "vlm-pruner", kv_heads: int = 1, head_dim: int = 2, dtype: Any = "float32", update: Any = "rows",
+    pruner: str = "vlm-pruner", kv_heads: int = 1, head_dim: int = 2, dtype: Any = "float32", update: Any = "rows",
 ) -> ShapeSpec:  # fmt: skip
     """A shape with one stage before decoder layer `layer` of `layers`."""
     stage = StageSpec(
-        place="layer", index=layer, method=method, tokens=image.visual_tokens, num_kept=kept, settings={}, loop="while",
+        place="layer", index=layer, pruner=pruner, tokens=image.visual_tokens, num_kept=kept, settings={}, loop="while",
         exact=True,
     )  # fmt: skip
     bases = [prefix + (image.visual_tokens if number < layer else kept) for number in range(layers)]
@@ -45,7 +45,7 @@ def shape_spec(
 
 def smallest() -> dict[str, Any]:
     """A manifest of one visual token and two layers, without files, as JSON has it."""
-    shape = shape_spec(image_spec(1, 1), kept=1, layer=1, layers=2, text_room=2, method="none")
+    shape = shape_spec(image_spec(1, 1), kept=1, layer=1, layers=2, text_room=2, pruner="none")
     return {
         "model": "m", "checkpoint": "c", "target": "onnx", "precision": "float32", "quantization": "none",
         "vocab_size": 1, "tools": {}, "shapes": [shape.model_dump(mode="json")],

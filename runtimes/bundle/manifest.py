@@ -90,17 +90,17 @@ class ImageSpec(_Record):
 
 
 class StageSpec(_Record):
-    """One place at which visual tokens are pruned. An unpruned bundle has one whose method is `none`."""
+    """One place at which visual tokens are pruned. An unpruned bundle has one whose pruner is `none`."""
 
     place: Literal["vision", "layer"] = Field(
         description="layer: before decoder layer `index` (0-based), 0 is before the language model. vision: before "
         "block `index` of the vision tower."
     )
     index: int
-    method: str
+    pruner: str = Field(description="Its name, as --pruner takes it.")
     tokens: int = Field(description="Visual tokens that come in.")
     num_kept: int = Field(description="Visual tokens that go on.")
-    settings: dict[str, float | int] = Field(description="Those that the method reads.")
+    settings: dict[str, float | int] = Field(description="Those that the pruner reads.")
     loop: Literal["while", "unroll", "scan"]
     by_prompt: bool = Field(default=False, description="Whether the text of the first turn has a say in the choice.")
     exact: bool = Field(description="False when an unrolled graph may fill the last tokens by lowest score.")
@@ -159,8 +159,8 @@ class ShapeSpec(_Record):
 
     @property
     def pruner(self) -> str:
-        """The method of pruning, of several stages with a plus between them."""
-        return "+".join(stage.method for stage in self.stages) or "none"
+        """The pruner's name, of several stages with a plus between them."""
+        return "+".join(stage.pruner for stage in self.stages) or "none"
 
     @property
     def prune_layer(self) -> int:

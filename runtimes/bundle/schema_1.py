@@ -64,7 +64,7 @@ def upgraded(raw: dict[str, Any]) -> Manifest:
         },
         "stages": [
             {**pruner.model_dump(include={"settings", "loop", "by_prompt", "exact"}), "place": "layer",
-             "index": pruner.layer, "method": pruner.name, "tokens": pruner.visual_tokens,
+             "index": pruner.layer, "pruner": pruner.name, "tokens": pruner.visual_tokens,
              "num_kept": pruner.kept_tokens}
         ],
         "kv": {

@@ -38,14 +38,14 @@ bool ends_with(const std::string& text, const std::string& end) {
 
 // Tokens up to an end token, which is included, or the limit. Text is handed out as it comes, but no character of
 // which bytes are still to come, unless the answer has ended.
-std::vector<std::int32_t> decode_turn(Session& session, std::vector<float> logits, Picker& picker, const Turn& turn) {
+std::vector<std::int32_t> decode_turn(Session& session, std::vector<float> logits, Sampler& sampler, const Turn& turn) {
   const std::vector<std::int32_t>& ends = session.manifest().prompt.end_ids;
   const auto limit = static_cast<std::size_t>(limit_of(session, turn));
   std::vector<std::int32_t> tokens;
   std::size_t shown = 0;
   while (true) {
     session.tell([&] { turn.on_logits(logits); });
-    const std::int32_t token = picker.pick(logits);
+    const std::int32_t token = sampler.sample(logits);
     const bool is_end = std::find(ends.begin(), ends.end(), token) != ends.end();
     tokens.push_back(token);
     session.progress.unfed = is_end ? std::nullopt : std::optional(token);
@@ -87,7 +87,7 @@ std::vector<std::int32_t> prompt_ids(const Session& session, const std::string& 
   return ids;
 }
 
-Answer first_turn(Session& session, const std::filesystem::path& image, const std::string& prompt, Picker& picker,
+Answer first_turn(Session& session, const std::filesystem::path& image, const std::string& prompt, Sampler& sampler,
                   const Turn& turn) {
   const Session::Hold hold(session);
   const auto on_phase = [&](const Phase& phase) { session.tell([&] { turn.on_phase(phase); }); };
@@ -101,14 +101,14 @@ Answer first_turn(Session& session, const std::filesystem::path& image, const st
   on_phase({"vision", watch.lap_ms()});
   Prefilled first = session.prefill(ids, visual);
   on_phase({"prefill", watch.lap_ms()});
-  answer.tokens = decode_turn(session, std::move(first.logits), picker, turn);
+  answer.tokens = decode_turn(session, std::move(first.logits), sampler, turn);
   on_phase({"decode", watch.lap_ms(), static_cast<int>(answer.tokens.size()) - 1});
   answer.kept = std::move(first.kept);
   answer.order = std::move(first.order);
   return answer;
 }
 
-Answer next_turn(Session& session, const std::string& prompt, Picker& picker, const Turn& turn) {
+Answer next_turn(Session& session, const std::string& prompt, Sampler& sampler, const Turn& turn) {
   const Session::Hold hold(session);
   const auto on_phase = [&](const Phase& phase) { session.tell([&] { turn.on_phase(phase); }); };
   const PromptSpec& spec = session.manifest().prompt;
@@ -129,7 +129,7 @@ Answer next_turn(Session& session, const std::string& prompt, Picker& picker, co
     throw;
   }
   on_phase({"prefill", watch.lap_ms()});
-  answer.tokens = decode_turn(session, std::move(logits), picker, turn);
+  answer.tokens = decode_turn(session, std::move(logits), sampler, turn);
   on_phase({"decode", watch.lap_ms(), static_cast<int>(answer.tokens.size()) - 1});
   return answer;
 }

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "image.h"
-#include "picker.h"
+#include "sampler.h"
 #include "session.h"
 
 namespace vlmp {
@@ -53,12 +53,12 @@ struct Answer {
 };
 
 // Vision, prefill, decode. Throws Error when the image cannot be read or the prompt does not fit.
-Answer first_turn(Session& session, const std::filesystem::path& image, const std::string& prompt, Picker& picker,
+Answer first_turn(Session& session, const std::filesystem::path& image, const std::string& prompt, Sampler& sampler,
                   const Turn& turn);
 
 // Extend, decode. The last answer's final token is not in the caches yet and goes first. Throws Error when the prompt
 // does not fit; the conversation is then as it was.
-Answer next_turn(Session& session, const std::string& prompt, Picker& picker, const Turn& turn);
+Answer next_turn(Session& session, const std::string& prompt, Sampler& sampler, const Turn& turn);
 
 // Ids of a turn, leaving `reserved` places of the bucket free. typed_control: as `Turn::control_tokens`. Throws Error
 // when the prompt is empty or too long, and as `encode_turn`.

@@ -42,7 +42,7 @@ void answer(const Options& options) {
   Session session(options.bundle, manifest, options.threads, options.etdump.has_value());
   say_phase({"load", watch.lap_ms()});
 
-  Picker picker(options.temperature, options.top_p, options.seed);
+  Sampler sampler(options.temperature, options.top_p, options.seed);
   std::string logits;
   Turn turn;
   turn.max_new_tokens = options.max_new_tokens;
@@ -58,13 +58,13 @@ void answer(const Options& options) {
       logits.append(reinterpret_cast<const char*>(row.data()), row.size() * sizeof(float));
     };
   }
-  const Answer first = first_turn(session, options.image, options.prompt, picker, turn);
+  const Answer first = first_turn(session, options.image, options.prompt, sampler, turn);
   say("tokens:" + listed(first.tokens));
   say("kept " + std::to_string(first.kept.size()) + " of " + std::to_string(manifest.image.visual_tokens) + ":" +
       listed(first.kept));
   say("order:" + listed(first.order));
   for (const std::string& reply : options.replies) {
-    const Answer next = next_turn(session, reply, picker, turn);
+    const Answer next = next_turn(session, reply, sampler, turn);
     say("tokens:" + listed(next.tokens));
   }
   std::array<char, 64> peak{};

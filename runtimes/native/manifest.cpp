@@ -69,7 +69,7 @@ std::vector<StageSpec> read_stages(const Field& field, int visual_tokens) {
   std::vector<StageSpec> stages;
   for (const Field& item : field.items()) {
     item.at("place").require("layer");
-    const StageSpec stage{count(item.at("index"), 0), item.at("method").text(), count(item.at("tokens")),
+    const StageSpec stage{count(item.at("index"), 0), item.at("pruner").text(), count(item.at("tokens")),
                           count(item.at("num_kept"))};
     const int left = stages.empty() ? visual_tokens : stages.back().num_kept;
     if (stage.tokens != left) item.at("tokens").refuse("is not what the stage before leaves, " + std::to_string(left));

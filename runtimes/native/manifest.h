@@ -47,7 +47,7 @@ struct ImageSpec {
 // A place in the language model at which visual tokens are pruned: before decoder layer `index`.
 struct StageSpec {
   int index;
-  std::string method;
+  std::string pruner;
   int tokens, num_kept;
 };
 

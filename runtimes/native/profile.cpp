@@ -65,7 +65,7 @@ Json in_fresh_process(const std::function<Json()>& work) {
 
 std::int32_t first_token(Session& session, const Options& options, const std::vector<std::int32_t>& ids) {
   const std::vector<float> pixels = to_pixels(open_picture(options.image), session.manifest().image);
-  return Picker(0, 1, 0).pick(session.prefill(ids, session.vision(pixels)).logits);
+  return Sampler(0, 1, 0).sample(session.prefill(ids, session.vision(pixels)).logits);
 }
 
 // Loads and runs every method once: the time of loading, and the schema's Memory.
@@ -131,8 +131,8 @@ double size_mib(const fs::path& bundle) {
 }
 
 Json facts_of(const Manifest& manifest) {
-  std::string methods;
-  for (const StageSpec& stage : manifest.stages) methods += (methods.empty() ? "" : "+") + stage.method;
+  std::string pruners;
+  for (const StageSpec& stage : manifest.stages) pruners += (pruners.empty() ? "" : "+") + stage.pruner;
   return {{"model", manifest.model},
           {"checkpoint", manifest.checkpoint},
           {"target", manifest.target},
@@ -141,7 +141,7 @@ Json facts_of(const Manifest& manifest) {
           {"image", {manifest.image.height, manifest.image.width}},
           {"text_len", manifest.prompt.text_len},
           {"layers", manifest.kv.size()},
-          {"pruner", methods.empty() ? "none" : methods},
+          {"pruner", pruners.empty() ? "none" : pruners},
           {"prune_layer", manifest.stages.empty() ? 0 : manifest.stages.front().index},
           {"visual_tokens", manifest.image.visual_tokens},
           {"kept_tokens", manifest.num_kept()}};

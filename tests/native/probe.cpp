@@ -17,7 +17,7 @@
 #include "files.h"
 #include "image.h"
 #include "json.h"
-#include "picker.h"
+#include "sampler.h"
 #include "prompt.h"
 #include "tokenizer.h"
 
@@ -74,10 +74,10 @@ void pixels(const Arguments& values) {
 }
 
 void pick(const Arguments& values) {
-  vlmp::Picker picker(std::stod(values.at(0)), std::stod(values.at(1)), std::stoull(values.at(2)));
+  vlmp::Sampler sampler(std::stod(values.at(0)), std::stod(values.at(1)), std::stoull(values.at(2)));
   const auto logits = input().get<std::vector<float>>();
   Json all = Json::array();
-  for (int count = std::stoi(values.at(3)); count > 0; --count) all.push_back(picker.pick(logits));
+  for (int count = std::stoi(values.at(3)); count > 0; --count) all.push_back(sampler.sample(logits));
   std::cout << all;
 }
 

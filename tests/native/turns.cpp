@@ -32,12 +32,12 @@ Turn short_turn() {
 }
 
 Answer ask(Session& session, const std::string& image, const std::string& question, const Turn& turn = short_turn()) {
-  vlmp::Picker greedy(0, 1, 0);
+  vlmp::Sampler greedy(0, 1, 0);
   return vlmp::first_turn(session, image, question, greedy, turn);
 }
 
 Answer reply(Session& session, const Turn& turn = short_turn(), const std::string& question = "And now?") {
-  vlmp::Picker greedy(0, 1, 0);
+  vlmp::Sampler greedy(0, 1, 0);
   return vlmp::next_turn(session, question, greedy, turn);
 }
 

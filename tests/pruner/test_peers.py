@@ -23,7 +23,7 @@ from plain_peers import (
 )  # fmt: skip
 from pruner_cases import KINDS, assert_well_formed, random_input, signs
 from torch import Tensor
-from vlmp.pruner import PRUNERS, PrunerConfig, build_pruner, method
+from vlmp.pruner import PRUNERS, PrunerConfig, build_pruner, pruner_class
 from vlmp.pruner.dart import Dart
 from vlmp.pruner.divprune import DivPrune
 from vlmp.pruner.ops import matmul, unit_rows
@@ -174,7 +174,7 @@ def test_keeping_all_changes_nothing(peer: str) -> None:
 @pytest.mark.parametrize("name", PRUNERS)
 def test_reads_nothing_but_what_it_says(name: str) -> None:
     """`needs` decides what an exporter computes, and `settings` what a manifest records."""
-    kind, case = method(name), example()
+    kind, case = pruner_class(name), example()
     config = PrunerConfig(keep=35 if name == "none" else 11)
     keys_NC = case.keys_NC if "keys" in kind.needs else None
     attention_N = case.attention_N if "attention" in kind.needs else None
@@ -200,8 +200,10 @@ def test_reads_nothing_but_what_it_says(name: str) -> None:
 
 
 def test_places() -> None:
-    assert {name: method(name).place for name in PRUNERS if method(name).place is not None} == {"divprune": 0}
-    assert {name for name in PRUNERS if method(name).needs} == {"vlm-pruner", "fastv", "dart"}
+    assert {name: pruner_class(name).place for name in PRUNERS if pruner_class(name).place is not None} == {
+        "divprune": 0
+    }
+    assert {name for name in PRUNERS if pruner_class(name).needs} == {"vlm-pruner", "fastv", "dart"}
 
 
 # --- random -----------------------------------------------------------------------------------------------------------

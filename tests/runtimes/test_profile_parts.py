@@ -173,7 +173,7 @@ def test_builds_of_one_release_are_alike() -> None:
 
 
 def test_bundles_that_differ_in_pruning_only_are_alike() -> None:
-    other = changed(stages={"method": "none", "num_kept": 4, "index": 2})
+    other = changed(stages={"pruner": "none", "num_kept": 4, "index": 2})
     unlike = differences(changed(tools=TOOLS), other.model_copy(update={"tools": {"vlmp": "1"}}))
     assert unlike == []
     check_alike(["x", "y"], [unlike])
@@ -431,7 +431,7 @@ def test_without_a_pruner_the_linear_layers_are_counted() -> None:
     """Three decoder layers of two linear ones, pruned before layer 1, and a head."""
     linear = ["Fully Connected", "Add"] * 6
     regions, split = prefill_regions([PORTABLE, delegate(*linear), delegate("Fully Connected")],
-                                     changed(stages={"method": "none"}))  # fmt: skip
+                                     changed(stages={"pruner": "none"}))  # fmt: skip
     assert "counting" in split
     assert regions == ["before"] * 5 + ["after"] * 9
 

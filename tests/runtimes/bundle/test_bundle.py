@@ -103,7 +103,7 @@ def test_the_manifest_says_everything_that_an_app_needs(described: Manifest) -> 
     assert (shape.image.height, shape.image.width, shape.image.visual_tokens) == (112, 140, 20)
     assert (whole.rows, whole.columns, whole.first, whole.stride, whole.box) == (4, 5, 0, 5, (0, 0, 140, 112))
     (stage,) = shape.stages
-    assert (stage.place, stage.index, stage.method, stage.tokens, stage.num_kept) == ("layer", 2, "vlm-pruner", 20, 6)
+    assert (stage.place, stage.index, stage.pruner, stage.tokens, stage.num_kept) == ("layer", 2, "vlm-pruner", 20, 6)
     prefix = len(prompt.prefix_ids)
     assert [layer.base - prefix for layer in shape.kv.layers][:4] == [20, 20, 6, 6]
     assert {layer.slots - layer.base for layer in shape.kv.layers} == {prompt.text_len + prompt.max_new_tokens}

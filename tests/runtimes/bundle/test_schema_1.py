@@ -26,7 +26,7 @@ def test_it_is_read_as_todays(target: str) -> None:
         {"rows": 4, "columns": 4, "first": 0, "stride": 4, "box": (0, 0, 112, 112)}
     ]
     (stage,) = shape.stages
-    assert (stage.place, stage.index, stage.method, stage.tokens, stage.num_kept) == ("layer", 2, "vlm-pruner", 16, 8)
+    assert (stage.place, stage.index, stage.pruner, stage.tokens, stage.num_kept) == ("layer", 2, "vlm-pruner", 16, 8)
     assert stage.settings == raw["pruner"]["settings"]
     assert [(layer.base, layer.slots) for layer in shape.kv.layers] == [(31, 63), (31, 63), (23, 55)]
     assert {(layer.kv_heads, layer.head_dim) for layer in shape.kv.layers} == {(1, 32)}

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from vlmp.export.targets import OFFERS, TARGETS, open_target
-from vlmp.pruner import PLACES, PRUNERS, method
+from vlmp.pruner import PLACES, PRUNERS, pruner_class
 
 ROOT = Path(__file__).parents[3]
 PHOTO = ROOT / "runtimes/assets/photo.jpg"
@@ -140,7 +140,7 @@ def test_executorch_is_loaded_without_its_exporter() -> None:
 def test_places_are_those_of_the_pruners() -> None:
     assert list(PLACES) == list(PRUNERS)
     for name, place in PLACES.items():
-        assert (place.layer, set(place.needs)) == (method(name).place, method(name).needs), name
+        assert (place.layer, set(place.needs)) == (pruner_class(name).place, pruner_class(name).needs), name
 
 
 @pytest.mark.parametrize("name", TARGETS)

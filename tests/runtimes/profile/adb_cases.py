@@ -46,7 +46,7 @@ def make_bundle_folder(folder: Path, *, kept: int, size: int = 1000) -> Path:
     manifest = make_manifest(target="executorch")
     prompt = manifest.prompt.model_dump() | {"tokenizer_file": "tokenizer.json", "max_new_tokens": 32}
     methods = {name: spec.model_copy(update={"file": "model.pte"}) for name, spec in manifest.methods.items()}
-    shape = shape_spec(image_spec(4, 4), kept=kept, layer=1, layers=2, text_room=2, method="none")
+    shape = shape_spec(image_spec(4, 4), kept=kept, layer=1, layers=2, text_room=2, pruner="none")
     write_manifest(
         folder,
         manifest.model_copy(

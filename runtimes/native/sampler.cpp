@@ -1,4 +1,4 @@
-#include "picker.h"
+#include "sampler.h"
 
 #include <algorithm>
 #include <cmath>
@@ -10,7 +10,7 @@ std::int32_t most_likely(const std::vector<float>& logits) {
   return static_cast<std::int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
 }
 
-std::int32_t Picker::pick(const std::vector<float>& logits) {
+std::int32_t Sampler::sample(const std::vector<float>& logits) {
   if (temperature_ == 0.0) return most_likely(logits);
   std::vector<std::int32_t> order(logits.size());
   std::iota(order.begin(), order.end(), 0);

@@ -11,12 +11,12 @@ namespace vlmp {
 std::int32_t most_likely(const std::vector<float>& logits);
 
 // Greedy at temperature 0. The same seed gives the same answer wherever the logits are the same.
-class Picker {
+class Sampler {
  public:
-  Picker(double temperature, double top_p, std::uint64_t seed)
+  Sampler(double temperature, double top_p, std::uint64_t seed)
       : temperature_(temperature), top_p_(top_p), random_(seed) {}
 
-  std::int32_t pick(const std::vector<float>& logits);
+  std::int32_t sample(const std::vector<float>& logits);
 
  private:
   double temperature_, top_p_;
