@@ -57,10 +57,8 @@ def shape_of(plan: Plan) -> ShapeSpec:
         loop=plan.target.loop, by_prompt="attention" in pruner.needs, exact=pruner.exact,
     )  # fmt: skip
     layers = [
-        KvLayerSpec(
-            kv_heads=geometry.kv_heads, head_dim=geometry.head_dim, base=geometry.base(i), slots=geometry.slots(i)
-        )
-        for i in range(geometry.layers)
+        KvLayerSpec(kv_heads=kv.heads, head_dim=kv.head_dim, base=geometry.base(i), slots=geometry.slots(i))
+        for i, kv in enumerate(geometry.kv)
     ]
     kv = KvSpec(update=plan.target.kv_update, dtype=plan.precision, layers=layers)
     return ShapeSpec(image=image, stages=[stage], kv=kv, methods={method: method for method in METHODS})

@@ -11,6 +11,14 @@ from vlmp.runtimes.bundle.manifest import MethodName, TensorSpec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class KvLayer:
+    """Keys and values of one layer."""
+
+    heads: int
+    head_dim: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Geometry:
     """Sizes of one export; the derived ones are properties."""
 
@@ -18,13 +26,14 @@ class Geometry:
     width: int
     grid: tuple[int, int]
     prefix: int
+    text_start: int
+    """Position of the first text token after the image, by the model's own rule."""
     kept: int
     text: int
     room: int
-    layers: int
     prune_layer: int
-    kv_heads: int
-    head_dim: int
+    kv: tuple[KvLayer, ...]
+    """Of each layer."""
     hidden: int
     vocab: int
 
@@ -49,9 +58,9 @@ class Geometry:
         return self.text + self.room
 
     @property
-    def text_start(self) -> int:
-        """M-RoPE position of the first text token behind the image (Qwen2-VL, arXiv 2409.12191, section 2.1)."""
-        return self.prefix + max(self.grid)
+    def layers(self) -> int:
+        """L, decoder layers."""
+        return len(self.kv)
 
     def base(self, layer: int) -> int:
         """Slot of the first text token behind the image in `layer`."""
@@ -68,10 +77,8 @@ class Geometry:
         past = TensorSpec(name="past", shape=[1], dtype="int32")
         visual = TensorSpec(name="visual", shape=[self.visual, self.hidden], dtype=dtype)
         caches = [
-            TensorSpec(
-                name=f"{kind}_cache_{layer}", shape=[self.kv_heads, self.slots(layer), self.head_dim], dtype=dtype
-            )
-            for layer in range(self.layers)
+            TensorSpec(name=f"{kind}_cache_{layer}", shape=[kv.heads, self.slots(layer), kv.head_dim], dtype=dtype)
+            for layer, kv in enumerate(self.kv)
             for kind in ("key", "value")
         ]
         match method:
@@ -95,10 +102,8 @@ class Geometry:
             TensorSpec(name="filled", shape=[1], dtype="int32"),
         ]
         rows = [
-            TensorSpec(
-                name=f"{kind}_{layer}", shape=[self.kv_heads, self._rows(method, layer), self.head_dim], dtype=dtype
-            )
-            for layer in range(self.layers)
+            TensorSpec(name=f"{kind}_{layer}", shape=[kv.heads, self._rows(method, layer), kv.head_dim], dtype=dtype)
+            for layer, kv in enumerate(self.kv)
             for kind in ("key", "value")
         ]
         return [logits, *(kept if method == "prefill" else []), *rows]

@@ -16,7 +16,7 @@ from vlmp.export.config import (
     least_layer,
 )
 from vlmp.export.geometry import Geometry
-from vlmp.export.models import Family, model_entry, open_family
+from vlmp.export.models import Family, check_model_type, model_entry, open_family
 from vlmp.export.prompt import ChatPrompt, read_prompt
 from vlmp.export.quantize import Quantizer, find_preset
 from vlmp.export.targets import Target, open_target
@@ -92,15 +92,17 @@ def open_source(config: ExportConfig) -> Source:
     """Find and read the checkpoint, and check the settings against it. Raises UserError."""
     entry = model_entry(config.model, config.checkpoint)
     folder = config.checkpoint or checkpoints.locate(entry.checkpoint)
-    family = open_family(str(checkpoints.read_config(folder).get("model_type")), folder)
+    model_type = str(checkpoints.read_config(folder).get("model_type"))
+    check_model_type(config.model, entry, model_type, folder)
+    family = open_family(model_type, folder)
     height, width = config.image_size or entry.image_size
-    side = family.merge_px
+    side = family.picture.unit
     if height < side or width < side or height % side or width % side:
         raise UserError(f"--image-size {height}x{width}: both sides must be multiples of {side} pixels")
     layer = prune_layer(config, family)
     visual = (height // side) * (width // side)
     pruner = pruner_config(config, visual)
-    prompt = read_prompt(folder, family.image_token, config.system_prompt)
+    prompt = read_prompt(folder, family.prompt, config.system_prompt)
     check_text_len(config, prompt)
     geometry = family.geometry(
         height=height, width=width, prefix=len(prompt.prefix_ids), kept=pruner.keep, text=config.text_len,
@@ -174,9 +176,10 @@ def check_lengths(geometry: Geometry, family: Family, prompt: ChatPrompt) -> Non
             f"the checkpoint's tokenizer has {known} tokens, its config says vocab_size {geometry.vocab}: the files of "
             "two models are mixed"
         )
-    image_id = prompt.tokenizer.token_to_id(family.image_token)
+    image_token = family.prompt.image_token
+    image_id = prompt.tokenizer.token_to_id(image_token)
     if image_id != family.image_token_id:
         raise UserError(
-            f"the checkpoint's tokenizer has {family.image_token} as {image_id}, its config says image_token_id "
+            f"the checkpoint's tokenizer has {image_token} as {image_id}, its config says image_token_id "
             f"{family.image_token_id}: the files of two models are mixed"
         )

@@ -8,8 +8,9 @@ from typing import Any
 from jinja2 import Environment
 from tokenizers import Tokenizer
 from vlmp.export.checkpoint import read_json
+from vlmp.export.models.spec import PromptSpec
+from vlmp.runtimes.bundle import manifest
 from vlmp.runtimes.bundle.errors import UserError, one_line
-from vlmp.runtimes.bundle.manifest import PromptSpec
 from vlmp.runtimes.prompt import MARK, encode_between
 
 MOST_IDS = 2**31
@@ -48,9 +49,9 @@ class ChatPrompt:
     control_tokens: list[str]
     tokenizer: Tokenizer
 
-    def spec(self, *, text_len: int, max_new_tokens: int, tokenizer_file: str) -> PromptSpec:
+    def spec(self, *, text_len: int, max_new_tokens: int, tokenizer_file: str) -> manifest.PromptSpec:
         """The manifest's view."""
-        return PromptSpec(
+        return manifest.PromptSpec(
             prefix_ids=self.prefix_ids,
             first=self.first,
             following=self.following,
@@ -65,11 +66,13 @@ class ChatPrompt:
         )
 
 
-def read_prompt(folder: Path, image_token: str, system_prompt: str | None) -> ChatPrompt:
+def read_prompt(folder: Path, spec: PromptSpec, system_prompt: str | None) -> ChatPrompt:
     """Render the checkpoint's chat template once with marks in place of the words.
 
-    Raises UserError when tokenizer or template are missing, or the template does not hold image and text once each.
+    spec: what the model's family adds to its files. Raises UserError when tokenizer or template are missing, or the
+    template does not hold image and text once each.
     """
+    image_token = spec.image_token
     tokenizer = _load_tokenizer(folder)
     template, template_file = _find_template(folder, tokenizer)
     user = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": _MARK}]}
@@ -113,7 +116,7 @@ def read_prompt(folder: Path, image_token: str, system_prompt: str | None) -> Ch
     typed_words = render([*system, _with_text(user, _WORDS)])
     changed = _changed_words(f"{folder}: its chat template ({template_file})", whole, typed_words)
     prefix, first = whole.split(image_token)
-    first = first.replace(_MARK, MARK)
+    prefix, first = prefix + spec.open, (spec.close + first).replace(_MARK, MARK)
     following = later_turn(system).replace(_MARK + _MARK, MARK)
     if first.count(MARK) != 1:
         raise UserError(f"{folder}: its chat template ({template_file}) holds {MARK}, which stands for the user's text")
@@ -125,8 +128,12 @@ def read_prompt(folder: Path, image_token: str, system_prompt: str | None) -> Ch
     backend = tokenizer.backend_tokenizer
     added = backend.get_added_tokens_decoder()
     end_text_id = backend.encode(following, add_special_tokens=False).ids[0]
-    if end_text_id not in added:
+    if end_text_id in added:
+        following = following[len(backend.id_to_token(end_text_id)) :]
+    elif spec.end_token is None:
         raise UserError(f"{folder}: its chat template ({template_file}) does not end an answer with a special token")
+    else:
+        end_text_id = _id_of(folder, backend, spec.end_token)
     generation = _generation_settings(folder)
     return ChatPrompt(
         prefix_ids=[
@@ -134,7 +141,7 @@ def read_prompt(folder: Path, image_token: str, system_prompt: str | None) -> Ch
             *encode_between(backend, prefix.split(_SYSTEM), system_prompt or "", control),
         ],
         first=first,
-        following=following[len(backend.id_to_token(end_text_id)) :],
+        following=following,
         end_ids=sorted({end_text_id, *_eos_ids(*generation)}),
         end_text_id=end_text_id,
         pad_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else end_text_id,
@@ -143,6 +150,13 @@ def read_prompt(folder: Path, image_token: str, system_prompt: str | None) -> Ch
         control_tokens=control,
         tokenizer=backend,
     )
+
+
+def _id_of(folder: Path, backend: Tokenizer, token: str) -> int:
+    found = backend.token_to_id(token)
+    if found is None:
+        raise UserError(f"{folder}: its tokenizer has no {token}, which ends an answer of this model")
+    return found
 
 
 def _with_text(user: dict[str, Any], text: str) -> dict[str, Any]:

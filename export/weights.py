@@ -17,16 +17,18 @@ PACKED = (".qweight", ".qzeros", ".weight_packed", ".weight_scale", ".weight_sca
 """Ends of the names that tools of quantization give to what they put in place of a weight."""
 QUANT_STATE = ".quant_state."
 """In the names of bitsandbytes."""
+Prefixes = tuple[tuple[str, str], ...]
+"""How names of tensors may begin, and how they do on the hub; the longer one before one that it begins with."""
 
 
 class Weights:
-    """Tensors of a checkpoint by name, memory-mapped; names of old and new transformers layouts are both found.
+    """Tensors of a checkpoint by name, memory-mapped; names of all layouts that the family's prefixes list are found.
 
     Like transformers it reads model.safetensors, else the files of the index, else whatever safetensors there are: a
     stray file must not replace tensors. Raises UserError when there are no safetensors or a file is damaged.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, prefixes: Prefixes) -> None:
         self.folder = folder
         self._files: dict[Path, Any] = {}
         self._places: dict[str, list[tuple[Path, str]]] = {}
@@ -42,7 +44,7 @@ class Weights:
                     raise UserError(
                         f"{path}: {name} belongs to an adapter: merge it into its model first (peft: merge_and_unload)"
                     )
-                self._places.setdefault(canonical(name), []).append((path, name))
+                self._places.setdefault(canonical(name, prefixes), []).append((path, name))
 
     def __enter__(self) -> Self:
         return self
@@ -108,13 +110,9 @@ class Weights:
         return tensor
 
 
-def canonical(name: str) -> str:
-    """The hub's name of a tensor, in whatever layout transformers saved it (model.visual, model.language_model)."""
-    for newer, hub in (
-        ("model.language_model.", "model."),
-        ("model.visual.", "visual."),
-        ("language_model.", "model."),
-    ):
-        if name.startswith(newer):
-            return hub + name.removeprefix(newer)
+def canonical(name: str, prefixes: Prefixes) -> str:
+    """The hub's name of a tensor, in whatever layout it was saved."""
+    for stored, hub in prefixes:
+        if name.startswith(stored):
+            return hub + name.removeprefix(stored)
     return name

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
     from vlmp.export.geometry import Geometry
+    from vlmp.export.models.spec import PictureSpec, PromptSpec
     from vlmp.export.quantize import Quantizer
     from vlmp.pruner import Pruner
     from vlmp.runtimes.bundle.manifest import MethodName
@@ -23,18 +24,14 @@ if TYPE_CHECKING:
 class Family(Protocol):
     """What a model file offers: facts read from a checkpoint's config, and the four graphs."""
 
-    name: str
-    merge_px: int
-    """Side of the image area that becomes one visual token, in pixels."""
+    picture: "PictureSpec"
+    prompt: "PromptSpec"
     layers: int
     max_positions: int
     """Longest sequence that the model was made for."""
-    image_token: str
     image_token_id: int
     pad_rgb: tuple[int, int, int]
     """Colour of the bars beside a padded photo."""
-    rope_theta: float
-    mrope_section: list[int]
     notes: list[str]
     """What a user should know of how the checkpoint was read, a sentence each; complete after `build`."""
 
@@ -62,12 +59,13 @@ class Family(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ModelEntry:
-    """A named model: where its checkpoint is and which family file reads it."""
+    """A named model: where its checkpoint is and of which family it is."""
 
     checkpoint: str
     """Hugging Face id, where asked for with @ and a revision; `bundled:NAME` for a checkpoint that travels with the
     package, `folder:PATH` for one on this machine."""
     family: str
+    """`model_type` of its config."""
     image_size: tuple[int, int] = (448, 448)
     """Default (height, width) in pixels."""
     quant: str = "none"
@@ -75,7 +73,7 @@ class ModelEntry:
 
 
 FAMILIES: dict[str, str] = {"qwen2_vl": "vlmp.export.models.qwen2_vl:Qwen2VL"}
-"""`model_type` of a checkpoint's config -> "module:class"."""
+"""`model_type` of a checkpoint's config -> "module:class", which may be the same for several."""
 
 MODELS: dict[str, ModelEntry] = {
     "vlmp-tiny": ModelEntry("bundled:vlmp-tiny", "qwen2_vl", image_size=(336, 336)),
@@ -146,6 +144,16 @@ def check_family(name: str, checkpoint: Path | str) -> None:
     """Raises UserError listing the choices when there is no such family."""
     if name not in FAMILIES:
         raise UserError(f"{checkpoint}: model type {name!r} is not supported: it must be one of {', '.join(FAMILIES)}")
+
+
+def check_model_type(name: str, entry: ModelEntry, found: str, checkpoint: Path) -> None:
+    """Raises UserError when the checkpoint, of model type `found`, is not of the family of the model `name`."""
+    check_family(found, checkpoint)
+    if found != entry.family:
+        raise UserError(
+            f"{checkpoint}: model type {found!r} is not that of --model {name}, {entry.family!r}: give a checkpoint of "
+            f"that type, or --model {checkpoint} alone"
+        )
 
 
 def open_family(name: str, checkpoint: Path) -> Family:

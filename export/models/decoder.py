@@ -1,35 +1,29 @@
-"""A decoder of a vision-language model as three static graphs: prefill, decode, extend.
+"""The decoder of a vision-language model, by its spec, as three static graphs: prefill, decode, extend.
 
 Dims: N visual tokens, P prefix ids, S kept, T text bucket, L tokens of a call, R rows of queries g L, D hidden size,
 W width of projected heads, C cache slots, H query heads, J key/value heads, g = H / J, d head size, V vocabulary.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from itertools import repeat
 from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from vlmp.export.geometry import Geometry
-from vlmp.export.models.layers import MASKED, AddNorm, JoinedLinear, RmsNorm, RowAttention, causal_mask, rotate
+from vlmp.export.models.layers import (
+    MASKED,
+    AddNorm,
+    JoinedLinear,
+    RmsNorm,
+    RowAttention,
+    activation,
+    causal_mask,
+    rotate,
+)
+from vlmp.export.models.spec import DecoderSpec, LayerSpec
 from vlmp.export.quantize import QuantEmbedding, QuantLinear
 from vlmp.pruner import Pruner
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DecoderSizes:
-    """What a decoder of this kind may have of its own."""
-
-    layers: int
-    width: int
-    inner: int
-    heads: int
-    kv_heads: int
-    vocab: int
-    norm_eps: float
-    tied: bool
-    """Whether the head is the embedding."""
 
 
 class Context(NamedTuple):
@@ -98,32 +92,48 @@ class Layer(nn.Module):
     Written once: for targets with operators of their own, the parameterless parts are exchanged.
     """
 
-    def __init__(self, sizes: DecoderSizes) -> None:
+    def __init__(self, spec: DecoderSpec, layer: LayerSpec) -> None:
         super().__init__()
-        width, inner, heads, kv_heads = sizes.width, sizes.inner, sizes.heads, sizes.kv_heads
-        head_dim = width // heads
-        self.norm1 = RmsNorm(width, sizes.norm_eps)
-        self.norm2 = RmsNorm(width, sizes.norm_eps)
-        self.qkv = JoinedLinear(width, (width, kv_heads * head_dim, kv_heads * head_dim), bias=True)
-        self.out = nn.Linear(width, width, bias=False)
+        width, inner, head_dim = spec.width, layer.inner, layer.head_dim
+        self.widths = spec.heads * head_dim, layer.kv_heads * head_dim, layer.kv_heads * head_dim
+        self.norm1 = RmsNorm(width, spec.norm_eps)
+        self.norm2 = RmsNorm(width, spec.norm_eps)
+        self.qkv = JoinedLinear(width, self.widths, bias=spec.qkv_bias)
+        self.q_norm = RmsNorm(head_dim, spec.norm_eps) if spec.qk_norm else None
+        self.k_norm = RmsNorm(head_dim, spec.norm_eps) if spec.qk_norm else None
+        self.out = nn.Linear(spec.heads * head_dim, width, bias=spec.out_bias)
         self.gate_up = JoinedLinear(width, (inner, inner), bias=False)
         self.down = nn.Linear(inner, width, bias=False)
-        self.attention = Attention(heads, kv_heads, head_dim)
+        self.attention = Attention(spec.heads, layer.kv_heads, head_dim)
         self.add_norm = AddNorm()
-        self.silu = nn.SiLU()
+        self.act = activation(spec.act)
 
     def forward(self, residual: Tensor, hidden: Tensor | None, context: Any, cache: Any) -> LayerResult:
         """residual, hidden [L, D]: two parts of the input, or the whole and None. context, cache: the attention's."""
         normed, before = self.add_norm(residual, hidden, self.norm1)
-        mixed, key, value = self.attention(self.qkv(normed), context, cache)
+        mixed, key, value = self.attention(self.project(normed), context, cache)
         normed, residual = self.add_norm(before, self.out(mixed), self.norm2)
         gate, up = self.gate_up(normed).chunk(2, -1)
-        return LayerResult(residual, self.down(self.silu(gate) * up), before, key, value)
+        return LayerResult(residual, self.down(self.act(gate) * up), before, key, value)
+
+    def project(self, normed: Tensor) -> Tensor:
+        """normed [..., L, D] -> queries, keys and values [..., L, (H + 2 J) d], not rotated."""
+        qkv = self.qkv(normed)
+        if self.q_norm is None or self.k_norm is None:
+            return qkv
+        query, key, value = qkv.split(self.widths, -1)
+        return torch.cat([norm_heads(query, self.q_norm), norm_heads(key, self.k_norm), value], -1)
 
     def queries(self, hidden_LD: Tensor, cos_Ld: Tensor, sin_Ld: Tensor) -> Tensor:
         """The queries [H, L, d] of some of the tokens that `forward` takes, from the same input."""
-        qkv_LW = self.qkv(self.norm1(hidden_LD))
+        qkv_LW = self.project(self.norm1(hidden_LD))
         return rotate(split_heads(qkv_LW, self.attention.heads, self.attention.kv_heads)[0], cos_Ld, sin_Ld)
+
+
+def norm_heads(hidden: Tensor, norm: nn.Module) -> Tensor:
+    """Each head by itself, whose size is the norm's. [..., H d] -> [..., H d]."""
+    head_dim = cast(RmsNorm, norm).weight.shape[0]
+    return norm(hidden.reshape(-1, head_dim)).reshape(hidden.shape)
 
 
 def split_heads(qkv_LW: Tensor, heads: int, kv_heads: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -136,14 +146,14 @@ def split_heads(qkv_LW: Tensor, heads: int, kv_heads: int) -> tuple[Tensor, Tens
 class Decoder(nn.Module):
     """Embedding, layers and head, shared by prefill, decode and extend."""
 
-    def __init__(self, sizes: DecoderSizes) -> None:
+    def __init__(self, spec: DecoderSpec) -> None:
         super().__init__()
-        self.embed: nn.Embedding | QuantEmbedding = nn.Embedding(sizes.vocab, sizes.width)
-        self.layers = nn.ModuleList([Layer(sizes) for _ in range(sizes.layers)])
-        self.norm = RmsNorm(sizes.width, sizes.norm_eps)
+        self.embed: nn.Embedding | QuantEmbedding = nn.Embedding(spec.vocab, spec.width)
+        self.layers = nn.ModuleList([Layer(spec, layer) for layer in spec.layers])
+        self.norm = RmsNorm(spec.width, spec.norm_eps)
         self.head: nn.Linear | QuantLinear
-        if not sizes.tied:
-            self.head = nn.Linear(sizes.width, sizes.vocab, bias=False)
+        if not spec.tied:
+            self.head = nn.Linear(spec.width, spec.vocab, bias=False)
 
     def tie(self) -> None:
         """Let the head use the embedding's weight."""
@@ -314,3 +324,9 @@ def _cut(table: Tensor, *sizes: int) -> Tensor:
         if table.shape[dim] != size:
             table = table.narrow(dim, 0, size)
     return table
+
+
+def decoder_transforms(spec: DecoderSpec) -> dict[str, str]:
+    """Module -> the transform of its tensors that the spec asks for (see `loading.py`)."""
+    norms = ("norm", *(f"layers.{{}}.{name}" for name in ("norm1", "norm2", "q_norm", "k_norm")))
+    return dict.fromkeys(norms, "plus_one") if spec.norm_offset else {}

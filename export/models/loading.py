@@ -1,6 +1,7 @@
 """Checkpoint tensors into modules: one by one, quantized as soon as read."""
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -10,12 +11,29 @@ from vlmp.export.weights import Weights
 
 Names = Mapping[str, str | tuple[str, ...]]
 """Our module -> the checkpoint's, several where their outputs are joined. `{}` stands for a layer's number."""
+Shape = tuple[int, ...]
+
+
+class Transform(NamedTuple):
+    """How a weight in the checkpoint becomes ours: its shape there by ours, and our values, float32, by those there."""
+
+    stored: Callable[[Shape], Shape]
+    apply: Callable[[Tensor], Tensor]
+
+
+TRANSFORMS: Mapping[str, Transform] = {
+    # Two equal frames under a Conv3d are one image under the sum of its two kernels.
+    "sum_frames": Transform(lambda shape: (*shape[:2], 2, *shape[2:]), lambda weight: weight.sum(2)),
+    "plus_one": Transform(lambda shape: shape, lambda weight: 1 + weight),
+}
+"""By the name that a module's spec asks for them with. Biases stay as they are."""
 
 
 def load(
     root: nn.Module,
     weights: Weights,
     names: Names,
+    transforms: Mapping[str, str],
     dtype: torch.dtype,
     quantizer: Quantizer | None,
     part: Callable[[str], Part],
@@ -23,14 +41,15 @@ def load(
 ) -> None:
     """Put the checkpoint's tensors into a module built on the meta device.
 
-    part: of the model, by the name of a module. holds: what the export keeps values in, which may be smaller than
-    `dtype`. Raises UserError when a tensor is missing, has a shape that does not fit the config, or values that are not
-    finite or that `holds` cannot hold.
+    transforms: of weights, by the name of their module in `names`. part: of the model, by the name of a module. holds:
+    what the export keeps values in, which may be smaller than `dtype`. Raises UserError when a tensor is missing, has a
+    shape that does not fit the config, or values that are not finite or that `holds` cannot hold.
     """
-    for ours, theirs in list(checkpoint_tensors(root, names)):
+    for ours, pattern, theirs in list(checkpoint_tensors(root, names)):
         owner_name, _, leaf = ours.rpartition(".")
         owner = root.get_submodule(owner_name)
-        value = _joined([_read(weights, owner, name, shape, holds) for name, shape in theirs.items()])
+        transform = transforms.get(pattern)
+        value = _joined([_read(weights, name, shape, transform, holds) for name, shape in theirs.items()])
         if quantizer and leaf == "weight" and isinstance(owner, nn.Linear | nn.Embedding):
             layer = quantizer.layer(part(owner_name), next(iter(theirs)), value)
             if layer:
@@ -42,30 +61,29 @@ def load(
         setattr(owner, leaf, nn.Parameter(value.to(dtype), requires_grad=False))
 
 
-def checkpoint_tensors(root: nn.Module, names: Names) -> Iterator[tuple[str, dict[str, tuple[int, ...]]]]:
-    """(our name, the checkpoint's names with the shapes that they must have) of each parameter."""
+def checkpoint_tensors(root: nn.Module, names: Names) -> Iterator[tuple[str, str, dict[str, Shape]]]:
+    """(our name, our module's as `names` has it, the checkpoint's names with our shapes) of each parameter."""
     for ours, parameter in root.named_parameters():
         owner_name, _, leaf = ours.rpartition(".")
         number = next((part for part in owner_name.split(".") if part.isdigit()), "")
-        theirs = names[owner_name.replace(f".{number}", ".{}", 1) if number else owner_name]
-        owner = root.get_submodule(owner_name)
-        rows = owner.sizes if isinstance(owner, JoinedLinear) else (parameter.shape[0],)
+        pattern = owner_name.replace(f".{number}", ".{}", 1) if number else owner_name
+        theirs = names[pattern]
         sources = (theirs,) if isinstance(theirs, str) else theirs
-        yield (
-            ours,
-            {
-                f"{source.format(number)}.{leaf}": (count, *parameter.shape[1:])
-                for source, count in zip(sources, rows, strict=True)
-            },
-        )
+        owner = root.get_submodule(owner_name)
+        rows: Shape = (parameter.shape[0],)
+        if isinstance(owner, JoinedLinear) and len(sources) > 1:  # joined there, too, where it is one tensor
+            rows = owner.sizes
+        shapes = [(count, *parameter.shape[1:]) for count in rows]
+        tensors = [f"{source.format(number)}.{leaf}" for source in sources]
+        yield ours, pattern, dict(zip(tensors, shapes, strict=True))
 
 
-def _read(weights: Weights, owner: nn.Module, name: str, shape: tuple[int, ...], holds: torch.dtype) -> Tensor:
-    if not isinstance(owner, nn.Conv2d):
+def _read(weights: Weights, name: str, shape: Shape, transform: str | None, holds: torch.dtype) -> Tensor:
+    if transform is None or not name.endswith(".weight"):
         return weights.get(name, shape, holds)
-    # Two equal frames under a Conv3d are one image under the sum of its two kernels. Not in the checkpoint's
-    # precision: that would round the sum.
-    return weights.get(name, (*shape[:2], 2, *shape[2:]), holds).float().sum(2)
+    stored, apply = TRANSFORMS[transform]
+    # Not in the checkpoint's precision: that would round the result.
+    return apply(weights.get(name, stored(shape), holds).float())
 
 
 def _joined(parts: list[Tensor]) -> Tensor:

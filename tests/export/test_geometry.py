@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from vlmp.export.config import ExportConfig
 from vlmp.export.eager import Eager
-from vlmp.export.geometry import Geometry
+from vlmp.export.geometry import Geometry, KvLayer
 from vlmp.export.pipeline import build_methods
 from vlmp.export.plan import make_plan, open_source, pruner_config
 from vlmp.export.tracing import example_inputs
@@ -21,26 +21,27 @@ from vlmp.runtimes.bundle.manifest import METHODS
 
 DTYPES = {torch.float32: "float32", torch.float16: "float16", torch.int32: "int32"}
 EXAMPLE = Geometry(
-    height=112, width=140, grid=(4, 5), prefix=15, kept=6, text=32, room=8, layers=4, prune_layer=3, kv_heads=2,
-    head_dim=64, hidden=256, vocab=2048,
+    height=112, width=140, grid=(4, 5), prefix=15, text_start=20, kept=6, text=32, room=8, prune_layer=3,
+    kv=(KvLayer(heads=2, head_dim=64),) * 4, hidden=256, vocab=2048,
 )  # fmt: skip
 
 
 @st.composite
 def geometries(draw: st.DrawFn) -> Geometry:
-    rows, columns, layers = (draw(st.integers(1, 40)) for _ in range(3))
+    rows, columns = (draw(st.integers(1, 40)) for _ in range(2))
+    kv = st.builds(KvLayer, heads=st.integers(1, 8), head_dim=st.integers(1, 128))
+    layers = draw(st.lists(kv, min_size=2, max_size=40))
     return Geometry(
         height=28 * rows,
         width=28 * columns,
         grid=(rows, columns),
         prefix=draw(st.integers(0, 99)),
+        text_start=draw(st.integers(0, 999)),
         kept=draw(st.integers(1, rows * columns)),
         text=draw(st.integers(1, 99)),
         room=draw(st.integers(1, 99)),
-        layers=layers + 1,
-        prune_layer=draw(st.integers(0, layers)),
-        kv_heads=draw(st.integers(1, 8)),
-        head_dim=draw(st.integers(1, 128)),
+        prune_layer=draw(st.integers(0, len(layers) - 1)),
+        kv=tuple(layers),
         hidden=draw(st.integers(1, 999)),
         vocab=draw(st.integers(1, 9999)),
     )
@@ -51,8 +52,6 @@ def test_derived_sizes() -> None:
     assert (EXAMPLE.early_base, EXAMPLE.late_base, EXAMPLE.text_room) == (35, 21, 40)
     assert [EXAMPLE.base(layer) for layer in range(4)] == [35, 35, 35, 21]
     assert [EXAMPLE.slots(layer) for layer in range(4)] == [75, 75, 75, 61]
-    assert EXAMPLE.text_start == 15 + 5
-    assert replace(EXAMPLE, grid=(5, 4)).text_start == 15 + 5
     assert [replace(EXAMPLE, prune_layer=0).base(layer) for layer in range(4)] == [21] * 4
 
 
@@ -87,7 +86,7 @@ def test_caches_have_room_for_whatever_is_stored(geometry: Geometry) -> None:
     prefilled = {spec.name: spec.shape for spec in geometry.outputs("prefill", "float32")}
     for layer in range(geometry.layers):
         kv_heads, rows, head_dim = prefilled[f"key_{layer}"]
-        assert [kv_heads, head_dim] == [geometry.kv_heads, geometry.head_dim]
+        assert [kv_heads, head_dim] == [geometry.kv[layer].heads, geometry.kv[layer].head_dim]
         assert (
             slots[f"key_cache_{layer}"] == slots[f"value_cache_{layer}"] == [kv_heads, rows + geometry.room, head_dim]
         )

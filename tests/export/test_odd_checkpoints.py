@@ -23,6 +23,7 @@ from transformers.utils import logging as transformers_logging
 from vlmp.evaluation.scenes import sample
 from vlmp.export.config import ExportConfig
 from vlmp.export.eager import open_eager
+from vlmp.export.models.spec import PromptSpec
 from vlmp.export.pipeline import export
 from vlmp.export.plan import open_source
 from vlmp.export.prompt import read_prompt
@@ -32,7 +33,7 @@ from vlmp.runtimes.pytorch import TorchSession
 from vlmp.runtimes.session import load
 
 TINY = Path(__file__).parents[2] / "export/assets/vlmp-tiny"
-IMAGE = "<|image_pad|>"
+PROMPT = PromptSpec(image_token="<|image_pad|>")
 QUESTION = "What is in this picture?"
 RIGHT = "9"
 EMBED, HEAD = "model.embed_tokens.weight", "lm_head.weight"
@@ -354,7 +355,7 @@ def test_padding_and_truncation_of_a_tokenizer_are_not_obeyed(
         assert ours(checkpoint, scene)[:2] == theirs(TINY, scene)
     else:
         assert_same_answer(checkpoint, scene)
-    assert read_prompt(checkpoint, IMAGE, None).prefix_ids == read_prompt(TINY, IMAGE, None).prefix_ids
+    assert read_prompt(checkpoint, PROMPT, None).prefix_ids == read_prompt(TINY, PROMPT, None).prefix_ids
 
     export(replace(config_of(checkpoint), targets=("onnx",), output=tmp_path / "bundle", verify=False))
     written = json.loads((tmp_path / "bundle" / "tokenizer.json").read_text())
@@ -390,7 +391,7 @@ def test_the_template_is_the_one_that_transformers_takes(checkpoint: Path, first
     (checkpoint / "chat_template.jinja").unlink()
     for number, file in enumerate(ORDER[first:], first):
         put_template(checkpoint, file, f"word{number}")
-    prompt = read_prompt(checkpoint, IMAGE, None)
+    prompt = read_prompt(checkpoint, PROMPT, None)
     assert prompt.template_file == ORDER[first]
     assert f"word{first} assistant" in prompt.tokenizer.decode(prompt.prefix_ids)
     found, _ = Qwen2VLProcessor.get_processor_dict(checkpoint)
@@ -402,7 +403,7 @@ def test_the_template_is_the_one_that_transformers_takes(checkpoint: Path, first
 def test_the_default_of_several_templates(checkpoint: Path) -> None:
     for name in ("tool_use", "default"):
         put_template(checkpoint, f"additional_chat_templates/{name}.jinja", "handy")
-        prompt = read_prompt(checkpoint, IMAGE, None)
+        prompt = read_prompt(checkpoint, PROMPT, None)
         found, _ = Qwen2VLProcessor.get_processor_dict(checkpoint)
         assert prompt.template_file == "chat_template.jinja"
         assert "helpful" in prompt.tokenizer.decode(prompt.prefix_ids)
@@ -411,7 +412,7 @@ def test_the_default_of_several_templates(checkpoint: Path) -> None:
     (checkpoint / "chat_template.jinja").unlink()
     assert "several with one called default" in refusal(checkpoint)
     put_template(checkpoint, "additional_chat_templates/default.jinja", "usual")
-    prompt = read_prompt(checkpoint, IMAGE, None)
+    prompt = read_prompt(checkpoint, PROMPT, None)
     assert prompt.template_file == "additional_chat_templates/default.jinja"
     assert "usual" in prompt.tokenizer.decode(prompt.prefix_ids)
     put_template(checkpoint, "chat_template.json", "older")  # transformers refuses it beside a folder of them
@@ -422,7 +423,7 @@ def test_several_templates_in_the_tokenizer_config(checkpoint: Path) -> None:
     (checkpoint / "chat_template.jinja").unlink()
     named = [{"name": name, "template": template(name)} for name in ("tool_use", "default")]
     change(checkpoint, "tokenizer_config.json", chat_template=named)
-    prompt = read_prompt(checkpoint, IMAGE, None)
+    prompt = read_prompt(checkpoint, PROMPT, None)
     assert prompt.template_file == "tokenizer_config.json"
     assert "default assistant" in prompt.tokenizer.decode(prompt.prefix_ids)
     change(checkpoint, "tokenizer_config.json", chat_template=named[:1])
@@ -458,8 +459,8 @@ def test_a_token_that_the_tokenizer_puts_first(checkpoint: Path, scene: Image, w
     if written:
         path = checkpoint / "chat_template.jinja"
         path.write_text("<|endoftext|>" + path.read_text())
-    prefix = read_prompt(checkpoint, IMAGE, None).prefix_ids
-    assert prefix == [1536, *read_prompt(TINY, IMAGE, None).prefix_ids]
+    prefix = read_prompt(checkpoint, PROMPT, None).prefix_ids
+    assert prefix == [1536, *read_prompt(TINY, PROMPT, None).prefix_ids]
     assert_same_answer(checkpoint, scene)
 
 
@@ -518,12 +519,12 @@ def test_a_generation_config_without_end_tokens_has_none(checkpoint: Path) -> No
     """As transformers has it: config.json is not asked where the other file is; the template's own end stays."""
     change(checkpoint, "config.json", eos_token_id=7)
     change(checkpoint, "generation_config.json", eos_token_id=None)
-    assert read_prompt(checkpoint, IMAGE, None).end_ids == [1538]
+    assert read_prompt(checkpoint, PROMPT, None).end_ids == [1538]
 
 
 def test_an_end_token_that_is_none(checkpoint: Path) -> None:
     change(checkpoint, "generation_config.json", eos_token_id=[-1, 7, 2**40])
-    assert read_prompt(checkpoint, IMAGE, None).end_ids == [7, 1538]
+    assert read_prompt(checkpoint, PROMPT, None).end_ids == [7, 1538]
 
 
 def test_what_generate_would_do_and_we_do_not_is_told(checkpoint: Path) -> None:

@@ -12,11 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prompt_cases import filled
 from transformers import AutoTokenizer
+from vlmp.export.models.spec import PromptSpec
 from vlmp.export.prompt import ChatPrompt, read_prompt
 from vlmp.runtimes.bundle.errors import UserError
 
 TINY = Path(__file__).parents[2] / "export/assets/vlmp-tiny"
 IMAGE = "<|image_pad|>"
+PROMPT = PromptSpec(image_token=IMAGE)
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +28,7 @@ def tokenizer() -> Any:
 
 @pytest.fixture(scope="module")
 def prompt() -> ChatPrompt:
-    return read_prompt(TINY, IMAGE, None)
+    return read_prompt(TINY, PROMPT, None)
 
 
 @pytest.fixture
@@ -59,7 +61,7 @@ words = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="<|>
 @given(question=words, answer=words, again=words, system=st.none() | words)
 @settings(deadline=None, max_examples=50)
 def test_pieces_are_the_chat(tokenizer: Any, question: str, answer: str, again: str, system: str | None) -> None:
-    prompt = read_prompt(TINY, IMAGE, system)
+    prompt = read_prompt(TINY, PROMPT, system)
     whole = tokenizer.apply_chat_template(
         turns(question, answer, again, system=system), tokenize=False, add_generation_prompt=True
     )
@@ -87,12 +89,12 @@ def test_ids(tokenizer: Any, prompt: ChatPrompt) -> None:
 
 
 def test_the_system_prompt_is_baked_in(prompt: ChatPrompt) -> None:
-    own = read_prompt(TINY, IMAGE, "Be brief.")
+    own = read_prompt(TINY, PROMPT, "Be brief.")
     assert "Be brief." in own.tokenizer.decode(own.prefix_ids)
     assert "helpful assistant" in prompt.tokenizer.decode(prompt.prefix_ids)
     assert own.prefix_ids != prompt.prefix_ids
     assert (own.first, own.following, own.end_ids) == (prompt.first, prompt.following, prompt.end_ids)
-    empty = read_prompt(TINY, IMAGE, "")
+    empty = read_prompt(TINY, PROMPT, "")
     assert "helpful" not in empty.tokenizer.decode(empty.prefix_ids)
 
 
@@ -101,7 +103,7 @@ def test_the_system_prompt_is_baked_in(prompt: ChatPrompt) -> None:
     [f"See {IMAGE} and <|im_end|>\n<|im_start|>user", "<|video_pad|>", " a <|im_<|im_end|>end|> b ", "{prompt}"],
 )
 def test_control_tokens_in_the_system_prompt_are_text(tokenizer: Any, prompt: ChatPrompt, system: str) -> None:
-    own = read_prompt(TINY, IMAGE, system)
+    own = read_prompt(TINY, PROMPT, system)
     chat = tokenizer.apply_chat_template(
         turns("Why?", system=system), add_generation_prompt=True, sanitize_control_tokens=True, return_dict=False
     )
@@ -116,41 +118,41 @@ def test_a_template_that_makes_something_of_the_system_prompt(folder: Path) -> N
     path = folder / "chat_template.jinja"
     changed = "{{ message['content'] | trim | upper if message['role'] == 'system' else message['content'] }}"
     path.write_text(path.read_text().replace("{{ message['content'] }}", changed))
-    own = read_prompt(folder, IMAGE, " Be brief. ")
+    own = read_prompt(folder, PROMPT, " Be brief. ")
     assert "system\nBE BRIEF.<" in own.tokenizer.decode(own.prefix_ids, skip_special_tokens=False)
     with pytest.raises(UserError, match=r"--system-prompt holds <\|im_end\|>, and the chat template"):
-        read_prompt(folder, IMAGE, "Be <|im_end|> brief.")
+        read_prompt(folder, PROMPT, "Be <|im_end|> brief.")
 
 
 def test_a_template_that_writes_the_system_prompt_after_the_image(folder: Path) -> None:
     path = folder / "chat_template.jinja"
     text = path.read_text().replace("{{ part['text'] }}", "{{ messages[0]['content'] }} {{ part['text'] }}")
     path.write_text(text)
-    own = read_prompt(folder, IMAGE, "Be brief.")
+    own = read_prompt(folder, PROMPT, "Be brief.")
     assert own.first.startswith("<|vision_end|>Be brief. {prompt}<|im_end|>")
     assert "\nBe brief. {prompt}<|im_end|>" in own.following
     with pytest.raises(UserError, match="--system-prompt holds"):
-        read_prompt(folder, IMAGE, "Be <|im_end|> brief.")
+        read_prompt(folder, PROMPT, "Be <|im_end|> brief.")
     with pytest.raises(UserError, match=r"holds {prompt}, which stands for the user's text"):
-        read_prompt(folder, IMAGE, "Say {prompt}.")
+        read_prompt(folder, PROMPT, "Say {prompt}.")
 
 
 def test_a_template_with_our_mark_in_its_own_text(folder: Path) -> None:
     path = folder / "chat_template.jinja"
     original = path.read_text()
     path.write_text(original.replace("a helpful", "a {prompt} helpful"))
-    prompt = read_prompt(folder, IMAGE, None)
+    prompt = read_prompt(folder, PROMPT, None)
     assert "You are a {prompt} helpful assistant" in prompt.tokenizer.decode(prompt.prefix_ids)
     path.write_text(original.replace("{{ part['text'] }}", "{{ '{prompt}' }}{{ part['text'] }}"))
     with pytest.raises(UserError, match=r"holds {prompt}, which stands for the user's text"):
-        read_prompt(folder, IMAGE, None)
+        read_prompt(folder, PROMPT, None)
 
 
 @pytest.mark.parametrize("text", ["{{ 'abc", "{% for", "{{ x | nofilter }}"])
 def test_a_template_that_is_none(folder: Path, text: str) -> None:
     (folder / "chat_template.jinja").write_text(text)
     with pytest.raises(UserError, match="cannot be rendered"):
-        read_prompt(folder, IMAGE, None)
+        read_prompt(folder, PROMPT, None)
 
 
 def test_spec(prompt: ChatPrompt) -> None:
@@ -171,7 +173,7 @@ def test_the_template_may_be_in_the_tokenizer_config(folder: Path, prompt: ChatP
     template = (folder / "chat_template.jinja").read_text()
     path.write_text(json.dumps({**json.loads(path.read_text()), "chat_template": template}))
     (folder / "chat_template.jinja").unlink()
-    assert same(read_prompt(folder, IMAGE, None), prompt)
+    assert same(read_prompt(folder, PROMPT, None), prompt)
 
 
 def test_a_tokenizer_of_vocabulary_and_merges(folder: Path, prompt: ChatPrompt) -> None:
@@ -184,7 +186,7 @@ def test_a_tokenizer_of_vocabulary_and_merges(folder: Path, prompt: ChatPrompt) 
     path = folder / "tokenizer_config.json"
     added = {str(token.pop("id")): token for token in raw["added_tokens"]}
     path.write_text(json.dumps({**json.loads(path.read_text()), "added_tokens_decoder": added}))
-    found = read_prompt(folder, IMAGE, None)
+    found = read_prompt(folder, PROMPT, None)
     assert same(found, prompt)
     text = "Wie spät ist es? 🙂 <|im_end|>\n"
     assert encode(found, text) == encode(prompt, text)
@@ -192,16 +194,16 @@ def test_a_tokenizer_of_vocabulary_and_merges(folder: Path, prompt: ChatPrompt) 
 
 def test_the_end_of_an_answer_comes_from_the_template_where_nothing_else_says_it(folder: Path) -> None:
     (folder / "generation_config.json").unlink()
-    prompt = read_prompt(folder, IMAGE, None)
+    prompt = read_prompt(folder, PROMPT, None)
     assert prompt.end_ids == [prompt.end_text_id]
     (folder / "generation_config.json").write_text('{"eos_token_id": 7}')
-    assert read_prompt(folder, IMAGE, None).end_ids == [7, prompt.end_text_id]
+    assert read_prompt(folder, PROMPT, None).end_ids == [7, prompt.end_text_id]
     (folder / "generation_config.json").write_text('{"eos_token_id": null}')
-    assert read_prompt(folder, IMAGE, None).end_ids == [prompt.end_text_id]
+    assert read_prompt(folder, PROMPT, None).end_ids == [prompt.end_text_id]
 
 
 @pytest.mark.parametrize("eos", ['"x"', "[1, null]", "1.5", "{}"])
 def test_end_ids_that_are_none(folder: Path, eos: str) -> None:
     (folder / "generation_config.json").write_text(f'{{"eos_token_id": {eos}}}')
     with pytest.raises(UserError, match="it must be a token id or a list of them"):
-        read_prompt(folder, IMAGE, None)
+        read_prompt(folder, PROMPT, None)

@@ -13,7 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import Qwen2VLConfig
 from vlmp.export.config import ExportConfig, Precision
 from vlmp.export.eager import Eager
-from vlmp.export.models import qwen2_vl
+from vlmp.export.geometry import KvLayer
+from vlmp.export.models import family as family_module
 from vlmp.export.pipeline import build_methods
 from vlmp.export.plan import Source, make_plan, open_source
 from vlmp.export.tracing import example_inputs
@@ -220,26 +221,26 @@ def test_nothing_is_missed_where_a_pruner_repeats_its_steps(pruner: str) -> None
 def test_two_billion_parameters_take_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights that are one number seen as a matrix: reading or copying one would take gigabytes."""
     source, _ = open_tiny()
-    text = {
+    text: dict[str, Any] = {
         "hidden_size": 1536, "intermediate_size": 8960, "num_hidden_layers": 28, "num_attention_heads": 12,
         "num_key_value_heads": 2, "vocab_size": 151936, "max_position_embeddings": 32768,
     }  # fmt: skip
     vision = {"depth": 32, "embed_dim": 1280, "num_heads": 16, "hidden_size": 1536}
     family: Any = source.family
+    text["rope_parameters"] = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]}
     family.config = Qwen2VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=True)
-    family.text, family.vision = family.config.text_config, family.config.vision_config
-    family.layers, family.head_dim, family.mrope_section = 28, 128, [16, 24, 24]
+    family.spec = family.specs()
 
     def load(module: nn.Module, *_: object) -> None:
         for owner in module.modules():
             for name, weight in list(owner.named_parameters(recurse=False)):
                 setattr(owner, name, nn.Parameter(torch.zeros(()).expand(weight.shape), requires_grad=False))
-        if isinstance(module, qwen2_vl.Decoder):
+        if isinstance(module, family_module.Decoder):
             module.head = module.embed
 
-    monkeypatch.setattr(qwen2_vl, "load", load)
+    monkeypatch.setattr(family_module, "load", load)
     geometry = replace(
-        source.geometry, height=448, width=448, grid=(16, 16), kept=28, layers=28, kv_heads=2, head_dim=128,
+        source.geometry, height=448, width=448, grid=(16, 16), kept=28, kv=(KvLayer(heads=2, head_dim=128),) * 28,
         hidden=1536, vocab=151936,
     )  # fmt: skip
     config = ExportConfig(model="vlmp-tiny", targets=(), output=Path("unused"))

@@ -11,12 +11,14 @@ import pytest
 from prompt_cases import filled
 from tokenizers import AddedToken, Tokenizer
 from transformers import AutoTokenizer
+from vlmp.export.models.spec import PromptSpec
 from vlmp.export.prompt import read_prompt
 from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.prompt import control_tokens, encode_turn
 
 TINY = Path(__file__).parents[2] / "export/assets/vlmp-tiny"
 IMAGE = "<|image_pad|>"
+PROMPT = PromptSpec(image_token=IMAGE)
 CONTROL = ["<|im_end|>", "<|im_start|>", "<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|endoftext|>"]
 PIECES = [
     *CONTROL, "<|im", "_end|>", "<|", "|>", "end|>", "<", ">", "|", " ", "  ", "\n", "\n\n", "\r\n", "\t", "{prompt}",
@@ -69,7 +71,7 @@ def chat(tokenizer: Any, *words: str) -> list[int]:
 def test_the_exporter_lists_the_control_tokens_that_transformers_has(checkpoint: Path) -> None:
     tokenizer: Any = AutoTokenizer.from_pretrained(checkpoint)
     wanted = tokenizer._get_control_tokens(tokenizer.chat_template)
-    prompt = read_prompt(checkpoint, IMAGE, None)
+    prompt = read_prompt(checkpoint, PROMPT, None)
     assert sorted(prompt.control_tokens) == sorted(wanted)
     assert set(CONTROL) <= set(wanted)
     spec = prompt.spec(text_len=64, max_new_tokens=8, tokenizer_file="tokenizer.json")
@@ -79,7 +81,7 @@ def test_the_exporter_lists_the_control_tokens_that_transformers_has(checkpoint:
 @pytest.mark.parametrize("seed", range(3))
 def test_ids_are_those_of_transformers(checkpoint: Path, seed: int) -> None:
     tokenizer: Any = AutoTokenizer.from_pretrained(checkpoint)
-    prompt = read_prompt(checkpoint, IMAGE, None)
+    prompt = read_prompt(checkpoint, PROMPT, None)
     image = prompt.tokenizer.token_to_id(IMAGE)
     control = {prompt.tokenizer.token_to_id(token) for token in prompt.control_tokens}
     plain = 0
@@ -97,7 +99,7 @@ def test_ids_are_those_of_transformers(checkpoint: Path, seed: int) -> None:
 
 def test_ids_of_a_later_turn_are_those_of_transformers(checkpoint: Path) -> None:
     tokenizer: Any = AutoTokenizer.from_pretrained(checkpoint)
-    prompt = read_prompt(checkpoint, IMAGE, None)
+    prompt = read_prompt(checkpoint, PROMPT, None)
     for text in [*CRAFTED, *prompts(7, 100)]:
         before = chat(tokenizer, "Why?")
         said = prompt.tokenizer.encode("So.", add_special_tokens=False).ids
@@ -106,7 +108,7 @@ def test_ids_of_a_later_turn_are_those_of_transformers(checkpoint: Path) -> None
 
 
 def test_control_tokens_that_are_meant_are_control_tokens() -> None:
-    prompt = read_prompt(TINY, IMAGE, None)
+    prompt = read_prompt(TINY, PROMPT, None)
     for text in [*CRAFTED, *prompts(8, 100)]:
         whole = filled(prompt.first, text)
         wanted = prompt.tokenizer.encode(whole, add_special_tokens=False).ids

@@ -84,15 +84,17 @@ class FusedPatchAttention(nn.Module):
         super().__init__()
         self.heads = attention.heads
 
-    def forward(self, qkv_ME: Tensor, cos_Md: Tensor, sin_Md: Tensor) -> Tensor:
-        """Queries, keys and values [M, 3 E], not rotated -> mixed values [M, E]."""
-        half = cos_Md.shape[1] // 2
+    def forward(self, qkv_ME: Tensor, rope: tuple[Tensor, Tensor] | None) -> Tensor:
+        """Queries, keys and values [M, 3 E], not rotated, cos and sin [M, d] or None -> mixed values [M, E]."""
         position_1M = torch.arange(qkv_ME.shape[0]).unsqueeze(0)
         query_1ME, key_1ME, value_1ME = qkv_ME.unsqueeze(0).chunk(3, -1)
         heads = {"num_heads": self.heads}
 
         def rotated(hidden_1ME: Tensor) -> Tensor:
-            return contrib("RotaryEmbedding", (hidden_1ME, position_1M, cos_Md[:, :half], sin_Md[:, :half]), heads)
+            if rope is None:
+                return hidden_1ME
+            cos_Mh, sin_Mh = (table[:, : table.shape[1] // 2] for table in rope)  # the other half is the same
+            return contrib("RotaryEmbedding", (hidden_1ME, position_1M, cos_Mh, sin_Mh), heads)
 
         inputs = (rotated(query_1ME), rotated(key_1ME), value_1ME)
         return contrib("MultiHeadAttention", inputs, heads)[0]

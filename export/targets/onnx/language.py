@@ -187,14 +187,13 @@ def _add_layers(whole: Assembly, region: Region, place: range, prefill: Prefill,
         torch.cat([prompt[: geometry.early_base], text])
         for prompt, text in ((prefill.cos, decode.cos), (prefill.sin, decode.sin))
     )
-    caches = (1, geometry.kv_heads, geometry.slots(place.start), geometry.head_dim)
     example: dict[str, Tensor | list[Tensor]] = {
         "hidden": torch.zeros(1, 3, geometry.hidden),
         "position": torch.zeros(1, 3, dtype=torch.int64),
         "seen": torch.ones(1, dtype=torch.int32),
         "total": torch.tensor(1, dtype=torch.int32),
         # Each a tensor of its own: the tracer takes the same tensor twice for the same input.
-        "caches": [torch.zeros(caches) for _ in range(2 * len(place))],
+        "caches": [torch.zeros(_cache_shape(geometry, layer)) for _, layer in cache_names(place)],
     }
     tokens, names = Dim("tokens"), cache_names(place)
     dynamic = {"hidden": {1: tokens}, "position": {1: tokens}, "caches": [None] * len(names)}
@@ -213,7 +212,7 @@ def _pruned(prefill: Prefill) -> ir.Model:
     }
     if geometry.prune_layer:
         example["before"] = torch.zeros_like(example["hidden"])
-        example["key"] = torch.zeros(1, geometry.kv_heads, geometry.slots(0), geometry.head_dim)
+        example["key"] = torch.zeros(_cache_shape(geometry, geometry.prune_layer - 1))
     tokens = Dim("tokens", min=geometry.early_base + 2, max=most)
     varies: dict[str, Any] = {name: {1: tokens} for name in example if name != "key"}
     return trace(PromptPruner(prefill), example, ["hidden", "position", *KEPT], varies)
@@ -233,13 +232,14 @@ def _inputs(geometry: Geometry) -> list[ir.Value]:
         ir.val("visual", ir.DataType.FLOAT, ["visual_tokens", geometry.hidden]),
     ]
     return numbers + [
-        ir.val(
-            f"{name}_cache_{layer}",
-            ir.DataType.FLOAT,
-            [1, geometry.kv_heads, geometry.slots(layer), geometry.head_dim],
-        )
+        ir.val(f"{name}_cache_{layer}", ir.DataType.FLOAT, _cache_shape(geometry, layer))
         for name, layer in cache_names(range(geometry.layers))
     ]
+
+
+def _cache_shape(geometry: Geometry, layer: int) -> list[int]:
+    """[1, J, C, d]."""
+    return [1, geometry.kv[layer].heads, geometry.slots(layer), geometry.kv[layer].head_dim]
 
 
 def _has_image(whole: Assembly) -> ir.Value:

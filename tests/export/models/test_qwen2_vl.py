@@ -29,7 +29,7 @@ from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.image import fit, to_pixels
 from vlmp.runtimes.pytorch import TorchSession
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 TINY = ROOT / "export/assets/vlmp-tiny"
 UNTRAINED_SEED = 120
 OTHER_SEED = 29  # no top-1 margin of the answers below is under 3e-3, while logits are off by about 1e-5

@@ -1,0 +1,207 @@
+"""What a model is, in values: a family's file makes them of a checkpoint's config, the shared modules compute them.
+
+Every field is a choice that some family makes otherwise. A field made with `_only` has one value that is computed yet;
+a spec with another one cannot be built, so that no choice is ever left out silently.
+"""
+
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+from vlmp.runtimes.bundle.errors import UserError
+
+Activation = Literal["silu", "gelu", "gelu_tanh", "quick_gelu"]
+"""gelu is the exact one, gelu_tanh its approximation; quick_gelu is x sigmoid(1.702 x)."""
+Norm = Literal["layer", "rms"]
+
+
+def _only(value: Any) -> Any:
+    """A field of which only this value is computed yet, its default."""
+    return field(default=value, metadata={"only": value})
+
+
+class _Computed:
+    """The check that all specs share."""
+
+    __slots__ = ()
+
+    def __post_init__(self) -> None:
+        """Raises UserError naming the first field with a value that is not computed."""
+        for each in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, each.name)
+            if "only" in each.metadata and value != each.metadata["only"]:
+                kind = type(self).__name__
+                raise UserError(f"{kind}: {each.name} is {value!r}, only {each.metadata['only']!r} is computed yet")
+
+
+# --- Language model ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RopeSpec(_Computed):
+    """Rotary embedding, and with it what the position of a token is."""
+
+    theta: float
+    layout: Literal["1d", "mrope", "interleaved"] = "1d"
+    """1d: a token's place in the prompt. The others (M-RoPE): time, row and column, of which each frequency takes one;
+    `mrope` in bands after one another, `interleaved` in turn."""
+    sections: tuple[int, ...] = ()
+    """How many frequencies take time, row and column. Empty with layout 1d."""
+    factor: float = _only(1.0)
+    """What positions are divided by."""
+    rotated: float = _only(1.0)
+    """Share of a head's channels that turn."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LayerSpec(_Computed):
+    """One decoder layer, as far as layers of a model may differ."""
+
+    kv_heads: int
+    head_dim: int
+    inner: int
+    """Width inside the MLP."""
+    mixer: Literal["attention", "conv", "delta"] = _only("attention")
+    window: int = _only(0)
+    """Tokens before it that a token sees; 0 is all."""
+    kv_from: int | None = _only(None)
+    """Layer whose keys and values it uses; None is its own."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DecoderSpec(_Computed):
+    """The language model: RMSNorm, attention and a gated MLP in every layer."""
+
+    width: int
+    vocab: int
+    heads: int
+    layers: tuple[LayerSpec, ...]
+    rope: RopeSpec
+    tied: bool
+    """Whether the head is the embedding."""
+    norm_eps: float
+    norm_offset: Literal[0, 1] = 0
+    """1: the checkpoint holds norm weights less one."""
+    act: Activation = "silu"
+    qkv_bias: bool = False
+    out_bias: bool = False
+    qk_norm: bool = False
+    """RMSNorm over each head of queries and keys, before they turn."""
+    scale: float | None = _only(None)
+    """Of scores; None is 1 / sqrt(head size)."""
+    sandwich: bool = _only(False)
+    """Norms after attention and after the MLP, too."""
+    embed_scale: float = _only(1.0)
+    softcap: float = _only(0.0)
+    """Of logits; 0 is none."""
+    image_block: bool = _only(False)
+    """Whether all tokens of the image see each other."""
+    deep: int = _only(0)
+    """Layers that visual features are added to after (DeepStack)."""
+
+    def __post_init__(self) -> None:
+        """Raises UserError as all specs do, and where layers need more than one table of rotary rows."""
+        _Computed.__post_init__(self)
+        sizes = sorted({layer.head_dim for layer in self.layers})
+        if len(sizes) > 1:
+            raise UserError(f"DecoderSpec: layers have heads of {sizes} channels, only one size is computed yet")
+
+
+# --- Vision -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VisionSpec(_Computed):
+    """The vision tower: a pre-norm transformer over the patches of a picture."""
+
+    depth: int
+    """Blocks that are computed; a checkpoint may hold more."""
+    width: int
+    heads: int
+    inner: int
+    patch: int
+    """Side of a patch, in pixels."""
+    patch_layout: Literal["conv", "conv3d"] = "conv"
+    """conv3d: the checkpoint's kernel takes two frames, which are the same picture here."""
+    patch_bias: bool = False
+    norm: Norm = "layer"
+    norm_eps: float
+    qkv_bias: bool = True
+    act: Activation
+    gated: bool = False
+    """Whether the MLP is gated, as the language model's."""
+    mlp_bias: bool = True
+    rope: Literal["none", "halves"] = "none"
+    """halves: one half of a head's frequencies turns with the row of a patch, the other with its column."""
+    rope_theta: float = 10000.0
+    positions: Literal["none", "table", "corners", "antialias", "bucket"] = _only("none")
+    """How a learned table of positions is fitted to the grid."""
+    class_token: bool = _only(False)
+    pre_norm: bool = _only(False)
+    last_norm: bool = _only(False)
+    qk_norm: bool = _only(False)
+    window: int = _only(0)
+    """Side of a window in patches; 0: all patches see each other."""
+    taps: tuple[int, ...] = _only(())
+    """Blocks whose output is a feature of its own (DeepStack)."""
+    layer_scale: bool = _only(False)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConnectorSpec(_Computed):
+    """From patches to visual tokens of the language model's width."""
+
+    merge: int
+    """Side of the square of patches that becomes one token."""
+    norm: Norm | None = None
+    norm_place: Literal["before", "after"] = "before"
+    """before: over each patch; after: over the patches of a token together."""
+    norm_eps: float = 1e-6
+    hidden: int | None = None
+    """Width between its two linear layers; None is a single one."""
+    act: Activation = "gelu"
+    bias: bool = True
+    width: int
+    """Of a visual token."""
+    pool: int = _only(1)
+    newline: Literal["none", "row", "end"] = _only("none")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PictureSpec(_Computed):
+    """Which pictures the vision graph takes."""
+
+    unit: int
+    """Side of the area that becomes one visual token, in pixels."""
+    resample: Literal["bicubic", "bilinear", "lanczos"] = _only("bicubic")
+    tiles: tuple[int, int] = _only((1, 1))
+    frames: int = _only(1)
+
+
+# --- Prompt -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PromptSpec(_Computed):
+    """What of the prompt is not in a checkpoint's files. What its tokenizer puts before a text (BOS) is."""
+
+    image_token: str
+    open: str = ""
+    """What the family's processor writes before the visual tokens, beside the chat template."""
+    close: str = ""
+    """The same after them."""
+    end_token: str | None = None
+    """What an answer ends with where the chat template writes no special token there."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelSpec(_Computed):
+    """A whole model."""
+
+    decoder: DecoderSpec
+    vision: VisionSpec
+    connector: ConnectorSpec
+    picture: PictureSpec
+    prompt: PromptSpec
+    image_token_id: int
+    max_positions: int
+    """Longest sequence that the model was made for."""
