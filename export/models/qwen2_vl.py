@@ -30,7 +30,10 @@ class Qwen2VL(SpecFamily):
     title = "Qwen2-VL"
     config_class = Qwen2VLConfig
     pixels = Normalisation(mean=tuple(OPENAI_CLIP_MEAN), std=tuple(OPENAI_CLIP_STD), rescale=1 / 255)
-    prefixes = (("model.language_model.", "model."), ("language_model.", "model."), ("model.visual.", "visual."))
+    prefixes = (
+        ("model.language_model.", "model."), ("model.visual.", "visual."), ("language_model.model.", "model."),
+        ("language_model.lm_head.", "lm_head."), ("language_model.", "model."),
+    )  # fmt: skip
     vision_names: ClassVar[Names] = {
         "patch": "visual.patch_embed.proj",
         "blocks.{}.norm1": "visual.blocks.{}.norm1",

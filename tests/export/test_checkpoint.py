@@ -39,6 +39,11 @@ def with_language_model(name: str) -> str:
     return name.replace("model.", "language_model.", 1) if name.startswith("model.") else name
 
 
+def all_below_language_model(name: str) -> str:
+    """As LLaVA's files have it: model and head."""
+    return name if name.startswith("visual.") else f"language_model.{name}"
+
+
 def write(folder: Path, tensors: dict[str, Tensor], shards: int) -> None:
     """Save as one file, or as shards with an index."""
     folder.mkdir()
@@ -55,7 +60,7 @@ def write(folder: Path, tensors: dict[str, Tensor], shards: int) -> None:
 
 
 @pytest.mark.parametrize("shards", [1, 3])
-@pytest.mark.parametrize("rename", [str, newer, with_language_model])
+@pytest.mark.parametrize("rename", [str, newer, with_language_model, all_below_language_model])
 def test_every_layout(tmp_path: Path, tensors: dict[str, Tensor], rename: Callable[[str], str], shards: int) -> None:
     few = {name: tensor for name, tensor in tensors.items() if tensor.numel() < 70_000}
     assert len(few) > 80
