@@ -104,6 +104,26 @@ def test_imported_distributions_are_declared() -> None:
             assert used <= declared, (path, used - declared)
 
 
+# --- Tests ------------------------------------------------------------------------------------------------------------
+
+
+def test_tests_mirror_the_source() -> None:
+    """A folder of tests has the name of the folder that they test; a file stands for one or several of its files."""
+    tests = ROOT / "tests"
+    for path in tests.rglob("test_*.py"):
+        folder = path.parent.relative_to(tests)
+        source = NATIVE if folder == Path("native") else ROOT / folder
+        assert source.is_dir(), path
+
+
+def test_names_of_tests_and_their_helpers_are_unique() -> None:
+    """Without packages, Python imports each by its bare name."""
+    paths = list((ROOT / "tests").rglob("*.py"))
+    names = [path.name for path in paths if path.name != "conftest.py"]
+    assert [name for name in set(names) if names.count(name) > 1] == []
+    assert "__init__.py" not in names
+
+
 # --- Arrows -----------------------------------------------------------------------------------------------------------
 
 
