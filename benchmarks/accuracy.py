@@ -1,4 +1,4 @@
-"""Accuracy of vlmp-tiny under every pruning method, with ablations and on every runtime: `docs/accuracy.md`.
+"""Accuracy of vlmp-tiny under every pruning method, with ablations and on every runtime: `docs/results/accuracy.md`.
 
     python benchmarks/accuracy.py [--questions 2004] [--seed 7] [--part methods ...] [--work build/accuracy]
 
@@ -48,7 +48,7 @@ from vlmp.runtimes.image import to_pixels
 from vlmp.runtimes.pytorch import TorchSession
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENT = ROOT / "docs/accuracy.md"
+DOCUMENT = ROOT / "docs/results/accuracy.md"
 MODEL = "vlmp-tiny"
 PARTS = ("methods", "ablations", "exports", "pictures", "coverage")
 KEEPS = (0.333, 0.222, DEFAULT_KEEP)
@@ -263,7 +263,7 @@ def main() -> None:
     config = fit_text(BASE, data)
     if "methods" in parts:
         rows, _ = measure(methods(config), data, arguments.work)
-        plot(rows, ROOT / "docs/accuracy.png")
+        plot(rows, DOCUMENT.parent / "accuracy.png")
         write_part("methods", f"{stamp}\n\n{table(rows)}\n\n![Accuracy against the kept share](accuracy.png)")
         (arguments.work / "methods.json").write_text(json.dumps([asdict(row) for row in rows], indent=2))
     if "ablations" in parts:
@@ -279,7 +279,7 @@ def main() -> None:
             rows, answered = rows + more_rows, answered + more
         write_part("exports", f"{stamp}\n\n{export_table(rows, answered, eager[0])}")
     if "pictures" in parts:
-        draw_pictures(config, ROOT / "docs")
+        draw_pictures(config, DOCUMENT.parent)
     if "coverage" in parts:
         write_part("coverage", f"`{command}`: {SCENES} scenes.\n\n{coverage(config, arguments.seed)}")
 

@@ -1,4 +1,4 @@
-"""What exports took, stage by stage, as the Markdown table of `docs/export-cost.md`.
+"""What exports took, stage by stage, as the Markdown table of `docs/results/export-cost.md`.
 
     python benchmarks/make_random.py --output /tmp/qwen2-vl-2b
     vlmp-export --model qwen2-vl-2b --checkpoint /tmp/qwen2-vl-2b --target onnx --quant int4 --output /tmp/2b-onnx-int4

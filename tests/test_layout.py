@@ -106,6 +106,26 @@ def test_imported_distributions_are_declared() -> None:
             assert used <= declared, (path, used - declared)
 
 
+# --- Tests ------------------------------------------------------------------------------------------------------------
+
+
+def test_tests_mirror_the_source() -> None:
+    """A folder of tests has the name of the folder that they test; a file stands for one or several of its files."""
+    tests = ROOT / "tests"
+    for path in tests.rglob("test_*.py"):
+        folder = path.parent.relative_to(tests)
+        source = NATIVE if folder == Path("native") else ROOT / folder
+        assert source.is_dir(), path
+
+
+def test_names_of_tests_and_their_helpers_are_unique() -> None:
+    """Without packages, Python imports each by its bare name."""
+    paths = list((ROOT / "tests").rglob("*.py"))
+    names = [path.name for path in paths if path.name != "conftest.py"]
+    assert [name for name in set(names) if names.count(name) > 1] == []
+    assert "__init__.py" not in names
+
+
 # --- Arrows -----------------------------------------------------------------------------------------------------------
 
 
@@ -280,3 +300,24 @@ def test_nothing_points_outside_the_repository_or_at_a_tracker() -> None:
             match = pattern.search(text)
             assert match is None, f"{path.relative_to(ROOT)} holds {what}: {match[0]!r}"
     assert seen > 50
+
+
+def test_links_and_named_pages_of_the_documentation_exist() -> None:
+    """Links of Markdown from their own folder, `docs/...` in code from the repository's."""
+    named = 0
+    for path in repository_files():
+        if path.suffix not in (".md", ".py", ".cpp", ".h", ".j2") and path.name != "Makefile":
+            continue
+        text = path.read_text(encoding="utf-8")
+        links = re.findall(r"\]\((?!https?:|#)([^)#\s]+)", text) if path.suffix == ".md" else []
+        pages = re.findall(r"(?<![\w/])docs/[\w/-]+\.(?:md|png)", text)
+        for target in [*(path.parent / link for link in links), *(ROOT / page for page in pages)]:
+            named += 1
+            assert target.exists(), f"{path.relative_to(ROOT)} names {target}"
+    assert named > 20
+
+
+def test_the_documentation_lists_all_its_pages() -> None:
+    listed = set(re.findall(r"\]\(([\w/-]+\.md)\)", (ROOT / "docs/README.md").read_text(encoding="utf-8")))
+    pages = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
+    assert listed == pages - {"README.md"}

@@ -71,7 +71,7 @@ class CoreMLTarget:
         ),
         "palette4": Preset(
             description="behind the pruner 4-bit places in tables of 16 values for each 16 rows; the rest as int8",
-            # Early layers in tables change what is kept: docs/accuracy.md.
+            # Early layers in tables change what is kept: docs/results/accuracy.md.
             parts={"vision": ROWS, "early": ROWS, "late": PALETTE, "table": ROWS},
         ),
     }

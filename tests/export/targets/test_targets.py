@@ -30,7 +30,7 @@ from vlmp.runtimes.cli import verify as vlmp_verify
 from vlmp.runtimes.pytorch import TorchSession
 from vlmp.runtimes.verify import Reference, relative_error
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PHOTO = ROOT / "runtimes" / "assets" / "photo.jpg"
 TINY = locate(model_entry("vlmp-tiny").checkpoint)
 CASES: list[tuple[str, Precision]] = [("onnx", "float32"), ("executorch", "float32"), ("coreml", "float16")]

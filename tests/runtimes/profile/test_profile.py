@@ -30,7 +30,7 @@ from vlmp.runtimes.profile.schema import REGIONS, Memory, json_schema, read_prof
 from vlmp.runtimes.profile.trace import Traced, region_shares, trace
 from vlmp.runtimes.session import RUNTIMES, load
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PHOTO = ROOT / "runtimes/assets/photo.jpg"
 PROMPT = "What is in this picture?"
 ALL_PHASES = {

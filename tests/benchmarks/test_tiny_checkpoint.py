@@ -16,7 +16,7 @@ from safetensors import safe_open
 from transformers import AutoImageProcessor, AutoTokenizer, Qwen2VLForConditionalGeneration
 from vlmp.evaluation.scenes import sample
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "export/assets/vlmp-tiny"
 SIZE_LIMIT_BYTES = 16_000_000
 QUESTIONS = 60

@@ -37,7 +37,7 @@ from vlmp.runtimes.profile.task import Task
 from vlmp.runtimes.profile.trace import Call, Run, summarize
 from vlmp.runtimes.session import Array
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PHOTO = ROOT / "runtimes/assets/photo.jpg"
 SCHEMA = ROOT / "runtimes/profile/profile.schema.json"
 
