@@ -50,8 +50,8 @@ class KeepFirst(Pruner):
         self, hidden_ND: Tensor, keys_NC: Tensor | None = None, attention_N: Tensor | None = None
     ) -> PruneResult:
         """Slices."""
-        kept_S = self.index_N[: self.config.keep].clone()
-        hidden_SD = hidden_ND[: self.config.keep].clone()
+        kept_S = self.index_N[: self.config.num_kept].clone()
+        hidden_SD = hidden_ND[: self.config.num_kept].clone()
         return PruneResult(kept_S, hidden_SD, kept_S.clone(), torch.zeros_like(kept_S[:1]))
 
 

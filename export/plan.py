@@ -105,7 +105,7 @@ def open_source(config: ExportConfig) -> Source:
     prompt = read_prompt(folder, family.prompt, config.system_prompt)
     check_text_len(config, prompt)
     geometry = family.geometry(
-        height=height, width=width, prefix=len(prompt.prefix_ids), kept=pruner.keep, text=config.text_len,
+        height=height, width=width, prefix=len(prompt.prefix_ids), kept=pruner.num_kept, text=config.text_len,
         room=config.max_new_tokens, prune_layer=layer,
     )  # fmt: skip
     check_lengths(geometry, family, prompt)
@@ -131,7 +131,7 @@ def prune_layer(config: ExportConfig, family: Family) -> int:
 
 
 def pruner_config(config: ExportConfig, visual: int) -> PrunerConfig:
-    """The pruner's settings with S = keep * N rounded half up.
+    """The pruner's settings with S = share * N rounded half up.
 
     Raises UserError when S lies outside [pivots, N], or [1, N] for methods without pivots.
     """
@@ -150,7 +150,7 @@ def pruner_config(config: ExportConfig, visual: int) -> PrunerConfig:
             f"--keep {share:.4g} keeps {kept} of {visual} visual tokens: at least {least} are needed, "
             f"so --keep must be at least {least / visual:.4g}"
         )
-    return PrunerConfig(keep=kept, pivots=min(DEFAULT_PIVOTS, kept))
+    return PrunerConfig(num_kept=kept, pivots=min(DEFAULT_PIVOTS, kept))
 
 
 def check_text_len(config: ExportConfig, prompt: ChatPrompt) -> None:

@@ -68,7 +68,7 @@ def build_pruner(name: str, grid: tuple[int, int], config: "PrunerConfig", loop:
 
 
 def prune(hidden_ND: "Tensor", keys_NC: "Tensor", grid: tuple[int, int], config: "PrunerConfig") -> "PruneResult":
-    """Prune N visual tokens to `config.keep` by VLM-Pruner (arXiv 2512.02700).
+    """Prune N visual tokens to `config.num_kept` by VLM-Pruner (arXiv 2512.02700).
 
     hidden_ND: hidden states after decoder layer K-1, float [N, D]. keys_NC: keys of layer K-1 after rotary embedding,
     float [N, n_kv * head_dim]. grid: (h, w) of the merged visual tokens, N = h * w. Returns PruneResult.

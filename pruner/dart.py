@@ -37,7 +37,7 @@ class Dart(Pruner):
     @property
     def quotas(self) -> list[int]:
         """How many tokens each pivot brings along."""
-        each, rest = divmod(self.config.keep - self.config.pivots, self.config.pivots)
+        each, rest = divmod(self.config.num_kept - self.config.pivots, self.config.pivots)
         return [each + (turn < rest) for turn in range(self.config.pivots)]
 
     def forward(

@@ -37,9 +37,9 @@ class DivPrune(Pruner):
         unit_ND = unit_rows(hidden_ND.float())
         distance_NN = 1 - matmul(unit_ND, unit_ND.transpose(0, 1))
         rank_N, *_ = repeat(
-            lambda state: self.step(distance_NN, state), self.start(distance_NN), self.loop, self.config.keep - 1
+            lambda state: self.step(distance_NN, state), self.start(distance_NN), self.loop, self.config.num_kept - 1
         )
-        order_S = torch.topk(rank_N, self.config.keep, largest=False, sorted=True).indices
+        order_S = torch.topk(rank_N, self.config.num_kept, largest=False, sorted=True).indices
         return self.unfused(hidden_ND, order_S)
 
     def start(self, distance_NN: Tensor) -> State:
@@ -52,12 +52,12 @@ class DivPrune(Pruner):
         first_1 = first_argmax(choose(apart_NN, distance_NN, ABOVE_ANY_DISTANCE).amin(1))
         rank_N = (self.index_N != first_1).to(torch.int64) * self.tokens
         gap_N = distance_NN.index_select(0, first_1).amin(0)
-        return rank_N, gap_N, torch.zeros_like(first_1) + (self.config.keep - 1)
+        return rank_N, gap_N, torch.zeros_like(first_1) + (self.config.num_kept - 1)
 
     def step(self, distance_NN: Tensor, state: State) -> State:
         """Choose the token farthest from all chosen ones."""
         rank_N, gap_N, missing_1 = state
         next_1 = farthest(gap_N, rank_N < self.tokens)
-        rank_N = torch.where(self.index_N == next_1, self.config.keep - missing_1, rank_N)
+        rank_N = torch.where(self.index_N == next_1, self.config.num_kept - missing_1, rank_N)
         gap_N = torch.minimum(gap_N, distance_NN.index_select(0, next_1).amin(0))
         return rank_N, gap_N, missing_1 - 1

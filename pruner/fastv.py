@@ -22,4 +22,4 @@ class FastV(Pruner):
     ) -> PruneResult:
         """hidden_ND, attention_N any float dtype, keys_NC unused. Returns PruneResult, most attended token first."""
         attention_f32_N = needed(attention_N, "attention_N").float()
-        return self.unfused(hidden_ND, stable_order(-attention_f32_N)[: self.config.keep])
+        return self.unfused(hidden_ND, stable_order(-attention_f32_N)[: self.config.num_kept])

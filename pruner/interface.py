@@ -31,7 +31,7 @@ class PrunerConfig:
     Raises ValueError naming the setting, its value and the limit.
     """
 
-    keep: int
+    num_kept: int
     """S, how many visual tokens are kept."""
     pivots: int = DEFAULT_PIVOTS
     """How many tokens the selection starts from."""
@@ -51,13 +51,13 @@ class PrunerConfig:
     """Which of the random sets is drawn."""
 
     def __post_init__(self) -> None:
-        for name in ("keep", "pivots", "channels", "batch"):
+        for name in ("num_kept", "pivots", "channels", "batch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: must be at least 1")
         if self.seed < 0:
             raise ValueError(f"seed={self.seed}: must be at least 0")
-        if self.keep < self.pivots:
-            raise ValueError(f"keep={self.keep}: must be at least the number of pivots, {self.pivots}")
+        if self.num_kept < self.pivots:
+            raise ValueError(f"num_kept={self.num_kept}: must be at least the number of pivots, {self.pivots}")
         if not 0 <= self.bss_weight < math.inf:
             raise ValueError(f"bss_weight={self.bss_weight}: must be finite and not negative")
         if not 0 <= self.fuse_weight <= 1:
@@ -96,7 +96,7 @@ class Pruner(nn.Module, ABC):
     needs: ClassVar[frozenset[Need]] = frozenset()
     """What the method reads of layer K-1. One that needs anything cannot stand before the language model, at K = 0."""
     settings: ClassVar[tuple[str, ...]] = ()
-    """Fields of PrunerConfig that the method reads, beside `keep`."""
+    """Fields of PrunerConfig that the method reads, beside `num_kept`."""
 
     def __init__(self, grid: tuple[int, int], config: PrunerConfig, loop: Loop = "while") -> None:
         """grid (h, w): merged visual tokens. loop: how an exported graph repeats steps, where a method has any."""
@@ -124,7 +124,7 @@ class Pruner(nn.Module, ABC):
     def unfused(self, hidden_ND: Tensor, order_S: Tensor) -> PruneResult:
         """The result of choosing the tokens order_S, int64 [S]: their hidden states as they are."""
         # Some runtimes lack `sort`; the S lowest of S distinct numbers come out sorted.
-        kept_S = torch.topk(order_S, self.config.keep, largest=False, sorted=True).values
+        kept_S = torch.topk(order_S, self.config.num_kept, largest=False, sorted=True).values
         return PruneResult(kept_S, hidden_ND.index_select(0, kept_S), order_S, torch.zeros_like(kept_S[:1]))
 
 
@@ -136,11 +136,11 @@ def needed(values: Tensor | None, what: str) -> Tensor:
 
 
 def check_fits(grid: tuple[int, int], config: PrunerConfig) -> int:
-    """Return N = h * w; raises ValueError when the grid is empty or `keep` exceeds it."""
+    """Return N = h * w; raises ValueError when the grid is empty or `num_kept` exceeds it."""
     height, width = grid
     if height < 1 or width < 1:
         raise ValueError(f"grid={grid}: both sides must be at least 1")
     tokens = height * width
-    if config.keep > tokens:
-        raise ValueError(f"keep={config.keep}: a grid of {height} x {width} has only {tokens} visual tokens")
+    if config.num_kept > tokens:
+        raise ValueError(f"num_kept={config.num_kept}: a grid of {height} x {width} has only {tokens} visual tokens")
     return tokens

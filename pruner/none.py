@@ -6,14 +6,14 @@ from vlmp.pruner.interface import Loop, Pruner, PrunerConfig, PruneResult
 
 
 class KeepAll(Pruner):
-    """Keeps all N tokens in their order, hidden states untouched. Raises ValueError when `keep` is not N."""
+    """Keeps all N tokens in their order, hidden states untouched. Raises ValueError when `num_kept` is not N."""
 
     index_N: Tensor
 
     def __init__(self, grid: tuple[int, int], config: PrunerConfig, loop: Loop = "while") -> None:
         super().__init__(grid, config, loop)
-        if config.keep != self.tokens:
-            raise ValueError(f"keep={config.keep}: method 'none' keeps all {self.tokens} visual tokens")
+        if config.num_kept != self.tokens:
+            raise ValueError(f"num_kept={config.num_kept}: method 'none' keeps all {self.tokens} visual tokens")
         self.register_buffer("index_N", torch.arange(self.tokens), persistent=False)
 
     def forward(

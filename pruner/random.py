@@ -25,7 +25,7 @@ class KeepRandom(Pruner):
         draw = Random(config.seed)
         lots = [draw.random() for _ in range(self.tokens)]
         order = sorted(range(self.tokens), key=lots.__getitem__)
-        self.register_buffer("order_S", torch.tensor(order[: config.keep]), persistent=False)
+        self.register_buffer("order_S", torch.tensor(order[: config.num_kept]), persistent=False)
 
     def forward(
         self, hidden_ND: Tensor, keys_NC: Tensor | None = None, attention_N: Tensor | None = None

@@ -15,7 +15,7 @@ class KeepUniform(Pruner):
 
     def __init__(self, grid: tuple[int, int], config: PrunerConfig, loop: Loop = "while") -> None:
         super().__init__(grid, config, loop)
-        self.register_buffer("order_S", torch.tensor(even_places(grid, config.keep)), persistent=False)
+        self.register_buffer("order_S", torch.tensor(even_places(grid, config.num_kept)), persistent=False)
 
     def forward(
         self, hidden_ND: Tensor, keys_NC: Tensor | None = None, attention_N: Tensor | None = None

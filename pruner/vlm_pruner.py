@@ -75,12 +75,12 @@ class VlmPruner(Pruner):
     @property
     def max_steps(self) -> int:
         """Steps that suffice for every input: each adds a token or starts one of the passes."""
-        return self.config.keep - self.config.pivots + len(self.thresholds)
+        return self.config.num_kept - self.config.pivots + len(self.thresholds)
 
     @property
     def unrolled_steps(self) -> int:
         """Steps of an unrolled graph: half again what random inputs of many kinds need, at most `max_steps`."""
-        return min(self.max_steps, 16 + math.ceil(self.config.keep / 4))
+        return min(self.max_steps, 16 + math.ceil(self.config.num_kept / 4))
 
     @property
     def exact(self) -> bool:
@@ -138,7 +138,7 @@ class VlmPruner(Pruner):
         rank_N = stable_rank(self.open_scores(stamp_N, nearest_N, distance_N))
         zero_1 = torch.zeros_like(pivots[0])
         count_1 = zero_1 + len(pivots)
-        open_1 = (count_1 < self.config.keep).to(torch.int64)
+        open_1 = (count_1 < self.config.num_kept).to(torch.int64)
         return Selection(stamp_N, nearest_N, distance_N, rank_N, zero_1, zero_1 + 0, count_1, open_1)
 
     def open_scores(self, stamp_N: Tensor, nearest_N: Tensor, distance_N: Tensor) -> Tensor:
@@ -162,7 +162,7 @@ class VlmPruner(Pruner):
         stamp_N, nearest_N, distance_N, rank_N, start_1, pass_1, count_1, open_1 = state
         score_N = self.open_scores(stamp_N, nearest_N, distance_N)
         batch_N, end_1 = self.next_batch(score_N, state)
-        fits_1 = count_1 + batch_N.to(torch.int64).sum(0, keepdim=True) <= self.config.keep
+        fits_1 = count_1 + batch_N.to(torch.int64).sum(0, keepdim=True) <= self.config.num_kept
         added_N = torch.logical_and(batch_N, fits_1)
 
         candidate_N = torch.where(added_N, self.index_N, self.neutral_N)
@@ -182,7 +182,7 @@ class VlmPruner(Pruner):
             choose(torch.logical_not(rerank_1), torch.where(fits_1, end_1, start_1), 0),
             pass_1 + rerank_1.to(torch.int64),
             count_1,
-            torch.logical_and(fits_1, count_1 < self.config.keep).to(torch.int64),
+            torch.logical_and(fits_1, count_1 < self.config.num_kept).to(torch.int64),
         )
 
     def repeat_steps(self, similarity_RN: Tensor, state: Selection) -> Selection:
@@ -199,7 +199,7 @@ class VlmPruner(Pruner):
         """
         score_N = self.open_scores(state.stamp_N, state.nearest_N, state.distance_N)
         batch_N, _ = self.next_batch(score_N, state)
-        missing_1 = self.config.keep - state.count_1
+        missing_1 = self.config.num_kept - state.count_1
         rank_N = stable_rank(score_N)
         place_N = stable_rank(torch.where(batch_N, rank_N, rank_N + self.tokens))
         added_N = torch.logical_and(place_N < missing_1, state.stamp_N < 0)
@@ -214,8 +214,8 @@ class VlmPruner(Pruner):
         last_N = self.index_N + (len(self.thresholds) + 2) * self.tokens
         ascending_N = torch.where(stamp_N >= 0, self.index_N, last_N)
         selection_N = torch.where(stamp_N >= 0, stamp_N, last_N)
-        kept_S = torch.topk(ascending_N, self.config.keep, largest=False, sorted=True).values
-        order_S = torch.topk(selection_N, self.config.keep, largest=False, sorted=True).indices
+        kept_S = torch.topk(ascending_N, self.config.num_kept, largest=False, sorted=True).values
+        order_S = torch.topk(selection_N, self.config.num_kept, largest=False, sorted=True).indices
         return kept_S, order_S
 
     def fuse(self, hidden_ND: Tensor, similarity_NN: Tensor, kept_S: Tensor, stamp_N: Tensor) -> Tensor:
@@ -225,7 +225,7 @@ class VlmPruner(Pruner):
         """
         similarity_SN = similarity_NN.index_select(0, kept_S)
         home_N = torch.argmax(similarity_SN, dim=0)
-        joins_SN = torch.logical_and(self.index_N[: self.config.keep].unsqueeze(1) == home_N, stamp_N < 0)
+        joins_SN = torch.logical_and(self.index_N[: self.config.num_kept].unsqueeze(1) == home_N, stamp_N < 0)
         weight_SN = choose(joins_SN, similarity_SN, 0.0)
         total_S1 = weight_SN.sum(1, keepdim=True)
         mixed_SD = matmul(weight_SN / total_S1.clamp(min=1e-8), hidden_ND)

@@ -15,14 +15,14 @@ GRID = (4, 6)
 def test_norm_pivots_are_the_largest_keys_however_close() -> None:
     keys_NC = torch.zeros(24, 3)
     keys_NC[[7, 8, 20]] = torch.tensor([[3.0, 0, 0], [3.0, 0.1, 0], [-4.0, 0, 0]])
-    pruner = accuracy.NormPivots(GRID, PrunerConfig(keep=6, pivots=3))
+    pruner = accuracy.NormPivots(GRID, PrunerConfig(num_kept=6, pivots=3))
     assert [int(pivot) for pivot in pruner.pivots(keys_NC)] == [20, 8, 7]
     assert pruner(torch.randn(24, 16), keys_NC).kept_S.numel() == 6
 
 
 def test_the_patch_grid_takes_two_rows_of_tokens_for_one() -> None:
     """Token 6 begins the second row of 6 tokens, but counts as the seventh of a first row of 12."""
-    distance = accuracy.PatchGrid(GRID, PrunerConfig(keep=6)).distance_RN
+    distance = accuracy.PatchGrid(GRID, PrunerConfig(num_kept=6)).distance_RN
     diagonal = (8**2 + 12**2) ** 0.5
     assert distance[0, 6].item() == pytest.approx(6 / diagonal)
     assert distance[0, 12].item() == pytest.approx(1 / diagonal)

@@ -125,7 +125,7 @@ def config(**changes: object) -> ExportConfig:
     [(0.111, 144, 16), (0.111, 256, 28), (1, 7, 7), (0.5, 9, 5), (0.25, 16, 4), (0.219, 16, 4), (0.9999, 5, 5)],
 )
 def test_the_kept_share_is_rounded_half_up(keep: float, visual: int, kept: int) -> None:
-    assert pruner_config(config(keep=keep), visual) == PrunerConfig(keep=kept)
+    assert pruner_config(config(keep=keep), visual) == PrunerConfig(num_kept=kept)
 
 
 @settings(deadline=None)
@@ -136,14 +136,14 @@ def test_whatever_share_is_taken_lies_between_pivots_and_all(keep: float, visual
     except UserError:
         assert visual < 4 or int(keep * visual + 0.5) < 4
         return
-    assert settings.pivots == 4 <= settings.keep <= visual
-    assert abs(settings.keep - keep * visual) <= 0.5
+    assert settings.pivots == 4 <= settings.num_kept <= visual
+    assert abs(settings.num_kept - keep * visual) <= 0.5
 
 
 @pytest.mark.parametrize("keep", [None, 1])
 @pytest.mark.parametrize("visual", [1, 3, 4, 144])
 def test_without_pruning_all_tokens_stay(visual: int, keep: float | None) -> None:
-    assert pruner_config(config(pruner="none", keep=keep), visual).keep == visual
+    assert pruner_config(config(pruner="none", keep=keep), visual).num_kept == visual
 
 
 def test_a_share_for_the_method_that_keeps_all_is_refused() -> None:
@@ -153,4 +153,4 @@ def test_a_share_for_the_method_that_keeps_all_is_refused() -> None:
 
 @pytest.mark.parametrize(("keep", "visual", "kept"), [(0.111, 144, 16), (0.1, 5, 1), (0.3, 9, 3)])
 def test_methods_without_pivots_may_keep_fewer(keep: float, visual: int, kept: int) -> None:
-    assert pruner_config(config(pruner="fastv", keep=keep), visual).keep == kept
+    assert pruner_config(config(pruner="fastv", keep=keep), visual).num_kept == kept

@@ -99,7 +99,7 @@ def test_before_the_language_model(other: Original, photo: Image.Image, pruner: 
     inputs = other.inputs(photo, QUESTIONS[0])
     is_visual_L = inputs["mm_token_type_ids"][0] == 1
     visual_ND = other.visual(inputs)
-    config = PrunerConfig(keep=shape.num_kept)
+    config = PrunerConfig(num_kept=shape.num_kept)
     (whole,) = shape.image.segments
     kept_S = build_pruner(pruner, (whole.rows, whole.columns), config)(visual_ND).kept_S
     assert answer.kept.tolist() == kept_S.tolist()

@@ -244,7 +244,7 @@ def test_two_billion_parameters_take_no_memory(monkeypatch: pytest.MonkeyPatch) 
         hidden=1536, vocab=151936,
     )  # fmt: skip
     config = ExportConfig(model="vlmp-tiny", targets=(), output=Path("unused"))
-    wide = replace(source, geometry=geometry, pruner=replace(source.pruner, keep=28))
+    wide = replace(source, geometry=geometry, pruner=replace(source.pruner, num_kept=28))
     work = work_of(wide, build_methods(make_plan(config, wide, Eager()), "float32"))
     parameters = (work["vision"].weight_bytes + work["decode"].weight_bytes) / 4
     assert parameters == pytest.approx(2.21e9, rel=0.01)

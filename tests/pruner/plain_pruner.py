@@ -93,17 +93,17 @@ def plain_selection(
         nearest, apart = similarity[selected, token].max(), distance[selected, token].min()
         return nearest * (np.float32(1) + weight * apart)
 
-    while len(selected) < config.keep:
+    while len(selected) < config.num_kept:
         passes += 1
         ranked = sorted((score(token), token) for token in range(tokens) if token not in selected)
         for begin in range(0, len(ranked), config.batch):
             judged = [(score(token), token) for _, token in ranked[begin : begin + config.batch]]
             valid = [(now, token) for now, token in judged if now < np.float32(threshold)]
-            room = config.keep - len(selected)
+            room = config.num_kept - len(selected)
             if len(valid) > room:
                 valid = sorted(valid)[:room]
             selected += [token for _, token in valid]
-            if len(selected) == config.keep:
+            if len(selected) == config.num_kept:
                 break
         threshold += config.threshold_step
     return selected, passes

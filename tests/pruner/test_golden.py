@@ -20,7 +20,7 @@ def test_golden_cases_are_complete() -> None:
 @pytest.mark.parametrize("name", REACHES_S)
 def test_equals_the_reference(name: str) -> None:
     case = golden(name)
-    result = prune(case.hidden_ND, case.keys_NC, case.grid, PrunerConfig(keep=case.keep))
+    result = prune(case.hidden_ND, case.keys_NC, case.grid, PrunerConfig(num_kept=case.keep))
     assert result.kept_S.tolist() == sorted(case.kept)
     assert result.order_S.tolist() == case.order
     torch.testing.assert_close(result.hidden_SD, case.fused_rows, rtol=0, atol=ABSOLUTE_TOLERANCE)
@@ -29,7 +29,7 @@ def test_equals_the_reference(name: str) -> None:
 @pytest.mark.parametrize("name", STOPS_SHORT)
 def test_goes_on_where_the_reference_stops_short(name: str) -> None:
     case = golden(name)
-    result = prune(case.hidden_ND, case.keys_NC, case.grid, PrunerConfig(keep=case.keep))
+    result = prune(case.hidden_ND, case.keys_NC, case.grid, PrunerConfig(num_kept=case.keep))
     assert len(result.kept_S) == case.keep
     assert set(result.kept_S.tolist()) > set(case.kept)
     assert result.order_S.tolist()[: len(case.order)] == case.order
@@ -38,6 +38,6 @@ def test_goes_on_where_the_reference_stops_short(name: str) -> None:
 @pytest.mark.parametrize("name", STOPS_SHORT)
 def test_equals_the_reference_up_to_where_it_stops(name: str) -> None:
     case = golden(name)
-    result = prune(case.hidden_ND, case.keys_NC, case.grid, PrunerConfig(keep=len(case.kept)))
+    result = prune(case.hidden_ND, case.keys_NC, case.grid, PrunerConfig(num_kept=len(case.kept)))
     assert result.order_S.tolist() == case.order
     torch.testing.assert_close(result.hidden_SD, case.fused_rows, rtol=0, atol=ABSOLUTE_TOLERANCE)

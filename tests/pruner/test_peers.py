@@ -45,7 +45,7 @@ class Case(NamedTuple):
     def order(self, peer: str, config: PrunerConfig) -> list[int]:
         """What the method chooses, checked for what holds of every result."""
         result = build_pruner(peer, self.grid, config)(self.hidden_ND, self.keys_NC, self.attention_N)
-        assert_well_formed(result, len(self.hidden_ND), config.keep, self.hidden_ND.shape[1])
+        assert_well_formed(result, len(self.hidden_ND), config.num_kept, self.hidden_ND.shape[1])
         assert torch.equal(result.hidden_SD, self.hidden_ND[result.kept_S])
         return result.order_S.tolist()
 
@@ -55,16 +55,16 @@ class Case(NamedTuple):
         cosine_NN = matmul(unit_ND, unit_ND.transpose(0, 1))
         match peer:
             case "random":
-                return plain_random(len(self.hidden_ND), config.seed, config.keep)
+                return plain_random(len(self.hidden_ND), config.seed, config.num_kept)
             case "uniform":
-                return plain_uniform(self.grid, config.keep)
+                return plain_uniform(self.grid, config.num_kept)
             case "fastv":
-                return plain_fastv(self.attention_N.numpy(), config.keep)
+                return plain_fastv(self.attention_N.numpy(), config.num_kept)
             case "divprune":
-                return plain_divprune((1 - cosine_NN).numpy(), config.keep)
+                return plain_divprune((1 - cosine_NN).numpy(), config.num_kept)
             case _:
                 norm_N1 = self.keys_NC.abs().sum(-1, keepdim=True)  # likewise
-                return plain_dart(dart_cosines(self, config).numpy(), norm_N1.numpy(), config.pivots, config.keep)
+                return plain_dart(dart_cosines(self, config).numpy(), norm_N1.numpy(), config.pivots, config.num_kept)
 
 
 def dart_cosines(case: Case, config: PrunerConfig) -> Tensor:
@@ -80,7 +80,7 @@ def golden(name: str) -> tuple[Case, PrunerConfig, dict[str, list[int]]]:
     with np.load(GOLDEN_FOLDER / f"{name}.npz", allow_pickle=False) as stored:
         height, width = stored["grid"].tolist()
         values = [torch.from_numpy(stored[part]).float() for part in ("hidden", "keys", "attention")]
-        config = PrunerConfig(keep=int(stored["keep"]), seed=int(stored["seed"]))
+        config = PrunerConfig(num_kept=int(stored["keep"]), seed=int(stored["seed"]))
         return Case((height, width), *values), config, {peer: stored[peer].tolist() for peer in PEERS}
 
 
@@ -96,8 +96,8 @@ def test_golden_is_what_the_loops_choose(name: str) -> None:
     """In float64 and from nothing but the inputs: no close call in these cases hangs on rounding."""
     case, config, orders = golden(name)
     cosine_NN, keys_NC = plain_cosines(case.hidden_ND.numpy()), case.keys_NC.numpy()
-    assert plain_divprune(1 - cosine_NN, config.keep) == orders["divprune"]
-    assert plain_dart(cosine_NN, keys_NC, config.pivots, config.keep) == orders["dart"]
+    assert plain_divprune(1 - cosine_NN, config.num_kept) == orders["divprune"]
+    assert plain_dart(cosine_NN, keys_NC, config.pivots, config.num_kept) == orders["dart"]
     for peer in ("random", "uniform", "fastv"):
         assert case.plain(peer, config) == orders[peer]
     assert len({tuple(sorted(order)) for order in orders.values()}) == len(PEERS)
@@ -115,7 +115,7 @@ def any_case(draw: st.DrawFn) -> tuple[Case, PrunerConfig]:
     grid = draw(st.integers(1, 7)), draw(st.integers(1, 7))
     tokens = grid[0] * grid[1]
     keep = draw(st.integers(1, tokens) | st.just(tokens))
-    config = PrunerConfig(keep=keep, pivots=draw(st.integers(1, min(6, keep))), seed=draw(st.integers(0, 2**40)))
+    config = PrunerConfig(num_kept=keep, pivots=draw(st.integers(1, min(6, keep))), seed=draw(st.integers(0, 2**40)))
     hidden_ND, keys_NC = random_input(draw(st.sampled_from(KINDS)), grid, draw(st.integers(0, 999)), 16, 4)
     attention_N = torch.softmax(hidden_ND[:, 0], 0)
     change = draw(st.sampled_from(["none", "blank", "constant", "duplicated", "opposed", "signs", "few blank", "huge"]))
@@ -158,7 +158,7 @@ def example(kind: str = "gaussian", seed: int = 0) -> Case:
 def test_other_precisions_select_as_their_values_do_in_float32(peer: str, dtype: torch.dtype) -> None:
     _, *values = example()
     narrow = [part.to(dtype) for part in values]
-    pruner = build_pruner(peer, GRID, PrunerConfig(keep=11))
+    pruner = build_pruner(peer, GRID, PrunerConfig(num_kept=11))
     found, wanted = pruner(*narrow), pruner(*(part.float() for part in narrow))
     assert torch.equal(found.order_S, wanted.order_S)
     assert found.hidden_SD.dtype == dtype
@@ -168,14 +168,14 @@ def test_other_precisions_select_as_their_values_do_in_float32(peer: str, dtype:
 @pytest.mark.parametrize("peer", PEERS)
 def test_keeping_all_changes_nothing(peer: str) -> None:
     case = example()
-    assert sorted(case.order(peer, PrunerConfig(keep=35))) == list(range(35))
+    assert sorted(case.order(peer, PrunerConfig(num_kept=35))) == list(range(35))
 
 
 @pytest.mark.parametrize("name", PRUNERS)
 def test_reads_nothing_but_what_it_says(name: str) -> None:
     """`needs` decides what an exporter computes, and `settings` what a manifest records."""
     kind, case = pruner_class(name), example()
-    config = PrunerConfig(keep=35 if name == "none" else 11)
+    config = PrunerConfig(num_kept=35 if name == "none" else 11)
     keys_NC = case.keys_NC if "keys" in kind.needs else None
     attention_N = case.attention_N if "attention" in kind.needs else None
     wanted = build_pruner(name, GRID, config)(case.hidden_ND, case.keys_NC, case.attention_N)
@@ -194,7 +194,7 @@ def test_reads_nothing_but_what_it_says(name: str) -> None:
         "fuse_weight": 1.0,
     }
     unread = {setting: value for setting, value in others.items() if setting not in kind.settings}
-    changed = build_pruner(name, GRID, PrunerConfig(keep=config.keep, **unread))  # type: ignore[arg-type]
+    changed = build_pruner(name, GRID, PrunerConfig(num_kept=config.num_kept, **unread))  # type: ignore[arg-type]
     result = changed(case.hidden_ND, case.keys_NC, case.attention_N)
     assert all(torch.equal(one, other) for one, other in zip(result, wanted, strict=True))
 
@@ -210,7 +210,7 @@ def test_places() -> None:
 
 
 def test_random_depends_on_its_seed_alone() -> None:
-    config = PrunerConfig(keep=9, seed=5)
+    config = PrunerConfig(num_kept=9, seed=5)
     random.seed(1)
     torch.manual_seed(1)
     order = example().order("random", config)
@@ -218,15 +218,15 @@ def test_random_depends_on_its_seed_alone() -> None:
     assert example("smooth").order("random", config) == order
     assert torch.equal(state[0], torch.random.get_rng_state())
     assert state[1] == random.getstate()
-    assert example().order("random", PrunerConfig(keep=20, seed=5))[:9] == order
-    assert len({tuple(example().order("random", PrunerConfig(keep=9, seed=seed))) for seed in range(50)}) == 50
+    assert example().order("random", PrunerConfig(num_kept=20, seed=5))[:9] == order
+    assert len({tuple(example().order("random", PrunerConfig(num_kept=9, seed=seed))) for seed in range(50)}) == 50
 
 
 def test_random_keeps_every_token_equally_often() -> None:
     draws = 2000
     kept_N = torch.zeros(35)
     for seed in range(draws):
-        kept_N[KeepRandom(GRID, PrunerConfig(keep=7, seed=seed)).order_S] += 1
+        kept_N[KeepRandom(GRID, PrunerConfig(num_kept=7, seed=seed)).order_S] += 1
     assert float((kept_N / draws - 0.2).abs().max()) < 4 * (0.2 * 0.8 / draws) ** 0.5
 
 
@@ -267,7 +267,7 @@ def test_uniform_places_that_one_would_draw() -> None:
 
 def test_fastv_keeps_the_most_attended_and_of_equals_the_first() -> None:
     attention_N = torch.tensor([0.1, 0.3, 0.1, 0.3, 0.0, 0.2])
-    result = build_pruner("fastv", (2, 3), PrunerConfig(keep=4))(torch.randn(6, 3), None, attention_N)
+    result = build_pruner("fastv", (2, 3), PrunerConfig(num_kept=4))(torch.randn(6, 3), None, attention_N)
     assert result.order_S.tolist() == [1, 3, 5, 0]
     assert result.kept_S.tolist() == [0, 1, 3, 5]
 
@@ -275,18 +275,18 @@ def test_fastv_keeps_the_most_attended_and_of_equals_the_first() -> None:
 def test_divprune_starts_with_the_loneliest_and_never_takes_one_twice() -> None:
     """Three directions; the authors' code would take token 0 again once all directions are taken."""
     hidden_ND = torch.tensor([[1.0, 0, 0], [2, 0, 0], [0, 1, 0], [0, 0, 5], [0, 3, 0], [4, 0, 0]])
-    pruner = DivPrune((1, 6), PrunerConfig(keep=5))
+    pruner = DivPrune((1, 6), PrunerConfig(num_kept=5))
     assert pruner(hidden_ND).order_S.tolist() == [3, 0, 2, 1, 4]
 
 
 @pytest.mark.parametrize(("keep", "pivots", "quotas"), [(4, 4, [0] * 4), (11, 4, [2, 2, 2, 1]), (3, 1, [2])])
 def test_dart_pivots_take_equally_many(keep: int, pivots: int, quotas: list[int]) -> None:
-    assert Dart(GRID, PrunerConfig(keep=keep, pivots=pivots)).quotas == quotas
+    assert Dart(GRID, PrunerConfig(num_kept=keep, pivots=pivots)).quotas == quotas
 
 
 def test_dart_keeps_pivots_and_what_is_unlike_them() -> None:
     hidden_ND = torch.tensor([[1.0, 0], [1, 0.1], [0, 1], [-1, 0], [-1, 0.1], [0, -1]])
     keys_NC = torch.tensor([[0.0, 1], [0, 2], [5, -5], [-1, 1], [0, 0], [-3, 3]])
-    result = build_pruner("dart", (2, 3), PrunerConfig(keep=4, pivots=2))(hidden_ND, keys_NC)
+    result = build_pruner("dart", (2, 3), PrunerConfig(num_kept=4, pivots=2))(hidden_ND, keys_NC)
     # Pivots 2 and 5 by L1 norm. Least like 2 would be 5, but it is taken; 0 and 3 tie behind it. For 5, 1 and 4 tie.
     assert result.order_S.tolist() == [2, 5, 0, 1]

@@ -62,7 +62,7 @@ class Sizes:
 def lowered(target: str, peer: str, folder: Path) -> Callable[..., tuple[Tensor, ...]]:
     """The peer's graph on the target's own runtime, in float32."""
     opened: Any = open_target(target)
-    module = Alone(build_pruner(peer, GRID, PrunerConfig(keep=KEEP), opened.loop)).eval()
+    module = Alone(build_pruner(peer, GRID, PrunerConfig(num_kept=KEEP), opened.loop)).eval()
     return on_onnx(module, folder) if target == "onnx" else on_session(opened, target, module, folder)
 
 
@@ -117,7 +117,7 @@ def inputs() -> list[tuple[Tensor, ...]]:
 @pytest.mark.parametrize("target", TARGETS)
 def test_every_target_chooses_as_eager(target: str, peer: str, tmp_path: Path) -> None:
     run = lowered(target, peer, tmp_path)
-    eager = build_pruner(peer, GRID, PrunerConfig(keep=KEEP))
+    eager = build_pruner(peer, GRID, PrunerConfig(num_kept=KEEP))
     for values in inputs():
         kept_S, order_S, hidden_SD = run(*values)
         wanted = eager(*values)
@@ -131,7 +131,7 @@ def test_every_target_chooses_as_eager(target: str, peer: str, tmp_path: Path) -
 @pytest.mark.parametrize("peer", PEERS)
 def test_graph_equals_eager(peer: str, loop: Loop, keep: int) -> None:
     """Also at the edges: one token, the pivots alone, all tokens."""
-    config = PrunerConfig(keep=keep, pivots=min(4, keep))
+    config = PrunerConfig(num_kept=keep, pivots=min(4, keep))
     pruner = build_pruner(peer, GRID, config, loop)
     assert pruner.exact
     values = inputs()[0]

@@ -16,7 +16,7 @@ from vlmp.pruner import PrunerConfig, PruneResult, prune
 from vlmp.pruner.vlm_pruner import VlmPruner
 
 GRID = (5, 7)
-CONFIG = PrunerConfig(keep=12, channels=16)
+CONFIG = PrunerConfig(num_kept=12, channels=16)
 WIDTH = 24
 
 Case = tuple[Tensor, Tensor, tuple[int, int], PrunerConfig]
@@ -37,7 +37,7 @@ def any_case(draw: st.DrawFn) -> Case:
     tokens = grid[0] * grid[1]
     pivots = draw(st.integers(1, min(6, tokens)))
     config = PrunerConfig(
-        keep=draw(st.integers(pivots, tokens)),
+        num_kept=draw(st.integers(pivots, tokens)),
         pivots=pivots,
         channels=draw(st.sampled_from([1, 4, 8, 256])),
         bss_weight=draw(st.sampled_from([0.0, 0.5, 3.0])),
@@ -69,7 +69,7 @@ def any_case(draw: st.DrawFn) -> Case:
 def test_any_input_keeps_exactly_s_and_equals_loops(case: Case) -> None:
     hidden_ND, keys_NC, grid, config = case
     result = prune(hidden_ND, keys_NC, grid, config)
-    assert_well_formed(result, grid[0] * grid[1], config.keep, hidden_ND.shape[1])
+    assert_well_formed(result, grid[0] * grid[1], config.num_kept, hidden_ND.shape[1])
     assert_same(prune(hidden_ND, keys_NC, grid, config), result)
     similarity_NN = VlmPruner(grid, config).similarity(hidden_ND)[: len(hidden_ND)].numpy()
     expected = plain_prune(hidden_ND.numpy(), keys_NC.numpy(), grid, config, similarity_NN)
@@ -83,7 +83,7 @@ def test_extreme_values_keep_exactly_s(case: Case, scales: tuple[float, float, f
     hidden_ND, keys_NC, grid, config = case
     hidden_ND = torch.cat([hidden_ND[:1] * scales[0], hidden_ND[1:] * scales[1]])
     result = prune(hidden_ND, keys_NC * scales[2], grid, config)
-    assert_well_formed(result, grid[0] * grid[1], config.keep, hidden_ND.shape[1])
+    assert_well_formed(result, grid[0] * grid[1], config.num_kept, hidden_ND.shape[1])
 
 
 @pytest.mark.parametrize(("grid", "pivots"), [((1, 1), 1), ((1, 5), 4), ((5, 1), 4), ((2, 2), 4), ((3, 37), 4)])
@@ -91,13 +91,15 @@ def test_odd_and_tiny_grids(grid: tuple[int, int], pivots: int) -> None:
     tokens = grid[0] * grid[1]
     hidden_ND, keys_NC = random_input("gaussian", grid, 0, width=WIDTH)
     for keep in {pivots, (pivots + tokens) // 2, tokens}:
-        assert_well_formed(prune(hidden_ND, keys_NC, grid, PrunerConfig(keep=keep, pivots=pivots)), tokens, keep, WIDTH)
+        assert_well_formed(
+            prune(hidden_ND, keys_NC, grid, PrunerConfig(num_kept=keep, pivots=pivots)), tokens, keep, WIDTH
+        )
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_keeping_only_pivots_keeps_the_pivots(kind: str) -> None:
     hidden_ND, keys_NC = random_input(kind, GRID, 0)
-    pruner = VlmPruner(GRID, PrunerConfig(keep=4))
+    pruner = VlmPruner(GRID, PrunerConfig(num_kept=4))
     assert pruner(hidden_ND, keys_NC).order_S.tolist() == torch.cat(pruner.pivots(keys_NC)).tolist()
 
 
@@ -105,7 +107,7 @@ def test_keeping_only_pivots_keeps_the_pivots(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_keeping_all_changes_nothing(kind: str, dtype: torch.dtype) -> None:
     hidden_ND, keys_NC = (part.to(dtype) for part in random_input(kind, GRID, 0))
-    result = prune(hidden_ND, keys_NC, GRID, PrunerConfig(keep=35))
+    result = prune(hidden_ND, keys_NC, GRID, PrunerConfig(num_kept=35))
     assert result.kept_S.tolist() == list(range(35))
     assert torch.equal(result.hidden_SD, hidden_ND)
 
@@ -114,8 +116,8 @@ def test_keeping_all_changes_nothing(kind: str, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_half_precision_selects_as_its_values_do_in_float32(kind: str, dtype: torch.dtype) -> None:
     hidden_ND, keys_NC = (part.to(dtype) for part in random_input(kind, (12, 12), 0))
-    result = prune(hidden_ND, keys_NC, (12, 12), PrunerConfig(keep=31))
-    wide = prune(hidden_ND.float(), keys_NC.float(), (12, 12), PrunerConfig(keep=31))
+    result = prune(hidden_ND, keys_NC, (12, 12), PrunerConfig(num_kept=31))
+    wide = prune(hidden_ND.float(), keys_NC.float(), (12, 12), PrunerConfig(num_kept=31))
     assert result.hidden_SD.dtype == dtype
     assert_same(result, wide._replace(hidden_SD=wide.hidden_SD.to(dtype)))
 
@@ -148,13 +150,13 @@ def test_constant_input_keeps_row_after_row() -> None:
     """All gaps, similarities and scores at one distance tie: pivots are 0 to 3, then the nearest row in its order."""
     grid, values = (4, 4), (torch.ones(16, 16), torch.ones(16, 4))
     for keep in range(4, 17):
-        assert prune(*values, grid, PrunerConfig(keep=keep)).order_S.tolist() == list(range(keep))
+        assert prune(*values, grid, PrunerConfig(num_kept=keep)).order_S.tolist() == list(range(keep))
 
 
 @pytest.mark.parametrize("keep", range(4, 17))
 def test_blank_input_keeps_the_lowest_indices(keep: int) -> None:
     hidden_ND = torch.zeros(16, WIDTH)
-    result = prune(hidden_ND, torch.zeros(16, 4), (4, 4), PrunerConfig(keep=keep))
+    result = prune(hidden_ND, torch.zeros(16, 4), (4, 4), PrunerConfig(num_kept=keep))
     assert result.order_S.tolist() == list(range(keep))
     assert torch.equal(result.hidden_SD, hidden_ND[:keep])
 
@@ -162,7 +164,7 @@ def test_blank_input_keeps_the_lowest_indices(keep: int) -> None:
 def test_discarded_token_joins_the_first_of_equally_similar_ones() -> None:
     hidden_ND = torch.tensor([[4.0, 0.0], [4.0, 0.0], [8.0, 0.0], [0.0, 4.0]])
     keys_NC = torch.tensor([[4.0], [0.0], [2.0], [2.0]])
-    result = prune(hidden_ND, keys_NC, (1, 4), PrunerConfig(keep=3, pivots=2, fuse_weight=0.25))
+    result = prune(hidden_ND, keys_NC, (1, 4), PrunerConfig(num_kept=3, pivots=2, fuse_weight=0.25))
     assert result.order_S.tolist() == [0, 1, 3]
     assert result.hidden_SD.tolist() == [[7.0, 0.0], [4.0, 0.0], [0.0, 4.0]]
 
@@ -170,7 +172,7 @@ def test_discarded_token_joins_the_first_of_equally_similar_ones() -> None:
 def test_tokens_unlike_all_kept_ones_are_dropped() -> None:
     """Weights that do not sum to more than 0 leave the kept token as it is."""
     hidden_ND = torch.tensor([[3.0, 1.0], [-3.0, -1.0], [-6.0, -2.0]])
-    result = prune(hidden_ND, torch.tensor([[9.0], [1.0], [1.0]]), (1, 3), PrunerConfig(keep=1, pivots=1))
+    result = prune(hidden_ND, torch.tensor([[9.0], [1.0], [1.0]]), (1, 3), PrunerConfig(num_kept=1, pivots=1))
     assert result.kept_S.tolist() == [0]
     assert torch.equal(result.hidden_SD, hidden_ND[:1])
 
@@ -229,8 +231,8 @@ def test_setting_out_of_range_is_refused(setting: str, value: float, limit: str)
 
 
 def test_more_pivots_than_kept_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"^keep=8: must be at least the number of pivots, 9"):
-        PrunerConfig(keep=8, pivots=9)
+    with pytest.raises(ValueError, match=r"^num_kept=8: must be at least the number of pivots, 9"):
+        PrunerConfig(num_kept=8, pivots=9)
 
 
 def test_settings_are_frozen_and_named() -> None:
@@ -241,12 +243,12 @@ def test_settings_are_frozen_and_named() -> None:
 
 
 def test_keeping_more_than_there_are_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"^keep=36: a grid of 5 x 7 has only 35 visual tokens"):
-        prune(*example(), GRID, PrunerConfig(keep=36))
+    with pytest.raises(ValueError, match=r"^num_kept=36: a grid of 5 x 7 has only 35 visual tokens"):
+        prune(*example(), GRID, PrunerConfig(num_kept=36))
 
 
 @pytest.mark.parametrize("grid", [(0, 5), (5, 0), (-5, -7)])
 def test_empty_grid_is_refused(grid: tuple[int, int]) -> None:
     values = torch.zeros(grid[0] * grid[1], 4)
     with pytest.raises(ValueError, match=r"both sides must be at least 1"):
-        prune(values, values, grid, PrunerConfig(keep=4))
+        prune(values, values, grid, PrunerConfig(num_kept=4))

@@ -24,8 +24,8 @@ USE = """
 import json, sys
 import torch
 from vlmp.pruner import PrunerConfig, build_pruner, prune
-prune(torch.randn(16, 8), torch.randn(16, 4), (4, 4), PrunerConfig(keep=6))
-build_pruner("none", (4, 4), PrunerConfig(keep=16))(torch.randn(16, 8), torch.randn(16, 4))
+prune(torch.randn(16, 8), torch.randn(16, 4), (4, 4), PrunerConfig(num_kept=6))
+build_pruner("none", (4, 4), PrunerConfig(num_kept=16))(torch.randn(16, 8), torch.randn(16, 4))
 print(json.dumps(sorted(sys.modules)))
 """
 
@@ -43,7 +43,7 @@ def modules(program: str) -> list[str]:
 
 @pytest.mark.parametrize("name", PRUNERS)
 def test_every_method_can_be_built_and_called(name: str) -> None:
-    pruner = build_pruner(name, (2, 3), PrunerConfig(keep=6))
+    pruner = build_pruner(name, (2, 3), PrunerConfig(num_kept=6))
     assert isinstance(pruner, Pruner)
     result = pruner(torch.randn(6, 8), torch.randn(6, 4), torch.rand(6))
     assert result.kept_S.tolist() == list(range(6))
@@ -55,7 +55,7 @@ def test_names_are_the_documented_ones() -> None:
 
 def test_unknown_name_lists_the_choices() -> None:
     with pytest.raises(ValueError, match=r"^unknown pruner 'vlmpruner': choose one of vlm-pruner, none, random"):
-        build_pruner("vlmpruner", (4, 4), PrunerConfig(keep=6))
+        build_pruner("vlmpruner", (4, 4), PrunerConfig(num_kept=6))
 
 
 def test_importing_the_pruner_brings_nothing_but_torch() -> None:

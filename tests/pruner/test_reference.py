@@ -37,7 +37,7 @@ def assert_equals_loops(
 @pytest.mark.parametrize("name", GOLDEN)
 def test_loops_equal_the_authors_code(name: str) -> None:
     case = golden(name)
-    config = PrunerConfig(keep=len(case.kept))
+    config = PrunerConfig(num_kept=len(case.kept))
     expected = plain_prune(case.hidden_ND.numpy(), case.keys_NC.numpy(), case.grid, config)
     assert expected.order == case.order
     np.testing.assert_allclose(expected.fused, case.fused_rows.numpy(), rtol=0, atol=ROW_TOLERANCE)
@@ -49,13 +49,13 @@ def test_loops_equal_the_authors_code(name: str) -> None:
 def test_equals_loops(kind: str, grid: tuple[int, int], share: float) -> None:
     keep = int(grid[0] * grid[1] * (1 - share))
     for seed in SEEDS:
-        assert_equals_loops(*random_input(kind, grid, seed), grid, PrunerConfig(keep=keep))
+        assert_equals_loops(*random_input(kind, grid, seed), grid, PrunerConfig(num_kept=keep))
 
 
 @pytest.mark.parametrize("grid", GRIDS, ids=str)
 @pytest.mark.parametrize("kind", KINDS)
 def test_parts_equal_loops(kind: str, grid: tuple[int, int]) -> None:
-    config = PrunerConfig(keep=8, pivots=8)
+    config = PrunerConfig(num_kept=8, pivots=8)
     pruner = VlmPruner(grid, config)
     for seed in SEEDS:
         hidden_ND, keys_NC = random_input(kind, grid, seed)
@@ -92,7 +92,7 @@ def test_distance_equals_loops(grid: tuple[int, int]) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_setting_counts(kind: str, settings: dict[str, float]) -> None:
     grid = (9, 11)
-    assert_equals_loops(*random_input(kind, grid, 0), grid, PrunerConfig(keep=30, **settings))
+    assert_equals_loops(*random_input(kind, grid, 0), grid, PrunerConfig(num_kept=30, **settings))
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -101,7 +101,7 @@ def test_every_setting_counts(kind: str, settings: dict[str, float]) -> None:
 )
 def test_ties_equal_loops(grid: tuple[int, int], keep: int, batch: int, seed: int) -> None:
     tokens = grid[0] * grid[1]
-    config = PrunerConfig(keep=keep, batch=batch)
+    config = PrunerConfig(num_kept=keep, batch=batch)
     hidden_ND, keys_NC = signs(tokens, seed), signs(tokens, seed + 100, width=4)
     assert_equals_loops(hidden_ND, keys_NC, grid, config, exact=True)
 
@@ -112,13 +112,13 @@ def test_constant_input_equals_loops(grid: tuple[int, int], value: float) -> Non
     tokens = grid[0] * grid[1]
     hidden_ND, keys_NC = torch.full((tokens, 16), value), torch.full((tokens, 4), value)
     for keep in (4, 7, tokens - 1, tokens):
-        assert_equals_loops(hidden_ND, keys_NC, grid, PrunerConfig(keep=keep), exact=True)
+        assert_equals_loops(hidden_ND, keys_NC, grid, PrunerConfig(num_kept=keep), exact=True)
 
 
 def test_loops_take_more_than_one_pass() -> None:
     """Otherwise the cases above would prove little about passes."""
     passes = {
-        plain_prune(*(part.numpy() for part in random_input(kind, (8, 8), 0)), (8, 8), PrunerConfig(keep=21)).passes
+        plain_prune(*(part.numpy() for part in random_input(kind, (8, 8), 0)), (8, 8), PrunerConfig(num_kept=21)).passes
         for kind in KINDS
     }
     assert min(passes) <= 2

@@ -69,7 +69,7 @@ def graph_inputs(grid: tuple[int, int]) -> Iterator[tuple[Tensor, Tensor]]:
 @pytest.fixture(scope="module", params=[(grid, loop) for grid in KEEP for loop in LOOPS], ids=str)
 def graph(request: pytest.FixtureRequest) -> tuple[VlmPruner, ExportedProgram]:
     grid, loop = request.param
-    pruner = VlmPruner(grid, PrunerConfig(keep=KEEP[grid]), loop)
+    pruner = VlmPruner(grid, PrunerConfig(num_kept=KEEP[grid]), loop)
     return pruner, exported(pruner)
 
 
@@ -88,7 +88,9 @@ def test_graph_equals_eager(graph: tuple[VlmPruner, ExportedProgram]) -> None:
 
 def test_graph_equals_golden(graph: tuple[VlmPruner, ExportedProgram]) -> None:
     pruner, program = graph
-    names = [name for name in GOLDEN if golden(name).grid == pruner.grid and golden(name).keep == pruner.config.keep]
+    names = [
+        name for name in GOLDEN if golden(name).grid == pruner.grid and golden(name).keep == pruner.config.num_kept
+    ]
     assert len(names) == 1
     case = golden(names[0])
     result = PruneResult(*program.module()(case.hidden_ND, case.keys_NC))
@@ -126,7 +128,7 @@ def test_graph_has_no_sort_and_no_scatter(graph: tuple[VlmPruner, ExportedProgra
     [("while", 21, True), ("scan", 21, True), ("unroll", 15, True), ("unroll", 21, False), ("unroll", 63, False)],
 )
 def test_only_an_unrolled_graph_that_is_too_short_is_inexact(loop: Loop, keep: int, exact: bool) -> None:
-    pruner = VlmPruner(GRID_8, PrunerConfig(keep=keep), loop)
+    pruner = VlmPruner(GRID_8, PrunerConfig(num_kept=keep), loop)
     assert pruner.exact is exact
     assert pruner.unrolled_steps <= pruner.max_steps
     assert (pruner.unrolled_steps == pruner.max_steps) is (keep == 15)
@@ -134,7 +136,7 @@ def test_only_an_unrolled_graph_that_is_too_short_is_inexact(loop: Loop, keep: i
 
 @pytest.fixture(scope="module")
 def bounded() -> Callable[[Tensor, Tensor], PruneResult]:
-    pruner = BoundedPruner(GRID_8, PrunerConfig(keep=KEEP[GRID_8]), "unroll")
+    pruner = BoundedPruner(GRID_8, PrunerConfig(num_kept=KEEP[GRID_8]), "unroll")
     assert not pruner.exact
     call = exported(pruner).module()
     return lambda hidden_ND, keys_NC: PruneResult(*call(hidden_ND, keys_NC))
@@ -153,12 +155,12 @@ def test_bounded_graph_fills_by_lowest_score(
     hidden_ND: Tensor, keys_NC: Tensor, bounded: Callable[[Tensor, Tensor], PruneResult]
 ) -> None:
     result = bounded(hidden_ND, keys_NC)
-    config = PrunerConfig(keep=KEEP[GRID_8])
+    config = PrunerConfig(num_kept=KEEP[GRID_8])
     kept, order, filled = result.kept_S.tolist(), result.order_S.tolist(), int(result.filled_1)
-    selected = order[: config.keep - filled]
+    selected = order[: config.num_kept - filled]
     assert filled > 0
     assert kept == sorted(set(order))
-    assert len(kept) == config.keep
+    assert len(kept) == config.num_kept
     assert set(selected) == set(prune(hidden_ND, keys_NC, GRID_8, config).order_S[: len(selected)].tolist())
 
     pruner = VlmPruner(GRID_8, config)
@@ -177,13 +179,13 @@ def test_bounded_graph_fills_by_lowest_score(
 
 def test_bounded_graph_is_exact_where_its_steps_suffice(bounded: Callable[[Tensor, Tensor], PruneResult]) -> None:
     hidden_ND, keys_NC = random_input("gaussian", GRID_8, 7)
-    result, eager = bounded(hidden_ND, keys_NC), prune(hidden_ND, keys_NC, GRID_8, PrunerConfig(keep=KEEP[GRID_8]))
+    result, eager = bounded(hidden_ND, keys_NC), prune(hidden_ND, keys_NC, GRID_8, PrunerConfig(num_kept=KEEP[GRID_8]))
     assert result.filled_1.tolist() == [0]
     assert torch.equal(result.order_S, eager.order_S)
 
 
 def test_eager_runs_to_the_end_whatever_the_bound() -> None:
-    config = PrunerConfig(keep=KEEP[GRID_8])
+    config = PrunerConfig(num_kept=KEEP[GRID_8])
     hidden_ND, keys_NC = random_input("biased", GRID_8, 7)
     result = BoundedPruner(GRID_8, config, "unroll")(hidden_ND, keys_NC)
     assert result.filled_1.tolist() == [0]
@@ -198,7 +200,7 @@ def test_steps_never_exceed_their_bound(data: st.DataObject) -> None:
     tokens = grid[0] * grid[1]
     pivots = data.draw(st.integers(1, min(4, tokens)))
     config = PrunerConfig(
-        keep=data.draw(st.integers(pivots, tokens)),
+        num_kept=data.draw(st.integers(pivots, tokens)),
         pivots=pivots,
         batch=data.draw(st.sampled_from([1, 2, 16])),
         bss_weight=data.draw(st.sampled_from([0.0, 0.5, 2.0])),
@@ -213,12 +215,12 @@ def test_steps_never_exceed_their_bound(data: st.DataObject) -> None:
     target(pruner.steps / pruner.max_steps)
     assert pruner.steps <= pruner.max_steps
     assert result.filled_1.tolist() == [0]
-    assert len(set(result.kept_S.tolist())) == config.keep
+    assert len(set(result.kept_S.tolist())) == config.num_kept
 
 
 def test_bound_on_steps_is_close() -> None:
     """One token a step after every pass but the last has added nothing: one step less than the bound."""
-    config = PrunerConfig(keep=20, pivots=1, batch=1, bss_weight=0.0)
+    config = PrunerConfig(num_kept=20, pivots=1, batch=1, bss_weight=0.0)
     pruner = CountingPruner((1, 40), config)
     result = pruner(torch.ones(40, 4), torch.ones(40, 4))
     assert result.order_S.tolist() == list(range(20))
@@ -228,7 +230,7 @@ def test_bound_on_steps_is_close() -> None:
 def test_measured_cases_stay_within_the_unrolled_steps() -> None:
     for name in GOLDEN:
         case = golden(name)
-        pruner = CountingPruner(case.grid, PrunerConfig(keep=case.keep))
+        pruner = CountingPruner(case.grid, PrunerConfig(num_kept=case.keep))
         pruner(case.hidden_ND, case.keys_NC)
         assert 1 <= pruner.steps <= pruner.unrolled_steps
 
@@ -237,7 +239,7 @@ def test_measured_cases_stay_within_the_unrolled_steps() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_unrolled_steps_are_half_again_what_is_needed(kind: str, keep: int) -> None:
     for seed in range(4):
-        pruner = CountingPruner((24, 24), PrunerConfig(keep=keep))
+        pruner = CountingPruner((24, 24), PrunerConfig(num_kept=keep))
         pruner(*random_input(kind, (24, 24), seed))
         assert pruner.steps * 1.5 <= pruner.unrolled_steps
 
@@ -246,7 +248,7 @@ def test_unrolled_steps_are_half_again_what_is_needed(kind: str, keep: int) -> N
 @pytest.mark.parametrize("kind", KINDS)
 def test_steps_after_the_last_change_nothing(kind: str, keep: int) -> None:
     hidden_ND, keys_NC = random_input(kind, GRID_8, 0)
-    pruner = VlmPruner(GRID_8, PrunerConfig(keep=keep))
+    pruner = VlmPruner(GRID_8, PrunerConfig(num_kept=keep))
     similarity = pruner.similarity(hidden_ND)
     done = after = pruner.repeat_steps(similarity, pruner.start(similarity, pruner.pivots(keys_NC)))
     for _ in range(12):

@@ -203,7 +203,7 @@ def test_reference_that_keeps_all_tokens_equals_generate(case: Case) -> None:
     """What the pruned graphs are compared with is itself right: without pruning it is transformers' own answer."""
     inputs = case.inputs(QUESTIONS[0])
     rows, columns = case.original.grid(inputs)
-    reference = Pruned(case.original, 2, PrunerConfig(keep=rows * columns))
+    reference = Pruned(case.original, 2, PrunerConfig(num_kept=rows * columns))
     found_ids, found_logits = reference.answer(reference.prefill(inputs), ANSWER_TOKENS)
     wanted_ids, wanted_logits = case.original.generate(inputs, ANSWER_TOKENS)
     assert found_ids == wanted_ids
@@ -216,7 +216,7 @@ def test_pruned_answer_equals_pruned_transformers(case: Case, prune_layer: int, 
     session = case.session(pruner="vlm-pruner", keep=keep, prune_layer=prune_layer)
     kept_tokens = session.manifest.shape.num_kept
     assert kept_tokens == int(keep * session.manifest.shape.image.visual_tokens + 0.5)
-    reference = Pruned(case.original, prune_layer, PrunerConfig(keep=kept_tokens))
+    reference = Pruned(case.original, prune_layer, PrunerConfig(num_kept=kept_tokens))
     wanted_ids, wanted_logits = reference.answer(reference.prefill(case.inputs(QUESTIONS[0])), ANSWER_TOKENS)
 
     answer = session.generate(case.photo, QUESTIONS[0], ANSWER_TOKENS)
@@ -233,7 +233,7 @@ def test_pruned_answer_equals_pruned_transformers(case: Case, prune_layer: int, 
 
 def test_pruned_second_turn_equals_pruned_transformers(case: Case) -> None:
     session = case.session(pruner="vlm-pruner", keep=0.2)
-    reference = Pruned(case.original, 2, PrunerConfig(keep=session.manifest.shape.num_kept))
+    reference = Pruned(case.original, 2, PrunerConfig(num_kept=session.manifest.shape.num_kept))
     first_ids, _ = reference.answer(reference.prefill(case.inputs(QUESTIONS[0])), 12)
     assert session.generate(case.photo, QUESTIONS[0], 12).token_ids == first_ids
     for token in [first_ids[-1], *case.behind_answer(QUESTIONS[0], NEXT_QUESTION)]:
