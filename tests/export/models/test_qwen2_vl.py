@@ -138,7 +138,7 @@ def test_vision_equals_transformers(case: Case) -> None:
 def test_prompt_ids_equal_the_processor_s(case: Case, question: str) -> None:
     session = case.session()
     prompt = session.manifest.prompt
-    image = [prompt.special_tokens["<|image_pad|>"]] * session.manifest.pruner.visual_tokens
+    image = [session.tokenizer.token_to_id("<|image_pad|>")] * session.manifest.shape.image.visual_tokens
     found = [*prompt.prefix_ids, *image, *question_ids(session, question)]
     assert found == case.inputs(question)["input_ids"][0].tolist()
 
@@ -152,7 +152,7 @@ def test_unpruned_answer_equals_generate(case: Case, question: str) -> None:
     answer = session.generate(case.photo, question, ANSWER_TOKENS)
     assert answer.token_ids == wanted_ids
     assert answer.text == case.original.processor.tokenizer.decode(wanted_ids, skip_special_tokens=True)
-    assert answer.kept.tolist() == list(range(session.manifest.pruner.visual_tokens))
+    assert answer.kept.tolist() == list(range(session.manifest.shape.image.visual_tokens))
 
     logits = [session.prefill(question_ids(session, question), visual_tokens(session, case)).logits]
     logits += [session.decode(token) for token in wanted_ids[:-1]]
@@ -214,8 +214,8 @@ def test_reference_that_keeps_all_tokens_equals_generate(case: Case) -> None:
 @pytest.mark.parametrize("prune_layer", [1, 2, 3])
 def test_pruned_answer_equals_pruned_transformers(case: Case, prune_layer: int, keep: float) -> None:
     session = case.session(pruner="vlm-pruner", keep=keep, prune_layer=prune_layer)
-    kept_tokens = session.manifest.pruner.kept_tokens
-    assert kept_tokens == int(keep * session.manifest.pruner.visual_tokens + 0.5)
+    kept_tokens = session.manifest.shape.stages[0].num_kept
+    assert kept_tokens == int(keep * session.manifest.shape.image.visual_tokens + 0.5)
     reference = Pruned(case.original, prune_layer, PrunerConfig(keep=kept_tokens))
     wanted_ids, wanted_logits = reference.answer(reference.prefill(case.inputs(QUESTIONS[0])), ANSWER_TOKENS)
 
@@ -233,7 +233,7 @@ def test_pruned_answer_equals_pruned_transformers(case: Case, prune_layer: int, 
 
 def test_pruned_second_turn_equals_pruned_transformers(case: Case) -> None:
     session = case.session(pruner="vlm-pruner", keep=0.2)
-    reference = Pruned(case.original, 2, PrunerConfig(keep=session.manifest.pruner.kept_tokens))
+    reference = Pruned(case.original, 2, PrunerConfig(keep=session.manifest.shape.stages[0].num_kept))
     first_ids, _ = reference.answer(reference.prefill(case.inputs(QUESTIONS[0])), 12)
     assert session.generate(case.photo, QUESTIONS[0], 12).token_ids == first_ids
     for token in [first_ids[-1], *case.behind_answer(QUESTIONS[0], NEXT_QUESTION)]:
