@@ -96,8 +96,8 @@ class Layer(nn.Module):
         super().__init__()
         width, inner, head_dim = spec.width, layer.inner, layer.head_dim
         self.widths = spec.heads * head_dim, layer.kv_heads * head_dim, layer.kv_heads * head_dim
-        self.norm1 = RmsNorm(width, spec.norm_eps)
-        self.norm2 = RmsNorm(width, spec.norm_eps)
+        self.input_norm = RmsNorm(width, spec.norm_eps)
+        self.mlp_norm = RmsNorm(width, spec.norm_eps)
         self.qkv = JoinedLinear(width, self.widths, bias=spec.qkv_bias)
         self.q_norm = RmsNorm(head_dim, spec.norm_eps) if spec.qk_norm else None
         self.k_norm = RmsNorm(head_dim, spec.norm_eps) if spec.qk_norm else None
@@ -110,9 +110,9 @@ class Layer(nn.Module):
 
     def forward(self, residual: Tensor, hidden: Tensor | None, context: Any, cache: Any) -> LayerResult:
         """residual, hidden [L, D]: two parts of the input, or the whole and None. context, cache: the attention's."""
-        normed, before = self.add_norm(residual, hidden, self.norm1)
+        normed, before = self.add_norm(residual, hidden, self.input_norm)
         mixed, key, value = self.attention(self.project(normed), context, cache)
-        normed, residual = self.add_norm(before, self.out(mixed), self.norm2)
+        normed, residual = self.add_norm(before, self.out(mixed), self.mlp_norm)
         gate, up = self.gate_up(normed).chunk(2, -1)
         return LayerResult(residual, self.down(self.act(gate) * up), before, key, value)
 
@@ -126,7 +126,7 @@ class Layer(nn.Module):
 
     def queries(self, hidden_LD: Tensor, cos_Ld: Tensor, sin_Ld: Tensor) -> Tensor:
         """The queries [H, L, d] of some of the tokens that `forward` takes, from the same input."""
-        qkv_LW = self.project(self.norm1(hidden_LD))
+        qkv_LW = self.project(self.input_norm(hidden_LD))
         return rotate(split_heads(qkv_LW, self.attention.heads, self.attention.kv_heads)[0], cos_Ld, sin_Ld)
 
 
@@ -328,5 +328,5 @@ def _cut(table: Tensor, *sizes: int) -> Tensor:
 
 def decoder_transforms(spec: DecoderSpec) -> dict[str, str]:
     """Module -> the transform of its tensors that the spec asks for (see `loading.py`)."""
-    norms = ("norm", *(f"layers.{{}}.{name}" for name in ("norm1", "norm2", "q_norm", "k_norm")))
+    norms = ("norm", *(f"layers.{{}}.{name}" for name in ("input_norm", "mlp_norm", "q_norm", "k_norm")))
     return dict.fromkeys(norms, "plus_one") if spec.norm_offset else {}

@@ -48,10 +48,10 @@ class Qwen2VL(SpecFamily):
     }
     decoder_names: ClassVar[Names] = {
         "embed": "model.embed_tokens",
-        "layers.{}.norm1": "model.layers.{}.input_layernorm",
+        "layers.{}.input_norm": "model.layers.{}.input_layernorm",
         "layers.{}.qkv": tuple(f"model.layers.{{}}.self_attn.{name}_proj" for name in "qkv"),
         "layers.{}.out": "model.layers.{}.self_attn.o_proj",
-        "layers.{}.norm2": "model.layers.{}.post_attention_layernorm",
+        "layers.{}.mlp_norm": "model.layers.{}.post_attention_layernorm",
         "layers.{}.gate_up": ("model.layers.{}.mlp.gate_proj", "model.layers.{}.mlp.up_proj"),
         "layers.{}.down": "model.layers.{}.mlp.down_proj",
         "norm": "model.norm",

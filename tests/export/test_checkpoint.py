@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 import pytest
@@ -14,8 +15,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from vlmp.export.checkpoint import identity, locate, read_config, read_json
+from vlmp.export.config import ExportConfig
 from vlmp.export.models import FAMILIES, MODELS, model_entry, open_family
 from vlmp.export.models.qwen2_vl import Qwen2VL
+from vlmp.export.plan import Source, open_source
 from vlmp.export.weights import Weights, canonical
 from vlmp.runtimes.bundle.errors import UserError
 
@@ -203,3 +206,27 @@ def test_registries() -> None:
         model_entry("x")
     with pytest.raises(UserError, match="model type 'x' is not supported: it must be one of qwen2_vl"):
         open_family("x", TINY)
+
+
+def test_a_checkpoint_of_another_family_is_no_checkpoint_of_a_named_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "other"
+    shutil.copytree(TINY, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": "qwen9_vl"}))
+    monkeypatch.setitem(FAMILIES, "qwen9_vl", FAMILIES["qwen2_vl"])
+
+    def source(**settings: Any) -> Source:
+        return open_source(ExportConfig(targets=(), output=Path("unused"), **settings))
+
+    told = r"model type 'qwen9_vl' is not that of --model vlmp-tiny, 'qwen2_vl': give a checkpoint of that type, or"
+    with pytest.raises(UserError, match=f"{told} --model .*other alone"):
+        source(model="vlmp-tiny", checkpoint=folder)
+    assert source(model="vlmp-tiny").geometry.layers == source(model=str(folder)).geometry.layers
+
+
+def test_a_longer_prefix_stands_before_one_that_it_begins_with() -> None:
+    for name in FAMILIES:
+        stored = [prefix for prefix, _ in open_family(name, TINY).prefixes]  # type: ignore[attr-defined]
+        assert all(not later.startswith(first) for at, first in enumerate(stored) for later in stored[at + 1 :])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,29 @@ def test_a_template_with_our_mark_in_its_own_text(folder: Path) -> None:
     path.write_text(original.replace("{{ part['text'] }}", "{{ '{prompt}' }}{{ part['text'] }}"))
     with pytest.raises(UserError, match=r"holds {prompt}, which stands for the user's text"):
         read_prompt(folder, PROMPT, None)
+
+
+def test_what_a_processor_writes_around_the_image(prompt: ChatPrompt) -> None:
+    spec = replace(PROMPT, open="<|object_ref_start|>photo:", close="<|object_ref_end|>\n")
+    found = read_prompt(TINY, spec, None)
+    assert found.prefix_ids == [*prompt.prefix_ids, *encode(prompt, spec.open)]
+    assert found.first == spec.close + prompt.first
+    assert found.following == prompt.following
+
+
+def test_an_answer_that_the_template_does_not_end(folder: Path, prompt: ChatPrompt) -> None:
+    path = folder / "chat_template.jinja"
+    template = path.read_text()
+    assert template.count("<|im_end|>") > 1
+    path.write_text(template.replace("<|im_end|>", "."))
+    with pytest.raises(UserError, match="does not end an answer with a special token"):
+        read_prompt(folder, PROMPT, None)
+    found = read_prompt(folder, replace(PROMPT, end_token="<|im_end|>"), None)
+    assert found.end_text_id == prompt.end_text_id
+    assert found.following == "." + prompt.following.replace("<|im_end|>", ".")
+    with pytest.raises(UserError, match="its tokenizer has no </s>, which ends an answer of this model"):
+        read_prompt(folder, replace(PROMPT, end_token="</s>"), None)
+    assert read_prompt(TINY, replace(PROMPT, end_token="</s>"), None).following == prompt.following
 
 
 @pytest.mark.parametrize("text", ["{{ 'abc", "{% for", "{{ x | nofilter }}"])
