@@ -6,7 +6,7 @@ CPU seconds of one thread, so that other work on the machine does not count.
 Baseline: the same export with a method that keeps the first S tokens and computes nothing. The difference of both
 prefills is the pruner, with everything that it causes. Best of the runs, since noise only adds.
 All 28 layers do not fit a small machine in float32, so prefill is measured at two depths, pruned at layer 1, and
-continued linearly: every layer behind the pruner does the same work. The default prunes at layer 2, so the true share
+continued linearly: every layer after the pruner does the same work. The default prunes at layer 2, so the true share
 is a little smaller.
 Core ML runs on a Mac only; on Linux the target is refused.
 """

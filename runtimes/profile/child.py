@@ -59,12 +59,9 @@ Answer = TypeVar("Answer", Started, Traced)
 
 
 def ask(request: Request, kind: type[Answer]) -> Answer:
-    """Run a request in a fresh process. Raises UserError with what went wrong there, naming the bundle."""
-    try:
-        return ask_process(kind, __name__, request.model_dump_json(), debug=request.debug)
-    except UserError as error:
-        named = str(request.bundle) in str(error)
-        raise UserError(str(error) if named else f"{request.bundle}: {error}") from None
+    """Run a request in a fresh process. Raises UserError with what went wrong there."""
+    what = f"the process that loads {request.bundle}"
+    return ask_process(kind, __name__, request.model_dump_json(), what=what, debug=request.debug)
 
 
 def main() -> None:

@@ -20,15 +20,16 @@ def ask_process(
     kind: type[Answer],
     module: str,
     *arguments: str,
+    what: str,
     environment: Mapping[str, str] | None = None,
     timeout_s: float | None = None,
     debug: bool = False,
 ) -> Answer:
     """The answer of a module, a model that its last line on stdout is as JSON.
 
-    environment: instead of this process's own. timeout_s: None waits as long as it takes. debug: show what libraries
-    print there. Raises UserError with the last line that the process says, with the signal that ends it, or when it
-    takes too long.
+    what: the process in words, for errors. environment: instead of this process's own. timeout_s: None waits as long as
+    it takes. debug: show what libraries print there. Raises UserError with the last line that the process says, with
+    the signal that ends it, or when it takes too long.
     """
     command = [sys.executable, "-m", module, *arguments]
     try:
@@ -36,17 +37,17 @@ def ask_process(
             command, env=environment, capture_output=True, text=True, errors="replace", check=False, timeout=timeout_s
         )
     except subprocess.TimeoutExpired:
-        raise UserError(f"its process takes longer than {timeout_s} seconds") from None
+        raise UserError(f"{what} takes longer than {timeout_s} seconds") from None
     said = done.stderr.strip()
     if debug and said:
         say(said)
     last = said.splitlines()[-1].removeprefix(f"{PROGRAM}: ") if said else ""
     if done.returncode < 0:
         raise UserError(
-            f"its process was ended by signal {-done.returncode}; if that is 9, memory ran out{last and '; ' + last}"
+            f"{what} was ended by signal {-done.returncode}; if that is 9, memory ran out{last and '; ' + last}"
         )
     if done.returncode:
-        raise UserError(last or f"its process ended with exit code {done.returncode}")
+        raise UserError(last or f"{what} ended with exit code {done.returncode}")
     return kind.model_validate_json(done.stdout.splitlines()[-1])
 
 

@@ -129,7 +129,7 @@ def measure_peaks(threads: int | None) -> Peaks:
     count = threads or count_cores()
     environment = os.environ | dict.fromkeys(_THREAD_VARIABLES, str(count))
     try:
-        return ask_process(Peaks, __name__, str(count), environment=environment, timeout_s=120)
+        return ask_process(Peaks, __name__, str(count), what="its process", environment=environment, timeout_s=120)
     except (OSError, UserError) as error:
         raise UserError(f"this machine's limits could not be measured: {one_line(error)}") from error
 

@@ -70,7 +70,7 @@ class CoreMLTarget:
             parts={"vision": ROWS, "early": GROUPS, "late": GROUPS, "table": ROWS},
         ),
         "palette4": Preset(
-            description="behind the pruner 4-bit places in tables of 16 values for each 16 rows; the rest as int8",
+            description="after the pruner 4-bit places in tables of 16 values for each 16 rows; the rest as int8",
             # Early layers in tables change what is kept: docs/results/accuracy.md.
             parts={"vision": ROWS, "early": ROWS, "late": PALETTE, "table": ROWS},
         ),

@@ -24,7 +24,7 @@ def missing_reader() -> str:
 def read_events(bundle: Path, dump: Path) -> Traced:
     """Operators and the split of prefill. Raises UserError when the file is damaged."""
     try:
-        return ask_process(Traced, __name__, str(bundle), str(dump))
+        return ask_process(Traced, __name__, str(bundle), str(dump), what="the process that reads it")
     except UserError as error:
         raise UserError(f"the event trace of {bundle} cannot be read: {error}") from None
 

@@ -116,7 +116,7 @@ def test_a_head_norm_with_an_offset_equals_transformers(tmp_path: Path) -> None:
     hidden_LD = torch.randn(12, 64, generator=torch.Generator().manual_seed(1))
     rope = rope_rows(spec.rope, 32, torch.arange(12).expand(1, -1).float(), torch.float32)
     mask_LL = causal_mask(12, torch.float32)
-    mixed_LW, _, _ = layer.attention(layer.project(layer.norm1(hidden_LD)), Context(*rope, mask_LL), None)
+    mixed_LW, _, _ = layer.attention(layer.project(layer.input_norm(hidden_LD)), Context(*rope, mask_LL), None)
     normed = theirs.input_layernorm(hidden_LD[None])
     wanted, _ = theirs.self_attn(normed, tuple(table[None] for table in rope), mask_LL[None, None])
     tiny_models.assert_close(layer.out(mixed_LW), wanted[0])

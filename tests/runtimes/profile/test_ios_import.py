@@ -226,7 +226,7 @@ def test_an_explanation_divides_by_no_zero_and_misses_no_part() -> None:
     nothing = pruned.model_copy(update={"phases": dict.fromkeys(pruned.phases, make_phase(0))})
     text = explain(nothing, nothing, [])
     assert "0.0 ms (-) are picture and vision" in text
-    assert "take - of it, the pruner -, layers behind it -." in text
+    assert "take - of it, the pruner -, layers after it -." in text
     some = {name: phase for name, phase in pruned.phases.items() if name != "prefill_after"}
     text = explain(unpruned, pruned.model_copy(update={"phases": some}), [])
     assert text.endswith("Its prefill is 1.87 times as fast.")

@@ -163,4 +163,4 @@ def test_the_table_of_bounds() -> None:
     rows = {cells[1]: cells[2:6] for cells in lines if len(cells) > 5}
     assert rows["vision"] == ["38.10 (compute)", "62%", "38.10 (compute)", "61%"]
     assert rows["decode, per token"][:2] == ["55.43 (memory)", "81%"]
-    assert rows["pruner"][:2] == ["-", "-"]  # it keeps all and computes nothing
+    assert rows["prefill: the pruner"][:2] == ["-", "-"]  # it keeps all and computes nothing
