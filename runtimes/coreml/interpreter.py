@@ -88,7 +88,7 @@ class _Parser:
             inputs[parameter] = bound if parameter in LIST_PARAMETERS or len(bound) != 1 else bound[0]
         for parameter, value in FIXED.get(spec.type, {}).items():
             given = inputs.pop(parameter, None)
-            if not isinstance(given, Constant) or np.any(np.asarray(given.read()) != np.asarray(value)):
+            if not isinstance(given, Constant) or not np.array_equal(given.read(), value):
                 raise UnsupportedOpError(spec.type, name, self.function, f"{parameter} other than {value}")
         if unknown := sorted(set(inputs) - set(inspect.signature(run).parameters)):
             raise UnsupportedOpError(spec.type, name, self.function, f"unknown parameter {', '.join(unknown)}")

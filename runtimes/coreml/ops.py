@@ -63,7 +63,7 @@ OPS: Mapping[str, Callable[..., Any]] = {
     "constexpr_lut_to_dense": lut_to_dense,
 }
 """Op type -> what computes it."""
-FIXED: Mapping[str, Mapping[str, object]] = {
+FIXED: Mapping[str, Mapping[str, Any]] = {
     "concat": {"interleave": False},
     "conv": {"dilations": [1, 1], "groups": 1, "pad": [0, 0, 0, 0], "pad_type": "valid"},
     "cumsum": {"exclusive": False, "reverse": False},

@@ -462,6 +462,19 @@ def test_error_inside_an_op_names_it(tmp_path: Path) -> None:
     assert "in op gather 'rows' of function 'main'" in caught.value.__notes__[0]
 
 
+class Merged(nn.Module):
+    """The converter makes one of two outputs that are equal."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        return F.silu(x), x.sigmoid(), F.silu(x)
+
+
+def test_merged_outputs_are_refused(tmp_path: Path) -> None:
+    path = export(Merged(), (torch.randn(2, 8),), tmp_path / "m.mlpackage", "fp16")
+    with pytest.raises(ValueError, match="share a name"):
+        MilProgram(path)
+
+
 def test_broken_weight_file(tmp_path: Path) -> None:
     path = export(nn.Linear(64, 64), (torch.randn(1, 64),), tmp_path / "m.mlpackage")
     file = path / "Data" / "com.apple.CoreML" / "weights" / "weight.bin"
