@@ -14,7 +14,7 @@ import torch  # before the extension, which needs its libraries
 from executorch.extension.pybindings import _C
 from vlmp.runtimes.bundle.errors import UserError, one_line
 from vlmp.runtimes.bundle.folder import inside
-from vlmp.runtimes.bundle.manifest import METHODS, Manifest, MethodName
+from vlmp.runtimes.bundle.manifest import Manifest, MethodName
 from vlmp.runtimes.console.streams import heard, last_lines
 from vlmp.runtimes.session import Array, Session
 from vlmp.runtimes.versions import package_version
@@ -38,7 +38,7 @@ class ExecuTorchSession(Session):
             _C._unsafe_reset_threadpool(threads)  # of the whole process; there is no other way
         programs = {}
         self._methods = {}
-        for name in METHODS:
+        for name in manifest.shape.methods:
             method = manifest.method(name)
             path = inside(folder, method.file)
             data = inside(folder, method.data_file) if method.data_file else None

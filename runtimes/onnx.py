@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime as ort
 from vlmp.runtimes.bundle.errors import UserError, one_line
 from vlmp.runtimes.bundle.folder import inside
-from vlmp.runtimes.bundle.manifest import METHODS, Manifest, MethodName
+from vlmp.runtimes.bundle.manifest import Manifest, MethodName
 from vlmp.runtimes.session import Array, Session
 
 if TYPE_CHECKING:
@@ -23,14 +23,14 @@ class OnnxSession(Session):
         options = self.options(threads)
         self.graphs: dict[str, ort.InferenceSession] = {}
         """By file: several methods may be calls of one graph."""
-        for file in dict.fromkeys(method.file for method in map(manifest.method, METHODS)):
+        for file in dict.fromkeys(method.file for method in map(manifest.method, manifest.shape.methods)):
             try:
                 self.graphs[file] = ort.InferenceSession(
                     str(inside(folder, file)), options, providers=["CPUExecutionProvider"]
                 )
             except Exception as error:  # onnxruntime's own exception classes share no base
                 raise UserError(f"{folder / file} cannot be loaded: {one_line(error)}") from error
-        self._bindings = {name: self._bind(name) for name in METHODS}
+        self._bindings = {name: self._bind(name) for name in manifest.shape.methods}
 
     def options(self, threads: int | None) -> ort.SessionOptions:
         """How the graphs are loaded."""

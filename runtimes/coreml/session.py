@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import coremltools as ct
 from vlmp.runtimes.bundle.errors import UserError, one_line
 from vlmp.runtimes.bundle.folder import inside
-from vlmp.runtimes.bundle.manifest import METHODS, Manifest, MethodName
+from vlmp.runtimes.bundle.manifest import Manifest, MethodName
 from vlmp.runtimes.coreml.interpreter import MilProgram, load_functions
 from vlmp.runtimes.session import Array, Session
 from vlmp.runtimes.versions import package_version
@@ -24,7 +24,7 @@ class CoreMLSession(Session):
 
     def __init__(self, folder: Path, manifest: Manifest, tokenizer: "Tokenizer", threads: int | None = None) -> None:
         super().__init__(manifest, tokenizer)
-        methods = {name: manifest.method(name) for name in METHODS}
+        methods = {name: manifest.method(name) for name in manifest.shape.methods}
         entries = {name: (inside(folder, method.file), method.entry) for name, method in methods.items()}
         self._native = platform.system() == "Darwin"
         self._predict: dict[MethodName, Predict] = (_apple if self._native else _interpreted)(entries)

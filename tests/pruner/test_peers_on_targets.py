@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from vlmp.export.targets import TARGETS, open_target
 from vlmp.export.targets.onnx.graphs import trace
 from vlmp.pruner import Loop, Pruner, PrunerConfig, PruneResult, build_pruner
-from vlmp.runtimes.bundle.manifest import Manifest, MethodName, TensorSpec
+from vlmp.runtimes.bundle.manifest import Manifest, MethodName, ShapeSpec, TensorSpec
 from vlmp.runtimes.session import RUNTIMES, Session
 
 GRID, KEEP, WIDTH, KEY_WIDTH = (6, 7), 13, 24, 8
@@ -86,7 +86,9 @@ def on_session(opened: Any, target: str, module: Alone, folder: Path) -> Callabl
     if not (folder / spec.data_file).is_file():  # a peer has no weights
         spec = spec.model_copy(update={"data_file": ""})
     place, attribute = RUNTIMES[target].split(":")
-    manifest = Manifest.model_construct(quantization="none", methods={"prefill": spec, "decode": spec})
+    methods = {"prefill": spec, "decode": spec}
+    shape = ShapeSpec.model_construct(methods={name: name for name in methods})
+    manifest = Manifest.model_construct(quantization="none", methods=methods, shapes=[shape])
     session: Session = getattr(import_module(place), attribute)(folder, manifest, None)
 
     def run(*values: Tensor) -> tuple[Tensor, ...]:
