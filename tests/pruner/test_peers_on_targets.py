@@ -39,7 +39,7 @@ class Alone(nn.Module):
     def forward(self, hidden: Tensor, keys: Tensor, attention: Tensor) -> tuple[Tensor, ...]:
         result = self.pruner(hidden, keys, attention)
         # Inputs that a method does not read would vanish from the graph.
-        unread = (keys.sum() + attention.sum()) * 0
+        unread = (keys.sum((0, 1)) + attention.sum(0)) * 0
         return (*(part.to(torch.int32) for part in (result.kept_S, result.order_S)), result.hidden_SD + unread)
 
 
