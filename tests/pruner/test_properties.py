@@ -204,8 +204,8 @@ def test_wrong_shapes_are_refused(name: str, shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize(
     ("setting", "value", "limit"),
     [
-        ("keep", 0, "at least 1"),
-        ("keep", 3, "at least the number of pivots, 4"),
+        ("num_kept", 0, "at least 1"),
+        ("num_kept", 3, "at least the number of pivots, 4"),
         ("pivots", 0, "at least 1"),
         ("channels", 0, "at least 1"),
         ("batch", 0, "at least 1"),
@@ -225,7 +225,7 @@ def test_wrong_shapes_are_refused(name: str, shape: tuple[int, ...]) -> None:
     ],
 )
 def test_setting_out_of_range_is_refused(setting: str, value: float, limit: str) -> None:
-    given_settings: dict[str, Any] = {"keep": 8, setting: value}
+    given_settings: dict[str, Any] = {"num_kept": 8, setting: value}
     with pytest.raises(ValueError, match=rf"^{setting}={value}: .*{limit}"):
         PrunerConfig(**given_settings)
 
@@ -237,7 +237,7 @@ def test_more_pivots_than_kept_is_refused() -> None:
 
 def test_settings_are_frozen_and_named() -> None:
     with pytest.raises(AttributeError):
-        CONFIG.keep = 5  # type: ignore[misc]
+        CONFIG.num_kept = 5  # type: ignore[misc]
     with pytest.raises(TypeError):
         PrunerConfig(8)  # type: ignore[misc]
 
