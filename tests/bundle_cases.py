@@ -31,11 +31,12 @@ def image_spec(
 def shape_spec(
     image: ImageSpec, *, kept: int, layer: int, layers: int, text_room: int, prefix: int = 0,
     pruner: str = "vlm-pruner", kv_heads: int = 1, head_dim: int = 2, dtype: Any = "float32", update: Any = "rows",
+    settings: Any = None,
 ) -> ShapeSpec:  # fmt: skip
     """A shape with one stage before decoder layer `layer` of `layers`."""
     stage = StageSpec(
-        place="layer", index=layer, pruner=pruner, tokens=image.visual_tokens, num_kept=kept, settings={}, loop="while",
-        exact=True,
+        place="layer", index=layer, pruner=pruner, tokens=image.visual_tokens, num_kept=kept, settings=settings or {},
+        loop="while", exact=True,
     )  # fmt: skip
     bases = [prefix + (image.visual_tokens if number < layer else kept) for number in range(layers)]
     caches = [KvLayerSpec(kv_heads=kv_heads, head_dim=head_dim, base=base, slots=base + text_room) for base in bases]

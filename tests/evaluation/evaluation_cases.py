@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from bundle_cases import image_spec, shape_spec
 from PIL import Image
 from vlmp.evaluation import run
 from vlmp.evaluation.data import DataSet, Example
@@ -37,9 +38,11 @@ class FakeSession:
     runtime = "fake 1"
 
     def __init__(self, kept: int = 5, name: str = "random") -> None:
-        pruner = SimpleNamespace(name=name, layer=2, kept_tokens=kept, visual_tokens=16, settings={"seed": 0})
+        shape = shape_spec(
+            image_spec(4, 4), kept=kept, layer=2, layers=3, text_room=9, pruner=name, settings={"seed": 0}
+        )
         self.manifest: Any = SimpleNamespace(
-            model="fake", precision="float32", quantization="none", pruner=pruner, image=None,
+            model="fake", precision="float32", quantization="none", shape=shape,
             prompt=SimpleNamespace(max_new_tokens=32),
         )  # fmt: skip
         self.seen = 0
