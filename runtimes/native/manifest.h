@@ -41,7 +41,7 @@ struct ImageSpec {
   int height, width;
   bool pad;  // keep the aspect ratio, with bars of pad_rgb; otherwise stretch
   std::array<std::uint8_t, 3> pad_rgb;
-  int visual_tokens;  // before any is pruned
+  int visual_tokens = 0;  // of a picture, before any is pruned; fitting one does not need it
 };
 
 // A place in the language model at which visual tokens are pruned: before decoder layer `index`.
