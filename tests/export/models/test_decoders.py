@@ -131,7 +131,7 @@ def language(decoder: Decoder, spec: DecoderSpec) -> tuple[Geometry, Prefill, De
         height=28, width=42, grid=(2, 3), prefix=3, text_start=9, kept=6, text=8, room=4, prune_layer=1, kv=kv,
         hidden=64, vocab=200,
     )  # fmt: skip
-    pruner = build_pruner("none", geometry.grid, PrunerConfig(keep=6), "while")
+    pruner = build_pruner("none", geometry.grid, PrunerConfig(num_kept=6), "while")
     prompt, text = (
         rope_rows(spec.rope, kv[0].head_dim, places(spec.rope, geometry), torch.float32)
         for places in (prompt_positions, text_positions)
