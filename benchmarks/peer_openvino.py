@@ -46,10 +46,10 @@ def main() -> None:
     arguments = parser.parse_args()
 
     sessions = {str(bundle): load(bundle, threads=arguments.threads) for bundle in arguments.bundle}
-    shapes = {(one.manifest.shape.image.height, one.manifest.shape.image.width) for one in sessions.values()}
-    if len(shapes) != 1:
+    sizes = {(one.manifest.shape.image.height, one.manifest.shape.image.width) for one in sessions.values()}
+    if len(sizes) != 1:
         sys.exit("peer_openvino.py: bundles of different image sizes cannot be compared")
-    (side,) = shapes
+    (side,) = sizes
     shapes = [one.manifest.shape for one in sessions.values()]
     shares = {round(100 * (1 - one.num_kept / one.image.visual_tokens)) for one in shapes} - {0}
     if len(shares) > 1:

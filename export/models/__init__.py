@@ -149,7 +149,7 @@ def check_family(name: str, checkpoint: Path | str) -> None:
 def check_model_type(name: str, entry: ModelEntry, found: str, checkpoint: Path) -> None:
     """Raises UserError when the checkpoint, of model type `found`, is not of the family of the model `name`."""
     check_family(found, checkpoint)
-    if found != entry.family:
+    if FAMILIES[found] != FAMILIES[entry.family]:  # one file may read several model types
         raise UserError(
             f"{checkpoint}: model type {found!r} is not that of --model {name}, {entry.family!r}: give a checkpoint of "
             f"that type, or --model {checkpoint} alone"

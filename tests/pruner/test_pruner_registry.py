@@ -16,7 +16,7 @@ import torch
 before = set(sys.modules)
 import vlmp.pruner
 for name in vlmp.pruner.PRUNERS:
-    vlmp.pruner.method(name)
+    vlmp.pruner.pruner_class(name)
 print(json.dumps(sorted(set(sys.modules) - before)))
 """
 

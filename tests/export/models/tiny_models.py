@@ -10,20 +10,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from vlmp.export.models.loading import Names, load
+from vlmp.export.models.qwen2_vl import Qwen2VL
 from vlmp.export.weights import Weights
 
 DECODER_NAMES: Names = {
-    "embed": "model.embed_tokens",
-    "layers.{}.input_norm": "model.layers.{}.input_layernorm",
-    "layers.{}.qkv": tuple(f"model.layers.{{}}.self_attn.{name}_proj" for name in "qkv"),
-    "layers.{}.q_norm": "model.layers.{}.self_attn.q_norm",
-    "layers.{}.k_norm": "model.layers.{}.self_attn.k_norm",
-    "layers.{}.out": "model.layers.{}.self_attn.o_proj",
-    "layers.{}.mlp_norm": "model.layers.{}.post_attention_layernorm",
-    "layers.{}.gate_up": ("model.layers.{}.mlp.gate_proj", "model.layers.{}.mlp.up_proj"),
-    "layers.{}.down": "model.layers.{}.mlp.down_proj",
-    "norm": "model.norm",
-    "head": "lm_head",
+    **Qwen2VL.decoder_names,
+    **{f"layers.{{}}.{name}": f"model.layers.{{}}.self_attn.{name}" for name in ("q_norm", "k_norm")},
 }
 
 
