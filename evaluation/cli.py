@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from vlmp.evaluation.data import DATASETS, SCENE_QUESTIONS, DataSet, open_dataset
 from vlmp.evaluation.metrics import METRICS
-from vlmp.export.config import DEFAULT_KEEP, ExportConfig, check_pruner, layer_of, parse_image_size
+from vlmp.export.config import ExportConfig, parse_image_size
 from vlmp.export.models import model_entry
+from vlmp.export.schedule import DEFAULT_KEEP, FORM, SCHEDULES, named_schedule
 from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.bundle.writing import exclusive
 from vlmp.runtimes.console.command import OneLineParser, add_debug, check_folder, local_folder, run_command
@@ -50,6 +51,10 @@ def parser() -> OneLineParser:
         "--keep", type=float, action="append", metavar="SHARE", help=f"kept share, repeatable ({DEFAULT_KEEP})"
     )
     who.add_argument("--prune-layer", type=int, metavar="K", help="prune before layer K (each method's own place)")
+    who.add_argument(
+        "--schedule", action="append", metavar="NAME",
+        help=f"several stages, repeatable: {', '.join(SCHEDULES)}, or stages with + between, each {FORM}",
+    )  # fmt: skip
     who.add_argument("--image-size", metavar="SIDE|HxW", help="pixels (the model's default)")
     who.add_argument("--random-seeds", type=int, default=3, metavar="N", help="seeds that random is averaged over (3)")
     what = parser.add_argument_group("questions")
@@ -129,9 +134,11 @@ def _answers(subjects: "Sequence[Subject]", data: DataSet, folder: Path, argumen
 
 def line(row: "Row") -> str:
     """One row for a terminal."""
+    from vlmp.evaluation.report import listed  # numpy is there by then
+
     kinds = ", ".join(f"{kind} {value:.1%}" for kind, value in row.by_type.items())
     return (
-        f"{row.model} {row.pruner}, {row.kept_tokens} of {row.visual_tokens} tokens: {row.accuracy:.1%} "
+        f"{row.model} {row.pruner}, {listed(row.kept)} of {row.visual_tokens} tokens: {row.accuracy:.1%} "
         f"({row.low:.1%} to {row.high:.1%}, n = {row.n}) - {kinds}"
     )
 
@@ -145,7 +152,7 @@ def _check(arguments: Namespace) -> None:
         if value is not None and value < 1:
             raise UserError(f"--{name.replace('_', '-')} {value}: must be at least 1")
     if arguments.bundle:
-        fixed = ("pruner", "keep", "prune_layer", "image_size", "checkpoint")
+        fixed = ("pruner", "keep", "prune_layer", "schedule", "image_size", "checkpoint")
         given = [f"--{name.replace('_', '-')}" for name in fixed if getattr(arguments, name) is not None]
         if given:
             raise UserError(f"{given[0]}: a bundle's own is inside it; it goes with --model")
@@ -163,8 +170,9 @@ def _check_model(arguments: Namespace) -> None:
     """What can be told of --model and the settings before torch is loaded."""
     pruners = _pruners(arguments)
     for name in pruners:
-        check_pruner(name)
-        layer_of(name, arguments.prune_layer)
+        _ = replace(_config(arguments), pruner=name).schedule  # which checks it
+    for text in arguments.schedule or ():
+        named_schedule(text)
     if arguments.keep and pruners == ["none"]:
         raise UserError(
             f"--keep {arguments.keep[0]:g}: --pruner none keeps all visual tokens, leave one of the two out"
@@ -178,7 +186,8 @@ def _check_model(arguments: Namespace) -> None:
 
 
 def _pruners(arguments: Namespace) -> list[str]:
-    return list(dict.fromkeys(arguments.pruner or DEFAULT_PRUNERS))
+    """The methods of the short form; with schedules only those that are asked for."""
+    return list(dict.fromkeys(arguments.pruner or (() if arguments.schedule else DEFAULT_PRUNERS)))
 
 
 def _bundles(arguments: Namespace, data: DataSet) -> "list[Subject]":
@@ -198,7 +207,9 @@ def _eager(arguments: Namespace, data: DataSet) -> "list[Subject]":
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     keeps = list(dict.fromkeys(arguments.keep or DEFAULT_KEEPS))
-    return eager_subjects(fit_text(_config(arguments), data), _pruners(arguments), keeps, arguments.random_seeds)
+    schedules = [named_schedule(text) for text in dict.fromkeys(arguments.schedule or ())]
+    config = fit_text(_config(arguments), data)
+    return eager_subjects(config, _pruners(arguments), keeps, arguments.random_seeds, schedules)
 
 
 def _config(arguments: Namespace) -> ExportConfig:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from vlmp.evaluation.data import DataSet, Example
 from vlmp.evaluation.run import Answered
+from vlmp.runtimes.bundle.manifest import Manifest
 from vlmp.runtimes.bundle.writing import write_whole
 
 RESAMPLES = 2000
@@ -30,10 +31,16 @@ class Row:
     precision: str
     quantization: str
     pruner: str
-    prune_layer: int
+    layers: list[int]
+    """K of each stage."""
     keep: float
-    kept_tokens: int
+    kept: list[int]
+    """Visual tokens that each stage leaves."""
     visual_tokens: int
+    prefill_gmac: float
+    """Multiply-accumulates of prefill with a full bucket of text, in billions; 0 in bundles that do not say."""
+    cache_mib: float
+    """Of keys and values, all slots."""
     dataset: str
     metric: str
     seeds: int
@@ -44,7 +51,13 @@ class Row:
     by_type: dict[str, float]
     figures: dict[str, float] = field(default_factory=dict)
     """What the data set's paper reports beside accuracy, on its own scale."""
-    settings: dict[str, float] = field(default_factory=dict)
+    settings: list[dict[str, float]] = field(default_factory=list)
+    """Of each stage's pruner."""
+
+    @property
+    def kept_tokens(self) -> int:
+        """Visual tokens that the last stage leaves."""
+        return self.kept[-1] if self.kept else self.visual_tokens
 
 
 def summarize(answered: Sequence[Answered], data: DataSet) -> list[Row]:
@@ -72,10 +85,12 @@ def _row(group: list[Answered], data: DataSet) -> Row:
         precision=manifest.precision,
         quantization=manifest.quantization,
         pruner=str(first.facts.get("pruner", shape.pruner)),
-        prune_layer=shape.prune_layer,
+        layers=[stage.index for stage in shape.stages],
         keep=shape.num_kept / shape.image.visual_tokens if first.facts.get("keep") is None else first.facts["keep"],
-        kept_tokens=shape.num_kept,
+        kept=[stage.num_kept for stage in shape.stages],
         visual_tokens=shape.image.visual_tokens,
+        prefill_gmac=sum(work.macs for work in manifest.method("prefill").work.values()) / 1e9,
+        cache_mib=cache_bytes(manifest) / 2**20,
         dataset=data.name,
         metric=data.metric,
         seeds=len(group),
@@ -85,8 +100,14 @@ def _row(group: list[Answered], data: DataSet) -> Row:
         n=len(score_Q),
         by_type={kind: float(score_Q[kind_Q == kind].mean()) for kind in kinds},
         figures=figures,
-        settings=dict(shape.stages[0].settings) if shape.stages else {},
+        settings=[dict(stage.settings) for stage in shape.stages],
     )
+
+
+def cache_bytes(manifest: Manifest) -> int:
+    """Keys and values of all layers, all slots."""
+    kv = manifest.shape.kv
+    return sum(2 * layer.kv_heads * layer.slots * layer.head_dim for layer in kv.layers) * np.dtype(kv.dtype).itemsize
 
 
 def interval(score_Q: NDArray[np.float64], examples: Sequence[Example]) -> tuple[float, float]:
@@ -118,7 +139,8 @@ def write_report(rows: Sequence[Row], folder: Path, command: str) -> list[Path]:
 def markdown(rows: Sequence[Row], command: str) -> str:
     """A table of all rows, stamped with the command that makes it."""
     kinds = sorted({kind for row in rows for kind in row.by_type} - {"all"})
-    heads = ["model", "runtime", "pruner", "layer", "kept", "accuracy, %", "95 % interval", *kinds]
+    heads = ["model", "runtime", "pruner", "layer", "kept", "prefill, GMAC", "caches, MiB", "accuracy, %"]
+    heads += ["95 % interval", *kinds]
     heads += rows[0].figures
     seeds = max(row.seeds for row in rows)
     about = f"{rows[0].dataset}, metric {rows[0].metric}, {rows[0].n} questions."
@@ -132,13 +154,19 @@ def markdown(rows: Sequence[Row], command: str) -> str:
     ]
     for row in rows:
         cells = [
-            row.model, row.runtime, row.pruner, str(row.prune_layer), f"{row.kept_tokens} of {row.visual_tokens}",
-            percent(row.accuracy), f"{percent(row.low)} to {percent(row.high)}",
+            row.model, row.runtime, row.pruner, listed(row.layers), f"{listed(row.kept)} of {row.visual_tokens}",
+            f"{row.prefill_gmac:.3g}", f"{row.cache_mib:.3g}", percent(row.accuracy),
+            f"{percent(row.low)} to {percent(row.high)}",
             *(percent(row.by_type[kind]) if kind in row.by_type else "" for kind in kinds),
             *(f"{value:.1f}" for value in row.figures.values()),
         ]  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def listed(numbers: Sequence[int]) -> str:
+    """Numbers, one for each stage."""
+    return ", ".join(map(str, numbers))
 
 
 def percent(share: float) -> str:

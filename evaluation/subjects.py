@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from vlmp.evaluation.data import DataSet, Example
 from vlmp.evaluation.identity import bundle_program, checkpoint_digests, eager_program, file_digest
+from vlmp.export.schedule import DEFAULT_PRUNER, Stage, joined
 from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.bundle.folder import MANIFEST_NAME, read_manifest
 from vlmp.runtimes.bundle.manifest import Manifest
@@ -36,34 +37,52 @@ class Subject:
     """Subjects with the same one see the same visual tokens."""
 
 
-def eager_subjects(config: "ExportConfig", pruners: Sequence[str], keeps: Sequence[float], seeds: int) -> list[Subject]:
-    """The grid of pruners and kept shares; `none` once, `random` with several seeds.
+def eager_subjects(
+    config: "ExportConfig",
+    pruners: Sequence[str],
+    keeps: Sequence[float],
+    seeds: int,
+    schedules: "Sequence[tuple[Stage, ...]]" = (),
+) -> list[Subject]:
+    """The grid of pruners and kept shares, and whole schedules; `none` once, `random` with several seeds.
 
     Raises UserError when the model cannot serve one of them.
     """
     from vlmp.export.plan import open_source
 
+    settings = [
+        replace(config, pruner=pruner, keep=keep)
+        for pruner in pruners
+        for keep in ((None,) if pruner == "none" else keeps)
+    ]
+    settings += [replace(config, pruner=DEFAULT_PRUNER, prune_layer=None, stages=stages) for stages in schedules]
     subjects = []
-    for pruner in pruners:
-        for keep in (None,) if pruner == "none" else keeps:
-            setting = replace(config, pruner=pruner, keep=keep)
-            open_source(setting)  # reads no weights, and refuses now what would end hours of answers later
-            if pruner == "random":
-                subjects += [eager_subject(setting, seed=seed) for seed in range(seeds)]
-            else:
-                subjects.append(eager_subject(setting))
+    for setting in settings:
+        open_source(setting)  # reads no weights, and refuses now what would end hours of answers later
+        if setting.pruner == "random":
+            subjects += [eager_subject(setting, seed=seed) for seed in range(seeds)]
+        else:
+            subjects.append(eager_subject(setting))
     return subjects
 
 
 def eager_subject(config: "ExportConfig", label: str = "", **settings: float) -> Subject:
-    """A model in PyTorch. label: the name of a variant of the method; settings: fields of PrunerConfig."""
+    """A model in PyTorch. label: the name of a variant of the method; settings: of the pruner of the short form."""
     from vlmp.export.checkpoint import locate
     from vlmp.export.eager import open_eager
     from vlmp.export.models import file_label, model_entry, model_label
 
-    keep = "all" if config.keep is None else f"{config.keep:g}"
-    layer = "" if config.prune_layer is None else f"-layer{config.prune_layer}"
-    group = f"{file_label(config.model)}-{label or config.pruner}-{keep}{layer}"
+    label = label or "+".join(dict.fromkeys(stage.pruner for stage in config.schedule))
+    if settings:
+        own = ",".join(f"{name}={value:g}" for name, value in settings.items())
+        config = replace(config, pruner=f"{config.pruner},{own}")
+    pruned = label
+    if config.stages:
+        pruned = joined(config.stages)
+    else:
+        keep = "all" if config.keep is None else f"{config.keep:g}"
+        pruned += f"-{keep}" + ("" if config.prune_layer is None else f"-layer{config.prune_layer}")
+    group = f"{file_label(config.model)}-{pruned.replace(':', '-')}"
     seed = f"-seed{settings['seed']:g}" if "seed" in settings else ""
     checkpoint = checkpoint_digests(config.checkpoint or locate(model_entry(config.model).checkpoint))
     seen = {
@@ -71,14 +90,15 @@ def eager_subject(config: "ExportConfig", label: str = "", **settings: float) ->
         "image_fit": config.image_fit,
     }  # fmt: skip
     facts = {
-        **seen, "pruner": label or config.pruner, "keep": config.keep, "prune_layer": config.prune_layer,
-        "system_prompt": config.system_prompt, **settings, "program": eager_program(),
+        **seen, "pruner": label, "keep": config.schedule[-1].keep, "schedule": joined(config.schedule),
+        "system_prompt": config.system_prompt,
+        "program": eager_program(),
     }  # fmt: skip
     return Subject(
         key=group + seed,
         group=group,
         facts=facts,
-        open=lambda: open_eager(config, **settings),
+        open=lambda: open_eager(config),
         vision_key=json.dumps(seen),
     )
 

@@ -7,18 +7,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vlmp.export.config import (
-    DEFAULT_KEEP,
     PRESETS,
     UNQUANTIZED,
     ExportConfig,
     check_precision,
     check_preset,
-    check_pruner,
-    layer_of,
-    least_layer,
     parse_image_size,
 )
 from vlmp.export.models import HUB_ID, MODELS, file_label, model_entry
+from vlmp.export.schedule import (
+    DEFAULT_KEEP,
+    DEFAULT_PRUNER,
+    FORM,
+    SCHEDULES,
+    Stage,
+    check_schedule,
+    layer_of,
+    least_layer,
+    named_schedule,
+    parse_stage,
+)
 from vlmp.export.targets import OFFERS, TARGETS
 from vlmp.pruner import PRUNERS
 from vlmp.runtimes.bundle.errors import UserError
@@ -55,7 +63,14 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint", type=local_folder, metavar="DIR", help="local checkpoint folder instead of a download"
     )
-    parser.add_argument("--pruner", default="vlm-pruner", metavar="NAME", help=f"{', '.join(PRUNERS)} (%(default)s)")
+    parser.add_argument(
+        "--schedule", metavar="NAME", help=f"where and how far to prune: {', '.join(SCHEDULES)}, or STAGE+STAGE"
+    )
+    parser.add_argument("--stage", action="append", metavar="STAGE", help=f"one stage of pruning, repeatable: {FORM}")
+    parser.add_argument(
+        "--pruner", metavar="NAME[,SETTING=VALUE]",
+        help=f"of a single stage: {', '.join(PRUNERS)} ({DEFAULT_PRUNER}); settings=published is the paper's",
+    )  # fmt: skip
     parser.add_argument(
         "--keep", type=float, metavar="SHARE",
         help=f"kept share of the visual tokens (1 - pruning ratio); {DEFAULT_KEEP} when not given",
@@ -139,8 +154,7 @@ def check(config: ExportConfig) -> None:
 
     The exporter checks all of it again, and what depends on the checkpoint.
     """
-    check_pruner(config.pruner)
-    layer_of(config.pruner, config.prune_layer)
+    _ = config.schedule  # which checks it
     for name in config.targets:
         if name in OFFERS:
             check_precision(name, OFFERS[name].precisions, config.precision)
@@ -179,13 +193,16 @@ def read_config(arguments: Namespace) -> ExportConfig:
         if name not in (*TARGETS, "all"):
             raise UserError(f"unknown target {name!r}: choose one of {', '.join(TARGETS)}, all")
     targets = tuple(TARGETS) if "all" in arguments.target else tuple(dict.fromkeys(arguments.target))
-    name = f"{file_label(arguments.model)}-{arguments.pruner}-{'-'.join(targets)}"
+    stages = read_stages(arguments)
+    pruned = arguments.schedule or ("stages" if stages else arguments.pruner or DEFAULT_PRUNER)
+    name = f"{file_label(arguments.model)}-{file_label(pruned)}-{'-'.join(targets)}"
     return ExportConfig(
         model=model_of(arguments),
         targets=targets,
         output=arguments.output or Path("bundles") / name,
         checkpoint=arguments.checkpoint,
-        pruner=arguments.pruner,
+        stages=stages,
+        pruner=arguments.pruner or DEFAULT_PRUNER,
         keep=arguments.keep,
         prune_layer=arguments.prune_layer,
         image_size=parse_image_size(arguments.image_size) if arguments.image_size is not None else None,
@@ -200,17 +217,33 @@ def read_config(arguments: Namespace) -> ExportConfig:
     )
 
 
+def read_stages(arguments: Namespace) -> tuple[Stage, ...]:
+    """The stages of --stage or --schedule; none where the short form stands. Raises UserError."""
+    names = ("schedule", "stage", "pruner", "keep", "prune_layer")
+    given = [name for name in names if getattr(arguments, name) is not None]
+    long = [name for name in given if name in ("schedule", "stage")]
+    if long and len(given) > 1:
+        first, second = (f"--{name.replace('_', '-')}" for name in given[:2])
+        raise UserError(f"{first} and {second}: both say where and how far to prune, leave one of them out")
+    if arguments.schedule is not None:
+        return named_schedule(arguments.schedule)
+    stages = tuple(parse_stage(text) for text in arguments.stage or ())
+    check_schedule(stages)
+    return stages
+
+
 def summary(result: "Result") -> str:
     """The last line of an export: where it is, its size, parity, seconds and peak memory."""
     manifest = result.manifest
     errors = {check.name: check.value for check in manifest.parity.checks}
     parity: str = manifest.parity.status
     shape = manifest.shape
+    kept = ", ".join(str(stage.num_kept) for stage in shape.stages)
     quantized = "" if manifest.quantization == UNQUANTIZED else f" {manifest.quantization}"
     if errors:
         parity += f", logits within {max(v for k, v in errors.items() if k.endswith('logits relative error')):.1e}"
     return (
-        f"{result.output}: {manifest.target} {manifest.precision}{quantized}, {shape.num_kept} of "
+        f"{result.output}: {manifest.target} {manifest.precision}{quantized}, {kept} of "
         f"{shape.image.visual_tokens} visual tokens, {result.size_bytes / 2**20:.1f} MiB, verification {parity}, "
         f"{result.seconds:.0f} s, peak memory {result.peak_memory_mib:.0f} MiB"
     )

@@ -6,7 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from vlmp.pruner import PLACES, PRUNERS
+from vlmp.export.schedule import (
+    DEFAULT_KEEP,
+    DEFAULT_PRUNER,
+    Layer,
+    Stage,
+    check_place,
+    check_schedule,
+    layer_of,
+    parse_pruner,
+)
 from vlmp.runtimes.bundle.errors import UserError, check_text
 
 Precision = Literal["float32", "float16"]
@@ -14,10 +23,6 @@ Precision = Literal["float32", "float16"]
 UNQUANTIZED = "none"
 PRESETS = (UNQUANTIZED, "int8", "int4", "palette4")
 """Names of quantizations; what a target makes of one is in its file."""
-
-DEFAULT_KEEP = 0.111
-DEFAULT_PRUNE_LAYER = 2
-"""Of methods whose paper names no other place."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,7 +33,10 @@ class ExportConfig:
     targets: tuple[str, ...]
     output: Path
     checkpoint: Path | None = None
-    pruner: str = "vlm-pruner"
+    stages: tuple[Stage, ...] = ()
+    """Where and how far to prune; empty for the short form of one stage, which the next three are."""
+    pruner: str = DEFAULT_PRUNER
+    """As `parse_pruner` reads it."""
     keep: float | None = None
     """Kept share of the visual tokens. None is DEFAULT_KEEP, or all of them with pruner `none`."""
     prune_layer: int | None = None
@@ -47,6 +55,9 @@ class ExportConfig:
     verify: bool = True
 
     def __post_init__(self) -> None:
+        check_schedule(self.stages)
+        if self.stages and (self.pruner, self.keep, self.prune_layer) != (DEFAULT_PRUNER, None, None):
+            raise UserError("--pruner, --keep and --prune-layer are the short form of one stage: leave --stage out")
         if self.keep is not None and not 0 < self.keep <= 1:
             raise UserError(f"--keep {self.keep}: it is the kept share of visual tokens, greater than 0 and at most 1")
         if self.pruner == "none" and self.keep not in (None, 1):
@@ -60,35 +71,23 @@ class ExportConfig:
             raise UserError(f"--prune-layer {self.prune_layer}: must be at least 0")
 
     @property
+    def schedule(self) -> tuple[Stage, ...]:
+        """The stages, of the short form one. Raises UserError where its pruner is unknown or cannot stand there."""
+        if self.stages:
+            return self.stages
+        name, settings, published = parse_pruner(self.pruner)
+        layer = layer_of(name) if self.prune_layer is None else self.prune_layer
+        keep = self.keep or (1 if name == "none" else DEFAULT_KEEP)
+        stage = Stage(place=Layer(layer), keep=keep, pruner=name, settings=settings, published=published)
+        check_place(stage, f"--prune-layer {layer}")
+        return (stage,)
+
+    @property
     def outputs(self) -> dict[str, Path]:
         """Target -> its bundle's folder."""
         if len(self.targets) == 1:
             return {self.targets[0]: self.output}
         return {name: self.output / name for name in self.targets}
-
-
-def check_pruner(name: str) -> None:
-    """Raises UserError listing the choices when there is no such pruner."""
-    if name not in PRUNERS:
-        raise UserError(f"unknown pruner {name!r}: choose one of {', '.join(PRUNERS)}")
-
-
-def least_layer(pruner: str) -> int:
-    """The first decoder layer that the pruner can stand before."""
-    return 1 if PLACES[pruner].needs else 0
-
-
-def layer_of(pruner: str, asked: int | None = None) -> int:
-    """K, as asked for or the method's own place. Raises UserError where the method has no such place."""
-    place, least = PLACES[pruner], least_layer(pruner)
-    if asked is None:
-        return DEFAULT_PRUNE_LAYER if place.layer is None else place.layer
-    if asked < least:
-        raise UserError(
-            f"--prune-layer {asked}: pruner {pruner} chooses by the {' and '.join(place.needs)} of the layer before, "
-            f"so it must be at least {least}"
-        )
-    return asked
 
 
 def check_precision(target: str, precisions: Sequence[Precision], precision: Precision | None) -> None:

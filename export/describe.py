@@ -43,7 +43,7 @@ def describe(plan: Plan, specs: dict[MethodName, MethodSpec]) -> Manifest:
 
 def shape_of(plan: Plan) -> ShapeSpec:
     """The picture size of the export, and all that follows from it."""
-    geometry, pruner = plan.source.geometry, plan.pruner
+    geometry = plan.source.geometry
     rows, columns = geometry.grid
     whole = (0, 0, geometry.width, geometry.height)
     image = ImageSpec(
@@ -51,14 +51,17 @@ def shape_of(plan: Plan) -> ShapeSpec:
         resample="bicubic", visual_tokens=geometry.visual,
         segments=[SegmentSpec(rows=rows, columns=columns, first=0, stride=columns, box=whole)],
     )  # fmt: skip
-    stage = StageSpec(
-        place="layer", index=geometry.prune_layer, pruner=plan.config.pruner, tokens=geometry.visual,
-        num_kept=geometry.kept, settings={name: getattr(plan.source.pruner, name) for name in pruner.settings},
-        loop=plan.target.loop, by_prompt="attention" in pruner.needs, exact=pruner.exact,
-    )  # fmt: skip
+    stages = [
+        StageSpec(
+            place="layer", index=cut.layer, pruner=stage.pruner, tokens=pruner.tokens, num_kept=cut.kept,
+            settings={name: getattr(pruner.config, name) for name in pruner.settings}, loop=plan.target.loop,
+            by_prompt="attention" in pruner.needs, exact=pruner.exact,
+        )
+        for stage, cut, pruner in zip(plan.config.schedule, geometry.cuts, plan.pruners, strict=True)
+    ]  # fmt: skip
     layers = [
         KvLayerSpec(kv_heads=kv.heads, head_dim=kv.head_dim, base=geometry.base(i), slots=geometry.slots(i))
         for i, kv in enumerate(geometry.kv)
     ]
     kv = KvSpec(update=plan.target.kv_update, dtype=plan.precision, layers=layers)
-    return ShapeSpec(image=image, stages=[stage], kv=kv, methods={method: method for method in METHODS})
+    return ShapeSpec(image=image, stages=stages, kv=kv, methods={method: method for method in METHODS})

@@ -14,6 +14,7 @@ from vlmp.export.pipeline import build_methods
 from vlmp.export.plan import make_plan, open_source
 from vlmp.export.quantize import UNQUANTIZED, Preset, QuantLinear
 from vlmp.export.targets import Report
+from vlmp.export.work import with_work
 from vlmp.pruner import Loop
 from vlmp.runtimes.bundle.manifest import MethodName, MethodSpec
 from vlmp.runtimes.pytorch import TorchSession
@@ -52,16 +53,16 @@ class Eager:
 
 
 @torch.no_grad()
-def open_eager(config: ExportConfig, **settings: float) -> TorchSession:
+def open_eager(config: ExportConfig) -> TorchSession:
     """A session that answers as an exact float32 export of `config` would.
 
-    Targets, output, precision and quantization of `config` are not used. settings: fields of PrunerConfig that take the
-    place of the defaults. Raises UserError on settings or a checkpoint that cannot be served.
+    Targets, output, precision and quantization of `config` are not used. Raises UserError on settings or a checkpoint
+    that cannot be served.
     """
     config, target = replace(config, quant=UNQUANTIZED, precision=None), Eager()
     source = open_source(config)
-    source = replace(source, pruner=replace(source.pruner, **settings))  # type: ignore[arg-type]
     plan = make_plan(config, source, target)
     methods = build_methods(plan, "float32")
-    manifest = describe(plan, target.lower(methods, source.geometry, "float32", Path(), lambda _: None))
+    specs = target.lower(methods, source.geometry, "float32", Path(), lambda _: None)
+    manifest = describe(plan, with_work(specs, methods, source.geometry, "float32"))
     return TorchSession(manifest, source.prompt.tokenizer, methods)

@@ -1,10 +1,11 @@
 """All static sizes of an export, and the specs of the four methods derived from them.
 
-P prefix ids, N visual tokens, S kept, T text bucket, G room to generate, L layers, K pruned layer, D hidden size,
-V vocabulary. Trace inputs, declared inputs and the manifest all come from here, so they cannot disagree.
+P prefix ids, N visual tokens, S kept, T text bucket, G room to generate, L layers, D hidden size, V vocabulary.
+Trace inputs, declared inputs and the manifest all come from here, so they cannot disagree.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from vlmp.runtimes.bundle.manifest import MethodName, TensorSpec
@@ -18,6 +19,14 @@ class KvLayer:
     head_dim: int
 
 
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Before decoder layer `layer`, `kept` of the visual tokens are left."""
+
+    layer: int
+    kept: int
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Geometry:
     """Sizes of one export; the derived ones are properties."""
@@ -28,10 +37,10 @@ class Geometry:
     prefix: int
     text_start: int
     """Position of the first text token after the image, by the model's own rule."""
-    kept: int
+    cuts: tuple[Cut, ...]
+    """Of each stage, in order; at least one, and all tokens are left where nothing is pruned."""
     text: int
     room: int
-    prune_layer: int
     kv: tuple[KvLayer, ...]
     """Of each layer."""
     hidden: int
@@ -43,18 +52,24 @@ class Geometry:
         return self.grid[0] * self.grid[1]
 
     @property
-    def early_base(self) -> int:
-        """Slot of the first text token behind the image in layers before the pruner."""
+    def whole_base(self) -> int:
+        """Slot of the first text token after the image where no visual token is pruned."""
         return self.prefix + self.visual
 
     @property
-    def late_base(self) -> int:
-        """The same in layers behind the pruner."""
-        return self.prefix + self.kept
+    def groups(self) -> list[range]:
+        """The layers before the first stage, and after each one; the first group is empty with K = 0."""
+        borders = [0, *(cut.layer for cut in self.cuts), self.layers]
+        return [range(start, stop) for start, stop in pairwise(borders)]
+
+    @property
+    def bases(self) -> list[int]:
+        """Slot of the first text token after the image in the layers of each group."""
+        return [self.whole_base, *(self.prefix + cut.kept for cut in self.cuts)]
 
     @property
     def text_room(self) -> int:
-        """Text tokens that fit behind the image over the whole chat."""
+        """Text tokens that fit after the image over the whole chat."""
         return self.text + self.room
 
     @property
@@ -63,8 +78,8 @@ class Geometry:
         return len(self.kv)
 
     def base(self, layer: int) -> int:
-        """Slot of the first text token behind the image in `layer`."""
-        return self.early_base if layer < self.prune_layer else self.late_base
+        """Slot of the first text token after the image in `layer`."""
+        return self.bases[sum(cut.layer <= layer for cut in self.cuts)]
 
     def slots(self, layer: int) -> int:
         """Cache slots of `layer`."""
@@ -96,9 +111,11 @@ class Geometry:
         if method == "vision":
             return [TensorSpec(name="visual", shape=[self.visual, self.hidden], dtype=dtype)]
         logits = TensorSpec(name="logits", shape=[self.vocab], dtype=dtype)
+        *earlier, last = [cut.kept for cut in self.cuts]
         kept = [
-            TensorSpec(name="kept", shape=[self.kept], dtype="int32"),
-            TensorSpec(name="order", shape=[self.kept], dtype="int32"),
+            *(TensorSpec(name=f"kept_{stage}", shape=[left], dtype="int32") for stage, left in enumerate(earlier)),
+            TensorSpec(name="kept", shape=[last], dtype="int32"),
+            TensorSpec(name="order", shape=[last], dtype="int32"),
             TensorSpec(name="filled", shape=[1], dtype="int32"),
         ]
         rows = [

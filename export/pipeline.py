@@ -115,10 +115,10 @@ def export_bundle(plan: Plan, report: Callable[[str], None]) -> Result:
 
 
 def build_methods(plan: Plan, precision: Precision, *, holds: Precision | None = None) -> "dict[MethodName, nn.Module]":
-    """The four graphs with the pruner inside prefill; the pruner computes in float32 in any precision.
+    """The four graphs with the pruners inside prefill; they compute in float32 in any precision.
 
     holds: the precision that they will be lowered to, where that is another one.
     """
     source = plan.source
     dtype, smaller = getattr(torch, precision), getattr(torch, holds or precision)
-    return source.family.build(source.geometry, plan.pruner, source.prompt.prefix_ids, dtype, plan.quantizer, smaller)
+    return source.family.build(source.geometry, plan.pruners, source.prompt.prefix_ids, dtype, plan.quantizer, smaller)

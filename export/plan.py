@@ -6,19 +6,12 @@ Nothing is built or written here, so that what cannot be served is refused befor
 from dataclasses import dataclass
 
 from vlmp.export import checkpoint as checkpoints
-from vlmp.export.config import (
-    DEFAULT_KEEP,
-    ExportConfig,
-    Precision,
-    check_precision,
-    check_pruner,
-    layer_of,
-    least_layer,
-)
-from vlmp.export.geometry import Geometry
+from vlmp.export.config import ExportConfig, Precision, check_precision
+from vlmp.export.geometry import Cut, Geometry
 from vlmp.export.models import Family, check_model_type, model_entry, open_family
 from vlmp.export.prompt import ChatPrompt, read_prompt
 from vlmp.export.quantize import Quantizer, find_preset
+from vlmp.export.schedule import Stage, least_layer
 from vlmp.export.targets import Target, open_target
 from vlmp.pruner import DEFAULT_PIVOTS, Pruner, PrunerConfig, build_pruner, pruner_class
 from vlmp.runtimes.bundle.errors import UserError
@@ -35,7 +28,8 @@ class Source:
     family: Family
     prompt: ChatPrompt
     geometry: Geometry
-    pruner: PrunerConfig
+    pruners: tuple[PrunerConfig, ...]
+    """Of each stage."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,7 +43,8 @@ class Plan:
     quantization: str
     """The preset's name."""
     quantizer: Quantizer | None
-    pruner: Pruner
+    pruners: tuple[Pruner, ...]
+    """Of each stage."""
 
 
 def make_plans(config: ExportConfig, targets: list[Target]) -> list[Plan]:
@@ -70,14 +65,23 @@ def make_plan(config: ExportConfig, source: Source, target: Target) -> Plan:
         precision=config.precision or target.precisions[0],
         quantization=quantization,
         quantizer=Quantizer(preset=preset, kernels=target.quantized) if preset else None,
-        pruner=build_pruner(config.pruner, source.geometry.grid, source.pruner, target.loop),
+        pruners=build_pruners(config, source, target),
     )
+
+
+def build_pruners(config: ExportConfig, source: Source, target: Target) -> tuple[Pruner, ...]:
+    """The pruner of each stage, for what the stage before it leaves."""
+    pruners: list[Pruner] = []
+    for stage, settings in zip(config.schedule, source.pruners, strict=True):
+        tokens = pruners[-1].config.num_kept if pruners else None
+        pruners.append(build_pruner(stage.pruner, source.geometry.grid, settings, target.loop, tokens))
+    return tuple(pruners)
 
 
 def open_targets(config: ExportConfig) -> list[Target]:
     """The targets of the config, after all checks that need no checkpoint. Raises UserError."""
     model_entry(config.model, config.checkpoint)
-    check_pruner(config.pruner)
+    _ = config.schedule  # which checks it
     targets = [open_target(name) for name in config.targets]
     if len(targets) > 1 and (config.output / MANIFEST_NAME).exists():
         raise UserError(f"output {config.output} is itself a bundle, not a folder for several: choose another --output")
@@ -99,19 +103,18 @@ def open_source(config: ExportConfig) -> Source:
     side = family.picture.unit
     if height < side or width < side or height % side or width % side:
         raise UserError(f"--image-size {height}x{width}: both sides must be multiples of {side} pixels")
-    layer = prune_layer(config, family)
-    visual = (height // side) * (width // side)
-    pruner = pruner_config(config, visual)
+    pruners = pruner_configs(config, (height // side) * (width // side), family.layers)
     prompt = read_prompt(folder, family.prompt, config.system_prompt)
     check_text_len(config, prompt)
+    cuts = tuple(Cut(at.place.index, own.num_kept) for at, own in zip(config.schedule, pruners, strict=True))
     geometry = family.geometry(
-        height=height, width=width, prefix=len(prompt.prefix_ids), kept=pruner.num_kept, text=config.text_len,
-        room=config.max_new_tokens, prune_layer=layer,
+        height=height, width=width, prefix=len(prompt.prefix_ids), cuts=cuts, text=config.text_len,
+        room=config.max_new_tokens,
     )  # fmt: skip
     check_lengths(geometry, family, prompt)
     local = config.checkpoint is not None or entry.checkpoint.startswith("folder:")
     name = checkpoints.identity(folder) if local else checkpoints.hub_identity(entry.checkpoint, folder)
-    return Source(name=name, family=family, prompt=prompt, geometry=geometry, pruner=pruner)
+    return Source(name=name, family=family, prompt=prompt, geometry=geometry, pruners=tuple(pruners))
 
 
 def quantization_of(config: ExportConfig) -> str:
@@ -119,38 +122,50 @@ def quantization_of(config: ExportConfig) -> str:
     return model_entry(config.model, config.checkpoint).quant if config.quant is None else config.quant
 
 
-def prune_layer(config: ExportConfig, family: Family) -> int:
-    """K, as asked for or the method's own place. Raises UserError where the method or the model has no such place."""
-    layer = layer_of(config.pruner, config.prune_layer)
-    if layer >= family.layers:
-        raise UserError(
-            f"--prune-layer {layer}: this model has {family.layers} layers, so "
-            f"{least_layer(config.pruner)} to {family.layers - 1}"
-        )
-    return layer
+def pruner_configs(config: ExportConfig, visual: int, layers: int) -> list[PrunerConfig]:
+    """The settings of each stage's pruner, with S = share * N rounded half up.
 
-
-def pruner_config(config: ExportConfig, visual: int) -> PrunerConfig:
-    """The pruner's settings with S = share * N rounded half up.
-
-    Raises UserError when S lies outside [pivots, N], or [1, N] for methods without pivots.
+    Raises UserError where the model has no such layer, or a stage cannot keep so many tokens.
     """
-    least = DEFAULT_PIVOTS if "pivots" in pruner_class(config.pruner).settings else 1
+    configs: list[PrunerConfig] = []
+    for stage in config.schedule:
+        option = f"--stage {stage}" if config.stages else f"--keep {stage.keep:.4g}"
+        if stage.place.index >= layers:
+            where = f"--stage {stage}" if config.stages else f"--prune-layer {stage.place}"
+            raise UserError(f"{where}: this model has {layers} layers, so {least_layer(stage.pruner)} to {layers - 1}")
+        configs.append(pruner_config(stage, visual, option))
+        if len(configs) > 1 and configs[-1].num_kept >= configs[-2].num_kept:
+            raise UserError(
+                f"{option} keeps {configs[-1].num_kept} of {visual} visual tokens, as many as the stage before it: "
+                "leave one of the two out, or choose a larger --image-size"
+            )
+    return configs
+
+
+def pruner_config(stage: Stage, visual: int, option: str) -> PrunerConfig:
+    """The settings of one stage's pruner: those asked for, and for the rest the published or the fitting ones.
+
+    Raises UserError when S lies outside [pivots, N], or [1, N] for methods without pivots, or a setting is refused.
+    """
+    kind = pruner_class(stage.pruner)
+    kept = int(stage.keep * visual + 0.5)
+    settings: dict[str, float] = {**({} if stage.published else kind.fitting(kept)), **stage.settings}
+    pivots = settings.pop("pivots", DEFAULT_PIVOTS)
+    least = int(pivots) if "pivots" in kind.settings else 1
     if visual < least:
         raise UserError(
-            f"this image size gives {visual} visual tokens, pruner {config.pruner} starts from {least}: "
+            f"this image size gives {visual} visual tokens, pruner {stage.pruner} starts from {least}: "
             "choose a larger --image-size, or --pruner none"
         )
-    share = config.keep
-    if share is None:
-        share = 1 if config.pruner == "none" else DEFAULT_KEEP
-    kept = int(share * visual + 0.5)
     if kept < least:
         raise UserError(
-            f"--keep {share:.4g} keeps {kept} of {visual} visual tokens: at least {least} are needed, "
-            f"so --keep must be at least {least / visual:.4g}"
+            f"{option} keeps {kept} of {visual} visual tokens: at least {least} are needed, "
+            f"so the share must be at least {least / visual:.4g}"
         )
-    return PrunerConfig(num_kept=kept, pivots=min(DEFAULT_PIVOTS, kept))
+    try:
+        return PrunerConfig(num_kept=kept, pivots=min(int(pivots), kept), **settings)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise UserError(f"pruner {stage.pruner}: {error}") from error
 
 
 def check_text_len(config: ExportConfig, prompt: ChatPrompt) -> None:
@@ -164,7 +179,7 @@ def check_text_len(config: ExportConfig, prompt: ChatPrompt) -> None:
 
 def check_lengths(geometry: Geometry, family: Family, prompt: ChatPrompt) -> None:
     """Raises UserError when the whole chat is longer than the model was made for, or the tokenizer is another's."""
-    longest = geometry.early_base + geometry.text_room
+    longest = geometry.whole_base + geometry.text_room
     if longest > family.max_positions:
         raise UserError(
             f"{geometry.visual} visual tokens, --text-len {geometry.text} and --max-new-tokens {geometry.room} make up "

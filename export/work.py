@@ -64,7 +64,7 @@ def _work(name: MethodName, module: nn.Module, geometry: Geometry, precision: Pr
     """With the bucket of `geometry`. What a target's graph is called with may differ, for the same work."""
     inputs, outputs = geometry.inputs(name, precision), geometry.outputs(name, precision)
     spec = MethodSpec(file="", entry="", inputs=inputs, outputs=outputs)
-    return count_work(name, module, spec, geometry.prune_layer, precision)
+    return count_work(name, module, spec, geometry.cuts[0].layer, precision)
 
 
 def _share(most: WorkSpec, least: WorkSpec, tokens: int) -> WorkSpec:
@@ -77,7 +77,9 @@ def _share(most: WorkSpec, least: WorkSpec, tokens: int) -> WorkSpec:
 def count_work(
     name: MethodName, module: nn.Module, spec: MethodSpec, prune_layer: int, precision: Precision
 ) -> dict[Region, WorkSpec]:
-    """The work of one method, region by region; of prefill before, in and after the pruner.
+    """The work of one method, region by region; of prefill before, in and after the pruner, which is at `prune_layer`.
+
+    Of several pruners `before` ends at the first, `pruner` is all of them, and `after` is the rest.
 
     module: as it is lowered, in float32 whatever the precision. No value is read and no memory taken, so that its size
     does not matter. float32 numbers count as many bytes as they have in `precision`, except in the pruner, which

@@ -30,27 +30,37 @@ PRUNERS: dict[str, str] = {
 """Method name -> "module:class", a subclass of `Pruner`."""
 
 
-class Place(NamedTuple):
-    """Where a pruner stands: before which decoder layer, if its paper says so, and what it reads of the one before."""
+class Traits(NamedTuple):
+    """What a pruner's class says of itself: `place`, `needs` and `settings`."""
 
     layer: int | None = None
     needs: "tuple[Need, ...]" = ()
+    settings: tuple[str, ...] = ()
 
 
-PLACES: dict[str, Place] = {
-    "vlm-pruner": Place(needs=("keys",)),
-    "none": Place(),
-    "random": Place(),
-    "uniform": Place(),
-    "fastv": Place(needs=("attention",)),
-    "divprune": Place(layer=0),
-    "dart": Place(needs=("keys",)),
+TRAITS: dict[str, Traits] = {
+    "vlm-pruner": Traits(
+        needs=("keys",),
+        settings=("pivots", "channels", "bss_weight", "threshold", "threshold_step", "batch", "fuse_weight"),
+    ),
+    "none": Traits(),
+    "random": Traits(settings=("seed",)),
+    "uniform": Traits(),
+    "fastv": Traits(needs=("attention",)),
+    "divprune": Traits(layer=0),
+    "dart": Traits(needs=("keys",), settings=("pivots",)),
 }
-"""Method name -> `place` and `needs` of its class, told before that is imported."""
+"""Method name -> what its class says, told before that is imported."""
+
+SETTINGS: dict[str, type[int] | type[float]] = {
+    "pivots": int, "channels": int, "bss_weight": float, "threshold": float, "threshold_step": float, "batch": int,
+    "fuse_weight": float, "seed": int,
+}  # fmt: skip
+"""Field of PrunerConfig, beside num_kept -> its type."""
 
 __all__ = [
-    "DEFAULT_PIVOTS", "PLACES", "PRUNERS", "Loop", "Place", "PruneResult", "Pruner", "PrunerConfig", "build_pruner",
-    "prune", "pruner_class",
+    "DEFAULT_PIVOTS", "PRUNERS", "SETTINGS", "TRAITS", "Loop", "PruneResult", "Pruner", "PrunerConfig", "Traits",
+    "build_pruner", "prune", "pruner_class",
 ]  # fmt: skip
 
 
@@ -62,9 +72,14 @@ def pruner_class(name: str) -> "type[Pruner]":
     return getattr(import_module(module), attribute)
 
 
-def build_pruner(name: str, grid: tuple[int, int], config: "PrunerConfig", loop: "Loop" = "while") -> "Pruner":
-    """The pruner `name` for a grid. Raises ValueError listing the choices when there is no such pruner."""
-    return pruner_class(name)(grid, config, loop)
+def build_pruner(
+    name: str, grid: tuple[int, int], config: "PrunerConfig", loop: "Loop" = "while", tokens: int | None = None
+) -> "Pruner":
+    """The pruner `name` for a grid, of which an earlier stage has left so many tokens; None is all.
+
+    Raises ValueError listing the choices when there is no such pruner.
+    """
+    return pruner_class(name)(grid, config, loop, tokens)
 
 
 def prune(hidden_ND: "Tensor", keys_NC: "Tensor", grid: tuple[int, int], config: "PrunerConfig") -> "PruneResult":

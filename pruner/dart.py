@@ -30,8 +30,10 @@ class Dart(Pruner):
     settings: ClassVar[tuple[str, ...]] = ("pivots",)
     index_N: Tensor
 
-    def __init__(self, grid: tuple[int, int], config: PrunerConfig, loop: Loop = "while") -> None:
-        super().__init__(grid, config, loop)
+    def __init__(
+        self, grid: tuple[int, int], config: PrunerConfig, loop: Loop = "while", tokens: int | None = None
+    ) -> None:
+        super().__init__(grid, config, loop, tokens)
         self.register_buffer("index_N", torch.arange(self.tokens), persistent=False)
 
     @property
@@ -41,7 +43,11 @@ class Dart(Pruner):
         return [each + (turn < rest) for turn in range(self.config.pivots)]
 
     def forward(
-        self, hidden_ND: Tensor, keys_NC: Tensor | None = None, attention_N: Tensor | None = None
+        self,
+        hidden_ND: Tensor,
+        keys_NC: Tensor | None = None,
+        attention_N: Tensor | None = None,
+        place_N: Tensor | None = None,
     ) -> PruneResult:
         """hidden_ND, keys_NC any float dtype, attention_N unused. Returns PruneResult: pivots, then turn by turn."""
         norm_N = needed(keys_NC, "keys_NC").float().abs().sum(-1)

@@ -26,12 +26,18 @@ class DivPrune(Pruner):
     place: ClassVar[int | None] = 0
     index_N: Tensor
 
-    def __init__(self, grid: tuple[int, int], config: PrunerConfig, loop: Loop = "while") -> None:
-        super().__init__(grid, config, loop)
+    def __init__(
+        self, grid: tuple[int, int], config: PrunerConfig, loop: Loop = "while", tokens: int | None = None
+    ) -> None:
+        super().__init__(grid, config, loop, tokens)
         self.register_buffer("index_N", torch.arange(self.tokens), persistent=False)
 
     def forward(
-        self, hidden_ND: Tensor, keys_NC: Tensor | None = None, attention_N: Tensor | None = None
+        self,
+        hidden_ND: Tensor,
+        keys_NC: Tensor | None = None,
+        attention_N: Tensor | None = None,
+        place_N: Tensor | None = None,
     ) -> PruneResult:
         """hidden_ND any float dtype, the others unused. Returns PruneResult."""
         unit_ND = unit_rows(hidden_ND.float())

@@ -18,7 +18,11 @@ class FastV(Pruner):
     needs: ClassVar[frozenset[Need]] = frozenset({"attention"})
 
     def forward(
-        self, hidden_ND: Tensor, keys_NC: Tensor | None = None, attention_N: Tensor | None = None
+        self,
+        hidden_ND: Tensor,
+        keys_NC: Tensor | None = None,
+        attention_N: Tensor | None = None,
+        place_N: Tensor | None = None,
     ) -> PruneResult:
         """hidden_ND, attention_N any float dtype, keys_NC unused. Returns PruneResult, most attended token first."""
         attention_f32_N = needed(attention_N, "attention_N").float()

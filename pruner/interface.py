@@ -1,6 +1,7 @@
 """What every pruning method takes and returns.
 
-Dims: N visual tokens on a merged grid of h x w (row major), S kept tokens, D hidden size, C key width.
+Dims: N visual tokens, of a merged grid of h x w (row major) all or those that an earlier stage has left, S kept tokens,
+D hidden size, C key width.
 """
 
 import math
@@ -98,11 +99,21 @@ class Pruner(nn.Module, ABC):
     settings: ClassVar[tuple[str, ...]] = ()
     """Fields of PrunerConfig that the method reads, beside `num_kept`."""
 
-    def __init__(self, grid: tuple[int, int], config: PrunerConfig, loop: Loop = "while") -> None:
-        """grid (h, w): merged visual tokens. loop: how an exported graph repeats steps, where a method has any."""
+    @classmethod
+    def fitting(cls, num_kept: int) -> dict[str, int]:
+        """Settings that fit so many kept tokens, where the published ones, PrunerConfig's defaults, do not."""
+        return {}
+
+    def __init__(
+        self, grid: tuple[int, int], config: PrunerConfig, loop: Loop = "while", tokens: int | None = None
+    ) -> None:
+        """grid (h, w): merged visual tokens. loop: how an exported graph repeats steps, where a method has any.
+
+        tokens: N, where an earlier stage has left fewer than the whole grid.
+        """
         super().__init__()
         self.grid, self.config, self.loop = grid, config, loop
-        self.tokens = check_fits(grid, config)
+        self.tokens = check_fits(grid, config, tokens)
 
     @property
     def exact(self) -> bool:
@@ -111,14 +122,20 @@ class Pruner(nn.Module, ABC):
 
     @abstractmethod
     def forward(
-        self, hidden_ND: Tensor, keys_NC: Tensor | None = None, attention_N: Tensor | None = None
+        self,
+        hidden_ND: Tensor,
+        keys_NC: Tensor | None = None,
+        attention_N: Tensor | None = None,
+        place_N: Tensor | None = None,
     ) -> PruneResult:
         """Choose S of N tokens. Any float dtypes.
 
         hidden_ND: hidden states after layer K-1; with K = 0, what the vision encoder hands to the language model.
         keys_NC: keys of layer K-1 after rotary embedding. attention_N: share of the attention of layer K-1 that each
         token receives from the last token of the prompt, averaged over heads. Methods that do not name these two in
-        `needs` ignore them. Raises ValueError when what is needed is missing.
+        `needs` ignore them. place_N int64: where on the grid each token stands, row major and ascending; None: the
+        tokens are the whole grid. The result's indices are of the N tokens. Raises ValueError when what is needed is
+        missing.
         """
 
     def unfused(self, hidden_ND: Tensor, order_S: Tensor) -> PruneResult:
@@ -135,12 +152,18 @@ def needed(values: Tensor | None, what: str) -> Tensor:
     return values
 
 
-def check_fits(grid: tuple[int, int], config: PrunerConfig) -> int:
-    """Return N = h * w; raises ValueError when the grid is empty or `num_kept` exceeds it."""
+def check_fits(grid: tuple[int, int], config: PrunerConfig, tokens: int | None = None) -> int:
+    """Return N, the tokens that come in: h * w unless given.
+
+    Raises ValueError when the grid is empty, or has fewer than `tokens`, or these are fewer than `num_kept`.
+    """
     height, width = grid
     if height < 1 or width < 1:
         raise ValueError(f"grid={grid}: both sides must be at least 1")
-    tokens = height * width
-    if config.num_kept > tokens:
-        raise ValueError(f"num_kept={config.num_kept}: a grid of {height} x {width} has only {tokens} visual tokens")
-    return tokens
+    places = height * width
+    if tokens is not None and not 0 < tokens <= places:
+        raise ValueError(f"tokens={tokens}: a grid of {height} x {width} has 1 to {places} visual tokens")
+    if config.num_kept > (tokens or places):
+        there = f"a grid of {height} x {width} has only {places}" if tokens is None else f"there are only {tokens}"
+        raise ValueError(f"num_kept={config.num_kept}: {there} visual tokens")
+    return tokens or places

@@ -10,14 +10,20 @@ class KeepAll(Pruner):
 
     index_N: Tensor
 
-    def __init__(self, grid: tuple[int, int], config: PrunerConfig, loop: Loop = "while") -> None:
-        super().__init__(grid, config, loop)
+    def __init__(
+        self, grid: tuple[int, int], config: PrunerConfig, loop: Loop = "while", tokens: int | None = None
+    ) -> None:
+        super().__init__(grid, config, loop, tokens)
         if config.num_kept != self.tokens:
             raise ValueError(f"num_kept={config.num_kept}: method 'none' keeps all {self.tokens} visual tokens")
         self.register_buffer("index_N", torch.arange(self.tokens), persistent=False)
 
     def forward(
-        self, hidden_ND: Tensor, keys_NC: Tensor | None = None, attention_N: Tensor | None = None
+        self,
+        hidden_ND: Tensor,
+        keys_NC: Tensor | None = None,
+        attention_N: Tensor | None = None,
+        place_N: Tensor | None = None,
     ) -> PruneResult:
         """hidden_ND any float dtype, the others unused. Returns PruneResult with S = N."""
         kept_S = self.index_N.clone()

@@ -19,8 +19,10 @@ class KeepRandom(Pruner):
     settings: ClassVar[tuple[str, ...]] = ("seed",)
     order_S: Tensor
 
-    def __init__(self, grid: tuple[int, int], config: PrunerConfig, loop: Loop = "while") -> None:
-        super().__init__(grid, config, loop)
+    def __init__(
+        self, grid: tuple[int, int], config: PrunerConfig, loop: Loop = "while", tokens: int | None = None
+    ) -> None:
+        super().__init__(grid, config, loop, tokens)
         # Of the standard generator only `random()` is promised to stay the same; shuffling by it stays so too.
         draw = Random(config.seed)
         lots = [draw.random() for _ in range(self.tokens)]
@@ -28,7 +30,11 @@ class KeepRandom(Pruner):
         self.register_buffer("order_S", torch.tensor(order[: config.num_kept]), persistent=False)
 
     def forward(
-        self, hidden_ND: Tensor, keys_NC: Tensor | None = None, attention_N: Tensor | None = None
+        self,
+        hidden_ND: Tensor,
+        keys_NC: Tensor | None = None,
+        attention_N: Tensor | None = None,
+        place_N: Tensor | None = None,
     ) -> PruneResult:
         """hidden_ND any float dtype, the others unused. Returns PruneResult in the order of drawing."""
         return self.unfused(hidden_ND, self.order_S.clone())

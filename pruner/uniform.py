@@ -8,17 +8,26 @@ from vlmp.pruner.interface import Loop, Pruner, PrunerConfig, PruneResult
 class KeepUniform(Pruner):
     """Keeps S tokens spread evenly over the grid, whatever the image; hidden states untouched.
 
-    The set is baked into the graph as a constant, see `even_places`.
+    The set is baked into the graph as a constant, see `even_places`. Of what an earlier stage has left, it keeps tokens
+    at even distances in their row-major order.
     """
 
     order_S: Tensor
 
-    def __init__(self, grid: tuple[int, int], config: PrunerConfig, loop: Loop = "while") -> None:
-        super().__init__(grid, config, loop)
-        self.register_buffer("order_S", torch.tensor(even_places(grid, config.num_kept)), persistent=False)
+    def __init__(
+        self, grid: tuple[int, int], config: PrunerConfig, loop: Loop = "while", tokens: int | None = None
+    ) -> None:
+        super().__init__(grid, config, loop, tokens)
+        whole = self.tokens == grid[0] * grid[1]
+        order = even_places(grid, config.num_kept) if whole else middles(self.tokens, config.num_kept)
+        self.register_buffer("order_S", torch.tensor(order), persistent=False)
 
     def forward(
-        self, hidden_ND: Tensor, keys_NC: Tensor | None = None, attention_N: Tensor | None = None
+        self,
+        hidden_ND: Tensor,
+        keys_NC: Tensor | None = None,
+        attention_N: Tensor | None = None,
+        place_N: Tensor | None = None,
     ) -> PruneResult:
         """hidden_ND any float dtype, the others unused. Returns PruneResult, row after row."""
         return self.unfused(hidden_ND, self.order_S.clone())

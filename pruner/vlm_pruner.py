@@ -21,6 +21,15 @@ BELOW_ANY_SIMILARITY = -2.0
 ABOVE_ANY_DISTANCE = 2.0
 
 
+class Pairs(NamedTuple):
+    """What is known of each two tokens. The last row is neutral: it changes neither a maximum nor a minimum."""
+
+    similarity_RN: Tensor
+    """float32, M."""
+    distance_RN: Tensor
+    """float32, d: on the grid."""
+
+
 class Selection(NamedTuple):
     """The state that one step turns into the next. All tensors, so that a runtime's loop can carry it."""
 
@@ -60,12 +69,15 @@ class VlmPruner(Pruner):
     beyond_N: Tensor
     infinite_N: Tensor
 
-    def __init__(self, grid: tuple[int, int], config: PrunerConfig, loop: Loop = "while") -> None:
-        super().__init__(grid, config, loop)
-        neutral_1N = torch.full((1, self.tokens), ABOVE_ANY_DISTANCE)
+    def __init__(
+        self, grid: tuple[int, int], config: PrunerConfig, loop: Loop = "while", tokens: int | None = None
+    ) -> None:
+        super().__init__(grid, config, loop, tokens)
         index_N = torch.arange(self.tokens)
         self.slots = math.ceil(self.tokens / config.batch) * config.batch
-        self.register_buffer("distance_RN", torch.cat([grid_distance(grid), neutral_1N]), persistent=False)
+        distance = grid_distance(grid)
+        distance = torch.cat([distance, torch.full_like(distance[:1], ABOVE_ANY_DISTANCE)])
+        self.register_buffer("distance_RN", distance, persistent=False)
         self.register_buffer("thresholds", pass_thresholds(config), persistent=False)
         self.register_buffer("index_N", index_N, persistent=False)
         self.register_buffer("neutral_N", torch.full_like(index_N, self.tokens), persistent=False)
@@ -88,20 +100,25 @@ class VlmPruner(Pruner):
         return self.loop != "unroll" or self.unrolled_steps == self.max_steps
 
     def forward(
-        self, hidden_ND: Tensor, keys_NC: Tensor | None = None, attention_N: Tensor | None = None
+        self,
+        hidden_ND: Tensor,
+        keys_NC: Tensor | None = None,
+        attention_N: Tensor | None = None,
+        place_N: Tensor | None = None,
     ) -> PruneResult:
         """Select S tokens and fuse the others into them.
 
         hidden_ND: hidden states after decoder layer K-1, any float dtype. keys_NC: keys of layer K-1 after rotary
-        embedding. Returns PruneResult with hidden_SD in the dtype of `hidden_ND`.
+        embedding. place_N int64: their places on the grid, None when they are all of it. Returns PruneResult with
+        hidden_SD in the dtype of `hidden_ND`.
         """
         hidden_f32_ND, keys_f32_NC = hidden_ND.float(), needed(keys_NC, "keys_NC").float()
-        similarity_RN = self.similarity(hidden_f32_ND)
-        state = self.start(similarity_RN, self.pivots(keys_f32_NC))
-        state = self.repeat_steps(similarity_RN, state)
+        pairs = self.pairs(hidden_f32_ND, place_N)
+        state = self.start(pairs, self.pivots(keys_f32_NC))
+        state = self.repeat_steps(pairs, state)
         stamp_N, filled_1 = self.finish(state)
         kept_S, order_S = self.kept(stamp_N)
-        fused_SD = self.fuse(hidden_f32_ND, similarity_RN, kept_S, stamp_N)
+        fused_SD = self.fuse(hidden_f32_ND, pairs.similarity_RN, kept_S, stamp_N)
         return PruneResult(kept_S, fused_SD.to(hidden_ND.dtype), order_S, filled_1)
 
     def pivots(self, keys_NC: Tensor) -> list[Tensor]:
@@ -115,6 +132,10 @@ class VlmPruner(Pruner):
             pivots.append(farthest(gap_N, taken_N))
         return pivots
 
+    def pairs(self, hidden_ND: Tensor, place_N: Tensor | None = None) -> Pairs:
+        """How alike and how far apart the N tokens are. place_N: as `forward` has it."""
+        return Pairs(self.similarity(hidden_ND), self.distances(place_N))
+
     def similarity(self, hidden_ND: Tensor) -> Tensor:
         """Cosine similarity over the Q channels of highest variance, and a row below any similarity. float32 [R, N]."""
         tokens, width = hidden_ND.shape
@@ -127,14 +148,21 @@ class VlmPruner(Pruner):
         similarity_NN = matmul(unit_NQ, unit_NQ.transpose(0, 1))
         return torch.cat([similarity_NN, torch.full_like(similarity_NN[:1], BELOW_ANY_SIMILARITY)])
 
-    def start(self, similarity_RN: Tensor, pivots: list[Tensor]) -> Selection:
+    def distances(self, place_N: Tensor | None) -> Tensor:
+        """Grid distance of the N tokens, and a row above any distance. float32 [R, N]."""
+        if place_N is None:
+            return self.distance_RN
+        place_R = torch.cat([place_N, torch.full_like(place_N[:1], self.distance_RN.shape[1])])
+        return self.distance_RN.index_select(0, place_R).index_select(1, place_N)
+
+    def start(self, pairs: Pairs, pivots: list[Tensor]) -> Selection:
         """The pivots are selected, and the first pass has ranked the others."""
         pivot_P = torch.cat(pivots)
         stamp_N = torch.full_like(self.index_N, -1)
         for position, pivot in enumerate(pivots):
             stamp_N = choose(self.index_N != pivot, stamp_N, position)
-        nearest_N = similarity_RN.index_select(0, pivot_P).amax(0)
-        distance_N = self.distance_RN.index_select(0, pivot_P).amin(0)
+        nearest_N = pairs.similarity_RN.index_select(0, pivot_P).amax(0)
+        distance_N = pairs.distance_RN.index_select(0, pivot_P).amin(0)
         rank_N = stable_rank(self.open_scores(stamp_N, nearest_N, distance_N))
         zero_1 = torch.zeros_like(pivots[0])
         count_1 = zero_1 + len(pivots)
@@ -157,7 +185,7 @@ class VlmPruner(Pruner):
         end_1 = first_1 - first_1 % self.config.batch + self.config.batch
         return torch.logical_and(below_N, state.rank_N < end_1), end_1
 
-    def step(self, similarity_RN: Tensor, state: Selection) -> Selection:
+    def step(self, pairs: Pairs, state: Selection) -> Selection:
         """Add the next batch if all of it fits; if there is none, start the next pass."""
         stamp_N, nearest_N, distance_N, rank_N, start_1, pass_1, count_1, open_1 = state
         score_N = self.open_scores(stamp_N, nearest_N, distance_N)
@@ -168,8 +196,8 @@ class VlmPruner(Pruner):
         candidate_N = torch.where(added_N, self.index_N, self.neutral_N)
         width = min(self.config.batch, self.tokens)
         token_B = torch.topk(candidate_N, width, largest=False, sorted=True).values  # N: the neutral row
-        nearest_N = torch.maximum(nearest_N, similarity_RN.index_select(0, token_B).amax(0))
-        distance_N = torch.minimum(distance_N, self.distance_RN.index_select(0, token_B).amin(0))
+        nearest_N = torch.maximum(nearest_N, pairs.similarity_RN.index_select(0, token_B).amax(0))
+        distance_N = torch.minimum(distance_N, pairs.distance_RN.index_select(0, token_B).amin(0))
         stamp_N = torch.where(added_N, (pass_1 + 1) * self.tokens + rank_N, stamp_N)
         count_1 = count_1 + added_N.to(torch.int64).sum(0, keepdim=True)
 
@@ -185,12 +213,10 @@ class VlmPruner(Pruner):
             torch.logical_and(fits_1, count_1 < self.config.num_kept).to(torch.int64),
         )
 
-    def repeat_steps(self, similarity_RN: Tensor, state: Selection) -> Selection:
+    def repeat_steps(self, pairs: Pairs, state: Selection) -> Selection:
         """Steps until no more is needed; an unrolled graph does a fixed number of them."""
         steps = self.unrolled_steps if self.loop == "unroll" else self.max_steps
-        return Selection(
-            *repeat(lambda carry: self.step(similarity_RN, Selection(*carry)), tuple(state), self.loop, steps)
-        )
+        return Selection(*repeat(lambda carry: self.step(pairs, Selection(*carry)), tuple(state), self.loop, steps))
 
     def finish(self, state: Selection) -> tuple[Tensor, Tensor]:
         """Of a last batch that does not fit, the lowest scores are taken. Returns stamps [N], and how many [1] beyond.

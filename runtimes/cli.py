@@ -67,7 +67,8 @@ def _run(arguments: Namespace) -> None:
     _finish(session, answer)
     if arguments.show_kept:
         with terminable():
-            save(draw_kept(image, session.manifest.shape.image, answer.order), arguments.show_kept)
+            drawn = draw_kept(image, session.manifest.shape.image, answer.order, answer.stages[:-1])
+            save(drawn, arguments.show_kept)
         say(f"kept tokens drawn in {arguments.show_kept}")
     for prompt in others:
         answer = session.reply(prompt, arguments.max_new_tokens, on_text=_stream, control_tokens=control)
@@ -93,7 +94,8 @@ def _finish(session: "Session", answer: "Answer") -> None:
     print(flush=True)
     if len(answer.kept):
         shape = session.manifest.shape
-        say(f"kept {len(answer.kept)} of {shape.image.visual_tokens} visual tokens ({shape.pruner})")
+        kept = ", ".join(str(len(each)) for each in answer.stages)
+        say(f"kept {kept} of {shape.image.visual_tokens} visual tokens ({shape.pruner})")
     say(timing_line(answer.timings))
 
 

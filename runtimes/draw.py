@@ -1,6 +1,7 @@
 """Kept visual tokens over the photo, so that a person can see what the model still sees."""
 
 import colorsys
+from collections.abc import Sequence
 from io import BytesIO
 from math import ceil
 from pathlib import Path
@@ -15,25 +16,42 @@ from vlmp.runtimes.image import fit
 
 MIN_CELL_PX = 36
 """Cells are enlarged to at least this, so that numbers are readable."""
+DIMMED = 0.55
+"""How dark what is dropped first is; what later stages drop is brighter, stage by stage."""
+FRAME = (150, 150, 150)
+"""Around what a stage has kept and the next one drops."""
 
 
-def draw_kept(image: Image.Image, spec: ImageSpec, order_S: NDArray[np.generic]) -> Image.Image:
+def draw_kept(
+    image: Image.Image, spec: ImageSpec, order_S: NDArray[np.generic], earlier: Sequence[NDArray[np.generic]] = ()
+) -> Image.Image:
     """The picture as the model gets it; kept cells bright, numbered in the order of selection, the others dimmed.
 
-    image: RGB photo of any size. order_S: visual token indices, as `spec.segments` places them. Returns RGB.
+    image: RGB photo of any size. order_S: visual token indices, as `spec.segments` places them. earlier: the indices
+    that each stage before the last has kept; what one keeps and the next drops is grey, dimmed the less the later it
+    is dropped, and has a thin frame. Returns RGB.
     """
     lowest = min((bottom - top) / rows for rows, (_, top, _, bottom) in ((s.rows, s.box) for s in spec.segments))
     enlarge = max(1, ceil(MIN_CELL_PX / lowest))
     photo = fit(image, spec).resize((spec.width * enlarge, spec.height * enlarge), Image.Resampling.BICUBIC)
-    canvas = Image.blend(photo.convert("L").convert("RGB"), Image.new("RGB", photo.size), 0.55)
+    grey, black = photo.convert("L").convert("RGB"), Image.new("RGB", photo.size)
+    canvas = Image.blend(grey, black, DIMMED)
+    for stage, kept in enumerate(earlier, 1):
+        seen = Image.blend(grey, black, DIMMED * (1 - stage / (len(earlier) + 1)))
+        frame = ImageDraw.Draw(seen)
+        for token in kept:
+            if (box := _enlarged(token_box(spec, int(token)), enlarge)) is not None:
+                left, top, right, bottom = box
+                frame.rectangle((left, top, right - 1, bottom - 1), outline=FRAME)
+                canvas.paste(seen.crop(box), (left, top))
     pen = ImageDraw.Draw(canvas)
     font = ImageFont.load_default(size=max(10, int(lowest * enlarge) // 3))
     for place, token in enumerate(int(token) for token in order_S):
-        box = token_box(spec, token)
+        box = _enlarged(token_box(spec, token), enlarge)
         if box is None:  # it stands for no part of the picture
             continue
-        left, top, right, bottom = (round(side * enlarge) for side in box)
-        canvas.paste(photo.crop((left, top, right, bottom)), (left, top))
+        left, top, right, bottom = box
+        canvas.paste(photo.crop(box), (left, top))
         colour = _colour(place / max(1, len(order_S) - 1))
         pen.rectangle((left, top, right - 1, bottom - 1), outline=colour, width=max(1, enlarge))
         pen.text((left + 3, top + 1), str(place + 1), fill=colour, font=font, stroke_width=2, stroke_fill=(0, 0, 0))
@@ -50,6 +68,13 @@ def token_box(spec: ImageSpec, token: int) -> tuple[float, float, float, float] 
             row, column = cell
             return left + column * width, top + row * height, left + (column + 1) * width, top + (row + 1) * height
     return None
+
+
+def _enlarged(box: tuple[float, float, float, float] | None, times: int) -> tuple[int, int, int, int] | None:
+    if box is None:
+        return None
+    left, top, right, bottom = (round(side * times) for side in box)
+    return left, top, right, bottom
 
 
 def check_can_save(path: Path) -> str:

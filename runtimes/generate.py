@@ -40,13 +40,17 @@ class Timings:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
-    """One turn. kept and order int32 [S]: kept visual tokens ascending, and in the order of selection."""
+    """One turn. kept and order int32 [S]: kept visual tokens ascending, and in the order of selection.
+
+    stages: int32, kept of each stage; the last is `kept`. Later turns have none of the three.
+    """
 
     text: str
     token_ids: list[int]
     timings: Timings
     kept: Array = field(default_factory=lambda: np.zeros(0, np.int32))
     order: Array = field(default_factory=lambda: np.zeros(0, np.int32))
+    stages: list[Array] = field(default_factory=list)
 
 
 def first_turn(
@@ -79,7 +83,10 @@ def first_turn(
         decoded_tokens=len(tokens) - 1,
     )
     text = session.tokenizer.decode(tokens, skip_special_tokens=True)
-    return Answer(text=text, token_ids=tokens, timings=timings, kept=prefilled.kept, order=prefilled.order)
+    return Answer(
+        text=text, token_ids=tokens, timings=timings, kept=prefilled.kept, order=prefilled.order,
+        stages=prefilled.stages,
+    )  # fmt: skip
 
 
 def next_turn(

@@ -38,12 +38,16 @@ RUNTIMES: dict[str, str] = {
 
 
 class Prefilled(NamedTuple):
-    """What prefill tells beside filling the caches. logits [V], kept, order int32 [S], filled int."""
+    """What prefill tells beside filling the caches. logits [V], kept, order int32 [S], filled int.
+
+    stages: int32, kept of each stage; the last is `kept`.
+    """
 
     logits: Array
     kept: Array
     order: Array
     filled: int
+    stages: list[Array]
 
 
 class Progress(NamedTuple):
@@ -106,7 +110,9 @@ class Session(ABC):
         inputs = self._bucket(ids)
         self.reset()
         outputs = self._call("prefill", {**inputs, "visual": visual}, len(ids))
-        return Prefilled(outputs["logits"], outputs["kept"], outputs["order"], int(outputs["filled"][0]))
+        earlier = range(len(self.manifest.shape.stages) - 1)
+        stages = [*(outputs[f"kept_{stage}"] for stage in earlier), outputs["kept"]]
+        return Prefilled(outputs["logits"], outputs["kept"], outputs["order"], int(outputs["filled"][0]), stages)
 
     @alone
     def decode(self, token: int) -> Array:

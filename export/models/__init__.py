@@ -1,7 +1,7 @@
 """The models that can be exported. A family is one file beside this one."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -14,7 +14,7 @@ from vlmp.runtimes.console.streams import is_url
 if TYPE_CHECKING:
     import torch
     from torch import nn
-    from vlmp.export.geometry import Geometry
+    from vlmp.export.geometry import Cut, Geometry
     from vlmp.export.models.spec import PictureSpec, PromptSpec
     from vlmp.export.quantize import Quantizer
     from vlmp.pruner import Pruner
@@ -36,7 +36,7 @@ class Family(Protocol):
     """What a user should know of how the checkpoint was read, a sentence each; complete after `build`."""
 
     def geometry(
-        self, *, height: int, width: int, prefix: int, kept: int, text: int, room: int, prune_layer: int
+        self, *, height: int, width: int, prefix: int, cuts: "tuple[Cut, ...]", text: int, room: int
     ) -> "Geometry":
         """All static sizes for these settings."""
         ...
@@ -44,7 +44,7 @@ class Family(Protocol):
     def build(
         self,
         geometry: "Geometry",
-        pruner: "Pruner",
+        pruners: "Sequence[Pruner]",
         prefix_ids: list[int],
         dtype: "torch.dtype",
         quantizer: "Quantizer | None" = None,
@@ -52,6 +52,7 @@ class Family(Protocol):
     ) -> dict["MethodName", "nn.Module"]:
         """The four methods as static nn.Modules with the checkpoint's weights, in eval mode, without gradients.
 
+        pruners: of each stage, in order.
         holds: what the export will keep values in where that is smaller than `dtype`.
         """
         ...

@@ -4,7 +4,7 @@ Dims: N visual tokens, P prefix ids, S kept, T text bucket, L tokens of a call, 
 W width of projected heads, C cache slots, H query heads, J key/value heads, g = H / J, d head size, V vocabulary.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import repeat
 from typing import Any, NamedTuple, cast
 
@@ -23,7 +23,7 @@ from vlmp.export.models.layers import (
 )
 from vlmp.export.models.spec import DecoderSpec, LayerSpec
 from vlmp.export.quantize import QuantEmbedding, QuantLinear
-from vlmp.pruner import Pruner
+from vlmp.pruner import Pruner, PruneResult
 
 
 class Context(NamedTuple):
@@ -185,72 +185,114 @@ def run_layers(
 
 
 class Prefill(nn.Module):
-    """First turn: layers < K over all P+N+T tokens, the pruner, layers >= K over P+S+T."""
+    """First turn: layers group by group, each over the visual tokens that the stage before it has left."""
 
     prefix_P: Tensor
     cos: Tensor
     sin: Tensor
-    mask_early: Tensor
-    mask_late: Tensor
 
     def __init__(
-        self, decoder: Decoder, pruner: Pruner, geometry: Geometry, prefix_ids: list[int], rope: tuple[Tensor, Tensor]
+        self,
+        decoder: Decoder,
+        pruners: Sequence[Pruner],
+        geometry: Geometry,
+        prefix_ids: list[int],
+        rope: tuple[Tensor, Tensor],
     ) -> None:
         super().__init__()
-        self.decoder, self.pruner, self.geometry = decoder, pruner, geometry
+        self.decoder, self.pruners, self.geometry = decoder, nn.ModuleList(pruners), geometry
         self.row_attention = RowAttention()
-        dtype = rope[0].dtype
         self.register_buffer("prefix_P", torch.tensor(prefix_ids, dtype=torch.int32), persistent=False)
         self.register_buffer("cos", rope[0], persistent=False)
         self.register_buffer("sin", rope[1], persistent=False)
-        self.register_buffer("mask_early", causal_mask(geometry.early_base + geometry.text, dtype), persistent=False)
-        self.register_buffer("mask_late", causal_mask(geometry.late_base + geometry.text, dtype), persistent=False)
+        for group, base in enumerate(geometry.bases):
+            self.register_buffer(f"mask_{group}", causal_mask(base + geometry.text, rope[0].dtype), persistent=False)
 
     def forward(self, ids: Tensor, text_len: Tensor, visual: Tensor) -> tuple[Tensor, ...]:
-        """ids int32 [1, T], text_len int32 [1], visual [N, D] -> logits [V], kept, order, filled, keys and values.
+        """ids int32 [1, T], text_len int32 [1], visual [N, D] -> logits [V], what is kept, keys and values.
 
+        What is kept: kept of each stage but the last, then its kept, order and filled, as `Geometry.outputs` has them.
         ids may be fewer than T where no graph is traced.
         """
-        geometry, decoder = self.geometry, self.decoder
-        first, behind = geometry.prefix, geometry.early_base
-        whole, kept = (base + ids.shape[1] for base in (geometry.early_base, geometry.late_base))
-        cos_Ld, sin_Ld, mask_LL = _cut(self.cos, whole), _cut(self.sin, whole), _cut(self.mask_early, whole, whole)
+        geometry, decoder, first = self.geometry, self.decoder, self.geometry.prefix
+        whole = geometry.whole_base + ids.shape[1]
+        cos_Ld, sin_Ld = _cut(self.cos, whole), _cut(self.sin, whole)
         words = decoder.embed(torch.cat([self.prefix_P, ids[0]])).to(visual.dtype)
         hidden_LD = torch.cat([words[:first], visual, words[first:]])
         rows: list[Tensor] = []
-        keys_NC = attention_N = None
-        if geometry.prune_layer > 0:
-            early = decoder.layers[: geometry.prune_layer]
-            hidden_LD, last = run_layers(early, hidden_LD, Context(cos_Ld, sin_Ld, mask_LL), rows)
-            keys_NC = last.key[:, first:behind].permute(1, 0, 2).reshape(geometry.visual, -1)
-            if "attention" in self.pruner.needs:
-                attention_N = self.last_attention(last.before, last.key, text_len + (behind - 1))[first:behind]
+        choice = Choice()
+        context = self.context(0, cos_Ld, sin_Ld)
+        hidden_LD, last = self.run_group(0, hidden_LD, context, rows)
+        for stage, pruner in enumerate(self.pruners):
+            after = geometry.bases[stage]
+            keys_NC = attention_N = None
+            if last is not None:
+                keys_NC = last.key[:, first:after].permute(1, 0, 2).reshape(after - first, -1)
+                if "attention" in cast(Pruner, pruner).needs:
+                    attention_N = self.last_attention(stage, last, context, text_len + (after - 1))[first:after]
 
-        pruned = self.pruner(hidden_LD[first:behind], keys_NC, attention_N)
-        hidden_LD = torch.cat([hidden_LD[:first], pruned.hidden_SD, hidden_LD[behind:]])
-        cos_Ld, sin_Ld = (
-            torch.cat([rope[:first], rope[first:behind].index_select(0, pruned.kept_S), rope[behind:]])
-            for rope in (cos_Ld, sin_Ld)
-        )
+            pruned = pruner(hidden_LD[first:after], keys_NC, attention_N, choice.place_N)
+            choice = choice.then(pruned)
+            hidden_LD = torch.cat([hidden_LD[:first], pruned.hidden_SD, hidden_LD[after:]])
+            cos_Ld, sin_Ld = (
+                torch.cat([rope[:first], rope[first:after].index_select(0, pruned.kept_S), rope[after:]])
+                for rope in (cos_Ld, sin_Ld)
+            )
+            context = self.context(stage + 1, cos_Ld, sin_Ld)
+            hidden_LD, last = self.run_group(stage + 1, hidden_LD, context, rows)
+        logits = decoder.logits(hidden_LD, text_len + (geometry.bases[-1] - 1))
+        return (logits, *choice.outputs(), *rows)
 
-        mask_LL = _cut(self.mask_late, kept, kept)
-        late = decoder.layers[geometry.prune_layer :]
-        hidden_LD, _ = run_layers(late, hidden_LD, Context(cos_Ld, sin_Ld, mask_LL), rows)
-        logits = decoder.logits(hidden_LD, text_len + (geometry.late_base - 1))
-        indices = [index.to(torch.int32) for index in (pruned.kept_S, pruned.order_S, pruned.filled_1)]
-        return (logits, *indices, *rows)
+    def context(self, group: int, cos_Ld: Tensor, sin_Ld: Tensor) -> Context:
+        """What the layers of a group are given beside their tokens."""
+        tokens = cos_Ld.shape[0]
+        return Context(cos_Ld, sin_Ld, _cut(self.get_buffer(f"mask_{group}"), tokens, tokens))
 
-    def last_attention(self, hidden_LD: Tensor, key_JLd: Tensor, last_1: Tensor) -> Tensor:
-        """What the token at row `last_1` attends to in layer K-1, given the layer's input and keys. float32 [L]."""
-        layer = cast(Layer, self.decoder.layers[self.geometry.prune_layer - 1])
+    def run_group(
+        self, group: int, hidden_LD: Tensor, context: Context, rows: list[Tensor]
+    ) -> tuple[Tensor, LayerResult | None]:
+        """The layers of a group; nothing is done, and nothing left, in an empty one."""
+        layers = self.geometry.groups[group]
+        if not layers:
+            return hidden_LD, None
+        return run_layers(self.decoder.layers[layers.start : layers.stop], hidden_LD, context, rows)
+
+    def last_attention(self, stage: int, last: LayerResult, context: Context, last_1: Tensor) -> Tensor:
+        """What the token at row `last_1` attends to in the layer before a stage, which left `last`. float32 [L]."""
+        layer = cast(Layer, self.decoder.layers[self.geometry.cuts[stage].layer - 1])
         # One query once more, since the layer's own attention of all rows would be too large to hand out.
-        query_H1d = layer.queries(*(rows.index_select(0, last_1) for rows in (hidden_LD, self.cos, self.sin)))
-        mask_1L = _cut(self.mask_early.index_select(0, last_1), 1, key_JLd.shape[1])
-        return self.row_attention(query_H1d, key_JLd, mask_1L)
+        given = (rows.index_select(0, last_1) for rows in (last.before, context.cos_Ld, context.sin_Ld))
+        return self.row_attention(layer.queries(*given), last.key, context.mask_LL.index_select(0, last_1))
+
+
+class Choice(NamedTuple):
+    """What the stages so far have kept, in numbers of the model's N visual tokens."""
+
+    earlier: tuple[Tensor, ...] = ()
+    """int64, tokens kept by each stage but the last, ascending."""
+    place_N: Tensor | None = None
+    """int64, tokens that are left, ascending; None: all of them."""
+    order_S: Tensor | None = None
+    """int64, the same in the order of selection."""
+    filled_1: Tensor | None = None
+    """int64, how many were added by lowest score, in all stages."""
+
+    def then(self, pruned: PruneResult) -> "Choice":
+        """After one more stage, which chose among those that are left."""
+        kept_S, order_S, filled_1 = pruned.kept_S, pruned.order_S, pruned.filled_1
+        if self.place_N is None or self.filled_1 is None:
+            return Choice((), kept_S, order_S, filled_1)
+        kept_S, order_S = (self.place_N.index_select(0, index_S) for index_S in (kept_S, order_S))
+        return Choice((*self.earlier, self.place_N), kept_S, order_S, self.filled_1 + filled_1)
+
+    def outputs(self) -> list[Tensor]:
+        """int32: kept of each earlier stage, kept, order, filled."""
+        made = (*self.earlier, self.place_N, self.order_S, self.filled_1)
+        return [index.to(torch.int32) for index in made if index is not None]
 
 
 class Step(nn.Module):
-    """Tokens behind a filled cache: the caches are read, the new rows returned."""
+    """Tokens after a filled cache: the caches are read, the new rows returned."""
 
     cos: Tensor
     sin: Tensor
@@ -266,7 +308,7 @@ class Step(nn.Module):
         self.register_buffer("sin", rope[1], persistent=False)
         self.register_buffer("mask_LL", causal_mask(tokens, rope[0].dtype), persistent=False)
         self.register_buffer("index_L", torch.arange(tokens, dtype=torch.int32), persistent=False)
-        slots = geometry.early_base + geometry.text_room
+        slots = geometry.whole_base + geometry.text_room
         self.register_buffer("slot_C", torch.arange(slots, dtype=torch.int32), persistent=False)
         last = torch.full((1,), geometry.text_room - 1, dtype=torch.int32)
         self.register_buffer("last_position", last, persistent=False)
@@ -278,7 +320,7 @@ class Step(nn.Module):
         position_L = torch.minimum(past + _cut(self.index_L, tokens), self.last_position)
         cos_Ld, sin_Ld = self.cos.index_select(0, position_L), self.sin.index_select(0, position_L)
         mask_LL = _cut(self.mask_LL, tokens, tokens)
-        masks = {base: self.cache_mask(past, base) for base in (geometry.early_base, geometry.late_base)}
+        masks = {base: self.cache_mask(past, base) for base in geometry.bases}
         filled = [
             (caches[2 * layer], caches[2 * layer + 1], masks[geometry.base(layer)]) for layer in range(geometry.layers)
         ]

@@ -1,7 +1,7 @@
 """What every family shares: a checkpoint's config becomes specs, and specs with its weights the four graphs."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 from vlmp.export.checkpoint import adapter_weights, read_config
-from vlmp.export.geometry import Geometry, KvLayer
+from vlmp.export.geometry import Cut, Geometry, KvLayer
 from vlmp.export.models.decoder import Decode, Decoder, Extend, Prefill, decoder_transforms
 from vlmp.export.models.loading import Names, load
 from vlmp.export.models.positions import prompt_positions, rope_rows, text_positions, text_start
@@ -84,7 +84,7 @@ class SpecFamily(ABC):
         """Settings of the image processor that must agree with the config."""
 
     def geometry(
-        self, *, height: int, width: int, prefix: int, kept: int, text: int, room: int, prune_layer: int
+        self, *, height: int, width: int, prefix: int, cuts: tuple[Cut, ...], text: int, room: int
     ) -> Geometry:
         """All static sizes. height, width in pixels, multiples of `picture.unit`."""
         decoder, grid = self.spec.decoder, (height // self.picture.unit, width // self.picture.unit)
@@ -94,10 +94,9 @@ class SpecFamily(ABC):
             grid=grid,
             prefix=prefix,
             text_start=text_start(decoder.rope, prefix, grid),
-            kept=kept,
+            cuts=cuts,
             text=text,
             room=room,
-            prune_layer=prune_layer,
             kv=tuple(KvLayer(heads=layer.kv_heads, head_dim=layer.head_dim) for layer in decoder.layers),
             hidden=decoder.width,
             vocab=decoder.vocab,
@@ -107,7 +106,7 @@ class SpecFamily(ABC):
     def build(
         self,
         geometry: Geometry,
-        pruner: Pruner,
+        pruners: Sequence[Pruner],
         prefix_ids: list[int],
         dtype: torch.dtype,
         quantizer: Quantizer | None = None,
@@ -126,7 +125,7 @@ class SpecFamily(ABC):
         text_rope = rope_rows(rope, head_dim, text_positions(rope, geometry), dtype)
         methods: dict[MethodName, nn.Module] = {
             "vision": vision,
-            "prefill": Prefill(decoder, pruner, geometry, prefix_ids, prompt_rope),
+            "prefill": Prefill(decoder, pruners, geometry, prefix_ids, prompt_rope),
             "decode": Decode(decoder, geometry, text_rope),
             "extend": Extend(decoder, geometry, text_rope),
         }
@@ -143,7 +142,7 @@ class SpecFamily(ABC):
             """The part that a module of the decoder belongs to."""
             if not name.startswith("layers."):
                 return "table"
-            return "early" if int(name.split(".")[1]) < geometry.prune_layer else "late"
+            return "early" if int(name.split(".")[1]) in geometry.groups[0] else "late"
 
         spec = self.spec
         with Weights(self.checkpoint, self.prefixes) as weights:

@@ -105,6 +105,7 @@ Answer first_turn(Session& session, const std::filesystem::path& image, const st
   on_phase({"decode", watch.lap_ms(), static_cast<int>(answer.tokens.size()) - 1});
   answer.kept = std::move(first.kept);
   answer.order = std::move(first.order);
+  answer.earlier = std::move(first.earlier);
   return answer;
 }
 

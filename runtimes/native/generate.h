@@ -50,6 +50,7 @@ struct Turn {
 
 struct Answer {
   std::vector<std::int32_t> tokens, kept, order;
+  std::vector<std::vector<std::int32_t>> earlier;  // kept by each stage before the last
 };
 
 // Vision, prefill, decode. Throws Error when the image cannot be read or the prompt does not fit.

@@ -60,8 +60,13 @@ void answer(const Options& options) {
   }
   const Answer first = first_turn(session, options.image, options.prompt, sampler, turn);
   say("tokens:" + listed(first.tokens));
-  say("kept " + std::to_string(first.kept.size()) + " of " + std::to_string(manifest.image.visual_tokens) + ":" +
-      listed(first.kept));
+  const auto kept = [&](const std::vector<std::int32_t>& tokens) {
+    return "kept " + std::to_string(tokens.size()) + " of " + std::to_string(manifest.image.visual_tokens) + ":" +
+           listed(tokens);
+  };
+  int stage = 0;
+  for (const std::vector<std::int32_t>& tokens : first.earlier) say("stage " + std::to_string(++stage) + " " + kept(tokens));
+  say(kept(first.kept));
   say("order:" + listed(first.order));
   for (const std::string& reply : options.replies) {
     const Answer next = next_turn(session, reply, sampler, turn);

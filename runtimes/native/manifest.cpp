@@ -156,6 +156,9 @@ class ShapeCheck {
     inputs({bucket, length, {"visual", visual_ND, Dtype::float32}});
     std::vector<TensorSpec> filled = {logits, {"kept", kept_S, Dtype::int32}, {"order", kept_S, Dtype::int32},
                                       {"filled", {1}, Dtype::int32}};
+    for (std::size_t stage = 0; stage + 1 < manifest_.stages.size(); ++stage) {
+      filled.push_back({kept_of(stage), {manifest_.stages[stage].num_kept}, Dtype::int32});
+    }
     add_rows(filled, "key_", "value_", [&](const KvLayerSpec& layer) { return layer.base + text; });
     outputs(filled);
 
@@ -259,6 +262,8 @@ const char* name_of(MethodName method) {
   }
   return "";
 }
+
+std::string kept_of(std::size_t stage) { return "kept_" + std::to_string(stage); }
 
 std::size_t TensorSpec::elements() const {
   std::size_t product = 1;

@@ -18,6 +18,9 @@ inline constexpr std::array<MethodName, 4> kMethods = {MethodName::vision, Metho
                                                        MethodName::extend};
 const char* name_of(MethodName method);
 
+// The output of prefill with what a stage before the last has kept.
+std::string kept_of(std::size_t stage);
+
 enum class Dtype { float32, int32 };
 
 struct TensorSpec {

@@ -132,7 +132,11 @@ double size_mib(const fs::path& bundle) {
 
 Json facts_of(const Manifest& manifest) {
   std::string pruners;
-  for (const StageSpec& stage : manifest.stages) pruners += (pruners.empty() ? "" : "+") + stage.pruner;
+  Json stages = Json::array();
+  for (const StageSpec& stage : manifest.stages) {
+    pruners += (pruners.empty() ? "" : "+") + stage.pruner;
+    stages.push_back({{"layer", stage.index}, {"pruner", stage.pruner}, {"kept_tokens", stage.num_kept}});
+  }
   return {{"model", manifest.model},
           {"checkpoint", manifest.checkpoint},
           {"target", manifest.target},
@@ -144,7 +148,8 @@ Json facts_of(const Manifest& manifest) {
           {"pruner", pruners.empty() ? "none" : pruners},
           {"prune_layer", manifest.stages.empty() ? 0 : manifest.stages.front().index},
           {"visual_tokens", manifest.image.visual_tokens},
-          {"kept_tokens", manifest.num_kept()}};
+          {"kept_tokens", manifest.num_kept()},
+          {"stages", stages}};
 }
 
 std::string now_utc() {

@@ -64,11 +64,16 @@ Prefilled Session::prefill(const std::vector<std::int32_t>& ids, const std::vect
     store(manifest_.method(MethodName::prefill), outputs, cache, 0, manifest_.kv[cache.layer].base + length);
   }
   progress = {length, {}};
-  const auto picked = [&](const char* name) {
+  const auto picked = [&](const std::string& name, int count) {
     const std::int32_t* values = outputs.integers(name);
-    return std::vector<std::int32_t>(values, values + manifest_.num_kept());
+    return std::vector<std::int32_t>(values, values + count);
   };
-  return {logits_of(outputs), picked("kept"), picked("order")};
+  const int last = manifest_.num_kept();
+  Prefilled filled{logits_of(outputs), picked("kept", last), picked("order", last), {}};
+  for (std::size_t stage = 0; stage + 1 < manifest_.stages.size(); ++stage) {
+    filled.earlier.push_back(picked(kept_of(stage), manifest_.stages[stage].num_kept));
+  }
+  return filled;
 }
 
 std::vector<float> Session::decode(std::int32_t token) {

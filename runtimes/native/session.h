@@ -16,10 +16,12 @@
 
 namespace vlmp {
 
-// What prefill tells beside filling the caches: kept visual tokens ascending, and in the order of selection.
+// What prefill tells beside filling the caches: kept visual tokens ascending, and in the order of selection; and what
+// each stage before the last has kept.
 struct Prefilled {
   std::vector<float> logits;
   std::vector<std::int32_t> kept, order;
+  std::vector<std::vector<std::int32_t>> earlier;
 };
 
 // How far a conversation is: text tokens behind the image that the caches hold (rows after them are never read), and

@@ -112,23 +112,28 @@ def _operator(name: str) -> str:
 def prefill_regions(steps: Sequence[Step], manifest: Manifest) -> tuple[list[PrefillRegion | None], str]:
     """The region of each call in the steps, and a sentence on it.
 
-    Between two delegates with linear layers there are most steps where the pruner is. At K = 0 nothing stands before it
-    but the embedding, which then counts to it. Without a pruner the layers, all with equally many linear ones, are
-    counted.
+    Between two delegates with linear layers there are most steps where a pruner is. At K = 0 nothing stands before it
+    but the embedding, which then counts to it. Of several pruners, what is between them counts as after. Without a
+    pruner the layers, all with equally many linear ones, are counted.
     """
     if manifest.shape.pruner == "none":
         return _counted(steps, manifest), UNPRUNED
     edges = [place for place, step in enumerate(steps) if step.linear]
     if manifest.shape.prune_layer == 0:
         edges = [-1, *edges]
-    if len(edges) < 2:
+    pruners = len(manifest.shape.stages)
+    if len(edges) <= pruners:
         return [None for step in steps for _ in step.calls], UNKNOWN
-    start, end = max(pairwise(edges), key=lambda pair: pair[1] - pair[0])
-    return [
-        "before" if place <= start else "pruner" if place < end else "after"
-        for place, step in enumerate(steps)
-        for _ in step.calls
-    ], SPLIT
+    gaps = sorted(pairwise(edges), key=lambda pair: pair[0] - pair[1])[:pruners]
+    first = min(start for start, _ in gaps)
+
+    def region(place: int) -> PrefillRegion:
+        """Of the step at a place."""
+        if place <= first:
+            return "before"
+        return "pruner" if any(start < place < end for start, end in gaps) else "after"
+
+    return [region(place) for place, step in enumerate(steps) for _ in step.calls], SPLIT
 
 
 def _counted(steps: Sequence[Step], manifest: Manifest) -> list[PrefillRegion | None]:

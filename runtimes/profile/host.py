@@ -137,7 +137,8 @@ def _bundle(
 def _picture(session: Session, photo: Image, prompt: str) -> str:
     """The kept tokens over the photo, a PNG in base64."""
     ids = prompt_ids(session, session.manifest.prompt.first, prompt)
-    order_S = session.prefill(ids, session.vision(to_pixels(photo, session.manifest.shape.image))).order
+    image = session.manifest.shape.image
+    filled = session.prefill(ids, session.vision(to_pixels(photo, image)))
     packed = io.BytesIO()
-    draw_kept(photo, session.manifest.shape.image, order_S).save(packed, "PNG", optimize=True)
+    draw_kept(photo, image, filled.order, filled.stages[:-1]).save(packed, "PNG", optimize=True)
     return base64.b64encode(packed.getvalue()).decode()

@@ -61,6 +61,14 @@ class Settings(_Strict):
     photo_size: tuple[int, int] = Field(description="width, height in pixels, before it is fitted.")
 
 
+class StageFacts(_Strict):
+    """One place at which visual tokens are pruned."""
+
+    layer: int
+    pruner: str
+    kept_tokens: int
+
+
 class BundleFacts(_Strict):
     """What the manifest says of a bundle."""
 
@@ -73,9 +81,20 @@ class BundleFacts(_Strict):
     text_len: int = Field(description="T: token bucket of prefill")
     layers: int
     pruner: str
-    prune_layer: int = Field(description="K: pruned before decoder layer K")
+    prune_layer: int = Field(description="K: pruned before decoder layer K, of several stages by the first.")
     visual_tokens: int
-    kept_tokens: int
+    kept_tokens: int = Field(description="After the last stage.")
+    stages: list[StageFacts] = Field(default=[], description="Empty in older profiles.")
+
+    @property
+    def places(self) -> str:
+        """K of each stage."""
+        return ", ".join(str(stage.layer) for stage in self.stages) or str(self.prune_layer)
+
+    @property
+    def kept(self) -> str:
+        """Visual tokens that each stage leaves."""
+        return ", ".join(str(stage.kept_tokens) for stage in self.stages) or str(self.kept_tokens)
 
 
 class Phase(_Strict):

@@ -43,7 +43,7 @@ def phase_table(profile: Profile) -> Table:
 def head(bundle: BundleProfile) -> str:
     """Name and what is kept, for the top of a column."""
     facts = bundle.manifest
-    return f"{escape(bundle.name)}\n{escape(facts.pruner)}, {facts.kept_tokens} of {facts.visual_tokens} tokens"
+    return f"{escape(bundle.name)}\n{escape(facts.pruner)}, {facts.kept} of {facts.visual_tokens} tokens"
 
 
 Shown = tuple[float, str]

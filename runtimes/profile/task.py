@@ -7,7 +7,7 @@ from pathlib import Path
 from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.bundle.manifest import Manifest
 from vlmp.runtimes.profile.roofline import with_less_text
-from vlmp.runtimes.profile.schema import BundleFacts, BundleProfile, Machine, Peaks, RunCondition, Settings
+from vlmp.runtimes.profile.schema import BundleFacts, BundleProfile, Machine, Peaks, RunCondition, Settings, StageFacts
 from vlmp.runtimes.prompt import control_tokens, encode_turn
 from vlmp.runtimes.session import load_tokenizer
 
@@ -101,4 +101,7 @@ def bundle_facts(manifest: Manifest) -> BundleFacts:
         prune_layer=shape.prune_layer,
         visual_tokens=shape.image.visual_tokens,
         kept_tokens=shape.num_kept,
+        stages=[
+            StageFacts(layer=stage.index, pruner=stage.pruner, kept_tokens=stage.num_kept) for stage in shape.stages
+        ],
     )

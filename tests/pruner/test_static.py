@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 from vlmp.pruner import Loop, PrunerConfig, PruneResult, prune
 from vlmp.pruner.ops import stable_order
-from vlmp.pruner.vlm_pruner import Selection, VlmPruner
+from vlmp.pruner.vlm_pruner import Pairs, Selection, VlmPruner
 
 LOOPS: tuple[Loop, ...] = ("while", "scan", "unroll")
 GRID_8, GRID_12 = (8, 8), (12, 12)
@@ -32,9 +32,9 @@ class CountingPruner(VlmPruner):
 
     steps = 0
 
-    def step(self, similarity: Tensor, state: Selection) -> Selection:
+    def step(self, pairs: Pairs, state: Selection) -> Selection:
         self.steps += 1
-        return super().step(similarity, state)
+        return super().step(pairs, state)
 
 
 class GivenSimilarity(CountingPruner):
@@ -164,16 +164,16 @@ def test_bounded_graph_fills_by_lowest_score(
     assert set(selected) == set(prune(hidden_ND, keys_NC, GRID_8, config).order_S[: len(selected)].tolist())
 
     pruner = VlmPruner(GRID_8, config)
-    similarity = pruner.similarity(hidden_ND)
-    state = pruner.start(similarity, pruner.pivots(keys_NC))
+    pairs = pruner.pairs(hidden_ND)
+    state = pruner.start(pairs, pruner.pivots(keys_NC))
     for _ in range(BoundedPruner.unrolled_steps):
-        state = pruner.step(similarity, state)
+        state = pruner.step(pairs, state)
     score_N = pruner.open_scores(state.stamp_N, state.nearest_N, state.distance_N)
     others = [token for token in torch.sort(score_N, stable=True).indices.tolist() if token not in selected]
     assert order[-filled:] == others[:filled]
 
     stamp_N = torch.tensor([order.index(token) if token in order else -1 for token in range(64)])
-    fused_SD = pruner.fuse(hidden_ND, similarity, result.kept_S, stamp_N)
+    fused_SD = pruner.fuse(hidden_ND, pairs.similarity_RN, result.kept_S, stamp_N)
     torch.testing.assert_close(result.hidden_SD, fused_SD, rtol=0, atol=ROW_TOLERANCE)
 
 
@@ -249,10 +249,10 @@ def test_unrolled_steps_are_half_again_what_is_needed(kind: str, keep: int) -> N
 def test_steps_after_the_last_change_nothing(kind: str, keep: int) -> None:
     hidden_ND, keys_NC = random_input(kind, GRID_8, 0)
     pruner = VlmPruner(GRID_8, PrunerConfig(num_kept=keep))
-    similarity = pruner.similarity(hidden_ND)
-    done = after = pruner.repeat_steps(similarity, pruner.start(similarity, pruner.pivots(keys_NC)))
+    pairs = pruner.pairs(hidden_ND)
+    done = after = pruner.repeat_steps(pairs, pruner.start(pairs, pruner.pivots(keys_NC)))
     for _ in range(12):
-        after = pruner.step(similarity, after)
+        after = pruner.step(pairs, after)
     for name in ("stamp_N", "nearest_N", "distance_N", "pass_1", "count_1"):
         assert torch.equal(getattr(after, name), getattr(done, name)), name
 

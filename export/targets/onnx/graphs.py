@@ -81,7 +81,7 @@ class Assembly:
             [condition],
             [ir.AttrGraph("then_branch", yes.graph), ir.AttrGraph("else_branch", no.graph)],
             num_outputs=len(names),
-            name=f"{region}/choose",
+            name=f"{region}/{self.parts}/choose",
         )
         for output, inner in zip(node.outputs, yes.graph.outputs, strict=True):
             output.name, output.type, output.shape = f"{inner.name}/chosen", inner.type, None

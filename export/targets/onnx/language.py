@@ -1,7 +1,7 @@
 """Prefill, decode and extend as one graph of ONNX Runtime: every weight is there, and packed, once.
 
-Two branches differ, each chosen by whether there are visual tokens: how the tokens of the call are put together, and
-the pruner between the layers. The layers take any number of tokens; their caches are updated in place.
+Its branches are chosen by whether there are visual tokens: how the tokens of the call are put together, and the pruner
+of each stage between the layers. The layers take any number of tokens; their caches are updated in place.
 
 Dims: N visual tokens, P prefix ids, S kept, T text bucket, L tokens of a call, X = P + N + T + G positions, C cache
 slots, D hidden size, H query heads, J key/value heads, d head size, V vocabulary.
@@ -22,10 +22,15 @@ from vlmp.export.targets.onnx.kernels import CacheContext
 from vlmp.pruner import Pruner
 from vlmp.runtimes.bundle.manifest import Region
 
-TOKENS = ("hidden", "position", "seen_early", "total_early", "seen_late", "total_late")
-"""What the layers are given: tokens [1, L, D], their places in the unpruned prompt int64 [1, L], and, for the layers
-before and behind the pruner, the tokens in the cache once these are in it: less one, int32 [1], and as a scalar."""
-KEPT = ("kept", "order", "filled")
+
+def token_names(geometry: Geometry) -> list[str]:
+    """TOKENS, what the layers are given.
+
+    Tokens [1, L, D], their places in the unpruned prompt int64 [1, L], and, for the layers of each group, the tokens in
+    the cache once these are in it: less one, int32 [1], and as a scalar.
+    """
+    groups = range(len(geometry.groups))
+    return ["hidden", "position", *(f"{name}_{group}" for group in groups for name in ("seen", "total"))]
 
 
 class PromptTokens(nn.Module):
@@ -44,7 +49,7 @@ class PromptTokens(nn.Module):
         valid = _valid(text_len, geometry.text)
         words = self.embed(torch.cat([self.prefix_P, ids[0, :valid]]))
         hidden = torch.cat([words[: geometry.prefix], visual, words[geometry.prefix :]])
-        position = torch.arange(geometry.early_base + valid)
+        position = torch.arange(geometry.whole_base + valid)
         return hidden.unsqueeze(0), position.unsqueeze(0), *_totals(geometry, text_len)
 
 
@@ -58,7 +63,7 @@ class TextTokens(nn.Module):
     def forward(self, ids: Tensor, text_len: Tensor, past: Tensor) -> tuple[Tensor, ...]:
         """ids int32 [1, up to T], text_len int32 [1], past int32 [1] -> TOKENS."""
         valid = _valid(text_len, self.geometry.text)
-        position = torch.arange(valid) + (past + self.geometry.early_base)
+        position = torch.arange(valid) + (past + self.geometry.whole_base)
         return self.embed(ids[0, :valid]).unsqueeze(0), position.unsqueeze(0), *_totals(self.geometry, past + text_len)
 
 
@@ -87,19 +92,20 @@ class Layers(nn.Module):
 
 
 class PromptPruner(nn.Module):
-    """The pruner between the layers: visual tokens in, kept ones out."""
+    """The pruner of one stage between the layers: visual tokens in, kept ones out."""
 
     cos: Tensor
     sin: Tensor
 
-    def __init__(self, prefill: Prefill) -> None:
+    def __init__(self, prefill: Prefill, stage: int) -> None:
         super().__init__()
-        self.pruner: Pruner = prefill.pruner
-        self.geometry, self.row_attention = prefill.geometry, prefill.row_attention
+        self.pruner = cast(Pruner, prefill.pruners[stage])
+        self.row_attention = prefill.row_attention
+        self.first, self.after, self.whole = prefill.geometry.prefix, prefill.geometry.bases[stage], stage == 0
         # Nothing else of the model: what a module holds is given to the tracer, needed or not.
         self.layer: Layer | None = None
         if "attention" in self.pruner.needs:
-            self.layer = cast(Layer, prefill.decoder.layers[prefill.geometry.prune_layer - 1])
+            self.layer = cast(Layer, prefill.decoder.layers[prefill.geometry.cuts[stage].layer - 1])
             self.register_buffer("cos", prefill.cos, persistent=False)
             self.register_buffer("sin", prefill.sin, persistent=False)
 
@@ -110,20 +116,22 @@ class PromptPruner(nn.Module):
 
         before [1, L, D] and the key cache [1, J, C, d] are of layer K-1, where there is one.
         """
-        first, behind = self.geometry.prefix, self.geometry.early_base
+        first, after = self.first, self.after
         keys_NC = attention_N = None
         if key is not None:
-            keys_NC = key[0, :, first:behind].permute(1, 0, 2).reshape(self.geometry.visual, -1)
+            keys_NC = key[0, :, first:after].permute(1, 0, 2).reshape(after - first, -1)
         if self.layer is not None:
             assert before is not None
             assert key is not None
-            attention_N = self._last_attention(self.layer, before, position, key)[first:behind]
-        pruned = self.pruner(hidden[0, first:behind], keys_NC, attention_N)
-        hidden = torch.cat([hidden[0, :first], pruned.hidden_SD, hidden[0, behind:]])
-        position = torch.cat(
-            [position[0, :first], position[0, first:behind][pruned.kept_S.long()], position[0, behind:]]
+            attention_N = self._last_attention(self.layer, before, position, key)[first:after]
+        visual_N = position[0, first:after]
+        pruned = self.pruner(hidden[0, first:after], keys_NC, attention_N, None if self.whole else visual_N - first)
+        hidden = torch.cat([hidden[0, :first], pruned.hidden_SD, hidden[0, after:]])
+        position = torch.cat([position[0, :first], visual_N[pruned.kept_S.long()], position[0, after:]])
+        kept_S, order_S = (
+            index_S if self.whole else (visual_N - first)[index_S] for index_S in (pruned.kept_S, pruned.order_S)
         )
-        indices = [index.to(torch.int32) for index in (pruned.kept_S, pruned.order_S, pruned.filled_1)]
+        indices = [index.to(torch.int32) for index in (kept_S, order_S, pruned.filled_1)]
         return hidden.unsqueeze(0), position.unsqueeze(0), *indices
 
     def _last_attention(self, layer: Layer, before: Tensor, position: Tensor, key: Tensor) -> Tensor:
@@ -147,44 +155,65 @@ class Head(nn.Module):
 
 def language_graph(prefill: Prefill, decode: Decode) -> ir.Model:
     """The graph of all three methods, from the modules that compute them in PyTorch."""
-    geometry, split = prefill.geometry, prefill.geometry.prune_layer
+    geometry = prefill.geometry
     whole = Assembly("language", _inputs(geometry))
     has_image = _has_image(whole)
     whole.choose("before", has_image, _prompt_tokens(prefill), _text_tokens(prefill))
-    if split:
-        _add_layers(whole, "before", range(split), prefill, decode)
-        whole.values["key"] = whole.values[f"key_{split - 1}"]
-    whole.choose("pruner", has_image, _pruned(prefill), _unpruned(geometry))
-    _add_layers(whole, "after", range(split, geometry.layers), prefill, decode)
+    _add_layers(whole, "before", 0, prefill, decode)
+    kept: list[str] = []
+    filled: list[str] = []
+    for stage, cut in enumerate(geometry.cuts):
+        if cut.layer:
+            whole.values["key"] = whole.values[f"key_{cut.layer - 1}"]
+        whole.choose("pruner", has_image, _pruned(prefill, stage), _unpruned(geometry))
+        whole.values |= {f"kept_{stage}": whole.values["kept"], f"filled_{stage}": whole.values["filled"]}
+        kept, filled = [*kept, f"kept_{stage}"], [*filled, f"filled_{stage}"]
+        _add_layers(whole, "after", stage + 1, prefill, decode)
     hidden = {"hidden": torch.zeros(1, 3, geometry.hidden)}
     whole.add("after", trace(Head(prefill.decoder), hidden, ["logits"], {"hidden": {1: Dim("tokens")}}))
     rows = [f"{name}_{layer}" for name, layer in cache_names(range(geometry.layers))]
-    return whole.model(["logits", *KEPT, *rows])
+    whole.values["filled"] = whole.values[_sum(whole, filled)]
+    return whole.model(["logits", *kept[:-1], "kept", "order", "filled", *rows])
+
+
+def _sum(whole: Assembly, names: Sequence[str]) -> str:
+    """The name of the sum of values of one shape."""
+    total, *others = names
+    for name in others:
+        value = ir.val(f"pruner/{total}+{name}", ir.DataType.INT32)
+        added = [whole.values[total], whole.values[name]]
+        whole.graph.append(ir.node("Add", added, outputs=[value], name=value.name))
+        total = f"{total}+{name}"
+        whole.values[total] = value
+    return total
 
 
 def _prompt_tokens(prefill: Prefill) -> ir.Model:
     geometry = prefill.geometry
     visual = torch.zeros(geometry.visual, geometry.hidden)
     module = PromptTokens(prefill.decoder, geometry, prefill.prefix_P)
-    return trace(module, {**_text(geometry), "visual": visual}, TOKENS)
+    return trace(module, {**_text(geometry), "visual": visual}, token_names(geometry))
 
 
 def _text_tokens(prefill: Prefill) -> ir.Model:
     geometry = prefill.geometry
     given = {**_text(geometry), "past": torch.ones(1, dtype=torch.int32)}
-    return trace(TextTokens(prefill.decoder, geometry), given, TOKENS, {"ids": {1: Dim("ids", max=geometry.text)}})
+    dynamic = {"ids": {1: Dim("ids", max=geometry.text)}}
+    return trace(TextTokens(prefill.decoder, geometry), given, token_names(geometry), dynamic)
 
 
 def _text(geometry: Geometry) -> dict[str, Tensor]:
     return {"ids": torch.zeros(1, geometry.text, dtype=torch.int32), "text_len": torch.ones(1, dtype=torch.int32)}
 
 
-def _add_layers(whole: Assembly, region: Region, place: range, prefill: Prefill, decode: Decode) -> None:
-    """Append the layers of these numbers, which have caches of one size."""
-    geometry, seen = prefill.geometry, "early" if region == "before" else "late"
+def _add_layers(whole: Assembly, region: Region, group: int, prefill: Prefill, decode: Decode) -> None:
+    """Append the layers of a group, which have caches of one size."""
+    geometry, place = prefill.geometry, prefill.geometry.groups[group]
+    if not place:
+        return
     layers = cast(list[Layer], list(prefill.decoder.layers[place.start : place.stop]))
     cos_Xd, sin_Xd = (
-        torch.cat([prompt[: geometry.early_base], text])
+        torch.cat([prompt[: geometry.whole_base], text])
         for prompt, text in ((prefill.cos, decode.cos), (prefill.sin, decode.sin))
     )
     example: dict[str, Tensor | list[Tensor]] = {
@@ -200,22 +229,23 @@ def _add_layers(whole: Assembly, region: Region, place: range, prefill: Prefill,
     outputs = ["hidden", "before", *(f"{name}_{layer}" for name, layer in names)]
     given = {f"caches_{index}": f"{name}_cache_{layer}" for index, (name, layer) in enumerate(names)}
     part = trace(Layers(layers, cos_Xd, sin_Xd), example, outputs, dynamic)
-    whole.add(region, part, {**given, "seen": f"seen_{seen}", "total": f"total_{seen}"})
+    whole.add(region, part, {**given, "seen": f"seen_{group}", "total": f"total_{group}"})
 
 
-def _pruned(prefill: Prefill) -> ir.Model:
+def _pruned(prefill: Prefill, stage: int) -> ir.Model:
     geometry = prefill.geometry
-    most = geometry.early_base + geometry.text
+    base, layer = geometry.bases[stage], geometry.cuts[stage].layer
+    most = base + geometry.text
     example = {
         "hidden": torch.zeros(1, most, geometry.hidden),
         "position": torch.zeros(1, most, dtype=torch.int64),
     }
-    if geometry.prune_layer:
+    if layer:
         example["before"] = torch.zeros_like(example["hidden"])
-        example["key"] = torch.zeros(_cache_shape(geometry, geometry.prune_layer - 1))
-    tokens = Dim("tokens", min=geometry.early_base + 2, max=most)
+        example["key"] = torch.zeros(_cache_shape(geometry, layer - 1))
+    tokens = Dim("tokens", min=base + 2, max=most)
     varies: dict[str, Any] = {name: {1: tokens} for name in example if name != "key"}
-    return trace(PromptPruner(prefill), example, ["hidden", "position", *KEPT], varies)
+    return trace(PromptPruner(prefill, stage), example, ["hidden", "position", "kept", "order", "filled"], varies)
 
 
 def cache_names(layers: range) -> list[tuple[str, int]]:
@@ -259,7 +289,7 @@ def _unpruned(geometry: Geometry) -> ir.Model:
         ir.val("position", ir.DataType.INT64, [1, "tokens"]),
     ]
     nodes = [ir.node("Identity", [value], outputs=[ir.val(value.name, value.dtype)]) for value in inputs]
-    for name in KEPT:
+    for name in ("kept", "order", "filled"):
         nothing = ir.tensor(np.zeros(0, np.int32))
         nodes.append(ir.node("Constant", [], {"value": nothing}, outputs=[ir.val(name, nothing.dtype)]))
     outputs = [node.outputs[0] for node in nodes]
@@ -275,6 +305,6 @@ def _valid(text_len: Tensor, bucket: int) -> int:
 
 
 def _totals(geometry: Geometry, text_1: Tensor) -> list[Tensor]:
-    """From the text tokens that the caches hold with this call's: the last four of TOKENS."""
-    totals = [text_1 + base for base in (geometry.early_base, geometry.late_base)]
+    """From the text tokens that the caches hold with this call's: what of TOKENS is each group's."""
+    totals = [text_1 + base for base in geometry.bases]
     return [figure for total in totals for figure in (total - 1, total.reshape(()))]

@@ -1,0 +1,186 @@
+"""Where visual tokens are pruned, how far, and by what: a schedule of stages, as the command line spells it.
+
+    PLACE:KEEP[:PRUNER[,SETTING=VALUE ...]]        2:0.222   4:0.111:divprune   2:0.111:vlm-pruner,batch=4,pivots=8
+
+Several stages are joined by a plus sign. Known without torch, so that a mistake is told at once.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from vlmp.pruner import PRUNERS, SETTINGS, TRAITS
+from vlmp.runtimes.bundle.errors import UserError
+
+DEFAULT_PRUNER = "vlm-pruner"
+DEFAULT_KEEP = 0.111
+DEFAULT_PRUNE_LAYER = 2
+"""Of methods whose paper names no other place."""
+PUBLISHED = "settings=published"
+FORM = "PLACE:KEEP[:PRUNER[,SETTING=VALUE]], as 2:0.111:vlm-pruner,batch=4"
+
+SCHEDULES: dict[str, str] = {"paper": "2:0.111:vlm-pruner,settings=published"}
+"""Name -> stages, chosen by what they cost and what stays right: docs/results/accuracy.md."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """Before decoder layer `index`; 0 is between the connector and the language model."""
+
+    index: int
+
+    def __str__(self) -> str:
+        return str(self.index)
+
+
+@dataclass(frozen=True, slots=True)
+class Vision:
+    """Before block `index` of the vision tower."""
+
+    index: int
+
+    def __str__(self) -> str:
+        return f"vision.{self.index}"
+
+
+Place = Vision | Layer
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stage:
+    """One place at which visual tokens are pruned."""
+
+    place: Place
+    keep: float
+    """The share of the model's N visual tokens that is left after it."""
+    pruner: str = DEFAULT_PRUNER
+    settings: Mapping[str, float] = field(default_factory=dict)
+    """Fields of PrunerConfig that were asked for."""
+    published: bool = False
+    """Whether the other settings are those of the paper; otherwise they follow the number of kept tokens."""
+
+    def __str__(self) -> str:
+        return f"{self.place}:{self.keep:g}:{spelled(self.pruner, self.settings, self.published)}"
+
+
+def named_schedule(text: str) -> tuple[Stage, ...]:
+    """The stages of a name in SCHEDULES, or as `parse_schedule` reads them. Raises UserError."""
+    if text not in SCHEDULES and ":" not in text:
+        raise UserError(
+            f"unknown schedule {text!r}: choose one of {', '.join(SCHEDULES)}, or stages as 2:0.222+4:0.111"
+        )
+    return parse_schedule(SCHEDULES.get(text, text))
+
+
+def parse_schedule(text: str) -> tuple[Stage, ...]:
+    """Stages joined by plus signs. Raises UserError."""
+    stages = tuple(parse_stage(part) for part in text.split("+"))
+    check_schedule(stages)
+    return stages
+
+
+def parse_stage(text: str) -> Stage:
+    """One stage. Raises UserError saying what is wrong with it."""
+    place, _, rest = text.partition(":")
+    keep, _, pruner = rest.partition(":")
+    where = re.fullmatch(r"(vision\.)?([0-9]{1,4})", place)
+    if where is None or not rest or (rest.endswith(":") and not pruner):
+        raise UserError(f"--stage {text}: must be {FORM}; PLACE is a decoder layer, 0 is before the language model")
+    try:
+        share = float(keep)
+    except ValueError:
+        share = -1.0
+    if not 0 < share <= 1:
+        raise UserError(
+            f"--stage {text}: {keep!r} must be the kept share of all visual tokens, greater than 0 and at most 1"
+        )
+    index = int(where[2])
+    name, settings, published = parse_pruner(pruner or DEFAULT_PRUNER)
+    stage = Stage(
+        place=Vision(index) if where[1] else Layer(index), keep=share, pruner=name, settings=settings,
+        published=published,
+    )  # fmt: skip
+    check_place(stage, f"--stage {text}")
+    return stage
+
+
+def parse_pruner(text: str) -> tuple[str, dict[str, float], bool]:
+    """`NAME[,SETTING=VALUE ...]` -> name, settings, whether the others are the published ones. Raises UserError."""
+    name, *given = text.split(",")
+    check_pruner(name)
+    settings: dict[str, float] = {}
+    for item in given:
+        key, _, value = item.partition("=")
+        if item == PUBLISHED:
+            continue
+        if key not in TRAITS[name].settings:
+            known = ", ".join((*TRAITS[name].settings, PUBLISHED))
+            raise UserError(f"pruner {text}: {name} has no setting {key!r}: it takes {known}")
+        if key in settings:
+            raise UserError(f"pruner {text}: {key} is given twice")
+        try:
+            settings[key] = SETTINGS[key](value)
+        except ValueError:
+            kind = "a whole number" if SETTINGS[key] is int else "a number"
+            raise UserError(f"pruner {text}: {key}={value} must be {kind}") from None
+    return name, settings, PUBLISHED in given
+
+
+def spelled(pruner: str, settings: Mapping[str, float], published: bool) -> str:
+    """What `parse_pruner` reads."""
+    own = (f"{name}={value:g}" for name, value in settings.items())
+    return ",".join([pruner, *([PUBLISHED] if published else []), *own])
+
+
+def check_schedule(stages: Sequence[Stage]) -> None:
+    """Raises UserError unless each stage comes after the one before it and keeps fewer tokens."""
+    if len(stages) > 1 and any(stage.pruner == "none" for stage in stages):
+        raise UserError(f"schedule {joined(stages)}: pruner none keeps all visual tokens, leave its stage out")
+    for before, stage in pairwise(stages):
+        if _depth(stage.place) <= _depth(before.place):
+            raise UserError(f"--stage {stage}: must come after the stage before it, at {before.place}")
+        if stage.keep >= before.keep:
+            raise UserError(f"--stage {stage}: must keep less than the stage before it, {before.keep:g}")
+
+
+def check_place(stage: Stage, option: str) -> None:
+    """Raises UserError where the pruner cannot stand at the stage's place, or cannot keep that share."""
+    if isinstance(stage.place, Vision):
+        raise UserError(f"{option}: pruning inside the vision tower is not possible yet, 0 is the earliest place")
+    least = least_layer(stage.pruner)
+    if stage.place.index < least:
+        needs = " and ".join(TRAITS[stage.pruner].needs)
+        raise UserError(
+            f"{option}: pruner {stage.pruner} chooses by the {needs} of the layer before, "
+            f"so it must be at least {least}"
+        )
+    if stage.pruner == "none" and stage.keep != 1:
+        raise UserError(f"{option}: pruner none keeps all visual tokens, so its share is 1")
+
+
+def joined(stages: Sequence[Stage]) -> str:
+    """What `parse_schedule` reads."""
+    return "+".join(str(stage) for stage in stages)
+
+
+def check_pruner(name: str) -> None:
+    """Raises UserError listing the choices when there is no such pruner."""
+    if name not in PRUNERS:
+        raise UserError(f"unknown pruner {name!r}: choose one of {', '.join(PRUNERS)}")
+
+
+def least_layer(pruner: str) -> int:
+    """The first decoder layer that the pruner can stand before."""
+    return 1 if TRAITS[pruner].needs else 0
+
+
+def layer_of(pruner: str) -> int:
+    """K, the method's own place."""
+    layer = TRAITS[pruner].layer
+    return DEFAULT_PRUNE_LAYER if layer is None else layer
+
+
+def _depth(place: Place) -> tuple[bool, int]:
+    """Places in the order in which tokens come to them."""
+    return isinstance(place, Layer), place.index
