@@ -19,6 +19,7 @@ Need = Literal["keys", "attention"]
 """What decoder layer K-1 tells about the visual tokens, beside their hidden states behind it."""
 
 DEFAULT_PIVOTS = 4
+DEFAULT_BATCH = 16
 MOST_PASSES = 1000
 """Each pass costs an exported graph a step, and the default settings need 8."""
 
@@ -44,7 +45,7 @@ class PrunerConfig:
     """tau0, in the first pass tokens with a score below it are added."""
     threshold_step: float = 0.1
     """By how much the threshold rises from pass to pass."""
-    batch: int = 16
+    batch: int = DEFAULT_BATCH
     """B, how many tokens are judged at once."""
     fuse_weight: float = 0.3
     """beta, the share of a kept token's own hidden state when discarded ones are fused into it."""

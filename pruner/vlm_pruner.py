@@ -13,12 +13,14 @@ from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
-from vlmp.pruner.interface import Loop, Need, Pruner, PrunerConfig, PruneResult, needed
+from vlmp.pruner.interface import DEFAULT_BATCH, DEFAULT_PIVOTS, Loop, Need, Pruner, PrunerConfig, PruneResult, needed
 from vlmp.pruner.loops import repeat
 from vlmp.pruner.ops import choose, farthest, first_argmax, matmul, squared_norm, stable_order, stable_rank, unit_rows
 
 BELOW_ANY_SIMILARITY = -2.0
 ABOVE_ANY_DISTANCE = 2.0
+PUBLISHED_FROM = 64
+"""Kept tokens from which on the published settings fit."""
 
 
 class Pairs(NamedTuple):
@@ -84,6 +86,18 @@ class VlmPruner(Pruner):
         self.register_buffer("beyond_N", torch.full_like(index_N, self.slots), persistent=False)
         self.register_buffer("infinite_N", torch.full((self.tokens,), math.inf), persistent=False)
 
+    @classmethod
+    def fitting(cls, num_kept: int) -> dict[str, int]:
+        """Pivots and batches for a phone's budget; the published ones are made for 64 and more kept tokens.
+
+        Of 16 tokens, a batch of 16 takes twelve at once, blind to each other. A quarter of the kept tokens are judged
+        at once, as published at 64, and half are pivots: docs/results/accuracy.md has what others come to.
+        """
+        if num_kept >= PUBLISHED_FROM:
+            return {}
+        pivots = max(DEFAULT_PIVOTS, num_kept // 2)
+        return {"batch": max(1, num_kept // 4), "pivots": pivots}
+
     @property
     def max_steps(self) -> int:
         """Steps that suffice for every input: each adds a token or starts one of the passes."""
@@ -91,7 +105,12 @@ class VlmPruner(Pruner):
 
     @property
     def unrolled_steps(self) -> int:
-        """Steps of an unrolled graph: half again what random inputs of many kinds need, at most `max_steps`."""
+        """Steps of an unrolled graph: half again what random inputs of many kinds need, at most `max_steps`.
+
+        That was measured with batches of 16; smaller ones need more steps, and get them all.
+        """
+        if self.config.batch < DEFAULT_BATCH:
+            return self.max_steps
         return min(self.max_steps, 16 + math.ceil(self.config.num_kept / 4))
 
     @property
