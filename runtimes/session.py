@@ -34,7 +34,7 @@ RUNTIMES: dict[str, str] = {
     "executorch": "vlmp.runtimes.executorch:ExecuTorchSession",
     "coreml": "vlmp.runtimes.coreml.session:CoreMLSession",
 }
-"""Target -> "module:class", imported when a bundle of it is loaded."""
+"""Target -> "module:class", made with (folder, manifest, tokenizer, threads), imported when a bundle is loaded."""
 
 
 class Prefilled(NamedTuple):

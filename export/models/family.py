@@ -81,7 +81,7 @@ class SpecFamily(ABC):
 
     @abstractmethod
     def processor_sizes(self) -> dict[str, int]:
-        """Settings of the image processor that must agree with the config."""
+        """Settings of the image processor, and the only values that are served. What its file leaves out passes."""
 
     def geometry(
         self, *, height: int, width: int, prefix: int, cuts: tuple[Cut, ...], text: int, room: int

@@ -18,6 +18,7 @@ from vlmp.evaluation.identity import BUNDLE_SOURCES, EAGER_SOURCES, bundle_progr
 from vlmp.evaluation.run import differences
 from vlmp.evaluation.subjects import Subject, bundle_subjects, eager_subject
 from vlmp.export.config import ExportConfig
+from vlmp.runtimes.session import RUNTIMES
 
 TINY = Path(__file__).parents[2] / "export/assets/vlmp-tiny"
 
@@ -163,6 +164,11 @@ def test_the_sources_are_those_that_answer() -> None:
         bundle_program("coreml")
         assert {Path(str(module.__file__)).resolve() for module in (run, generate, image, interpreter)} <= set(digested)
     assert set(BUNDLE_SOURCES) < set(EAGER_SOURCES)
+
+
+def test_the_packages_of_every_runtime_are_known() -> None:
+    """Or another version of one would go on with the answers of the old."""
+    assert set(identity.RUNTIME_PACKAGES) == set(RUNTIMES)
 
 
 @pytest.mark.parametrize(

@@ -189,7 +189,7 @@ def test_every_target_has_a_file_and_a_session() -> None:
         assert spec.origin is not None
         assert f"class {attribute}" in Path(spec.origin).read_text(encoding="utf-8")
     assert open_target("onnx").precisions == ("float32",)
-    with pytest.raises(UserError, match="unknown target 'tpu': choose one of onnx, executorch, coreml, all"):
+    with pytest.raises(UserError, match=f"unknown target 'tpu': choose one of {', '.join(TARGETS)}, all"):
         open_target("tpu")
 
 
