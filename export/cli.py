@@ -28,7 +28,7 @@ from vlmp.export.schedule import (
     parse_stage,
 )
 from vlmp.export.targets import OFFERS, TARGETS
-from vlmp.pruner import PRUNERS
+from vlmp.pruner import PRUNERS, TRAITS
 from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.console.command import (
     OneLineParser,
@@ -97,14 +97,21 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing bundle")
     parser.add_argument("--no-verify", action="store_true", help="skip verification; recorded in the manifest")
-    parser.add_argument("--list", choices=["models", "targets", "pruners"], help="print the choices and exit")
+    parser.add_argument(
+        "--list", choices=["models", "targets", "pruners", "schedules"], help="print the choices and exit"
+    )
     add_debug(parser)
 
 
 def run(arguments: Namespace) -> None:
     """Export as the options say. Raises UserError."""
     if arguments.list:
-        choices = {"models": list(MODELS), "targets": list(TARGETS), "pruners": [described(name) for name in PRUNERS]}
+        choices = {
+            "models": list(MODELS),
+            "targets": list(TARGETS),
+            "pruners": [described(name) for name in PRUNERS],
+            "schedules": [f"{name:<8}{stages}" for name, stages in SCHEDULES.items()],
+        }
         print(*choices[arguments.list], sep="\n")
         return
     config = read_config(arguments)
@@ -143,10 +150,12 @@ def progress_line() -> Iterator[Callable[[str], None]]:
 
 
 def described(pruner: str) -> str:
-    """A pruner and its place."""
+    """A pruner, its place and its settings."""
     layer = layer_of(pruner)
     where = f"before decoder layer {layer}" if layer else "before the language model"
-    return f"{pruner:<12}{where} (--prune-layer {layer}, at least {least_layer(pruner)})"
+    takes = TRAITS[pruner].settings
+    settings = f"; takes {', '.join(takes)}" if takes else ""
+    return f"{pruner:<12}{where} (--prune-layer {layer}, at least {least_layer(pruner)}){settings}"
 
 
 def check(config: ExportConfig) -> None:

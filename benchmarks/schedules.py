@@ -1,0 +1,188 @@
+"""Settings that fit the kept tokens, and schedules of several stages: two tables of `docs/results/accuracy.md`.
+
+    python benchmarks/schedules.py [--part settings] [--part schedules] [--seed 7 --seed 8] [--questions 2004]
+
+Per cent of answers that are exactly right, over the questions of all seeds; differences are paired, question by
+question. Work is that of prefill and of the caches, as the graphs have it, against the unpruned export's. Scores are
+kept in the work folder: an interrupted run goes on where it stopped.
+"""
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import torch
+from accuracy import BASE, MODEL, write_part
+from many_answers import many_answers, see
+from vlmp.evaluation.data import DataSet, open_dataset
+from vlmp.evaluation.identity import checkpoint_digests, eager_program
+from vlmp.evaluation.report import cache_bytes, percent
+from vlmp.evaluation.run import score
+from vlmp.evaluation.subjects import fit_text
+from vlmp.export.checkpoint import locate
+from vlmp.export.eager import open_eager
+from vlmp.export.models import model_entry
+from vlmp.export.schedule import SCHEDULES, parse_schedule
+from vlmp.runtimes.bundle.writing import write_whole
+from vlmp.runtimes.console.streams import quiet_libraries
+from vlmp.runtimes.session import Array
+
+ROOT = Path(__file__).resolve().parents[1]
+VISUAL = 144
+KEPT = (8, 12, 16, 24, 32, 48)
+SETTINGS = {
+    "published": "vlm-pruner,settings=published",
+    "S/4, S/2 (default)": "vlm-pruner",
+    "S/8, S/2": "vlm-pruner,batch={eighth},pivots={half}",
+    "1, 4": "vlm-pruner,batch=1,pivots=4",
+    "DivPrune": "divprune",
+    "DART": "dart",
+    "DART, S/2 pivots": "dart,pivots={half}",
+    "random": "random",
+}
+"""Head of a column -> pruner before layer 2; batch and pivots of S kept tokens."""
+UNPRUNED = "2:1:none"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measured:
+    """One schedule on the questions of one seed. prefill_macs, cache_bytes: as the manifest has them."""
+
+    schedule: str
+    kept: list[int]
+    layers: list[int]
+    prefill_macs: int
+    cache_bytes: int
+    scores: list[float]
+    kinds: list[str]
+
+
+class Bench:
+    """Measures schedules on the questions of one seed."""
+
+    def __init__(self, data: DataSet, work: Path) -> None:
+        self.data, self.work = data, work
+        self.config = fit_text(BASE, data)
+        self.seen: dict[str, Array] = {}
+        self.origin = [checkpoint_digests(locate(model_entry(MODEL).checkpoint)), eager_program(), data.name]
+
+    def measure(self, schedule: str) -> Measured:
+        """What a schedule comes to; known from an earlier run where nothing has changed since."""
+        origin = json.dumps([self.origin, len(self.data.examples), schedule]).encode()
+        file = self.work / f"{sha256(origin).hexdigest()[:16]}.json"
+        if file.exists():
+            return Measured(**json.loads(file.read_text(encoding="utf-8")))
+        session = open_eager(replace(self.config, stages=parse_schedule(schedule)))
+        self.seen = self.seen or see(session, self.data)
+        texts = many_answers(session, self.seen, self.data, BASE.max_new_tokens)
+        shape, work = session.manifest.shape, session.manifest.method("prefill").work
+        scores = [score(self.data, one, text) for one, text in zip(self.data.examples, texts, strict=True)]
+        found = Measured(
+            schedule=schedule,
+            kept=[stage.num_kept for stage in shape.stages],
+            layers=[stage.index for stage in shape.stages],
+            prefill_macs=sum(each.macs for each in work.values()),
+            cache_bytes=cache_bytes(session.manifest),
+            scores=scores,
+            kinds=[one.kind for one in self.data.examples],
+        )
+        print(f"{self.data.name}: {np.mean(scores):.1%} {schedule}", flush=True)
+        self.work.mkdir(parents=True, exist_ok=True)
+        write_whole(file, json.dumps(asdict(found)))
+        return found
+
+
+def scores_of(found: Sequence[Measured], kind: str = "") -> np.ndarray:
+    """Scores of all seeds, of one kind of question or of all."""
+    return np.array(
+        [score for one in found for score, its in zip(one.scores, one.kinds, strict=True) if kind in ("", its)]
+    )
+
+
+def settings_table(benches: Sequence[Bench]) -> str:
+    """Accuracy of settings of VLM-Pruner, and of peers, by the number of kept tokens."""
+    lines = ["| kept of 144 | " + " | ".join(SETTINGS) + " |", "|---|" + "---:|" * len(SETTINGS)]
+    for kept in KEPT:
+        cells = []
+        for pruner in SETTINGS.values():
+            spelled = pruner.format(eighth=max(1, kept // 8), half=kept // 2)
+            found = [bench.measure(f"2:{kept / VISUAL:.4f}:{spelled}") for bench in benches]
+            cells.append(f"{percent(scores_of(found).mean())} ({percent(scores_of(found, 'code').mean())})")
+        lines.append(f"| {kept} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def schedules_table(benches: Sequence[Bench], schedules: Sequence[str]) -> str:
+    """Accuracy and work of schedules, against unpruned and against the default of one stage."""
+    whole, base = ([bench.measure(one) for bench in benches] for one in (UNPRUNED, schedules[0]))
+    lines = [
+        "| schedule | kept | before layers | prefill | caches | accuracy | of unpruned | against the first | codes |"
+    ]
+    lines += ["|---|---|---|" + "---:|" * 6]
+    named = {stages: name for name, stages in SCHEDULES.items()}
+    for schedule in (UNPRUNED, *schedules):
+        found = [bench.measure(schedule) for bench in benches]
+        first, scores = found[0], scores_of(found)
+        gap = scores - scores_of(base)
+        error = gap.std() / len(gap) ** 0.5
+        name = f"**{named[schedule]}** `{schedule}`" if schedule in named else f"`{schedule}`"
+        cells = [
+            name, ", ".join(map(str, first.kept)), ", ".join(map(str, first.layers)),
+            percent(first.prefill_macs / whole[0].prefill_macs), percent(first.cache_bytes / whole[0].cache_bytes),
+            percent(scores.mean()), percent(scores.mean() / scores_of(whole).mean()),
+            "" if schedule == schedules[0] else f"{100 * gap.mean():+.1f} ± {196 * error:.1f}",
+            percent(scores_of(found, "code").mean()),
+        ]  # fmt: skip
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def spelled(*stages: tuple[int, int] | tuple[int, int, str]) -> str:
+    """(layer, kept of 144[, pruner]) -> a schedule."""
+    return "+".join(":".join([str(layer), f"{kept / VISUAL:.4f}", *pruner]) for layer, kept, *pruner in stages)
+
+
+ONE_STAGE = spelled((2, 16))
+COMPARED = (
+    ONE_STAGE,
+    spelled((2, 16, "vlm-pruner,settings=published")),
+    spelled((2, 16, "divprune")),
+    spelled((1, 64), (2, 36)),
+    spelled((1, 80), (2, 48), (3, 32), (4, 24)),
+    spelled((1, 64), (2, 32), (4, 16)),
+    spelled((2, 72), (3, 36), (5, 18)),
+)
+"""The first one is what the others are compared with. The last one halves the tokens as PyramidDrop does."""
+
+
+def main() -> None:
+    """Measure the parts asked for, and write them into the document."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--part", action="append", choices=["settings", "schedules"])
+    parser.add_argument("--seed", action="append", type=int, help="of the test scenes, repeatable (7 and 8)")
+    parser.add_argument("--questions", type=int, default=2004, help="of each seed")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--work", type=Path, default=ROOT / "build/schedules", help="scores")
+    arguments = parser.parse_args()
+    quiet_libraries()
+    torch.set_num_threads(arguments.threads)
+    seeds, parts = arguments.seed or [7, 8], arguments.part or ["settings", "schedules"]
+    benches = [
+        Bench(open_dataset("scenes:test", seed=seed, questions=arguments.questions), arguments.work) for seed in seeds
+    ]
+    stamp = f"`{shlex.join(['python', 'benchmarks/schedules.py', *sys.argv[1:]])}`: scenes:test, seeds "
+    stamp += f"{' and '.join(map(str, seeds))}, {arguments.questions} questions each."
+    if "settings" in parts:
+        write_part("settings", f"{stamp} In brackets: codes.\n\n{settings_table(benches)}")
+    if "schedules" in parts:
+        write_part("schedules", f"{stamp}\n\n{schedules_table(benches, COMPARED)}")
+
+
+if __name__ == "__main__":
+    main()
