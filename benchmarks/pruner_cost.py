@@ -1,6 +1,8 @@
-"""What the pruner costs inside the pruned prefill, per target, at N = 576, S = 64 and the widths of Qwen2-VL-2B.
+"""What the pruner costs inside the pruned prefill, per target, at a ninth of the tokens and the widths of Qwen2-VL-2B.
 
-    python benchmarks/pruner_cost.py --target onnx --target executorch
+    python benchmarks/pruner_cost.py --target onnx --target executorch --image-size 448 --image-size 672
+
+448 px have 256 visual tokens and keep 28, 672 px 576 and keep 64.
 
 CPU seconds of one thread, so that other work on the machine does not count.
 Baseline: the same export with a method that keeps the first S tokens and computes nothing. The difference of both
@@ -65,6 +67,7 @@ def main() -> None:
     """Export three thin models per target, time them interleaved, print the share."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--target", action="append", choices=["onnx", "executorch", "coreml"], required=True)
+    parser.add_argument("--image-size", type=int, action="append", metavar="SIDE", help="pixels, repeatable (672)")
     arguments = parser.parse_args()
     if "coreml" in arguments.target and sys.platform != "darwin":
         parser.error("Core ML has no timing on this machine: run this on a Mac")
@@ -75,17 +78,19 @@ def main() -> None:
         for layers, folder in checkpoints.items():
             write_checkpoint(folder, layers=layers, vision_layers=1, vocab=4096)
         for target in arguments.target:
-            report(target, checkpoints, Path(scratch))
+            for side in arguments.image_size or [672]:
+                report(target, side, checkpoints, Path(scratch))
 
 
-def report(target: str, checkpoints: dict[int, Path], scratch: Path) -> None:
-    """Measure one target and print its line."""
+def report(target: str, side: int, checkpoints: dict[int, Path], scratch: Path) -> None:
+    """Measure one target at one picture size and print its line."""
     plan = {"pruned": ("vlm-pruner", SHALLOW), "free": ("first", SHALLOW), "deep": ("first", DEEP)}
     prefills: dict[str, Callable[[], float]] = {}
     for name, (pruner, layers) in plan.items():
         config = ExportConfig(
-            model="qwen2-vl-2b", targets=(target,), output=scratch / f"{target}-{name}", checkpoint=checkpoints[layers],
-            pruner=pruner, keep=KEEP, prune_layer=1, image_size=(672, 672), quant="none", verify=False,
+            model="qwen2-vl-2b", targets=(target,), output=scratch / f"{target}-{side}-{name}",
+            checkpoint=checkpoints[layers],
+            pruner=pruner, keep=KEEP, prune_layer=1, image_size=(side, side), quant="none", verify=False,
         )  # fmt: skip
         export(config)
         prefills[name] = prefill_timer(load(config.output, threads=1))
@@ -97,7 +102,8 @@ def report(target: str, checkpoints: dict[int, Path], scratch: Path) -> None:
     pruner = best["pruned"] - best["free"]
     full = best["pruned"] + (FULL - SHALLOW) * (best["deep"] - best["free"]) / (DEEP - SHALLOW)
     print(
-        f"{target}: pruner {pruner * 1e3:.1f} ms of a pruned prefill of {full * 1e3:.0f} ms ({FULL} layers): "
+        f"{target}, {side} px: pruner {pruner * 1e3:.1f} ms of a pruned prefill of {full * 1e3:.0f} ms "
+        f"({FULL} layers): "
         f"{pruner / full:.2%}  [best of {RUNS}; {SHALLOW} layers: pruned {best['pruned'] * 1e3:.0f} ms, "
         f"without pruner {best['free'] * 1e3:.0f} ms; {DEEP} layers without pruner {best['deep'] * 1e3:.0f} ms]",
         flush=True,
