@@ -38,8 +38,8 @@ VISUAL = 144
 KEPT = (8, 12, 16, 24, 32, 48)
 SETTINGS = {
     "published": "vlm-pruner,settings=published",
-    "S/4, S/2 (default)": "vlm-pruner",
-    "S/8, S/2": "vlm-pruner,batch={eighth},pivots={half}",
+    "S/8, S/2 (default)": "vlm-pruner",
+    "S/4, S/2": "vlm-pruner,batch={quarter},pivots={half}",
     "1, 4": "vlm-pruner,batch=1,pivots=4",
     "DivPrune": "divprune",
     "DART": "dart",
@@ -111,7 +111,7 @@ def settings_table(benches: Sequence[Bench]) -> str:
     for kept in KEPT:
         cells = []
         for pruner in SETTINGS.values():
-            spelled = pruner.format(eighth=max(1, kept // 8), half=kept // 2)
+            spelled = pruner.format(quarter=kept // 4, half=kept // 2)
             found = [bench.measure(f"2:{kept / VISUAL:.4f}:{spelled}") for bench in benches]
             cells.append(f"{percent(scores_of(found).mean())} ({percent(scores_of(found, 'code').mean())})")
         lines.append(f"| {kept} | " + " | ".join(cells) + " |")

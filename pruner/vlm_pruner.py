@@ -90,13 +90,13 @@ class VlmPruner(Pruner):
     def fitting(cls, num_kept: int) -> dict[str, int]:
         """Pivots and batches for a phone's budget; the published ones are made for 64 and more kept tokens.
 
-        Of 16 tokens, a batch of 16 takes twelve at once, blind to each other. A quarter of the kept tokens are judged
-        at once, as published at 64, and half are pivots: docs/results/accuracy.md has what others come to.
+        Of 16 tokens, a batch of 16 takes twelve at once, blind to each other. Here half of the kept tokens are pivots,
+        and an eighth are judged at once: docs/results/accuracy.md has what other settings come to.
         """
         if num_kept >= PUBLISHED_FROM:
             return {}
         pivots = max(DEFAULT_PIVOTS, num_kept // 2)
-        return {"batch": max(1, num_kept // 4), "pivots": pivots}
+        return {"batch": max(1, num_kept // 8), "pivots": pivots}
 
     @property
     def max_steps(self) -> int:
