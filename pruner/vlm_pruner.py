@@ -19,7 +19,7 @@ from vlmp.pruner.ops import choose, farthest, first_argmax, matmul, squared_norm
 
 BELOW_ANY_SIMILARITY = -2.0
 ABOVE_ANY_DISTANCE = 2.0
-PUBLISHED_FROM = 64
+PUBLISHED_FROM = 32
 """Kept tokens from which on the published settings fit."""
 
 
@@ -88,10 +88,10 @@ class VlmPruner(Pruner):
 
     @classmethod
     def fitting(cls, num_kept: int) -> dict[str, int]:
-        """Pivots and batches for a phone's budget; the published ones are made for 64 and more kept tokens.
+        """Pivots and batches for a phone's budget.
 
-        Of 16 tokens, a batch of 16 takes twelve at once, blind to each other. Here half of the kept tokens are pivots,
-        and an eighth are judged at once: docs/results/accuracy.md has what other settings come to.
+        Of 16 tokens, a published batch of 16 takes twelve at once, blind to each other. So below PUBLISHED_FROM half of
+        the kept tokens are pivots, and an eighth are judged at once: docs/results/accuracy.md has what others come to.
         """
         if num_kept >= PUBLISHED_FROM:
             return {}
