@@ -1,4 +1,4 @@
-"""Settings that fit the kept tokens, and schedules of several stages: two tables of `docs/results/accuracy.md`.
+"""Settings that fit the kept tokens, and schedules of several stages: tables of `docs/results/accuracy.md`.
 
     python benchmarks/schedules.py [--part settings] [--part schedules] [--seed 7 --seed 8] [--questions 2004]
 
@@ -34,19 +34,25 @@ from vlmp.runtimes.console.streams import quiet_libraries
 from vlmp.runtimes.session import Array
 
 ROOT = Path(__file__).resolve().parents[1]
+PARTS = ("settings", "peers", "schedules")
 VISUAL = 144
 KEPT = (8, 12, 16, 24, 32, 48)
 SETTINGS = {
-    "published": "vlm-pruner,settings=published",
-    "S/8, S/2 (default)": "vlm-pruner",
+    "published: 16, 4": "vlm-pruner,settings=published",
+    "S/8, S/2": "vlm-pruner,batch={eighth},pivots={half}",
     "S/4, S/2": "vlm-pruner,batch={quarter},pivots={half}",
     "1, 4": "vlm-pruner,batch=1,pivots=4",
     "DivPrune": "divprune",
-    "DART": "dart",
-    "DART, S/2 pivots": "dart,pivots={half}",
-    "random": "random",
 }
-"""Head of a column -> pruner before layer 2; batch and pivots of S kept tokens."""
+"""Head of a column: batch, pivots of S kept tokens -> pruner before layer 2."""
+PEERS = (
+    ("vlm-pruner", (1, 2, 3, 4)),
+    ("divprune", (0, 1, 2, 3, 4)),
+    ("dart,pivots=4", (2, 3)),
+    ("dart,pivots=8", (2, 3)),
+    ("fastv", (2, 3, 4)),
+)
+"""Methods, the layers that they stand before, and DART's pivots, each with 16 of 144 tokens kept."""
 UNPRUNED = "2:1:none"
 
 
@@ -111,10 +117,21 @@ def settings_table(benches: Sequence[Bench]) -> str:
     for kept in KEPT:
         cells = []
         for pruner in SETTINGS.values():
-            spelled = pruner.format(quarter=kept // 4, half=kept // 2)
+            spelled = pruner.format(eighth=max(1, kept // 8), quarter=kept // 4, half=kept // 2)
             found = [bench.measure(f"2:{kept / VISUAL:.4f}:{spelled}") for bench in benches]
             cells.append(f"{percent(scores_of(found).mean())} ({percent(scores_of(found, 'code').mean())})")
         lines.append(f"| {kept} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def peers_table(benches: Sequence[Bench]) -> str:
+    """Accuracy of each method by the layer that it stands before, 16 tokens kept."""
+    layers = sorted({layer for _, own in PEERS for layer in own})
+    lines = ["| pruner | " + " | ".join(f"layer {layer}" for layer in layers) + " |", "|---|" + "---:|" * len(layers)]
+    for pruner, own in PEERS:
+        found = {layer: [bench.measure(spelled((layer, 16, pruner))) for bench in benches] for layer in own}
+        cells = [percent(scores_of(found[layer]).mean()) if layer in found else "" for layer in layers]
+        lines.append(f"| {pruner} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -164,7 +181,7 @@ COMPARED = (
 def main() -> None:
     """Measure the parts asked for, and write them into the document."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--part", action="append", choices=["settings", "schedules"])
+    parser.add_argument("--part", action="append", choices=PARTS)
     parser.add_argument("--seed", action="append", type=int, help="of the test scenes, repeatable (7 and 8)")
     parser.add_argument("--questions", type=int, default=2004, help="of each seed")
     parser.add_argument("--threads", type=int, default=1)
@@ -172,7 +189,7 @@ def main() -> None:
     arguments = parser.parse_args()
     quiet_libraries()
     torch.set_num_threads(arguments.threads)
-    seeds, parts = arguments.seed or [7, 8], arguments.part or ["settings", "schedules"]
+    seeds, parts = arguments.seed or [7, 8], arguments.part or PARTS
     benches = [
         Bench(open_dataset("scenes:test", seed=seed, questions=arguments.questions), arguments.work) for seed in seeds
     ]
@@ -180,6 +197,8 @@ def main() -> None:
     stamp += f"{' and '.join(map(str, seeds))}, {arguments.questions} questions each."
     if "settings" in parts:
         write_part("settings", f"{stamp} In brackets: codes.\n\n{settings_table(benches)}")
+    if "peers" in parts:
+        write_part("peers", f"{stamp} 16 of 144 tokens kept.\n\n{peers_table(benches)}")
     if "schedules" in parts:
         write_part("schedules", f"{stamp}\n\n{schedules_table(benches, COMPARED)}")
 
