@@ -66,8 +66,8 @@ def limits_of(manifest: Manifest, own_change: float) -> Limits:
 class Reference:
     """Inputs of a conversation and what PyTorch answered.
 
-    pixels uint8 [1, 3, height, width]; ids, more_ids: text of two turns; visual [N, D]; choices int32 [A, S]: what is
-    kept of each of its `arrangements`; prefill_logits [V]; tokens: the greedy answer; decode_logits [steps, V] after
+    pixels uint8 [1, 3, height, width]; ids, more_ids: text of two turns; visual [N, D]; choices int32 [A, S]: what the
+    stages keep of each of its `arrangements`, one stage after the other; prefill_logits [V]; tokens: the greedy answer; decode_logits [steps, V] after
     each of its first tokens; extend_logits [V] after the second turn's text.
     """
 
@@ -176,7 +176,12 @@ def compare(session: Session, reference: Reference, report: Callable[[str], None
     report("verify: choices")
     others = arrangements(session.manifest, given)[1:]
     choices = [first, *(session.prefill(reference.ids, other) for other in others)]
-    shares = [np.isin(wanted, found.kept).mean() for found, wanted in zip(choices, reference.choices, strict=True)]
+    borders = np.cumsum([stage.num_kept for stage in session.manifest.shape.stages])[:-1]
+    shares = [
+        np.isin(kept, found_kept).mean()
+        for found, wanted in zip(choices, reference.choices, strict=True)
+        for found_kept, kept in zip(found.stages, np.split(wanted, borders), strict=True)
+    ]
     higher("kept tokens in common", float(np.mean(shares)), limits.kept_share)
     differing = [not np.array_equal(np.sort(found.order), found.kept) for found in choices]
     lower("orders of other tokens than those kept", sum(differing), 0)
@@ -214,7 +219,7 @@ def make_reference(session: Session, pixels: Array, ids: list[int], more_ids: li
     extended = finite("extend", session.extend(more_ids))
     answer = answer[:tokens] if tokens <= DECODED else greedy(session, ids, visual, tokens)
     others = arrangements(session.manifest, visual)[1:]
-    choices = [first.kept, *(session.prefill(ids, other).kept for other in others)]
+    choices = [np.concatenate(found.stages) for found in (first, *(session.prefill(ids, other) for other in others))]
     own_change = 0.0
     if limits_of(session.manifest, 0.0) is not EXACT:
         nudge = NUDGE[session.manifest.precision]

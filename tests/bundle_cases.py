@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from vlmp.runtimes.bundle.manifest import METHODS, ImageSpec, KvLayerSpec, KvSpec, SegmentSpec, ShapeSpec, StageSpec
@@ -31,17 +32,23 @@ def image_spec(
 def shape_spec(
     image: ImageSpec, *, kept: int, layer: int, layers: int, text_room: int, prefix: int = 0,
     pruner: str = "vlm-pruner", kv_heads: int = 1, head_dim: int = 2, dtype: Any = "float32", update: Any = "rows",
-    settings: Any = None,
+    settings: Any = None, then: Sequence[tuple[int, int]] = (),
 ) -> ShapeSpec:  # fmt: skip
-    """A shape with one stage before decoder layer `layer` of `layers`."""
-    stage = StageSpec(
-        place="layer", index=layer, pruner=pruner, tokens=image.visual_tokens, num_kept=kept, settings=settings or {},
-        loop="while", exact=True,
-    )  # fmt: skip
-    bases = [prefix + (image.visual_tokens if number < layer else kept) for number in range(layers)]
+    """A shape with a stage before decoder layer `layer` of `layers`. then: layer and kept tokens of stages after it."""
+    stages: list[StageSpec] = []
+    left, bases = image.visual_tokens, [prefix + image.visual_tokens] * layers
+    for index, num_kept in [(layer, kept), *then]:
+        stages.append(
+            StageSpec(
+                place="layer", index=index, pruner=pruner, tokens=left, num_kept=num_kept, settings=settings or {},
+                loop="while", exact=True,
+            )
+        )  # fmt: skip
+        left = num_kept
+        bases[index:] = [prefix + left] * (layers - index)
     caches = [KvLayerSpec(kv_heads=kv_heads, head_dim=head_dim, base=base, slots=base + text_room) for base in bases]
     kv = KvSpec(update=update, dtype=dtype, layers=caches)
-    return ShapeSpec(image=image, stages=[stage], kv=kv, methods={name: name for name in METHODS})
+    return ShapeSpec(image=image, stages=stages, kv=kv, methods={name: name for name in METHODS})
 
 
 def smallest() -> dict[str, Any]:

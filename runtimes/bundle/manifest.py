@@ -105,6 +105,11 @@ class StageSpec(_Record):
     by_prompt: bool = Field(default=False, description="Whether the text of the first turn has a say in the choice.")
     exact: bool = Field(description="False when an unrolled graph may fill the last tokens by lowest score.")
 
+    @property
+    def depth(self) -> tuple[bool, int]:
+        """What is later in the model is greater."""
+        return self.place == "layer", self.index
+
 
 class KvLayerSpec(_Record):
     """Cache of one decoder layer: key_cache_i and value_cache_i of `decode` and `extend`."""
@@ -145,8 +150,12 @@ class ShapeSpec(_Record):
 
     @model_validator(mode="after")
     def _chained(self) -> Self:
-        left = self.image.visual_tokens
+        left, layers = self.image.visual_tokens, len(self.kv.layers)
         for number, stage in enumerate(self.stages):
+            if stage.place == "layer" and not 0 <= stage.index < layers:
+                raise ValueError(f"stages.{number}: index {stage.index} must be from 0 to {layers - 1}")
+            if number and stage.depth <= self.stages[number - 1].depth:
+                raise ValueError(f"stages.{number}: index {stage.index} is not after the stage before")
             if stage.tokens != left or not 0 < stage.num_kept <= left:
                 raise ValueError(f"stages.{number}: takes {stage.tokens} and keeps {stage.num_kept} of {left} tokens")
             left = stage.num_kept

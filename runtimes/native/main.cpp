@@ -64,8 +64,9 @@ void answer(const Options& options) {
     return "kept " + std::to_string(tokens.size()) + " of " + std::to_string(manifest.image.visual_tokens) + ":" +
            listed(tokens);
   };
-  int stage = 0;
-  for (const std::vector<std::int32_t>& tokens : first.earlier) say("stage " + std::to_string(++stage) + " " + kept(tokens));
+  for (std::size_t stage = 0; stage < first.earlier.size(); ++stage) {
+    say("stage " + std::to_string(stage + 1) + " " + kept(first.earlier[stage]));
+  }
   say(kept(first.kept));
   say("order:" + listed(first.order));
   for (const std::string& reply : options.replies) {

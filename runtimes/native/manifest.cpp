@@ -65,12 +65,15 @@ ImageSpec read_image(const Field& field) {
   return image;
 }
 
-std::vector<StageSpec> read_stages(const Field& field, int visual_tokens) {
+std::vector<StageSpec> read_stages(const Field& field, int visual_tokens, std::size_t layers) {
   std::vector<StageSpec> stages;
   for (const Field& item : field.items()) {
     item.at("place").require("layer");
-    const StageSpec stage{count(item.at("index"), 0), item.at("pruner").text(), count(item.at("tokens")),
-                          count(item.at("num_kept"))};
+    const StageSpec stage{count(item.at("index"), 0, static_cast<std::int64_t>(layers) - 1), item.at("pruner").text(),
+                          count(item.at("tokens")), count(item.at("num_kept"))};
+    if (!stages.empty() && stage.index <= stages.back().index) {
+      item.at("index").refuse("is not after the stage before, " + std::to_string(stages.back().index));
+    }
     const int left = stages.empty() ? visual_tokens : stages.back().num_kept;
     if (stage.tokens != left) item.at("tokens").refuse("is not what the stage before leaves, " + std::to_string(left));
     if (stage.num_kept > left) item.at("num_kept").refuse("is more than there are, " + std::to_string(left));
@@ -282,8 +285,8 @@ void read_shape(const Field& root, Manifest& manifest) {
   const Field& shape = shapes.front();
   manifest.image = read_image(shape.at("image"));
   manifest.image.visual_tokens = count(shape.at("image").at("visual_tokens"));
-  manifest.stages = read_stages(shape.at("stages"), manifest.image.visual_tokens);
   manifest.kv = read_kv(shape.at("kv"));
+  manifest.stages = read_stages(shape.at("stages"), manifest.image.visual_tokens, manifest.kv.size());
   for (const MethodName name : kMethods) {
     const std::string called = shape.at("methods").at(name_of(name)).text();
     manifest.methods[static_cast<std::size_t>(name)] = read_method(root.at("methods").at(called.c_str()));

@@ -7,12 +7,17 @@ import shutil
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from native_cases import PHOTO, built, locked
 from PIL import Image
 from vlmp.export.config import ExportConfig
 from vlmp.export.pipeline import export
+from vlmp.export.schedule import parse_schedule
+
+STAGES = "2:0.5:divprune+4:0.25:dart"
+"""Of 36 tokens 18 and 9 are left; neither method takes long to export."""
 
 
 @pytest.fixture(scope="session")
@@ -42,7 +47,7 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Bundles of 168 pixels by name: pruned, unpruned, int4. Exported when they are first asked for."""
+    """Bundles of 168 pixels by name: pruned, staged, unpruned, int4. Exported when they are first asked for."""
     # Processes of one run share what lies above their own folders.
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "tiny"
@@ -50,9 +55,11 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
     @cache
     def bundle(name: str) -> Path:
+        pruning: dict[str, Any] = {
+            "unpruned": {"pruner": "none"}, "staged": {"stages": parse_schedule(STAGES)},
+        }.get(name, {"keep": 0.25})  # fmt: skip
         config = ExportConfig(
-            model="vlmp-tiny", targets=("executorch",), output=folder / name,
-            pruner="none" if name == "unpruned" else "vlm-pruner", keep=None if name == "unpruned" else 0.25,
+            model="vlmp-tiny", targets=("executorch",), output=folder / name, **pruning,
             quant="int4" if name == "int4" else "none", image_size=(168, 168), max_new_tokens=20, verify=False,
         )  # fmt: skip
         with locked(folder / f"{name}.lock"):

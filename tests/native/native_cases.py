@@ -55,11 +55,12 @@ def built(kind: str) -> Path:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Told:
-    """What an answering runner printed. tokens: a list a turn; logits float32 [all tokens, V]."""
+    """What an answering runner printed. tokens: a list a turn; stages: kept of each; logits float32 [all tokens, V]."""
 
     text: str
     tokens: list[list[int]]
     kept: list[int]
+    stages: list[list[int]]
     order: list[int]
     logits: NDArray[np.float32]
     stderr: str
@@ -77,10 +78,12 @@ def answer(command: list[str | Path], bundle: Path, image: Path, scratch: Path, 
         return [[int(word) for word in line.split()] for line in re.findall(rf"^{name}:(.*)$", done.stderr, re.M)]
 
     tokens = ids("tokens")
+    (kept,) = ids(r"kept \d+ of \d+")
     return Told(
         text=done.stdout,
         tokens=tokens,
-        kept=ids(r"kept \d+ of \d+")[0],
+        kept=kept,
+        stages=[*ids(r"stage \d+ kept \d+ of \d+"), kept],
         order=ids("order")[0],
         logits=rows.reshape(sum(map(len, tokens)), -1),
         stderr=done.stderr,

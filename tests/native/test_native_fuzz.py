@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -32,9 +33,21 @@ def test_fuzz(sanitizers: Path, tmp_path: Path, parser: str) -> None:
     assert list(found.iterdir()) == []
 
 
+def test_seeds_of_manifests_are_read(host: Path, photo: Path) -> None:
+    """One that is refused at once would lead the fuzzer nowhere; `newer` is there to be refused."""
+    for path in sorted((SEEDS / "manifest").iterdir()):
+        done = subprocess.run([host / "probe", "pixels", photo, path], capture_output=True, check=False)
+        assert (done.returncode == 0) == (path.stem != "newer"), (path.name, done.stderr)
+    read = {path.stem: json.loads(path.read_bytes()) for path in (SEEDS / "manifest").iterdir()}
+    assert [stage["index"] for stage in read["two-stages"]["shapes"][0]["stages"]] == [1, 2]
+    assert "kept_0" in {spec["name"] for spec in read["two-stages"]["methods"]["prefill"]["outputs"]}
+
+
+@pytest.mark.parametrize("name", ["pruned", "staged"])
 def test_an_answer_under_the_sanitizers(
-    host: Path, sanitizers: Path, tiny: Callable[[str], Path], photo: Path, tmp_path: Path
+    host: Path, sanitizers: Path, tiny: Callable[[str], Path], photo: Path, tmp_path: Path, name: str
 ) -> None:
     asked = ("--prompt", "What is in this picture?", "--reply", "How many?", "--temperature", "0.5", "--top-p", "0.9")
-    found = answer([sanitizers / "vlmp_runner"], tiny("pruned"), photo, tmp_path, *asked)
-    assert found.tokens == answer([host / "vlmp_runner"], tiny("pruned"), photo, tmp_path, *asked).tokens
+    found = answer([sanitizers / "vlmp_runner"], tiny(name), photo, tmp_path, *asked)
+    wanted = answer([host / "vlmp_runner"], tiny(name), photo, tmp_path, *asked)
+    assert (found.tokens, found.stages) == (wanted.tokens, wanted.stages)

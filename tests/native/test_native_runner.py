@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping
@@ -22,11 +23,13 @@ from PIL import Image
 from prompt_cases import filled
 from tokenizers import Tokenizer
 from vlmp.runtimes import Session, load
+from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.bundle.folder import read_manifest, write_manifest
 from vlmp.runtimes.bundle.manifest import MethodName
 from vlmp.runtimes.generate import Answer, prompt_ids
 from vlmp.runtimes.profile.executorch import read_steps
 from vlmp.runtimes.profile.schema import json_schema, read_profile
+from vlmp.runtimes.profile.task import bundle_facts
 from vlmp.runtimes.session import Array
 
 SCHEMA_1 = ROOT / "tests/runtimes/bundle/schema_1/executorch"
@@ -51,7 +54,7 @@ def python_answers(
     return first(), second(), np.stack(rows)
 
 
-@pytest.mark.parametrize("name", ["pruned", "unpruned", "int4"])
+@pytest.mark.parametrize("name", ["pruned", "unpruned", "int4", "staged"])
 def test_answers_are_pythons_to_the_last_bit(host: Path, tiny: Tiny, photo: Path, tmp_path: Path, name: str) -> None:
     session = load(tiny(name), threads=1)
     first, second, logits = python_answers(
@@ -61,11 +64,27 @@ def test_answers_are_pythons_to_the_last_bit(host: Path, tiny: Tiny, photo: Path
     assert told.text == f"{first.text}\n{second.text}\n"
     assert told.tokens == [first.token_ids, second.token_ids]
     assert told.kept == first.kept.tolist()
+    assert told.stages == [kept.tolist() for kept in first.stages]
     assert told.order == first.order.tolist()
     # The last token of the first answer is fed before the reply when it is no end token; its logits choose nothing.
     fed, turn = len(logits) - len(told.logits), len(first.token_ids)
     assert fed in (0, 1)
     np.testing.assert_array_equal(told.logits, np.delete(logits, range(turn, turn + fed), 0))
+
+
+def test_what_each_stage_keeps_is_part_of_what_the_one_before_kept(
+    host: Path, tiny: Tiny, photo: Path, tmp_path: Path
+) -> None:
+    """In numbers of the unpruned grid, ascending."""
+    told = answer([host / "vlmp_runner"], tiny("staged"), photo, tmp_path, "--prompt", PROMPT)
+    first, last = told.stages
+    assert (len(first), len(last)) == (18, 9)
+    assert set(last) < set(first) < set(range(36))
+    assert max(last) >= 18, "the second stage's own numbers would be below 18"
+    assert (first, last) == (sorted(first), sorted(last))
+    assert sorted(told.order) == last == told.kept
+    lines = [line for line in told.stderr.splitlines() if "kept" in line]
+    assert [line.partition(":")[0] for line in lines] == ["stage 1 kept 18 of 36", "kept 9 of 36"]
 
 
 def test_a_jpeg_gets_the_same_answer(host: Path, tiny: Tiny, tmp_path: Path) -> None:
@@ -234,6 +253,19 @@ def test_a_profile_in_the_schema_of_vlmp_profile(host: Path, tiny: Tiny, tmp_pat
     assert_events(events)
 
 
+def test_facts_of_several_stages_are_those_of_vlmp_profile(host: Path, tiny: Tiny, tmp_path: Path) -> None:
+    bundle, path = tiny("staged"), tmp_path / "a.json"
+    options = ["--threads", "1", "--runs", "1", "--decode-tokens", "2", "--json", path]
+    subprocess.run([host / "vlmp_runner", bundle, *ASK, *options], capture_output=True, check=True)
+    raw = json.loads(path.read_text())
+    jsonschema.validate(raw, json.loads(json_schema()))
+    (found,) = read_profile(path).bundles
+    assert found.manifest == bundle_facts(read_manifest(bundle))
+    assert raw["bundles"][0]["manifest"]["stages"] == [
+        {"layer": 2, "pruner": "divprune", "kept_tokens": 18}, {"layer": 4, "pruner": "dart", "kept_tokens": 9},
+    ]  # fmt: skip
+
+
 def assert_events(path: Path) -> None:
     """Vision, prefill and decode, four times each: one to warm up and three runs."""
     from executorch.devtools.etdump.serialize import deserialize_from_etdump_flatcc
@@ -261,7 +293,7 @@ def refused(host: Path, *arguments: str | Path) -> str:
     return last
 
 
-PROGRESS = {"load", "preprocess", "vision", "prefill", "decode", "tokens:", "kept", "order:", "peak"}
+PROGRESS = {"load", "preprocess", "vision", "prefill", "decode", "tokens:", "stage", "kept", "order:", "peak"}
 ASK = ("--image", PHOTO, "--prompt", PROMPT)
 
 
@@ -367,6 +399,12 @@ def copy(tiny: Tiny, tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture
+def staged(tiny: Tiny, tmp_path: Path) -> Path:
+    """With two stages: before layer 2 18 of 36 tokens are kept, before layer 4 9."""
+    return Path(shutil.copytree(tiny("staged"), tmp_path / "staged"))
+
+
 def rewrite(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     path = folder / "manifest.json"
     raw = json.loads(path.read_text())
@@ -433,6 +471,63 @@ def test_hostile_manifests(host: Path, copy: Path, change: Callable[[dict[str, A
     rewrite(copy, change)
     line = refused(host, copy, *ASK)
     assert any(part in line for part in message.split("|")), line
+
+
+def stage(number: int, **fields: Any) -> Callable[[dict[str, Any]], object]:
+    return lambda raw: raw["shapes"][0]["stages"][number].update(fields)
+
+
+@pytest.mark.parametrize(("change", "runner", "python"), [
+    (stage(1, num_kept=19), "stages[1].num_kept: is more than there are, 18", "stages.1: takes 18 and keeps 19 of"),
+    (stage(1, num_kept=0), "stages[1].num_kept: must be a whole number from 1", "stages.1: takes 18 and keeps 0 of"),
+    (stage(1, tokens=36), "stages[1].tokens: is not what the stage before leaves, 18", "stages.1: takes 36 and"),
+    (stage(0, num_kept=17), "stages[1].tokens: is not what the stage before leaves, 17", "stages.1: takes 18 and"),
+    (stage(1, index=2), "stages[1].index: is not after the stage before, 2", "stages.1: index 2 is not after"),
+    (stage(1, index=0), "stages[1].index: is not after the stage before, 2", "stages.1: index 0 is not after"),
+    (stage(1, index=6), "stages[1].index: must be a whole number from 0 to 5", "stages.1: index 6 must be from"),
+    (stage(0, index=-1), "stages[0].index: must be a whole number from 0 to 5", "stages.0: index -1 must be"),
+    (stage(1, place="vision"), "stages[1].place: is", "stages.1: index 4 is not after the stage before"),
+    (stage(0, place="vision"), "stages[0].place: is", "it prunes in the vision tower, which this vlmp does not run"),
+    (lambda raw: raw["shapes"][0]["stages"].reverse(), "stages[0].tokens: is not what", "stages.0: takes 18 and"),
+], ids=lambda value: value if isinstance(value, str) else "")  # fmt: skip
+def test_stages_that_python_refuses_too(
+    host: Path, staged: Path, change: Callable[[dict[str, Any]], object], runner: str, python: str
+) -> None:
+    rewrite(staged, change)
+    line = refused(host, staged, *ASK)
+    assert runner in line
+    with pytest.raises(UserError, match=re.escape(python)) as caught:
+        read_manifest(staged)
+    assert "\n" not in str(caught.value)
+
+
+def output(name: str, /, **fields: Any) -> Callable[[dict[str, Any]], object]:
+    """An output of prefill is another."""
+
+    def change(raw: dict[str, Any]) -> None:
+        next(spec for spec in raw["methods"]["prefill"]["outputs"] if spec["name"] == name).update(fields)
+
+    return change
+
+
+def without_kept_0(raw: dict[str, Any]) -> None:
+    outputs = raw["methods"]["prefill"]["outputs"]
+    outputs[:] = [spec for spec in outputs if spec["name"] != "kept_0"]
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (without_kept_0, "methods.prefill: has 16 outputs, must have 17"),
+    (output("kept_0", name="kept_1"), "output 'kept_1' is unknown or there twice"),
+    (output("kept_0", name="filled", shape=[1]), "output 'filled' is unknown or there twice"),
+    (output("kept_0", shape=[9]), "shape or dtype of output kept_0 does not follow from the sizes of the bundle"),
+    (output("kept_0", dtype="float32"), "shape or dtype of output kept_0 does not follow"),
+    (lambda raw: raw["shapes"][0]["stages"].pop(), "methods.prefill: has 17 outputs, must have 16"),
+], ids=lambda value: value if isinstance(value, str) else "")  # fmt: skip
+def test_what_stages_keep_is_an_output_of_prefill(
+    host: Path, staged: Path, change: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    rewrite(staged, change)
+    assert message in refused(host, staged, *ASK)
 
 
 def test_manifests_that_are_no_json(host: Path, copy: Path) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.bundle.manifest import ImageSpec
-from vlmp.runtimes.draw import MIN_CELL_PX, draw_kept, save
+from vlmp.runtimes.draw import FRAME, MIN_CELL_PX, draw_kept, save
 from vlmp.runtimes.image import fit
 
 
@@ -103,6 +103,72 @@ def test_the_photo_is_left_alone() -> None:
     before = image.tobytes()
     draw_kept(image, spec(3, 3), np.arange(9))
     assert image.tobytes() == before
+
+
+# --- Several stages ---------------------------------------------------------------------------------------------------
+
+FIRST, SECOND, LAST = [0, 3, 7, 12, 14, 19], [0, 7, 12, 19], [12, 0]
+"""What three stages keep of 20 tokens."""
+
+
+def staged(image: Image.Image) -> Image.Image:
+    earlier = [np.array(kept, np.int32) for kept in (FIRST, SECOND)]
+    return draw_kept(image, spec(4, 5), np.array(LAST, np.int32), earlier)
+
+
+def test_what_is_dropped_later_is_brighter() -> None:
+    picture = staged(Image.new("RGB", (140, 112), (220, 180, 140)))
+    grey = Image.new("RGB", (1, 1), (220, 180, 140)).convert("L").getpixel((0, 0))
+    for token in range(20):
+        inner = cell(picture, (4, 5), token)
+        assert (inner == inner[0, 0]).all()
+        if token in LAST:
+            assert inner[0, 0].tolist() == [220, 180, 140]
+            continue
+        stage = (token in FIRST) + (token in SECOND)
+        share = (0.45, 0.45 + 0.55 / 3, 0.45 + 2 * 0.55 / 3)[stage]
+        np.testing.assert_allclose(inner[0, 0], [share * float(grey)] * 3, atol=1)
+
+
+def test_what_a_stage_keeps_and_the_next_drops_has_a_thin_frame() -> None:
+    picture = staged(Image.new("RGB", (140, 112), (50, 50, 50)))
+    side = picture.width // 5
+    for token in range(20):
+        row, column = divmod(token, 5)
+        left, top, far = column * side, row * side, side - 1
+        edges = [picture.getpixel((left + x, top + y)) for x, y in ((0, 0), (far, 0), (0, far), (far, far), (9, far))]
+        framed = token in FIRST and token not in LAST
+        assert [edge == FRAME for edge in edges] == [framed] * 5, token
+        if framed:
+            assert FRAME not in (picture.getpixel((left + 1, top + 1)), picture.getpixel((left + 9, top + 1)))
+
+
+def test_without_earlier_stages_nothing_changes() -> None:
+    image, target, order = photo(140, 112), spec(4, 5), np.array(LAST, np.int32)
+    alone = draw_kept(image, target, order)
+    assert draw_kept(image, target, order, ()).tobytes() == alone.tobytes()
+    # A stage that keeps no more than the last one leaves no cell of its own.
+    assert draw_kept(image, target, order, [np.sort(order)]).tobytes() == alone.tobytes()
+    assert staged(image).tobytes() != alone.tobytes()
+
+
+def test_tokens_of_no_part_of_the_picture_are_not_drawn() -> None:
+    """A token that ends a row on some models, or one after all rows."""
+    target = spec(4, 5)
+    (whole,) = target.segments
+    ended = target.model_copy(
+        update={"visual_tokens": 25, "segments": [whole.model_copy(update={"stride": 6})]}
+    )  # fmt: skip
+
+    def moved(kept: list[int]) -> list[int]:
+        return [token + token // 5 for token in kept]
+
+    image, ends = photo(140, 112), [5, 11, 24]
+    earlier = [np.array(moved(kept) + ends, np.int32) for kept in (FIRST, SECOND)]
+    found = draw_kept(image, ended, np.array(moved(LAST), np.int32), earlier)
+    assert found.tobytes() == staged(image).tobytes()
+    only_ends = draw_kept(image, ended, np.array(ends, np.int32), [np.array(ends, np.int32)])
+    assert only_ends.tobytes() == draw_kept(image, target, np.zeros(0, np.int32)).tobytes()
 
 
 # --- Files ------------------------------------------------------------------------------------------------------------

@@ -35,15 +35,13 @@ from vlmp.runtimes.session import RUNTIMES, Array
 
 TINY = Path(__file__).parents[2] / "export/assets/vlmp-tiny"
 PREFIX, VISUAL, KEPT, BUCKET, ROOM, VOCAB = 3, 4, 2, 20, 12, 2048
-EARLY, LATE, LAYERS = PREFIX + VISUAL, PREFIX + KEPT, 3
+LAYERS = 3
+ONE, TWO, THREE = ((1, KEPT),), ((1, 3), (2, KEPT)), ((0, VISUAL), (1, 3), (2, KEPT))
+"""Layer and kept tokens of each stage."""
 START, END, STOP = 1537, 1538, 1536
 FIRST = "<|vision_end|>{prompt}<|im_end|>\n<|im_start|>assistant\n"
 FOLLOWING = "\n<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
 PHOTO = Image.new("RGB", (80, 40), (200, 100, 50))
-
-
-def base(layer: int) -> int:
-    return EARLY if layer == 0 else LATE
 
 
 def rows(layers_rows: Callable[[int], int], dtype: Any, suffix: str = "") -> list[TensorSpec]:
@@ -54,14 +52,24 @@ def rows(layers_rows: Callable[[int], int], dtype: Any, suffix: str = "") -> lis
     ]
 
 
-def make_manifest(dtype: Any = "float32", room: int = ROOM) -> Manifest:
+def make_manifest(dtype: Any = "float32", room: int = ROOM, stages: Sequence[tuple[int, int]] = ONE) -> Manifest:
+    (layer, left), *then = stages
+    shape = shape_spec(
+        image_spec(2, 2), kept=left, layer=layer, layers=LAYERS, text_room=BUCKET + room, prefix=PREFIX, dtype=dtype,
+        then=then,
+    )  # fmt: skip
+
+    def base(layer: int) -> int:
+        return shape.kv.layers[layer].base
+
     def whole(name: str, *shape: int) -> TensorSpec:
         return TensorSpec(name=name, shape=list(shape), dtype="int32")
 
     caches = rows(lambda layer: base(layer) + BUCKET + room, dtype, "_cache")
     visual = TensorSpec(name="visual", shape=[VISUAL, 5], dtype=dtype)
     logits = TensorSpec(name="logits", shape=[VOCAB], dtype=dtype)
-    kept = [whole("kept", KEPT), whole("order", KEPT), whole("filled", 1)]
+    earlier = [whole(f"kept_{number}", left) for number, (_, left) in enumerate(stages[:-1])]
+    kept = [*earlier, whole("kept", KEPT), whole("order", KEPT), whole("filled", 1)]
     inputs: dict[MethodName, list[TensorSpec]] = {
         "vision": [TensorSpec(name="image", shape=[1, 3, 56, 56], dtype=dtype)],
         "prefill": [whole("ids", 1, BUCKET), whole("text_len", 1), visual],
@@ -81,10 +89,7 @@ def make_manifest(dtype: Any = "float32", room: int = ROOM) -> Manifest:
         precision=dtype,
         quantization="none",
         vocab_size=VOCAB,
-        shapes=[
-            shape_spec(image_spec(2, 2), kept=KEPT, layer=1, layers=LAYERS, text_room=BUCKET + room, prefix=PREFIX,
-                       dtype=dtype)
-        ],
+        shapes=[shape],
         prompt=PromptSpec(
             prefix_ids=[START, 1, 2], first=FIRST, following=FOLLOWING, text_len=BUCKET, max_new_tokens=room,
             end_ids=[STOP, END], end_text_id=END, pad_id=STOP, tokenizer_file="tokenizer.json",
@@ -125,7 +130,7 @@ class FakeSession(Session):
         past = int(inputs["past"][0]) if "past" in inputs else 0
         self.calls.append((method, ids[:length]))
         for layer in range(LAYERS):
-            before = base(layer) if method == "prefill" else 0
+            before = self.base(layer) if method == "prefill" else 0
             made = [[7000 + row, row] for row in range(before)]
             # A row of padding must never be stored.
             made += [[token if place < length else 9999, past + place] for place, token in enumerate(ids)]
@@ -133,6 +138,8 @@ class FakeSession(Session):
             outputs[f"value_{layer}"][0] = -np.array(made)
         if method == "prefill":
             outputs.update(kept=np.array([1, 3], np.int32), order=np.array([3, 1], np.int32))
+            for number, stage in enumerate(self.manifest.shape.stages[:-1]):
+                outputs[f"kept_{number}"] = np.arange(VISUAL - stage.num_kept, VISUAL, dtype=np.int32)
         outputs["logits"][next(self.script)] = 1
         return outputs
 
@@ -140,8 +147,13 @@ class FakeSession(Session):
         """[token, position] of every text row in a layer's cache; keys and values must agree."""
         keys, values = self._caches[f"key_cache_{layer}"][0], self._caches[f"value_cache_{layer}"][0]
         np.testing.assert_array_equal(keys, -values)
-        assert keys[: base(layer)].tolist() == [[7000 + row, row] for row in range(base(layer))]
-        return keys[base(layer) :].astype(int).tolist()
+        base = self.base(layer)
+        assert keys[:base].tolist() == [[7000 + row, row] for row in range(base)]
+        return keys[base:].astype(int).tolist()
+
+    def base(self, layer: int) -> int:
+        """Slot of the first text token after the image."""
+        return self.manifest.shape.kv.layers[layer].base
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +164,11 @@ def tokenizer() -> Tokenizer:
 @pytest.fixture
 def session(tokenizer: Tokenizer) -> FakeSession:
     return FakeSession(Path(), make_manifest(), tokenizer)
+
+
+@pytest.fixture(params=[ONE, TWO, THREE], ids=["one stage", "two stages", "three stages"])
+def staged(tokenizer: Tokenizer, request: pytest.FixtureRequest) -> FakeSession:
+    return FakeSession(Path(), make_manifest(stages=request.param), tokenizer)
 
 
 @pytest.fixture
@@ -195,6 +212,25 @@ def test_an_answer(session: FakeSession) -> None:
     assert (timings.load_ms, timings.decoded_tokens) == (5, len(answer))
     assert timings.first_token_ms == pytest.approx(timings.preprocess_ms + timings.vision_ms + timings.prefill_ms)
     assert min(timings.preprocess_ms, timings.vision_ms, timings.prefill_ms, timings.decode_ms) > 0
+
+
+def test_each_stage_tells_what_it_has_kept(staged: FakeSession) -> None:
+    says(staged, [40, END], [END])
+    found = staged.generate(PHOTO, "Why?")
+    earlier = {1: [], 2: [[1, 2, 3]], 3: [[0, 1, 2, 3], [1, 2, 3]]}[len(staged.manifest.shape.stages)]
+    assert [kept.tolist() for kept in found.stages] == [*earlier, [1, 3]]
+    assert found.stages[-1] is found.kept
+    assert found.order.tolist() == [3, 1]
+    assert staged.reply("No?").stages == []
+
+
+def test_layers_between_stages_have_caches_of_their_own_size() -> None:
+    def bases(stages: Sequence[tuple[int, int]]) -> list[int]:
+        layers = make_manifest(stages=stages).shape.kv.layers
+        assert {layer.slots - layer.base for layer in layers} == {BUCKET + ROOM}
+        return [layer.base for layer in layers]
+
+    assert [bases(stages) for stages in (ONE, TWO, THREE)] == [[7, 5, 5], [7, 6, 5], [7, 6, 5]]
 
 
 def test_the_image_is_fitted_and_of_the_bundles_type(tokenizer: Tokenizer, tmp_path: Path) -> None:
@@ -377,21 +413,21 @@ def test_a_reply_after_an_answer_that_hit_the_limit_feeds_its_last_token(session
     assert session.unfed == []
 
 
-def test_every_token_lies_in_its_slot(session: FakeSession) -> None:
-    says(session, [40, 41], [99, 50, END])
-    session.generate(PHOTO, "Why?", 2)
-    question = first(session, "Why?")
+def test_every_token_lies_in_its_slot(staged: FakeSession) -> None:
+    says(staged, [40, 41], [99, 50, END])
+    staged.generate(PHOTO, "Why?", 2)
+    question = first(staged, "Why?")
     fed = [*question, 40]
-    assert session.past == len(fed)
+    assert staged.past == len(fed)
     empty = [[0, 0]] * (BUCKET + ROOM)
     for layer in range(LAYERS):
-        assert session.stored(layer) == [[token, place] for place, token in enumerate(fed)] + empty[len(fed) :]
-    session.reply("No?", 2)
-    fed += [41, END, *following(session, "No?"), 50]
-    assert session.past == len(fed) <= BUCKET + ROOM
-    assert session.room == BUCKET + ROOM - len(fed)
+        assert staged.stored(layer) == [[token, place] for place, token in enumerate(fed)] + empty[len(fed) :]
+    staged.reply("No?", 2)
+    fed += [41, END, *following(staged, "No?"), 50]
+    assert staged.past == len(fed) <= BUCKET + ROOM
+    assert staged.room == BUCKET + ROOM - len(fed)
     for layer in range(LAYERS):
-        assert session.stored(layer) == [[token, place] for place, token in enumerate(fed)] + empty[len(fed) :]
+        assert staged.stored(layer) == [[token, place] for place, token in enumerate(fed)] + empty[len(fed) :]
 
 
 def test_a_new_image_starts_a_new_conversation(session: FakeSession) -> None:

@@ -18,6 +18,7 @@ import pytest
 from vlmp.export.config import ExportConfig
 from vlmp.export.describe import describe
 from vlmp.export.plan import make_plan, open_source
+from vlmp.export.schedule import parse_schedule
 from vlmp.export.targets import open_target
 from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.bundle.folder import (
@@ -42,8 +43,12 @@ FILES = ("graphs/steps.onnx", "tokenizer.json", "vision.onnx")
 
 @pytest.fixture(scope="module")
 def described() -> Manifest:
+    return describe_tiny(keep=0.3)
+
+
+def describe_tiny(**pruning: Any) -> Manifest:
     """What the pipeline says about an export of vlmp-tiny, with made-up files."""
-    config = ExportConfig(model="vlmp-tiny", targets=("onnx",), output=Path("out"), image_size=(112, 140), keep=0.3)
+    config = ExportConfig(model="vlmp-tiny", targets=("onnx",), output=Path("out"), image_size=(112, 140), **pruning)
     source = open_source(config)
     specs = {
         name: MethodSpec(
@@ -114,6 +119,19 @@ def test_the_manifest_says_everything_that_an_app_needs(described: Manifest) -> 
         assert caches[f"key_cache_{number}"] == caches[f"value_cache_{number}"] == wanted
     assert prompt.end_text_id in prompt.end_ids
     assert set(described.tools) >= {"vlmp", "torch", "onnxruntime"}
+
+
+def test_the_manifest_of_two_stages() -> None:
+    manifest = describe_tiny(stages=parse_schedule("2:0.5+4:0.3:divprune"))
+    shape = manifest.shape
+    assert [(stage.index, stage.pruner, stage.tokens, stage.num_kept) for stage in shape.stages] == [
+        (2, "vlm-pruner", 20, 10), (4, "divprune", 10, 6),
+    ]  # fmt: skip
+    assert (shape.pruner, shape.prune_layer, shape.num_kept) == ("vlm-pruner+divprune", 2, 6)
+    prefix = len(manifest.prompt.prefix_ids)
+    assert [layer.base - prefix for layer in shape.kv.layers] == [20, 20, 10, 10, 6, 6]
+    kept = {spec.name: spec.shape for spec in manifest.method("prefill").outputs if spec.dtype == "int32"}
+    assert kept == {"kept_0": [10], "kept": [6], "order": [6], "filled": [1]}
 
 
 def test_the_manifest_is_utf_8_whatever_the_locale(folder: Path) -> None:
@@ -232,6 +250,49 @@ def test_manifests_that_cannot_be_read(folder: Path, content: bytes, says: str) 
     ],
 )
 def test_manifests_that_do_not_fit(folder: Path, change: Callable[[dict[str, Any]], object], says: str) -> None:
+    edit(folder, change)
+    with pytest.raises(UserError) as caught:
+        read_manifest(folder)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def followed_by(**fields: Any) -> Callable[[dict[str, Any]], object]:
+    """The stage before layer 2, which keeps 6 of 20 tokens, has one after it. fields: what is otherwise there."""
+
+    def change(raw: dict[str, Any]) -> None:
+        stages = raw["shapes"][0]["stages"]
+        stages.append({**stages[0], "index": 4, "tokens": 6, "num_kept": 3} | fields)
+
+    return change
+
+
+def test_stages_follow_one_another(folder: Path) -> None:
+    edit(folder, followed_by())
+    shape = read_manifest(folder).shape
+    assert [(stage.index, stage.num_kept) for stage in shape.stages] == [(2, 6), (4, 3)]
+    assert (shape.num_kept, shape.pruner, shape.prune_layer) == (3, "vlm-pruner+vlm-pruner", 2)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (followed_by(num_kept=7), "stages.1: takes 6 and keeps 7 of 6 tokens"),
+        (followed_by(num_kept=0), "stages.1: takes 6 and keeps 0 of 6 tokens"),
+        (followed_by(tokens=20), "stages.1: takes 20 and keeps 3 of 6 tokens"),
+        (followed_by(tokens=5), "stages.1: takes 5 and keeps 3 of 6 tokens"),
+        (followed_by(index=2), "stages.1: index 2 is not after the stage before"),
+        (followed_by(index=1), "stages.1: index 1 is not after the stage before"),
+        (followed_by(index=6), "stages.1: index 6 must be from 0 to 5"),
+        (followed_by(index=-1), "stages.1: index -1 must be from 0 to 5"),
+        (followed_by(place="vision", index=9), "stages.1: index 9 is not after the stage before"),
+        (followed_by(place="behind"), "stages.1.place: Input should be 'vision' or 'layer'"),
+        (lambda raw: raw["shapes"][0]["stages"][0].update(index=6), "stages.0: index 6 must be from 0 to 5"),
+    ],
+)
+def test_stages_that_do_not_follow_one_another(
+    folder: Path, change: Callable[[dict[str, Any]], object], says: str
+) -> None:
     edit(folder, change)
     with pytest.raises(UserError) as caught:
         read_manifest(folder)

@@ -75,9 +75,21 @@ def test_figures_are_those_of_the_profile() -> None:
     assert "B onnx-vlm-pruner against A onnx-none prefill 1.87× 128 → 68.4 ms, faster to the first token 1.45×" in text
     assert "vision 61.7 59.2 to 64.8 62.1 59.6 to 65.2 0.99×" in text
     assert "64 of 576" in text
+    assert "vlm-pruner, before layer 2 of 28" in text
     assert "of 193 ms to the first token it can touch 86 ms" in text
     assert "210 GOP/s, 18.4 GB/s" in text
     assert "peak, resident171.9171.9" in text
+
+
+def test_several_stages_are_told_one_after_the_other() -> None:
+    stages = [
+        {"layer": 2, "pruner": "vlm-pruner", "kept_tokens": 128}, {"layer": 4, "pruner": "divprune", "kept_tokens": 64},
+    ]  # fmt: skip
+    text = " ".join(Reader(render(make_profile(pruner="vlm-pruner+divprune", stages=stages))).text.split())
+    assert "vlm-pruner+divprune, before layer 2, 4 of 28" in text
+    assert "128, 64 of 576" in text
+    assert "128, 64 of 576 visual tokens (vlm-pruner+divprune), numbered in the order of selection" in text
+    assert "none, before layer 2 of 28" in text, "a bundle that names no stages, as older profiles have it"
 
 
 def test_bars_add_up() -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
-from test_session import make_manifest
+from test_session import ONE, TWO, make_manifest
 from tokenizers import Tokenizer
 from vlmp.runtimes import Session
 from vlmp.runtimes.bundle.errors import UserError
@@ -29,11 +31,13 @@ from vlmp.runtimes.profile.schema import (
     PhaseName,
     Profile,
     Settings,
+    StageFacts,
     json_schema,
     read_profile,
     write_profile,
 )
-from vlmp.runtimes.profile.task import Task
+from vlmp.runtimes.profile.table import head
+from vlmp.runtimes.profile.task import Task, bundle_facts
 from vlmp.runtimes.profile.trace import Call, Run, summarize
 from vlmp.runtimes.session import Array
 
@@ -207,14 +211,17 @@ def test_folders_at_the_root_have_names() -> None:
     assert task.names == ["/x", "a/x"]
 
 
-def bundle(name: str, pruner: str, **medians_ms: float) -> BundleProfile:
-    facts = BundleFacts(
+def facts(pruner: str, stages: Sequence[StageFacts] = ()) -> BundleFacts:
+    return BundleFacts(
         model="m", checkpoint="c", target="onnx", precision="float32", quantization="none", image=(56, 56),
-        text_len=20, layers=3, pruner=pruner, prune_layer=1, visual_tokens=4, kept_tokens=2,
+        text_len=20, layers=3, pruner=pruner, prune_layer=1, visual_tokens=4, kept_tokens=2, stages=list(stages),
     )  # fmt: skip
+
+
+def bundle(name: str, pruner: str, **medians_ms: float) -> BundleProfile:
     phases: dict[Any, Phase] = {phase: to_phase([ms]) for phase, ms in medians_ms.items()}
     return BundleProfile(
-        name=name, manifest=facts, runtime="fake 1", size_mib=1.0, phases=phases, prefill_split="not split",
+        name=name, manifest=facts(pruner), runtime="fake 1", size_mib=1.0, phases=phases, prefill_split="not split",
         cold_cached_share=None, memory=None,
     )  # fmt: skip
 
@@ -244,6 +251,38 @@ def test_the_explanation_of_unlike_bundles_blames_no_pruning() -> None:
 
 def test_there_is_no_ratio_to_what_takes_no_time() -> None:
     assert [ratio(3, 2), ratio(0, 2), ratio(2, 0)] == ["1.50", "-", "-"]
+
+
+# --- Stages -----------------------------------------------------------------------------------------------------------
+
+
+def test_facts_of_a_bundle_name_every_stage() -> None:
+    found = bundle_facts(make_manifest(stages=TWO))
+    assert [(stage.layer, stage.pruner, stage.kept_tokens) for stage in found.stages] == [
+        (1, "vlm-pruner", 3), (2, "vlm-pruner", 2),
+    ]  # fmt: skip
+    assert (found.pruner, found.prune_layer, found.kept_tokens) == ("vlm-pruner+vlm-pruner", 1, 2)
+    assert (found.places, found.kept) == ("1, 2", "3, 2")
+
+
+def test_the_head_of_a_column_tells_what_each_stage_keeps() -> None:
+    staged = bundle("x", "vlm-pruner").model_copy(update={"manifest": bundle_facts(make_manifest(stages=TWO))})
+    assert head(staged) == "x\nvlm-pruner+vlm-pruner, 3, 2 of 4 tokens"
+    assert head(bundle("x", "vlm-pruner")) == "x\nvlm-pruner, 2 of 4 tokens"
+
+
+def test_an_older_profile_names_no_stages(tmp_path: Path) -> None:
+    raw = profile().model_dump(mode="json")
+    assert raw["bundles"][0]["manifest"].pop("stages") == []
+    (tmp_path / "older.json").write_text(json.dumps(raw))
+    (found,) = read_profile(tmp_path / "older.json").bundles
+    assert (found.manifest.stages, found.manifest.places, found.manifest.kept) == ([], "1", "2")
+    jsonschema.validate(raw, json.loads(json_schema()))
+
+
+def test_bundles_that_differ_in_stages_only_are_alike() -> None:
+    one, two = (make_manifest(stages=stages).model_copy(update={"tools": TOOLS}) for stages in (ONE, TWO))
+    assert differences(one, two) == []
 
 
 # --- Files ------------------------------------------------------------------------------------------------------------
@@ -425,6 +464,33 @@ def test_the_pruner_is_between_the_delegates_with_most_around_it() -> None:
 def test_before_the_language_model_nothing_is_before_the_pruner() -> None:
     regions, _ = prefill_regions([PORTABLE, PORTABLE, LAYERS, PORTABLE, LAYERS], changed(stages={"index": 0}))
     assert regions == ["pruner"] * 2 + ["after"] * 5
+
+
+SMALL, LARGE = [PORTABLE] * 2, [PORTABLE] * 5
+
+
+@pytest.mark.parametrize(("first", "second"), [(SMALL, LARGE), (LARGE, SMALL), (LARGE, LARGE)])
+def test_between_two_pruners_it_is_after_the_first(first: list[Step], second: list[Step]) -> None:
+    """Around a delegate of layers there is one portable step, as around the head."""
+    steps = [PORTABLE, LAYERS, PORTABLE, LAYERS, *first, LAYERS, PORTABLE, LAYERS, *second, LAYERS, PORTABLE, LAYERS]
+    regions, split = prefill_regions(steps, make_manifest(stages=TWO))
+    assert split.startswith("split by")
+    assert regions == (
+        ["before"] * 6 + ["pruner"] * len(first) + ["after"] * 5 + ["pruner"] * len(second) + ["after"] * 5
+    )  # fmt: skip
+
+
+def test_the_first_of_two_pruners_may_stand_before_the_language_model() -> None:
+    steps = [PORTABLE, PORTABLE, LAYERS, PORTABLE, LAYERS, PORTABLE, PORTABLE, LAYERS]
+    regions, _ = prefill_regions(steps, make_manifest(stages=((0, 3), (2, 2))))
+    assert regions == ["pruner"] * 2 + ["after"] * 5 + ["pruner"] * 2 + ["after"] * 2
+
+
+def test_too_few_delegates_for_two_pruners_are_not_split() -> None:
+    steps = [LAYERS, PORTABLE, LAYERS]
+    assert prefill_regions(steps, make_manifest())[0] == ["before"] * 2 + ["pruner"] + ["after"] * 2
+    regions, split = prefill_regions(steps, make_manifest(stages=TWO))
+    assert (regions, split[:9]) == ([None] * 5, "not split")
 
 
 def test_without_a_pruner_the_linear_layers_are_counted() -> None:
