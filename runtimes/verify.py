@@ -67,8 +67,8 @@ class Reference:
     """Inputs of a conversation and what PyTorch answered.
 
     pixels uint8 [1, 3, height, width]; ids, more_ids: text of two turns; visual [N, D]; choices int32 [A, S]: what the
-    stages keep of each of its `arrangements`, one stage after the other; prefill_logits [V]; tokens: the greedy answer; decode_logits [steps, V] after
-    each of its first tokens; extend_logits [V] after the second turn's text.
+    stages keep of each of its `arrangements`, one stage after the other; prefill_logits [V]; tokens: the greedy answer;
+    decode_logits [steps, V] after each of its first tokens; extend_logits [V] after the second turn's text.
     """
 
     ids: list[int]
