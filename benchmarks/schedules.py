@@ -165,17 +165,20 @@ def spelled(*stages: tuple[int, int] | tuple[int, int, str]) -> str:
     return "+".join(":".join([str(layer), f"{kept / VISUAL:.4f}", *pruner]) for layer, kept, *pruner in stages)
 
 
-ONE_STAGE = spelled((2, 16))
 COMPARED = (
-    ONE_STAGE,
-    spelled((2, 16, "vlm-pruner,settings=published")),
-    spelled((2, 16, "divprune")),
+    "2:0.111",
+    SCHEDULES["paper"],
+    "2:0.111:divprune",
+    SCHEDULES["gentle"],
     spelled((1, 64), (2, 36)),
     spelled((1, 80), (2, 48), (3, 32), (4, 24)),
     spelled((1, 64), (2, 32), (4, 16)),
     spelled((2, 72), (3, 36), (5, 18)),
+    spelled((0, 29, "divprune")),
+    spelled((0, 56, "divprune"), (1, 24)),
+    SCHEDULES["fast"],
 )
-"""The first one is what the others are compared with. The last one halves the tokens as PyramidDrop does."""
+"""The first one is what the others are compared with. 72, 36, 18 are halved three times, as PyramidDrop does."""
 
 
 def main() -> None:

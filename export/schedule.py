@@ -20,7 +20,11 @@ DEFAULT_PRUNE_LAYER = 2
 PUBLISHED = "settings=published"
 FORM = "PLACE:KEEP[:PRUNER[,SETTING=VALUE]], as 2:0.111:vlm-pruner,batch=4"
 
-SCHEDULES: dict[str, str] = {"paper": "2:0.111:vlm-pruner,settings=published"}
+SCHEDULES: dict[str, str] = {
+    "paper": "2:0.111:vlm-pruner,settings=published",
+    "gentle": "2:0.167+4:0.056",
+    "fast": "0:0.444:divprune+1:0.167+2:0.153",
+}
 """Name -> stages, chosen by what they cost and what stays right: docs/results/accuracy.md."""
 
 
