@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import Qwen2VLConfig
 from vlmp.export.config import ExportConfig, Precision
 from vlmp.export.eager import Eager
-from vlmp.export.geometry import KvLayer
+from vlmp.export.geometry import Cut, KvLayer
 from vlmp.export.models import family as family_module
 from vlmp.export.pipeline import build_methods
 from vlmp.export.plan import Source, make_plan, open_source
@@ -205,7 +205,7 @@ def test_nothing_is_missed_where_a_pruner_repeats_its_steps(pruner: str) -> None
     source, methods = open_tiny(pruner)
     counted = count_work(
         "prefill", methods["prefill"], specs_of(source, methods, "float32")["prefill"],
-        source.geometry.prune_layer, "float32",
+        source.geometry.cuts[0].layer, "float32",
     )  # fmt: skip
     torch.manual_seed(0)
     inputs = list(example_inputs(source.geometry.inputs("prefill", "float32")))
@@ -240,11 +240,11 @@ def test_two_billion_parameters_take_no_memory(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(family_module, "load", load)
     geometry = replace(
-        source.geometry, height=448, width=448, grid=(16, 16), kept=28, kv=(KvLayer(heads=2, head_dim=128),) * 28,
+        source.geometry, height=448, width=448, grid=(16, 16), cuts=(Cut(2, 28),), kv=(KvLayer(heads=2, head_dim=128),) * 28,
         hidden=1536, vocab=151936,
     )  # fmt: skip
     config = ExportConfig(model="vlmp-tiny", targets=(), output=Path("unused"))
-    wide = replace(source, geometry=geometry, pruner=replace(source.pruner, num_kept=28))
+    wide = replace(source, geometry=geometry, pruners=(replace(source.pruners[0], num_kept=28),))
     work = work_of(wide, build_methods(make_plan(config, wide, Eager()), "float32"))
     parameters = (work["vision"].weight_bytes + work["decode"].weight_bytes) / 4
     assert parameters == pytest.approx(2.21e9, rel=0.01)
