@@ -240,8 +240,8 @@ def test_two_billion_parameters_take_no_memory(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(family_module, "load", load)
     geometry = replace(
-        source.geometry, height=448, width=448, grid=(16, 16), cuts=(Cut(2, 28),), kv=(KvLayer(heads=2, head_dim=128),) * 28,
-        hidden=1536, vocab=151936,
+        source.geometry, height=448, width=448, grid=(16, 16), cuts=(Cut(2, 28),),
+        kv=(KvLayer(heads=2, head_dim=128),) * 28, hidden=1536, vocab=151936,
     )  # fmt: skip
     config = ExportConfig(model="vlmp-tiny", targets=(), output=Path("unused"))
     wide = replace(source, geometry=geometry, pruners=(replace(source.pruners[0], num_kept=28),))
