@@ -99,7 +99,7 @@ def variant(label: str, kind: type[VlmPruner], config: ExportConfig) -> Subject:
     """A subject whose pruner is another class than the registry's."""
 
     def open_variant() -> TorchSession:
-        session = open_eager(config)
+        session = open_eager(config, counted=True)
         pruners = cast(Prefill, session.methods["prefill"]).pruners
         (own,) = (cast(Pruner, module) for module in pruners)
         pruners[0] = kind(own.grid, own.config, own.loop)

@@ -98,7 +98,7 @@ def eager_subject(config: "ExportConfig", label: str = "", **settings: float) ->
         key=group + seed,
         group=group,
         facts=facts,
-        open=lambda: open_eager(config),
+        open=lambda: open_eager(config, counted=True),
         vision_key=json.dumps(seen),
     )
 
