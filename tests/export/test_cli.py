@@ -159,6 +159,9 @@ def test_targets_and_the_folder_that_is_named_after_them() -> None:
     )
     assert parsed("--target", "onnx", "--schedule", "paper").output == Path("bundles/vlmp-tiny-paper-onnx")
     assert parsed("--target", "onnx", "--stage", "2:0.5").output == Path("bundles/vlmp-tiny-stages-onnx")
+    assert parsed("--target", "onnx", "--schedule", "1:0.5:dart+3:0.2").output == Path(
+        "bundles/vlmp-tiny-1-0.5-dart+3-0.2-onnx"
+    )
 
 
 def test_the_system_prompt_may_be_empty_which_is_not_the_same_as_none() -> None:
@@ -260,6 +263,13 @@ def test_summary() -> None:
         "some/where: onnx float32, 16 of 144 visual tokens, 1.5 MiB, verification passed, logits within 3.0e-06, "
         "12 s, peak memory 100 MiB"
     )
+    staged = result(ParitySpec(status="skipped", runtime=""), "none")
+    (shape,) = staged.manifest.shapes
+    stages = [
+        stage.model_copy(update={"num_kept": kept}) for stage, kept in zip(shape.stages * 2, (48, 16), strict=True)
+    ]
+    staged.manifest.shapes[0] = shape.model_copy(update={"stages": stages})
+    assert "onnx float32, 48, 16 of 144 visual tokens, 1.5 MiB" in cli.summary(staged)
     skipped = cli.summary(result(ParitySpec(status="skipped", runtime=""), "int4"))
     assert "onnx float32 int4, 16 of" in skipped
     assert "1.5 MiB, verification skipped, 12 s" in skipped
