@@ -226,7 +226,7 @@ def write_untrained(folder: Path, tiny: Path, *, seed: int) -> None:
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
-def write_other(folder: Path, tiny: Path, *, seed: int) -> None:
+def write_other(folder: Path, tiny: Path, *, seed: int, layers: int = 5, blocks: int = 3) -> None:
     """Save a random Qwen2-VL in bfloat16 that shares no size with vlmp-tiny, but its tokenizer.
 
     Three query heads a key head, uneven M-RoPE sections, odd head sizes, an untied head, patches of 16 pixels, more
@@ -238,12 +238,12 @@ def write_other(folder: Path, tiny: Path, *, seed: int) -> None:
     }
     config = Qwen2VLConfig(
         text_config=dict(
-            vocab_size=1600, hidden_size=288, intermediate_size=416, num_hidden_layers=5, num_attention_heads=6,
+            vocab_size=1600, hidden_size=288, intermediate_size=416, num_hidden_layers=layers, num_attention_heads=6,
             num_key_value_heads=2, max_position_embeddings=1024, rms_norm_eps=1e-2,
             bos_token_id=token["endoftext"], eos_token_id=token["im_end"],
             rope_parameters={"rope_type": "default", "rope_theta": 5e4, "mrope_section": [5, 8, 11]},
         ),
-        vision_config=dict(depth=3, embed_dim=120, num_heads=3, mlp_ratio=3, hidden_size=288, patch_size=16),
+        vision_config=dict(depth=blocks, embed_dim=120, num_heads=3, mlp_ratio=3, hidden_size=288, patch_size=16),
         tie_word_embeddings=False,
         image_token_id=token["image_pad"],
         video_token_id=token["video_pad"],

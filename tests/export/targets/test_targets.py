@@ -39,7 +39,7 @@ CASES: list[tuple[str, Precision]] = [("onnx", "float32"), ("executorch", "float
 OTHER: list[tuple[str, Precision]] = [("onnx", "float32"), ("executorch", "float32"), ("coreml", "float32")]
 
 
-STAGES = "0:0.75:divprune+2:0.5:fastv+4:0.3:vlm-pruner,batch=3"
+STAGES = "0:0.75:uniform+1:0.5:fastv+2:0.3:vlm-pruner,batch=3"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,7 +105,7 @@ def staged(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     """Another random Qwen2-VL, pruned before the language model and twice in it."""
     target, precision = request.param
     folder = tmp_path_factory.mktemp("staged")
-    write_other(folder / "checkpoint", TINY, seed=8)
+    write_other(folder / "checkpoint", TINY, seed=8, layers=3, blocks=1)
     config = ExportConfig(
         model="qwen2-vl-2b", targets=(target,), output=folder / "bundle", checkpoint=folder / "checkpoint",
         image_size=(128, 160), image_fit="stretch", stages=parse_schedule(STAGES), text_len=40, max_new_tokens=24,
@@ -179,11 +179,11 @@ def test_the_manifest_says_every_stage(staged: Exported) -> None:
     shape = read_manifest(staged.folder).shape
     loops = {"onnx": "while", "executorch": "scan", "coreml": "unroll"}
     found = [(stage.index, stage.pruner, stage.tokens, stage.num_kept, stage.by_prompt) for stage in shape.stages]
-    assert found == [(0, "divprune", 20, 15, False), (2, "fastv", 15, 10, True), (4, "vlm-pruner", 10, 6, False)]
+    assert found == [(0, "uniform", 20, 15, False), (1, "fastv", 15, 10, True), (2, "vlm-pruner", 10, 6, False)]
     assert {stage.loop for stage in shape.stages} == {loops[staged.manifest.target]}
     assert shape.stages[2].settings["batch"] == 3
     prefix = len(staged.manifest.prompt.prefix_ids)
-    assert [layer.base - prefix for layer in shape.kv.layers] == [15, 15, 10, 10, 6]
+    assert [layer.base - prefix for layer in shape.kv.layers] == [15, 10, 6]
     assert all(layer.slots == layer.base + 40 + 24 for layer in shape.kv.layers)
     names = [spec.name for spec in staged.manifest.method("prefill").outputs]
     assert names[:6] == ["logits", "kept_0", "kept_1", "kept", "order", "filled"]
