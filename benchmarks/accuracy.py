@@ -18,6 +18,7 @@ from dataclasses import asdict, replace
 from hashlib import sha256
 from itertools import count, islice
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -26,18 +27,20 @@ from torch import Tensor
 from vlmp.evaluation.cli import line
 from vlmp.evaluation.data import DataSet, open_dataset
 from vlmp.evaluation.identity import EAGER_PACKAGES, EAGER_SOURCES, checkpoint_digests, program
-from vlmp.evaluation.report import Row, percent, plot, summarize
+from vlmp.evaluation.report import Row, listed, percent, plot, summarize
 from vlmp.evaluation.run import Answered, VisionCache, answer, ask
 from vlmp.evaluation.scenes import make_scene
 from vlmp.evaluation.scenes.labels import covered
 from vlmp.evaluation.subjects import Subject, bundle_subjects, eager_subject, eager_subjects, fit_text
 from vlmp.export.checkpoint import locate
-from vlmp.export.config import DEFAULT_KEEP, ExportConfig, Precision
+from vlmp.export.config import ExportConfig, Precision
 from vlmp.export.eager import open_eager
 from vlmp.export.models import model_entry
+from vlmp.export.models.decoder import Prefill
 from vlmp.export.pipeline import export
+from vlmp.export.schedule import DEFAULT_KEEP
 from vlmp.export.targets import open_target
-from vlmp.pruner import PRUNERS
+from vlmp.pruner import PRUNERS, Pruner
 from vlmp.pruner.ops import stable_order
 from vlmp.pruner.vlm_pruner import VlmPruner
 from vlmp.runtimes.bundle.writing import exclusive
@@ -87,17 +90,19 @@ class PatchGrid(VlmPruner):
     def __init__(self, *arguments: object) -> None:
         super().__init__(*arguments)  # type: ignore[arg-type]
         height, width = (2 * side for side in self.grid)
-        place_N2 = torch.stack([self.index_N // width, self.index_N % width], -1).float()
-        self.distance_RN[: self.tokens] = torch.cdist(place_N2, place_N2) / (height**2 + width**2) ** 0.5
+        index_N = torch.arange(self.grid[0] * self.grid[1])
+        place_N2 = torch.stack([index_N // width, index_N % width], -1).float()
+        self.distance_RN[: len(index_N)] = torch.cdist(place_N2, place_N2) / (height**2 + width**2) ** 0.5
 
 
 def variant(label: str, kind: type[VlmPruner], config: ExportConfig) -> Subject:
     """A subject whose pruner is another class than the registry's."""
 
     def open_variant() -> TorchSession:
-        session = open_eager(config)
-        prefill = session.methods["prefill"]
-        prefill.pruner = kind(prefill.pruner.grid, prefill.pruner.config, prefill.pruner.loop)  # type: ignore[attr-defined]
+        session = open_eager(config, counted=True)
+        pruners = cast(Prefill, session.methods["prefill"]).pruners
+        (own,) = (cast(Pruner, module) for module in pruners)
+        pruners[0] = kind(own.grid, own.config, own.loop)
         return session
 
     return replace(eager_subject(config, label), open=open_variant)
@@ -186,7 +191,7 @@ def table(rows: Sequence[Row]) -> str:
     heads = ["method", "layer", "kept", "accuracy", "95 % interval", *(["of unpruned"] if whole else []), *kinds]
     lines = ["| " + " | ".join(heads) + " |", "|---|" + "---:|" * (len(heads) - 1)]
     for row in rows:
-        cells = [row.pruner, str(row.prune_layer), f"{row.kept_tokens}", percent(row.accuracy)]
+        cells = [row.pruner, listed(row.layers), listed(row.kept), percent(row.accuracy)]
         cells += [f"{percent(row.low)} to {percent(row.high)}", *([percent(row.accuracy / whole)] if whole else [])]
         lines.append("| " + " | ".join([*cells, *(percent(row.by_type[kind]) for kind in kinds)]) + " |")
     return "\n".join(lines)

@@ -13,7 +13,7 @@ from vlmp.evaluation.data import DATASETS, SCENE_QUESTIONS, DataSet, open_datase
 from vlmp.evaluation.metrics import METRICS
 from vlmp.export.config import ExportConfig, parse_image_size
 from vlmp.export.models import model_entry
-from vlmp.export.schedule import DEFAULT_KEEP, FORM, SCHEDULES, named_schedule
+from vlmp.export.schedule import DEFAULT_KEEP, FORM, SCHEDULES, joined, named_schedule
 from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.bundle.writing import exclusive
 from vlmp.runtimes.console.command import OneLineParser, add_debug, check_folder, local_folder, run_command
@@ -169,6 +169,9 @@ def _check(arguments: Namespace) -> None:
 def _check_model(arguments: Namespace) -> None:
     """What can be told of --model and the settings before torch is loaded."""
     pruners = _pruners(arguments)
+    for option in ("keep", "prune_layer"):
+        if not pruners and getattr(arguments, option) is not None:
+            raise UserError(f"--{option.replace('_', '-')}: --schedule says that itself, it goes with --pruner")
     for name in pruners:
         _ = replace(_config(arguments), pruner=name).schedule  # which checks it
     for text in arguments.schedule or ():
@@ -207,9 +210,9 @@ def _eager(arguments: Namespace, data: DataSet) -> "list[Subject]":
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     keeps = list(dict.fromkeys(arguments.keep or DEFAULT_KEEPS))
-    schedules = [named_schedule(text) for text in dict.fromkeys(arguments.schedule or ())]
+    schedules = {joined(stages): stages for stages in map(named_schedule, arguments.schedule or ())}
     config = fit_text(_config(arguments), data)
-    return eager_subjects(config, _pruners(arguments), keeps, arguments.random_seeds, schedules)
+    return eager_subjects(config, _pruners(arguments), keeps, arguments.random_seeds, list(schedules.values()))
 
 
 def _config(arguments: Namespace) -> ExportConfig:

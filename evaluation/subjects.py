@@ -72,10 +72,10 @@ def eager_subject(config: "ExportConfig", label: str = "", **settings: float) ->
     from vlmp.export.eager import open_eager
     from vlmp.export.models import file_label, model_entry, model_label
 
-    label = label or "+".join(dict.fromkeys(stage.pruner for stage in config.schedule))
+    names = "+".join(dict.fromkeys(stage.pruner for stage in config.stages))
+    label = label or names or config.pruner
     if settings:
-        own = ",".join(f"{name}={value:g}" for name, value in settings.items())
-        config = replace(config, pruner=f"{config.pruner},{own}")
+        config = replace(config, pruner=",".join([config.pruner, *(f"{name}={settings[name]}" for name in settings)]))
     pruned = label
     if config.stages:
         pruned = joined(config.stages)
@@ -83,7 +83,7 @@ def eager_subject(config: "ExportConfig", label: str = "", **settings: float) ->
         keep = "all" if config.keep is None else f"{config.keep:g}"
         pruned += f"-{keep}" + ("" if config.prune_layer is None else f"-layer{config.prune_layer}")
     group = f"{file_label(config.model)}-{pruned.replace(':', '-')}"
-    seed = f"-seed{settings['seed']:g}" if "seed" in settings else ""
+    seed = f"-seed{settings['seed']}" if "seed" in settings else ""
     checkpoint = checkpoint_digests(config.checkpoint or locate(model_entry(config.model).checkpoint))
     seen = {
         "model": model_label(config.model), "checkpoint": checkpoint, "image_size": config.image_size,
@@ -98,7 +98,7 @@ def eager_subject(config: "ExportConfig", label: str = "", **settings: float) ->
         key=group + seed,
         group=group,
         facts=facts,
-        open=lambda: open_eager(config),
+        open=lambda: open_eager(config, counted=True),
         vision_key=json.dumps(seen),
     )
 

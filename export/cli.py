@@ -204,7 +204,7 @@ def read_config(arguments: Namespace) -> ExportConfig:
     targets = tuple(TARGETS) if "all" in arguments.target else tuple(dict.fromkeys(arguments.target))
     stages = read_stages(arguments)
     pruned = arguments.schedule or ("stages" if stages else arguments.pruner or DEFAULT_PRUNER)
-    name = f"{file_label(arguments.model)}-{file_label(pruned)}-{'-'.join(targets)}"
+    name = f"{file_label(arguments.model)}-{pruned.replace(':', '-')}-{'-'.join(targets)}"
     return ExportConfig(
         model=model_of(arguments),
         targets=targets,

@@ -53,16 +53,18 @@ class Eager:
 
 
 @torch.no_grad()
-def open_eager(config: ExportConfig) -> TorchSession:
+def open_eager(config: ExportConfig, *, counted: bool = False) -> TorchSession:
     """A session that answers as an exact float32 export of `config` would.
 
-    Targets, output, precision and quantization of `config` are not used. Raises UserError on settings or a checkpoint
-    that cannot be served.
+    Targets, output, precision and quantization of `config` are not used. counted: whether the manifest says the work of
+    the methods, which takes longer than the rest. Raises UserError on settings or a checkpoint that cannot be served.
     """
     config, target = replace(config, quant=UNQUANTIZED, precision=None), Eager()
     source = open_source(config)
     plan = make_plan(config, source, target)
     methods = build_methods(plan, "float32")
     specs = target.lower(methods, source.geometry, "float32", Path(), lambda _: None)
-    manifest = describe(plan, with_work(specs, methods, source.geometry, "float32"))
+    if counted:
+        specs = with_work(specs, methods, source.geometry, "float32")
+    manifest = describe(plan, specs)
     return TorchSession(manifest, source.prompt.tokenizer, methods)

@@ -65,7 +65,7 @@ class Stage:
     """Whether the other settings are those of the paper; otherwise they follow the number of kept tokens."""
 
     def __str__(self) -> str:
-        return f"{self.place}:{self.keep:g}:{spelled(self.pruner, self.settings, self.published)}"
+        return f"{self.place}:{_number(self.keep)}:{spelled(self.pruner, self.settings, self.published)}"
 
 
 def named_schedule(text: str) -> tuple[Stage, ...]:
@@ -133,8 +133,13 @@ def parse_pruner(text: str) -> tuple[str, dict[str, float], bool]:
 
 def spelled(pruner: str, settings: Mapping[str, float], published: bool) -> str:
     """What `parse_pruner` reads."""
-    own = (f"{name}={value:g}" for name, value in settings.items())
+    own = (f"{name}={_number(value)}" for name, value in settings.items())
     return ",".join([pruner, *([PUBLISHED] if published else []), *own])
+
+
+def _number(value: float) -> str:
+    """All digits of a number, and no plus sign, which stands between stages."""
+    return repr(value).removesuffix(".0").replace("e+", "e")
 
 
 def check_schedule(stages: Sequence[Stage]) -> None:

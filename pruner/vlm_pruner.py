@@ -76,7 +76,8 @@ class VlmPruner(Pruner):
     ) -> None:
         super().__init__(grid, config, loop, tokens)
         index_N = torch.arange(self.tokens)
-        self.slots = math.ceil(self.tokens / config.batch) * config.batch
+        self.batch = min(config.batch, self.tokens)
+        self.slots = math.ceil(self.tokens / self.batch) * self.batch
         distance = grid_distance(grid)
         distance = torch.cat([distance, torch.full_like(distance[:1], ABOVE_ANY_DISTANCE)])
         self.register_buffer("distance_RN", distance, persistent=False)
@@ -201,7 +202,7 @@ class VlmPruner(Pruner):
         threshold_1 = self.thresholds.index_select(0, state.pass_1)
         below_N = torch.logical_and(score_N < threshold_1, state.rank_N >= state.start_1)
         first_1 = torch.where(below_N, state.rank_N, self.beyond_N).amin(0, keepdim=True)
-        end_1 = first_1 - first_1 % self.config.batch + self.config.batch
+        end_1 = first_1 - first_1 % self.batch + self.batch
         return torch.logical_and(below_N, state.rank_N < end_1), end_1
 
     def step(self, pairs: Pairs, state: Selection) -> Selection:
@@ -213,8 +214,7 @@ class VlmPruner(Pruner):
         added_N = torch.logical_and(batch_N, fits_1)
 
         candidate_N = torch.where(added_N, self.index_N, self.neutral_N)
-        width = min(self.config.batch, self.tokens)
-        token_B = torch.topk(candidate_N, width, largest=False, sorted=True).values  # N: the neutral row
+        token_B = torch.topk(candidate_N, self.batch, largest=False, sorted=True).values  # N: the neutral row
         nearest_N = torch.maximum(nearest_N, pairs.similarity_RN.index_select(0, token_B).amax(0))
         distance_N = torch.minimum(distance_N, pairs.distance_RN.index_select(0, token_B).amin(0))
         stamp_N = torch.where(added_N, (pass_1 + 1) * self.tokens + rank_N, stamp_N)

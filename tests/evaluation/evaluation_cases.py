@@ -12,6 +12,7 @@ from PIL import Image
 from vlmp.evaluation import run
 from vlmp.evaluation.data import DataSet, Example
 from vlmp.evaluation.subjects import Subject
+from vlmp.runtimes.bundle.manifest import WorkSpec
 
 
 def make_data(count: int, a_picture: int = 2, kinds: Sequence[str] = ("hue", "size")) -> DataSet:
@@ -32,6 +33,9 @@ def make_data(count: int, a_picture: int = 2, kinds: Sequence[str] = ("hue", "si
     return DataSet(name="numbers", metric="exact", examples=examples)
 
 
+WORK = WorkSpec(macs=250_000_000, weight_bytes=0, cache_bytes=0, activation_bytes=0)
+
+
 class FakeSession:
     """Sees pictures and counts them; `run.answer` is replaced by `answers`."""
 
@@ -44,6 +48,7 @@ class FakeSession:
         self.manifest: Any = SimpleNamespace(
             model="fake", precision="float32", quantization="none", shape=shape,
             prompt=SimpleNamespace(max_new_tokens=32),
+            method={"prefill": SimpleNamespace(work={"before": WORK, "after": WORK})}.__getitem__,
         )  # fmt: skip
         self.seen = 0
 

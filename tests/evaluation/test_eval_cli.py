@@ -46,6 +46,7 @@ OPTIONS = {
     "--pruner": "None, repeatable",
     "--keep": "None, repeatable",
     "--prune-layer": None,
+    "--schedule": "None, repeatable",
     "--image-size": None,
     "--random-seeds": 3,
     "--dataset": "required",
@@ -176,8 +177,8 @@ def test_a_model_in_pytorch(capsys: pytest.CaptureFixture[str], monkeypatch: pyt
     ]
     assert "7/7" in err
     rows = results()
-    assert [(row["pruner"], row["keep"], row["kept_tokens"], row["seeds"]) for row in rows] == [
-        ("none", 1.0, 16, 1), ("vlm-pruner", 0.3, 5, 1), ("random", 0.3, 5, 2),
+    assert [(row["pruner"], row["keep"], row["layers"], row["kept"], row["seeds"]) for row in rows] == [
+        ("none", 1.0, [2], [16], 1), ("vlm-pruner", 0.3, [2], [5], 1), ("random", 0.3, [2], [5], 2),
     ]  # fmt: skip
     assert {(row["n"], row["metric"], row["model"], row["dataset"]) for row in rows} == {
         (7, "exact", "vlmp-tiny", "set.jsonl")
@@ -223,11 +224,57 @@ def test_a_bundle_answers_as_the_model_in_pytorch(bundle: str) -> None:
     main(["--bundle", bundle, *COMMON])
     main([*MODEL, "--pruner", "vlm-pruner", "--output", "eager"])
     row, eager = results()[0], results("eager")[0]
-    assert (row["model"], row["pruner"], row["kept_tokens"]) == ("bundle", "vlm-pruner", 5)
+    assert (row["model"], row["pruner"], row["layers"], row["kept"]) == ("bundle", "vlm-pruner", [2], [5])
     assert row["keep"] == pytest.approx(5 / 16)
     (lines,), (right,) = answer_files().values(), answer_files("eager").values()
     assert lines[1:] == right[1:]
     assert (row["accuracy"], row["by_type"]) == (eager["accuracy"], eager["by_type"])
+
+
+def test_schedules(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows say each stage, and what all of them leave to do; a single stage is the short form under another name."""
+    stages = ["1:0.5:uniform+3:0.3", "2:0.3"]
+    argv = ["--model", "vlmp-tiny", "--image-size", "112", *COMMON, "--pruner", "none", "--pruner", "vlm-pruner"]
+    argv += ["--questions", "2", "--keep", "0.3", *(part for text in stages for part in ("--schedule", text))]
+    main([*argv, "--schedule", "2:0.3:vlm-pruner"])
+    whole, short, staged, single = rows = results()
+    assert [(row["pruner"], row["layers"], row["kept"], row["keep"]) for row in (staged, single)] == [
+        ("uniform+vlm-pruner", [1, 3], [8, 5], 0.3), ("vlm-pruner", [2], [5], 0.3),
+    ]  # fmt: skip
+    assert [set(settings) >= {"pivots", "batch"} for settings in staged["settings"]] == [False, True]
+    assert single == short
+    slots = [16 + 15 + 24 + 4, 8 + 15 + 24 + 4, 5 + 15 + 24 + 4]  # tokens, prefix, text and answer
+    for row, layers in ((whole, (6, 0, 0)), (short, (2, 0, 4)), (staged, (1, 2, 3))):
+        held = sum(many * each for many, each in zip(layers, slots, strict=True))
+        assert row["cache_mib"] == pytest.approx(2 * 2 * 64 * 4 * held / 2**20)
+    assert whole["prefill_gmac"] > staged["prefill_gmac"] > 0
+    assert list(answer_files()) == [
+        "vlmp-tiny-1-0.5-uniform+3-0.3-vlm-pruner.jsonl", "vlmp-tiny-2-0.3-vlm-pruner.jsonl",
+        "vlmp-tiny-none-all.jsonl", "vlmp-tiny-vlm-pruner-0.3.jsonl",
+    ]  # fmt: skip
+    files = answer_files()
+    assert files["vlmp-tiny-2-0.3-vlm-pruner.jsonl"][1:] == files["vlmp-tiny-vlm-pruner-0.3.jsonl"][1:]
+
+    monkeypatch.setattr(run, "answer", lambda *_: pytest.fail("asks again"))
+    main(argv)
+    assert results() == rows
+
+
+def test_schedules_alone_ask_no_other_method(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "answer", lambda *_: "red")
+    main(["--model", "vlmp-tiny", "--image-size", "168", *COMMON, "--schedule", "paper"])
+    (row,) = results()
+    assert (row["pruner"], row["layers"], row["kept"]) == ("vlm-pruner", [2], [4])
+    assert list(answer_files()) == ["vlmp-tiny-2-0.111-vlm-pruner,settings=published.jsonl"]
+
+
+def test_settings_tell_methods_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "answer", lambda *_: "red")
+    main([*MODEL, "--pruner", "vlm-pruner", "--pruner", "vlm-pruner,batch=4,fuse_weight=1"])
+    plain, other = results()
+    assert (plain["pruner"], plain["settings"][0]["batch"]) == ("vlm-pruner", 16)
+    assert (other["pruner"], other["settings"][0]["batch"]) == ("vlm-pruner,batch=4,fuse_weight=1", 4)
+    assert len(answer_files()) == 2
 
 
 @pytest.mark.slow
@@ -442,6 +489,15 @@ REFUSED: list[tuple[list[str], list[str]]] = [
     ([*BASE, "--image-size", "big"], ["--image-size big"]),
     ([*BASE, "--prune-layer", "9"], ["--prune-layer 9", "layers"]),
     ([*BASE, "--pruner", "divprune", "--pruner", "fastv", "--prune-layer", "0"], ["pruner fastv", "at least 1"]),
+    ([*BASE, "--pruner", "dart,batch=4"], ["dart has no setting 'batch'", "pivots"]),
+    ([*BASE, "--schedule", "poster"], ["unknown schedule 'poster'", "paper"]),
+    ([*BASE, "--schedule", "2:0.5+2:0.3"], ["--stage 2:0.3", "must come after"]),
+    ([*BASE, "--schedule", "2:0.5+3:0.49", "--image-size", "112"], ["3:0.49:vlm-pruner keeps 8 of 16", "as many"]),
+    ([*BASE, "--schedule", "2:0.5+6:0.3"], ["--stage 6:0.3", "6 layers"]),
+    ([*BASE, "--schedule", "vision.3:0.5"], ["inside the vision tower is not possible"]),
+    ([*BASE, "--schedule", "2:0.5", "--keep", "0.3"], ["--keep", "--schedule says that itself", "--pruner"]),
+    ([*BASE, "--schedule", "2:0.5", "--prune-layer", "3"], ["--prune-layer", "--schedule says that itself"]),
+    (["--bundle", "b", "--schedule", "2:0.5", *COMMON], ["--schedule: a bundle's own is inside it"]),
 ]
 
 

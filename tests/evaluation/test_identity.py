@@ -18,6 +18,7 @@ from vlmp.evaluation.identity import BUNDLE_SOURCES, EAGER_SOURCES, bundle_progr
 from vlmp.evaluation.run import differences
 from vlmp.evaluation.subjects import Subject, bundle_subjects, eager_subject
 from vlmp.export.config import ExportConfig
+from vlmp.export.schedule import DEFAULT_PRUNER, parse_schedule
 from vlmp.runtimes.session import RUNTIMES
 
 TINY = Path(__file__).parents[2] / "export/assets/vlmp-tiny"
@@ -87,12 +88,42 @@ def test_other_files_do_not_count() -> None:
         ({"image_size": (112, 112)}, "image_size differs"),
         ({"image_fit": "stretch"}, "image_fit was pad, is stretch"),
         ({"system_prompt": ""}, "system_prompt differs"),
-        ({"prune_layer": 3}, "prune_layer differs"),
+        ({"prune_layer": 3}, "schedule was 2:1:none, is 3:1:none"),
+        ({"pruner": "random,seed=7", "keep": 0.3}, "schedule was 2:1:none, is 2:0.3:random,seed=7"),
+        ({"pruner": "random,seed=7", "keep": 0.3}, "pruner was none, is random,seed=7"),
         ({"pruner": "uniform", "keep": 0.3}, "pruner was none, is uniform"),
     ],
 )
 def test_settings_count(change: dict[str, Any], says: str) -> None:
     assert says in differences(subject().facts, subject(**change).facts)
+
+
+def test_stages_count() -> None:
+    """Every digit of theirs, and their settings; a file of answers has one name for one schedule."""
+    plain, *others = [
+        subject(pruner=DEFAULT_PRUNER, stages=parse_schedule(text))
+        for text in (
+            "1:0.5:random,seed=7+3:0.2:dart", "1:0.5:random,seed=8+3:0.2:dart", "1:0.5:random,seed=7+4:0.2:dart",
+            "1:0.5:random,seed=7+3:0.20000001:dart", "1:0.5:random,seed=7+3:0.2:dart,pivots=2",
+        )
+    ]  # fmt: skip
+    assert plain.facts["pruner"] == "random+dart"
+    assert plain.key == plain.group == "vlmp-tiny-1-0.5-random,seed=7+3-0.2-dart"
+    assert all(any("schedule was" in line for line in differences(plain.facts, other.facts)) for other in others)
+    assert len({one.key for one in (plain, *others)}) == 5
+
+
+def test_settings_of_a_variant_and_its_seed_are_in_its_name() -> None:
+    config = ExportConfig(model="vlmp-tiny", targets=(), output=Path(), checkpoint=Path("checkpoint"), keep=0.3)
+    own, listed = (subject(pruner=pruner, keep=0.3) for pruner in ("vlm-pruner", "vlm-pruner,batch=4"))
+    assert (own.group, listed.group) == ("vlmp-tiny-vlm-pruner-0.3", "vlmp-tiny-vlm-pruner,batch=4-0.3")
+    without = eager_subject(config, "vlm-pruner without fusion", fuse_weight=1.0)
+    assert without.group == without.key == "vlmp-tiny-vlm-pruner without fusion-0.3"
+    assert without.facts["schedule"] == "2:0.3:vlm-pruner,fuse_weight=1"
+    seeds = [eager_subject(replace(config, pruner="random"), seed=seed) for seed in (0, 12345678)]
+    assert {one.group for one in seeds} == {"vlmp-tiny-random-0.3"}
+    assert [one.key for one in seeds] == ["vlmp-tiny-random-0.3-seed0", "vlmp-tiny-random-0.3-seed12345678"]
+    assert [one.facts["schedule"] for one in seeds] == ["2:0.3:random,seed=0", "2:0.3:random,seed=12345678"]
 
 
 def test_room_for_text_changes_no_answer() -> None:

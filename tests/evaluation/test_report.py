@@ -15,8 +15,9 @@ from vlmp.evaluation.report import Row, interval, markdown, plot, summarize, wri
 from vlmp.evaluation.run import Answer, Answered
 
 KEYS = {
-    "model", "runtime", "precision", "quantization", "pruner", "prune_layer", "keep", "kept_tokens", "visual_tokens",
-    "dataset", "metric", "seeds", "accuracy", "low", "high", "n", "by_type", "figures", "settings",
+    "model", "runtime", "precision", "quantization", "pruner", "layers", "keep", "kept", "visual_tokens",
+    "prefill_gmac", "cache_mib", "dataset", "metric", "seeds", "accuracy", "low", "high", "n", "by_type", "figures",
+    "settings",
 }  # fmt: skip
 
 
@@ -71,6 +72,10 @@ def test_seeds_are_averaged_question_by_question() -> None:
     assert rows[1].by_type == {"hue": 0.75, "size": 0.25}
     assert (rows[0].keep, rows[1].keep) == (1, 0.3)
     assert (rows[0].kept_tokens, rows[1].kept_tokens, rows[1].visual_tokens) == (16, 5, 16)
+    assert (rows[1].layers, rows[1].kept, rows[1].settings) == ([2], [5], [{"seed": 0}])
+    assert rows[1].prefill_gmac == 0.5
+    # Keys and values of two layers with all 16 tokens and one with 5, each with 9 of text, one head of two numbers.
+    assert rows[1].cache_mib == 2 * 2 * (2 * (16 + 9) + 5 + 9) * 4 / 2**20
     assert rows[1].low < 0.5 < rows[1].high
 
 
@@ -134,9 +139,12 @@ def test_markdown(rows: list[Row]) -> None:
     assert lines[2] == "numbers, metric exact, 4 questions."
     table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[4:]]
     assert table[0] == [
-        "model", "runtime", "pruner", "layer", "kept", "accuracy, %", "95 % interval", "hue", "size", "F1, %",
+        "model", "runtime", "pruner", "layer", "kept", "prefill, GMAC", "caches, MiB", "accuracy, %", "95 % interval",
+        "hue", "size", "F1, %",
     ]  # fmt: skip
-    assert {len(cells) for cells in table} == {10}
-    assert table[3][:6] == ["fake", "fake 1", "vlm-pruner", "2", "2 of 16", "25.0"]
-    assert table[3][7:] == ["50.0", "0.0", "81.3"]
+    assert {len(cells) for cells in table} == {12}
+    assert table[3][:8] == ["fake", "fake 1", "vlm-pruner", "2", "2 of 16", "0.5", "0.000931", "25.0"]
+    assert table[3][9:] == ["50.0", "0.0", "81.3"]
+    staged = replace(rows[1], layers=[2, 4], kept=[8, 2], prefill_gmac=12.345, cache_mib=6)
+    assert "| 2, 4 | 8, 2 of 16 | 12.3 | 6 |" in markdown([staged], "")
     assert "3 seeds" in markdown([replace(rows[1], seeds=3)], "")

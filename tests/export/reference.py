@@ -1,7 +1,7 @@
 """What the static graphs are compared with: transformers' own Qwen2-VL, and the same pruned between two decoder layers.
 
 Nothing here is shared with `vlmp.export`: the layers, the rotary tables, the positions and the caches are those of
-transformers, and only the choice of tokens is `vlmp.pruner.prune`, which the golden cases check.
+transformers, and only the choice of tokens is that of `vlmp.pruner`, which tests/pruner checks.
 
 Dims: N visual tokens, L tokens, S kept, D hidden size, C key width, V vocabulary.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import shutil
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from transformers import (
     Qwen2VLForConditionalGeneration,
     Qwen2VLProcessor,
 )
-from vlmp.pruner import PrunerConfig, prune
+from vlmp.pruner import PrunerConfig, PruneResult, build_pruner
 
 
 class ImageOnly(Qwen2VLProcessor):
@@ -94,14 +95,27 @@ class Original:
         return rows // 2, columns // 2
 
 
-class Pruned:
-    """One conversation with transformers' layers, its visual tokens pruned between decoder layers K-1 and K."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pruning:
+    """One stage: before decoder layer `layer`, a method keeps some of the visual tokens that are left."""
 
-    def __init__(self, original: Original, prune_layer: int, config: PrunerConfig) -> None:
-        self.original, self.prune_layer, self.config = original, prune_layer, config
+    layer: int
+    config: PrunerConfig
+    pruner: str = "vlm-pruner"
+
+
+class Pruned:
+    """One conversation with transformers' layers, its visual tokens pruned before some of them."""
+
+    def __init__(self, original: Original, stages: Sequence[Pruning]) -> None:
+        self.original, self.stages = original, stages
         self.cache = DynamicCache()
         self.next_position = 0
-        self.kept_S = torch.zeros(0, dtype=torch.int64)
+        self.kept: list[Tensor] = []
+        """Of each stage, int64, on the whole grid."""
+        self.order_S = torch.zeros(0, dtype=torch.int64)
+        self.attention_L = torch.zeros(0)
+        """What the last token attends to in the layer that ran last."""
 
     @torch.no_grad()
     def prefill(self, inputs: dict[str, Tensor]) -> Tensor:
@@ -114,20 +128,32 @@ class Pruned:
         places = [inputs[name] for name in ("input_ids", "mm_token_type_ids", "image_grid_thw")]
         position_3L = model.get_rope_index(*places)[0][:, 0]
         self.next_position = int(position_3L.max()) + 1
+        # Where on the grid a token stands; text nowhere.
+        place_L = torch.where(is_visual_L, is_visual_L.cumsum(0) - 1, -1)
 
-        hidden_LD = self._run(slice(None, self.prune_layer), hidden_LD, position_3L)
+        first = 0
+        for stage in self.stages:
+            hidden_LD = self._run(slice(first, stage.layer), hidden_LD, position_3L)
+            visual_N = (place_L >= 0).nonzero()[:, 0]
+            result = self._choose(stage, hidden_LD, place_L, self.original.grid(inputs))
+            self.kept.append(place_L[visual_N][result.kept_S])
+            self.order_S = place_L[visual_N][result.order_S]
+            hidden_LD[visual_N[result.kept_S]] = result.hidden_SD
+            stays_L = torch.logical_or(place_L < 0, torch.isin(place_L, self.kept[-1]))
+            hidden_LD, position_3L, place_L = hidden_LD[stays_L], position_3L[:, stays_L], place_L[stays_L]
+            first = stage.layer
+        return self._logits(self._run(slice(first, None), hidden_LD, position_3L))
 
-        key_JLd = self.cache.layers[self.prune_layer - 1].keys[0]
-        keys_NC = key_JLd[:, is_visual_L].transpose(0, 1).flatten(1)
-        result = prune(hidden_LD[is_visual_L], keys_NC, self.original.grid(inputs), self.config)
-        self.kept_S = result.kept_S
-        kept_in_L = is_visual_L.nonzero()[:, 0][result.kept_S]
-        hidden_LD[kept_in_L] = result.hidden_SD
-        stays_L = ~is_visual_L
-        stays_L[kept_in_L] = True
-
-        hidden_LD = self._run(slice(self.prune_layer, None), hidden_LD[stays_L], position_3L[:, stays_L])
-        return self._logits(hidden_LD)
+    def _choose(self, stage: Pruning, hidden_LD: Tensor, place_L: Tensor, grid: tuple[int, int]) -> PruneResult:
+        """What a stage keeps of the visual tokens that have a place."""
+        is_visual_L = place_L >= 0
+        keys_NC = attention_N = None
+        if stage.layer > 0:
+            key_JLd = self.cache.layers[stage.layer - 1].keys[0]
+            keys_NC = key_JLd[:, is_visual_L].transpose(0, 1).flatten(1)
+            attention_N = self.attention_L[is_visual_L]
+        pruner = build_pruner(stage.pruner, grid, stage.config, tokens=int(is_visual_L.sum()))
+        return pruner(hidden_LD[is_visual_L], keys_NC, attention_N, place_L[is_visual_L])
 
     @torch.no_grad()
     def decode(self, token: int) -> Tensor:
@@ -153,8 +179,13 @@ class Pruned:
         # Several tokens come at once only in the prefill, when the caches are empty.
         mask = torch.full((1, 1, tokens, tokens), -math.inf).triu(1) if tokens > 1 else None
         for layer in decoder.layers[which]:
+            note = layer.self_attn.register_forward_hook(self._note)
             hidden = layer(hidden, attention_mask=mask, position_embeddings=rope, past_key_values=self.cache)
+            note.remove()
         return hidden[0]
+
+    def _note(self, _module: Any, _given: Any, made: tuple[Tensor, Tensor]) -> None:
+        self.attention_L = made[1][0, :, -1].mean(0)
 
     def _logits(self, hidden_LD: Tensor) -> Tensor:
         return self.original.model.lm_head(self.original.model.model.language_model.norm(hidden_LD[-1]))
@@ -195,7 +226,7 @@ def write_untrained(folder: Path, tiny: Path, *, seed: int) -> None:
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
-def write_other(folder: Path, tiny: Path, *, seed: int) -> None:
+def write_other(folder: Path, tiny: Path, *, seed: int, layers: int = 5, blocks: int = 3) -> None:
     """Save a random Qwen2-VL in bfloat16 that shares no size with vlmp-tiny, but its tokenizer.
 
     Three query heads a key head, uneven M-RoPE sections, odd head sizes, an untied head, patches of 16 pixels, more
@@ -207,12 +238,12 @@ def write_other(folder: Path, tiny: Path, *, seed: int) -> None:
     }
     config = Qwen2VLConfig(
         text_config=dict(
-            vocab_size=1600, hidden_size=288, intermediate_size=416, num_hidden_layers=5, num_attention_heads=6,
+            vocab_size=1600, hidden_size=288, intermediate_size=416, num_hidden_layers=layers, num_attention_heads=6,
             num_key_value_heads=2, max_position_embeddings=1024, rms_norm_eps=1e-2,
             bos_token_id=token["endoftext"], eos_token_id=token["im_end"],
             rope_parameters={"rope_type": "default", "rope_theta": 5e4, "mrope_section": [5, 8, 11]},
         ),
-        vision_config=dict(depth=3, embed_dim=120, num_heads=3, mlp_ratio=3, hidden_size=288, patch_size=16),
+        vision_config=dict(depth=blocks, embed_dim=120, num_heads=3, mlp_ratio=3, hidden_size=288, patch_size=16),
         tie_word_embeddings=False,
         image_token_id=token["image_pad"],
         video_token_id=token["video_pad"],

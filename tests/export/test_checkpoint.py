@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from vlmp.export.checkpoint import identity, locate, read_config, read_json
 from vlmp.export.config import ExportConfig
+from vlmp.export.geometry import Cut
 from vlmp.export.models import FAMILIES, MODELS, model_entry, open_family
 from vlmp.export.models.qwen2_vl import Qwen2VL
 from vlmp.export.plan import Source, open_source
@@ -147,7 +148,9 @@ def test_the_flat_config_of_the_hub_means_the_same_as_the_nested_one(tmp_path: P
     (tmp_path / "config.json").write_text(json.dumps(flat))
     found, wanted = Qwen2VL(tmp_path), Qwen2VL(TINY)
     assert found.spec == wanted.spec
-    sizes = {"height": 112, "width": 140, "prefix": 15, "kept": 5, "text": 32, "room": 8, "prune_layer": 2}
+    sizes: dict[str, Any] = {
+        "height": 112, "width": 140, "prefix": 15, "cuts": (Cut(2, 5),), "text": 32, "room": 8,
+    }  # fmt: skip
     assert found.geometry(**sizes) == wanted.geometry(**sizes)
     assert found.config.tie_word_embeddings is True
 

@@ -17,6 +17,7 @@ from vlmp.export import cli
 from vlmp.export.config import ExportConfig, parse_image_size
 from vlmp.export.models import FAMILIES, MODELS
 from vlmp.export.pipeline import Result
+from vlmp.export.schedule import parse_schedule
 from vlmp.export.targets import TARGETS, open_target
 from vlmp.pruner import PRUNERS
 from vlmp.runtimes import cli as run_cli
@@ -34,7 +35,9 @@ EXPORT = {
     "--revision": None,
     "--target": "None, repeatable",
     "--checkpoint": None,
-    "--pruner": "vlm-pruner",
+    "--schedule": None,
+    "--stage": "None, repeatable",
+    "--pruner": None,
     "--keep": None,
     "--prune-layer": None,
     "--image-size": None,
@@ -135,7 +138,15 @@ def test_every_option_reaches_the_config() -> None:
     assert config == wanted
     plain = ExportConfig(model="", targets=(), output=Path())
     same = [field.name for field in fields(ExportConfig) if getattr(wanted, field.name) == getattr(plain, field.name)]
-    assert same == [], "an option at its default would not show whether it arrives"
+    assert same == ["stages"], "an option at its default would not show whether it arrives"
+
+
+@pytest.mark.parametrize("argv", [["--stage", "1:0.5:dart", "--stage", "3:0.2"], ["--schedule", "1:0.5:dart+3:0.2"]])
+def test_stages_reach_the_config(argv: list[str]) -> None:
+    config = parsed("--target", "onnx", "--output", "out", *argv)
+    assert config == ExportConfig(
+        model="vlmp-tiny", targets=("onnx",), output=Path("out"), stages=parse_schedule("1:0.5:dart+3:0.2")
+    )
 
 
 def test_targets_and_the_folder_that_is_named_after_them() -> None:
@@ -145,6 +156,11 @@ def test_targets_and_the_folder_that_is_named_after_them() -> None:
     assert parsed("--target", "onnx").output == Path("bundles/vlmp-tiny-vlm-pruner-onnx")
     assert parsed("--target", "coreml", "--target", "onnx", "--pruner", "none").output == Path(
         "bundles/vlmp-tiny-none-coreml-onnx"
+    )
+    assert parsed("--target", "onnx", "--schedule", "paper").output == Path("bundles/vlmp-tiny-paper-onnx")
+    assert parsed("--target", "onnx", "--stage", "2:0.5").output == Path("bundles/vlmp-tiny-stages-onnx")
+    assert parsed("--target", "onnx", "--schedule", "1:0.5:dart+3:0.2").output == Path(
+        "bundles/vlmp-tiny-1-0.5-dart+3-0.2-onnx"
     )
 
 
@@ -247,6 +263,13 @@ def test_summary() -> None:
         "some/where: onnx float32, 16 of 144 visual tokens, 1.5 MiB, verification passed, logits within 3.0e-06, "
         "12 s, peak memory 100 MiB"
     )
+    staged = result(ParitySpec(status="skipped", runtime=""), "none")
+    (shape,) = staged.manifest.shapes
+    stages = [
+        stage.model_copy(update={"num_kept": kept}) for stage, kept in zip(shape.stages * 2, (48, 16), strict=True)
+    ]
+    staged.manifest.shapes[0] = shape.model_copy(update={"stages": stages})
+    assert "onnx float32, 48, 16 of 144 visual tokens, 1.5 MiB" in cli.summary(staged)
     skipped = cli.summary(result(ParitySpec(status="skipped", runtime=""), "int4"))
     assert "onnx float32 int4, 16 of" in skipped
     assert "1.5 MiB, verification skipped, 12 s" in skipped

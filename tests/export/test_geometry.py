@@ -11,19 +11,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from vlmp.export.config import ExportConfig
 from vlmp.export.eager import Eager
-from vlmp.export.geometry import Geometry, KvLayer
+from vlmp.export.geometry import Cut, Geometry, KvLayer
 from vlmp.export.pipeline import build_methods
-from vlmp.export.plan import make_plan, open_source, pruner_config
+from vlmp.export.plan import make_plan, open_source, pruner_configs
 from vlmp.export.tracing import example_inputs
 from vlmp.pruner import PRUNERS, PrunerConfig
 from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.bundle.manifest import METHODS
 
+LAYERS = 4
 DTYPES = {torch.float32: "float32", torch.float16: "float16", torch.int32: "int32"}
 EXAMPLE = Geometry(
-    height=112, width=140, grid=(4, 5), prefix=15, text_start=20, kept=6, text=32, room=8, prune_layer=3,
-    kv=(KvLayer(heads=2, head_dim=64),) * 4, hidden=256, vocab=2048,
+    height=112, width=140, grid=(4, 5), prefix=15, text_start=20, cuts=(Cut(3, 6),), text=32, room=8,
+    kv=(KvLayer(heads=2, head_dim=64),) * LAYERS, hidden=256, vocab=2048,
 )  # fmt: skip
+STAGED = replace(EXAMPLE, cuts=(Cut(0, 12), Cut(2, 6), Cut(3, 4)))
 
 
 @st.composite
@@ -31,16 +33,18 @@ def geometries(draw: st.DrawFn) -> Geometry:
     rows, columns = (draw(st.integers(1, 40)) for _ in range(2))
     kv = st.builds(KvLayer, heads=st.integers(1, 8), head_dim=st.integers(1, 128))
     layers = draw(st.lists(kv, min_size=2, max_size=40))
+    places = draw(st.sets(st.integers(0, len(layers) - 1), min_size=1, max_size=4))
+    kept = draw(st.lists(st.integers(1, rows * columns), min_size=len(places), max_size=len(places)))
+    cuts = zip(sorted(places), sorted(kept, reverse=True), strict=True)
     return Geometry(
         height=28 * rows,
         width=28 * columns,
         grid=(rows, columns),
         prefix=draw(st.integers(0, 99)),
         text_start=draw(st.integers(0, 999)),
-        kept=draw(st.integers(1, rows * columns)),
+        cuts=tuple(Cut(layer, left) for layer, left in cuts),
         text=draw(st.integers(1, 99)),
         room=draw(st.integers(1, 99)),
-        prune_layer=draw(st.integers(0, len(layers) - 1)),
         kv=tuple(layers),
         hidden=draw(st.integers(1, 999)),
         vocab=draw(st.integers(1, 9999)),
@@ -49,10 +53,26 @@ def geometries(draw: st.DrawFn) -> Geometry:
 
 def test_derived_sizes() -> None:
     assert EXAMPLE.visual == 20
-    assert (EXAMPLE.early_base, EXAMPLE.late_base, EXAMPLE.text_room) == (35, 21, 40)
+    assert (EXAMPLE.whole_base, EXAMPLE.bases, EXAMPLE.text_room) == (35, [35, 21], 40)
     assert [EXAMPLE.base(layer) for layer in range(4)] == [35, 35, 35, 21]
     assert [EXAMPLE.slots(layer) for layer in range(4)] == [75, 75, 75, 61]
-    assert [replace(EXAMPLE, prune_layer=0).base(layer) for layer in range(4)] == [21] * 4
+    assert EXAMPLE.groups == [range(3), range(3, 4)]
+    assert [replace(EXAMPLE, cuts=(Cut(0, 6),)).base(layer) for layer in range(4)] == [21] * 4
+    assert replace(EXAMPLE, cuts=(Cut(0, 6),)).groups == [range(0), range(4)]
+
+
+def test_derived_sizes_of_several_stages() -> None:
+    assert (STAGED.whole_base, STAGED.bases) == (35, [35, 27, 21, 19])
+    assert STAGED.groups == [range(0), range(2), range(2, 3), range(3, 4)]
+    assert [STAGED.base(layer) for layer in range(4)] == [27, 27, 21, 19]
+    assert [STAGED.slots(layer) for layer in range(4)] == [67, 67, 61, 59]
+    outputs = STAGED.outputs("prefill", "float16")
+    assert [(spec.name, spec.shape, spec.dtype) for spec in outputs[:6]] == [
+        ("logits", [2048], "float16"), ("kept_0", [12], "int32"), ("kept_1", [6], "int32"), ("kept", [4], "int32"),
+        ("order", [4], "int32"), ("filled", [1], "int32"),
+    ]  # fmt: skip
+    assert [spec.shape[1] for spec in outputs[6::2]] == [59, 59, 53, 51]
+    assert [spec.name for spec in STAGED.outputs("decode", "float16")][:2] == ["logits", "key_0"]
 
 
 def test_declared_inputs_and_outputs() -> None:
@@ -90,8 +110,14 @@ def test_caches_have_room_for_whatever_is_stored(geometry: Geometry) -> None:
         assert (
             slots[f"key_cache_{layer}"] == slots[f"value_cache_{layer}"] == [kv_heads, rows + geometry.room, head_dim]
         )
-        visual = geometry.visual if layer < geometry.prune_layer else geometry.kept
+        visual = min([geometry.visual, *(cut.kept for cut in geometry.cuts if cut.layer <= layer)])
         assert rows == geometry.prefix + visual + geometry.text
+    assert [layer for group in geometry.groups for layer in group] == list(range(geometry.layers))
+    for group, base in zip(geometry.groups, geometry.bases, strict=True):
+        assert all(geometry.base(layer) == base for layer in group)
+    left = [prefilled[f"kept_{stage}"] for stage in range(len(geometry.cuts) - 1)]
+    assert [*left, prefilled["kept"]] == [[cut.kept] for cut in geometry.cuts]
+    assert prefilled["order"] == prefilled["kept"]
     for method in METHODS:
         names = [spec.name for spec in geometry.inputs(method, "float32")]
         assert len(set(names)) == len(names)
@@ -125,14 +151,14 @@ def config(**changes: object) -> ExportConfig:
     [(0.111, 144, 16), (0.111, 256, 28), (1, 7, 7), (0.5, 9, 5), (0.25, 16, 4), (0.219, 16, 4), (0.9999, 5, 5)],
 )
 def test_the_kept_share_is_rounded_half_up(keep: float, visual: int, kept: int) -> None:
-    assert pruner_config(config(keep=keep), visual) == PrunerConfig(num_kept=kept)
+    assert pruner_configs(config(keep=keep), visual, LAYERS) == [PrunerConfig(num_kept=kept)]
 
 
 @settings(deadline=None)
 @given(keep=st.floats(0, 1, exclude_min=True), visual=st.integers(1, 3000))
 def test_whatever_share_is_taken_lies_between_pivots_and_all(keep: float, visual: int) -> None:
     try:
-        settings = pruner_config(config(keep=keep), visual)
+        (settings,) = pruner_configs(config(keep=keep), visual, LAYERS)
     except UserError:
         assert visual < 4 or int(keep * visual + 0.5) < 4
         return
@@ -143,7 +169,7 @@ def test_whatever_share_is_taken_lies_between_pivots_and_all(keep: float, visual
 @pytest.mark.parametrize("keep", [None, 1])
 @pytest.mark.parametrize("visual", [1, 3, 4, 144])
 def test_without_pruning_all_tokens_stay(visual: int, keep: float | None) -> None:
-    assert pruner_config(config(pruner="none", keep=keep), visual).num_kept == visual
+    assert pruner_configs(config(pruner="none", keep=keep), visual, LAYERS)[0].num_kept == visual
 
 
 def test_a_share_for_the_method_that_keeps_all_is_refused() -> None:
@@ -153,4 +179,4 @@ def test_a_share_for_the_method_that_keeps_all_is_refused() -> None:
 
 @pytest.mark.parametrize(("keep", "visual", "kept"), [(0.111, 144, 16), (0.1, 5, 1), (0.3, 9, 3)])
 def test_methods_without_pivots_may_keep_fewer(keep: float, visual: int, kept: int) -> None:
-    assert pruner_config(config(pruner="fastv", keep=keep), visual).num_kept == kept
+    assert pruner_configs(config(pruner="fastv", keep=keep), visual, LAYERS)[0].num_kept == kept

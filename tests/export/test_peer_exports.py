@@ -63,7 +63,7 @@ def test_fastv_sees_transformers_attention(other: Original, photo: Image.Image, 
     session = open_session(other, photo, pruner="fastv", prune_layer=layer, keep=0.3)
     seen: list[Tensor] = []
     prefill: Any = session.methods["prefill"]
-    handle = prefill.pruner.register_forward_pre_hook(lambda _, values: seen.append(values[2]))
+    handle = prefill.pruners[0].register_forward_pre_hook(lambda _, values: seen.append(values[2]))
     prefilled = ask(session, photo, question)
     handle.remove()
 

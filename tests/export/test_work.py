@@ -13,10 +13,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import Qwen2VLConfig
 from vlmp.export.config import ExportConfig, Precision
 from vlmp.export.eager import Eager
-from vlmp.export.geometry import KvLayer
+from vlmp.export.geometry import Cut, KvLayer
 from vlmp.export.models import family as family_module
 from vlmp.export.pipeline import build_methods
 from vlmp.export.plan import Source, make_plan, open_source
+from vlmp.export.schedule import DEFAULT_PRUNER, parse_schedule
 from vlmp.export.tracing import example_inputs
 from vlmp.export.work import count_work, with_work
 from vlmp.pruner import PRUNERS
@@ -31,11 +32,15 @@ LAYER_MATRICES = 2 * WIDTH * WIDTH + 2 * WIDTH * KV + 3 * WIDTH * INNER
 LAYER_WEIGHTS = LAYER_MATRICES + WIDTH + 2 * KV + 2 * WIDTH  # with biases of query, key and value, and two norms
 
 
-def open_tiny(pruner: str = "vlm-pruner", keep: float = 0.3) -> tuple[Source, dict[MethodName, nn.Module]]:
+def open_tiny(
+    pruner: str = "vlm-pruner", keep: float = 0.3, stages: str = ""
+) -> tuple[Source, dict[MethodName, nn.Module]]:
     config = ExportConfig(
         model="vlmp-tiny", targets=(), output=Path("unused"), image_size=(112, 140), pruner=pruner,
         keep=None if pruner == "none" else keep,
     )  # fmt: skip
+    if stages:
+        config = replace(config, pruner=DEFAULT_PRUNER, keep=None, stages=parse_schedule(stages))
     source = open_source(config)
     return source, build_methods(make_plan(config, source, Eager()), "float32")
 
@@ -159,6 +164,56 @@ def test_a_step_moves_no_cache_as_activation(pruned: dict[Region, WorkSpec]) -> 
     assert pruned["decode"].activation_bytes == 4 * whole
 
 
+# --- Several stages ---------------------------------------------------------------------------------------------------
+
+STAGES = "1:0.5+3:0.3:uniform+4:0.2"
+LEFT = (VISUAL, 10, 6, 4)
+LAYERS_OF = (1, 2, 1, 2)
+"""Layers of each group, and the visual tokens that they take."""
+
+
+@pytest.fixture(scope="module")
+def staged() -> tuple[dict[Region, WorkSpec], dict[Region, WorkSpec]]:
+    """The work with a full bucket, and what a token less of text saves."""
+    source, methods = open_tiny(stages=STAGES)
+    counted = with_work(specs_of(source, methods, "float32"), methods, source.geometry, "float32", cuts_text=True)
+    whole = {region: work for spec in counted.values() for region, work in spec.work.items()}
+    return whole, {region: work for spec in counted.values() for region, work in spec.work_per_token.items()}
+
+
+def test_prefill_of_several_stages(staged: tuple[dict[Region, WorkSpec], dict[Region, WorkSpec]]) -> None:
+    """Before the first stage, all stages together, and all layers after the first."""
+    whole, each = staged
+    tokens = [PREFIX + left + TEXT for left in LEFT]
+    macs = [
+        layers * (many * LAYER_MATRICES + attention_macs(many))
+        for layers, many in zip(LAYERS_OF, tokens, strict=True)
+    ]  # fmt: skip
+    head, row = WIDTH * VOCAB, 2 * KV * 4
+    assert whole["before"].macs == macs[0]
+    assert whole["after"].macs == sum(macs[1:]) + head
+    # Similarity of all pairs and fusion, in the first stage and the last; `uniform` computes nothing.
+    assert whole["pruner"].macs == WIDTH * (20 * 20 + 10 * 20 + 6 * 6 + 4 * 6)
+    assert whole["before"].cache_bytes == tokens[0] * row
+    assert whole["after"].cache_bytes == row * sum(a * b for a, b in zip(LAYERS_OF[1:], tokens[1:], strict=True))
+    assert whole["pruner"].cache_bytes == whole["pruner"].weight_bytes == 0
+    assert whole["before"].weight_bytes == 4 * (LAYER_WEIGHTS + (PREFIX + TEXT) * WIDTH)
+    assert whole["after"].weight_bytes == 4 * (5 * LAYER_WEIGHTS + WIDTH + head)
+    assert each["pruner"].macs == 0
+    assert [each[region].cache_bytes for region in ("before", "after")] == [row, 5 * row]  # type: ignore[index]
+
+
+@pytest.mark.parametrize(("method", "tokens"), [("decode", 1), ("extend", TEXT)])
+def test_steps_of_several_stages(
+    staged: tuple[dict[Region, WorkSpec], dict[Region, WorkSpec]], method: Region, tokens: int
+) -> None:
+    work = staged[0][method]
+    slots = [PREFIX + left + TEXT + ROOM for left, many in zip(LEFT, LAYERS_OF, strict=True) for _ in range(many)]
+    attention = sum(attention_macs(tokens, each) for each in slots)
+    assert work.macs == LAYERS * tokens * LAYER_MATRICES + attention + WIDTH * VOCAB
+    assert work.cache_bytes == sum(2 * KV * 4 * (each + tokens) for each in slots)
+
+
 # --- Precision and kinds of weights -----------------------------------------------------------------------------------
 
 
@@ -199,13 +254,13 @@ def test_quantized_weights_count_as_they_are_stored() -> None:
 # --- Every pruner -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("pruner", PRUNERS)
+@pytest.mark.parametrize("pruner", [*PRUNERS, STAGES])
 def test_nothing_is_missed_where_a_pruner_repeats_its_steps(pruner: str) -> None:
     """With real values all steps run; without them, none does."""
-    source, methods = open_tiny(pruner)
+    source, methods = open_tiny(stages=pruner) if pruner == STAGES else open_tiny(pruner)
     counted = count_work(
         "prefill", methods["prefill"], specs_of(source, methods, "float32")["prefill"],
-        source.geometry.prune_layer, "float32",
+        source.geometry.cuts[0].layer, "float32",
     )  # fmt: skip
     torch.manual_seed(0)
     inputs = list(example_inputs(source.geometry.inputs("prefill", "float32")))
@@ -240,11 +295,11 @@ def test_two_billion_parameters_take_no_memory(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(family_module, "load", load)
     geometry = replace(
-        source.geometry, height=448, width=448, grid=(16, 16), kept=28, kv=(KvLayer(heads=2, head_dim=128),) * 28,
-        hidden=1536, vocab=151936,
+        source.geometry, height=448, width=448, grid=(16, 16), cuts=(Cut(2, 28),),
+        kv=(KvLayer(heads=2, head_dim=128),) * 28, hidden=1536, vocab=151936,
     )  # fmt: skip
     config = ExportConfig(model="vlmp-tiny", targets=(), output=Path("unused"))
-    wide = replace(source, geometry=geometry, pruner=replace(source.pruner, num_kept=28))
+    wide = replace(source, geometry=geometry, pruners=(replace(source.pruners[0], num_kept=28),))
     work = work_of(wide, build_methods(make_plan(config, wide, Eager()), "float32"))
     parameters = (work["vision"].weight_bytes + work["decode"].weight_bytes) / 4
     assert parameters == pytest.approx(2.21e9, rel=0.01)

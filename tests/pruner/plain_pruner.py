@@ -8,6 +8,7 @@ adds nothing is followed by the next one, so that exactly S tokens are always ke
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -27,13 +28,21 @@ class PlainResult(NamedTuple):
 
 
 def plain_prune(
-    hidden: Floats, keys: Floats, grid: tuple[int, int], config: PrunerConfig, similarity: Floats | None = None
+    hidden: Floats,
+    keys: Floats,
+    grid: tuple[int, int],
+    config: PrunerConfig,
+    similarity: Floats | None = None,
+    places: Sequence[int] | None = None,
 ) -> PlainResult:
-    """Prune by loops. `similarity` [N, N] replaces step 2, where its last bits would decide between close scores."""
+    """Prune by loops. `similarity` [N, N] replaces step 2, where its last bits would decide between close scores.
+
+    places: where on the grid the tokens stand, row major; None: they are all of it.
+    """
     if similarity is None:
         similarity = plain_similarity(hidden, config.channels)
     pivots = plain_pivots(keys, config.pivots)
-    order, passes = plain_selection(np.float32(similarity), plain_distance(grid), pivots, config)
+    order, passes = plain_selection(np.float32(similarity), plain_distance(grid, places), pivots, config)
     return PlainResult(
         sorted(order), order, plain_fusion(hidden, similarity, sorted(order), config.fuse_weight), passes
     )
@@ -69,15 +78,16 @@ def plain_similarity(hidden: Floats, channels: int) -> Floats:
     return similarity
 
 
-def plain_distance(grid: tuple[int, int]) -> Floats:
+def plain_distance(grid: tuple[int, int], places: Sequence[int] | None = None) -> Floats:
     """Step 2: distance on the grid as a share of its diagonal, in float32."""
     height, width = grid
-    distance = np.zeros((height * width, height * width), dtype=np.float32)
+    places = range(height * width) if places is None else places
+    distance = np.zeros((len(places), len(places)), dtype=np.float32)
     diagonal = np.float32(math.sqrt(height**2 + width**2))
-    for i in range(height * width):
-        for j in range(height * width):
+    for row, i in enumerate(places):
+        for column, j in enumerate(places):
             squared = (i // width - j // width) ** 2 + (i % width - j % width) ** 2
-            distance[i, j] = np.sqrt(np.float32(squared)) / diagonal
+            distance[row, column] = np.sqrt(np.float32(squared)) / diagonal
     return distance
 
 

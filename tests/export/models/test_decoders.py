@@ -26,7 +26,7 @@ from transformers import (
     Qwen3Config,
     Qwen3ForCausalLM,
 )
-from vlmp.export.geometry import Geometry, KvLayer
+from vlmp.export.geometry import Cut, Geometry, KvLayer
 from vlmp.export.models.decoder import Context, Decode, Decoder, Prefill, decoder_transforms, run_layers
 from vlmp.export.models.layers import causal_mask
 from vlmp.export.models.positions import prompt_positions, rope_rows, text_positions
@@ -128,7 +128,7 @@ def test_a_head_norm_with_an_offset_equals_transformers(tmp_path: Path) -> None:
 def language(decoder: Decoder, spec: DecoderSpec) -> tuple[Geometry, Prefill, Decode]:
     kv = tuple(KvLayer(heads=layer.kv_heads, head_dim=layer.head_dim) for layer in spec.layers)
     geometry = Geometry(
-        height=28, width=42, grid=(2, 3), prefix=3, text_start=9, kept=6, text=8, room=4, prune_layer=1, kv=kv,
+        height=28, width=42, grid=(2, 3), prefix=3, text_start=9, cuts=(Cut(1, 6),), text=8, room=4, kv=kv,
         hidden=64, vocab=200,
     )  # fmt: skip
     pruner = build_pruner("none", geometry.grid, PrunerConfig(num_kept=6), "while")
@@ -136,7 +136,7 @@ def language(decoder: Decoder, spec: DecoderSpec) -> tuple[Geometry, Prefill, De
         rope_rows(spec.rope, kv[0].head_dim, places(spec.rope, geometry), torch.float32)
         for places in (prompt_positions, text_positions)
     )
-    prefill = Prefill(decoder, pruner, geometry, [1, 2, 3], prompt)
+    prefill = Prefill(decoder, [pruner], geometry, [1, 2, 3], prompt)
     return geometry, prefill.eval(), Decode(decoder, geometry, text).eval()
 
 
@@ -183,5 +183,5 @@ def test_the_graph_of_onnx_runtime_equals_pytorch(name: str, tmp_path: Path) -> 
     names = [output.name for output in session.get_outputs()]
     found = dict(zip(names, cast(list[Any], session.run(None, given)), strict=True))
     tiny_models.assert_close(torch.from_numpy(found["logits"]), wanted)
-    filled_slots = geometry.early_base + 5
+    filled_slots = geometry.whole_base + 5
     tiny_models.assert_close(torch.from_numpy(found["key_2"])[0, :, :filled_slots], rows[4][:, :filled_slots])

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from reference import Original, Pruned, write_other, write_untrained
+from reference import Original, Pruned, Pruning, write_other, write_untrained
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -24,6 +24,7 @@ from vlmp.evaluation.scenes import sample
 from vlmp.export.config import ExportConfig
 from vlmp.export.eager import open_eager
 from vlmp.export.models.qwen2_vl import Qwen2VL
+from vlmp.export.schedule import DEFAULT_PRUNER, parse_schedule
 from vlmp.pruner import PrunerConfig
 from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.image import fit, to_pixels
@@ -35,6 +36,10 @@ UNTRAINED_SEED = 120
 OTHER_SEED = 29  # no top-1 margin of the answers below is under 3e-3, while logits are off by about 1e-5
 QUESTIONS = ("What colour is the cup?", "Describe the image in detail.")
 NEXT_QUESTION = "How many spoons are there?"
+SCHEDULES = (
+    "1:0.5+2:0.25", "0:0.5:divprune+2:0.3:fastv", "1:0.6:random+2:0.4:dart+3:0.2:vlm-pruner",
+    "0:0.6:uniform+1:0.45:vlm-pruner,pivots=2,batch=5+3:0.3:divprune+4:0.2:uniform",
+)  # fmt: skip
 TOLERANCE = 1e-4
 ANSWER_TOKENS = 40
 
@@ -203,7 +208,7 @@ def test_reference_that_keeps_all_tokens_equals_generate(case: Case) -> None:
     """What the pruned graphs are compared with is itself right: without pruning it is transformers' own answer."""
     inputs = case.inputs(QUESTIONS[0])
     rows, columns = case.original.grid(inputs)
-    reference = Pruned(case.original, 2, PrunerConfig(num_kept=rows * columns))
+    reference = Pruned(case.original, [Pruning(layer=2, config=PrunerConfig(num_kept=rows * columns))])
     found_ids, found_logits = reference.answer(reference.prefill(inputs), ANSWER_TOKENS)
     wanted_ids, wanted_logits = case.original.generate(inputs, ANSWER_TOKENS)
     assert found_ids == wanted_ids
@@ -216,11 +221,11 @@ def test_pruned_answer_equals_pruned_transformers(case: Case, prune_layer: int, 
     session = case.session(pruner="vlm-pruner", keep=keep, prune_layer=prune_layer)
     kept_tokens = session.manifest.shape.num_kept
     assert kept_tokens == int(keep * session.manifest.shape.image.visual_tokens + 0.5)
-    reference = Pruned(case.original, prune_layer, PrunerConfig(num_kept=kept_tokens))
+    reference = Pruned(case.original, [Pruning(layer=prune_layer, config=PrunerConfig(num_kept=kept_tokens))])
     wanted_ids, wanted_logits = reference.answer(reference.prefill(case.inputs(QUESTIONS[0])), ANSWER_TOKENS)
 
     answer = session.generate(case.photo, QUESTIONS[0], ANSWER_TOKENS)
-    assert answer.kept.tolist() == reference.kept_S.tolist()
+    assert answer.kept.tolist() == reference.kept[0].tolist()
     assert sorted(answer.order.tolist()) == answer.kept.tolist()
     assert answer.token_ids == wanted_ids
 
@@ -233,12 +238,47 @@ def test_pruned_answer_equals_pruned_transformers(case: Case, prune_layer: int, 
 
 def test_pruned_second_turn_equals_pruned_transformers(case: Case) -> None:
     session = case.session(pruner="vlm-pruner", keep=0.2)
-    reference = Pruned(case.original, 2, PrunerConfig(num_kept=session.manifest.shape.num_kept))
+    config = PrunerConfig(num_kept=session.manifest.shape.num_kept)
+    reference = Pruned(case.original, [Pruning(layer=2, config=config)])
     first_ids, _ = reference.answer(reference.prefill(case.inputs(QUESTIONS[0])), 12)
     assert session.generate(case.photo, QUESTIONS[0], 12).token_ids == first_ids
     for token in [first_ids[-1], *case.behind_answer(QUESTIONS[0], NEXT_QUESTION)]:
         logits = reference.decode(token)
     assert session.reply(NEXT_QUESTION, ANSWER_TOKENS).token_ids == reference.answer(logits, ANSWER_TOKENS)[0]
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_stages_equal_transformers_pruned_as_often(case: Case, schedule: str) -> None:
+    """Positions, what each stage keeps of the unpruned grid, and caches of a size for each group of layers."""
+    stages = parse_schedule(schedule)
+    session = case.session(pruner=DEFAULT_PRUNER, stages=stages)
+    shape = session.manifest.shape
+    configs = [PrunerConfig(num_kept=told.num_kept, **told.settings) for told in shape.stages]
+    prunings = [
+        Pruning(layer=stage.place.index, config=config, pruner=stage.pruner)
+        for stage, config in zip(stages, configs, strict=True)
+    ]
+    reference = Pruned(case.original, prunings)
+    wanted = reference.prefill(case.inputs(QUESTIONS[0]))
+    prefilled = session.prefill(question_ids(session, QUESTIONS[0]), visual_tokens(session, case))
+    assert [len(kept) for kept in prefilled.stages] == [int(s.keep * shape.image.visual_tokens + 0.5) for s in stages]
+    assert [kept.tolist() for kept in prefilled.stages] == [kept.tolist() for kept in reference.kept]
+    assert prefilled.kept.tolist() == prefilled.stages[-1].tolist()
+    assert (prefilled.order.tolist(), prefilled.filled) == (reference.order_S.tolist(), 0)
+    assert_close(prefilled.logits, wanted)
+
+    for token in (7, 300, 5, 1200):
+        assert_close(session.decode(token), reference.decode(token))
+    behind_ids = case.behind_answer(QUESTIONS[0], NEXT_QUESTION)
+    extended = session.extend(behind_ids)
+    for token in behind_ids:
+        wanted = reference.decode(token)
+    assert_close(extended, wanted)
+    for layer, (told, theirs) in enumerate(zip(shape.kv.layers, reference.cache.layers, strict=True)):
+        slots = theirs.keys.shape[2]
+        assert slots == told.base + session.past
+        assert_close(session._caches[f"key_cache_{layer}"][:, :slots], theirs.keys[0])
+        assert_close(session._caches[f"value_cache_{layer}"][:, :slots], theirs.values[0])
 
 
 def test_pruning_changes_the_answer(case: Case) -> None:
@@ -258,9 +298,12 @@ def test_pruning_changes_the_answer(case: Case) -> None:
 # --- The four methods among themselves --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("pruner", "keep"), [("none", None), ("vlm-pruner", 0.2), ("divprune", 0.2)])
+@pytest.mark.parametrize(("pruner", "keep"), [("none", None), ("vlm-pruner", 0.2), ("divprune", 0.2), ("stages", None)])
 def test_prefill_and_decode_equal_one_longer_prefill(case: Case, pruner: str, keep: float | None) -> None:
-    session = case.session(pruner=pruner, keep=keep)
+    if pruner == "stages":
+        session = case.session(pruner=DEFAULT_PRUNER, stages=parse_schedule("1:0.6+2:0.4:dart+4:0.2:uniform"))
+    else:
+        session = case.session(pruner=pruner, keep=keep)
     visual, ids = visual_tokens(session, case), question_ids(session, QUESTIONS[0])
     bucket = session.manifest.prompt.text_len
     words = np.random.default_rng(0).integers(0, 1500, bucket - len(ids)).tolist()

@@ -15,7 +15,7 @@ from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 from transformers.models.qwen3_vl.configuration_qwen3_vl import Qwen3VLTextConfig
 from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLTextRotaryEmbedding
-from vlmp.export.geometry import Geometry, KvLayer
+from vlmp.export.geometry import Cut, Geometry, KvLayer
 from vlmp.export.models.decoder import decoder_transforms
 from vlmp.export.models.layers import RmsNorm
 from vlmp.export.models.positions import prompt_positions, rope_rows, text_positions, text_start
@@ -73,8 +73,8 @@ def test_layers_with_heads_of_different_sizes_cannot_be_built() -> None:
 
 def geometry_of(rope: RopeSpec) -> Geometry:
     return Geometry(
-        height=56, width=84, grid=(2, 3), prefix=4, text_start=text_start(rope, 4, (2, 3)), kept=2, text=3, room=2,
-        prune_layer=0, kv=(KvLayer(heads=1, head_dim=32),), hidden=8, vocab=9,
+        height=56, width=84, grid=(2, 3), prefix=4, text_start=text_start(rope, 4, (2, 3)), cuts=(Cut(0, 2),),
+        text=3, room=2, kv=(KvLayer(heads=1, head_dim=32),), hidden=8, vocab=9,
     )  # fmt: skip
 
 

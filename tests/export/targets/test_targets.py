@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from unittest.mock import patch
 
@@ -20,6 +21,7 @@ from vlmp.export.config import ExportConfig, Precision
 from vlmp.export.models import model_entry
 from vlmp.export.pipeline import build_methods, export
 from vlmp.export.plan import make_plan, open_source
+from vlmp.export.schedule import parse_schedule
 from vlmp.export.targets import open_target
 from vlmp.runtimes import Session, load
 from vlmp.runtimes.bundle.errors import UserError
@@ -35,6 +37,9 @@ PHOTO = ROOT / "runtimes" / "assets" / "photo.jpg"
 TINY = locate(model_entry("vlmp-tiny").checkpoint)
 CASES: list[tuple[str, Precision]] = [("onnx", "float32"), ("executorch", "float32"), ("coreml", "float16")]
 OTHER: list[tuple[str, Precision]] = [("onnx", "float32"), ("executorch", "float32"), ("coreml", "float32")]
+
+
+STAGES = "0:0.75:uniform+1:0.5:fastv+2:0.3:vlm-pruner,batch=3"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,6 +95,20 @@ def other(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     config = ExportConfig(
         model="qwen2-vl-2b", targets=(target,), output=folder / "bundle", checkpoint=folder / "checkpoint",
         image_size=(160, 224), image_fit="stretch", keep=0.25, prune_layer=1, text_len=40, max_new_tokens=40,
+        precision=precision, quant="none",
+    )  # fmt: skip
+    return exported(config, precision)
+
+
+@pytest.fixture(scope="module", params=OTHER, ids=lambda case: "-".join(case))
+def staged(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """Another random Qwen2-VL, pruned before the language model and twice in it."""
+    target, precision = request.param
+    folder = tmp_path_factory.mktemp("staged")
+    write_other(folder / "checkpoint", TINY, seed=8, layers=3, blocks=1)
+    config = ExportConfig(
+        model="qwen2-vl-2b", targets=(target,), output=folder / "bundle", checkpoint=folder / "checkpoint",
+        image_size=(128, 160), image_fit="stretch", stages=parse_schedule(STAGES), text_len=40, max_new_tokens=24,
         precision=precision, quant="none",
     )  # fmt: skip
     return exported(config, precision)
@@ -154,6 +173,43 @@ def test_chat_equals_pytorch(other: Exported) -> None:
     assert found.token_ids == wanted.token_ids
     assert session.past == other.eager.past
     assert found.text.startswith("".join(pieces))
+
+
+def test_the_manifest_says_every_stage(staged: Exported) -> None:
+    shape = read_manifest(staged.folder).shape
+    loops = {"onnx": "while", "executorch": "scan", "coreml": "unroll"}
+    found = [(stage.index, stage.pruner, stage.tokens, stage.num_kept, stage.by_prompt) for stage in shape.stages]
+    assert found == [(0, "uniform", 20, 15, False), (1, "fastv", 15, 10, True), (2, "vlm-pruner", 10, 6, False)]
+    assert {stage.loop for stage in shape.stages} == {loops[staged.manifest.target]}
+    assert shape.stages[2].settings["batch"] == 3
+    prefix = len(staged.manifest.prompt.prefix_ids)
+    assert [layer.base - prefix for layer in shape.kv.layers] == [15, 10, 6]
+    assert all(layer.slots == layer.base + 40 + 24 for layer in shape.kv.layers)
+    names = [spec.name for spec in staged.manifest.method("prefill").outputs]
+    assert names[:6] == ["logits", "kept_0", "kept_1", "kept", "order", "filled"]
+
+
+def test_stages_verify_and_answer_as_pytorch(staged: Exported) -> None:
+    """What each stage keeps and the order of the last, two turns of a chat, and the caches of all layers after them."""
+    assert staged.manifest.parity.status == "passed"
+    assert figures(staged.manifest)["kept tokens in common"] == 1.0
+    assert figures(staged.manifest)["tokens filled by lowest score"] == 0
+    session = load(staged.folder)
+    found, wanted = (each.generate(PHOTO, "What is this?", max_new_tokens=10) for each in (session, staged.eager))
+    assert found.token_ids == wanted.token_ids
+    assert [kept.tolist() for kept in found.stages] == [kept.tolist() for kept in wanted.stages]
+    assert [len(kept) for kept in found.stages] == [15, 10, 6]
+    assert all(set(later) < set(kept) for kept, later in pairwise(kept.tolist() for kept in found.stages))
+    assert found.order.tolist() == wanted.order.tolist()
+    assert sorted(found.order.tolist()) == found.kept.tolist() == found.stages[-1].tolist()
+    found, wanted = (each.reply("And why is it so?", max_new_tokens=6) for each in (session, staged.eager))
+    assert found.token_ids == wanted.token_ids
+    for layer, told in enumerate(staged.manifest.shape.kv.layers):
+        held = told.base + session.past
+        for name in (f"key_cache_{layer}", f"value_cache_{layer}"):
+            cache, right = session._caches[name], staged.eager._caches[name][:, :held]
+            cache = cache[0] if staged.manifest.shape.kv.update == "in_place" else cache
+            assert relative_error(cache[:, :held], right) < 1e-4, name
 
 
 def test_methods_return_what_the_manifest_says(tiny: Exported) -> None:
@@ -318,6 +374,8 @@ def test_unpruned_export_keeps_every_token(unpruned: Session) -> None:
     shape = unpruned.manifest.shape
     assert answer.kept.tolist() == list(range(shape.image.visual_tokens))
     assert len({layer.slots for layer in shape.kv.layers}) == 1
+    names = [spec.name for spec in unpruned.manifest.method("prefill").outputs]
+    assert names[:5] == ["logits", "kept", "order", "filled", "key_0"]
     assert unpruned.manifest.parity.status == "passed"
 
 

@@ -14,10 +14,11 @@ import time
 import tomllib
 from importlib.metadata import version
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 from vlmp.export.targets import OFFERS, TARGETS, open_target
-from vlmp.pruner import PLACES, PRUNERS, pruner_class
+from vlmp.pruner import PRUNERS, SETTINGS, TRAITS, PrunerConfig, pruner_class
 
 ROOT = Path(__file__).parents[3]
 PHOTO = ROOT / "runtimes/assets/photo.jpg"
@@ -137,10 +138,18 @@ def test_executorch_is_loaded_without_its_exporter() -> None:
 # --- What registries tell without the classes -------------------------------------------------------------------------
 
 
-def test_places_are_those_of_the_pruners() -> None:
-    assert list(PLACES) == list(PRUNERS)
-    for name, place in PLACES.items():
-        assert (place.layer, set(place.needs)) == (pruner_class(name).place, pruner_class(name).needs), name
+def test_traits_are_those_of_the_pruners() -> None:
+    assert list(TRAITS) == list(PRUNERS)
+    for name, traits in TRAITS.items():
+        kind = pruner_class(name)
+        assert (traits.layer, set(traits.needs), traits.settings) == (kind.place, kind.needs, kind.settings), name
+
+
+def test_settings_are_the_fields_of_their_config() -> None:
+    fields = get_type_hints(PrunerConfig)
+    assert fields.pop("num_kept") is int
+    assert fields == SETTINGS
+    assert {name for traits in TRAITS.values() for name in traits.settings} == set(SETTINGS)
 
 
 @pytest.mark.parametrize("name", TARGETS)
