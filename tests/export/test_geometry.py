@@ -151,7 +151,24 @@ def config(**changes: object) -> ExportConfig:
     [(0.111, 144, 16), (0.111, 256, 28), (1, 7, 7), (0.5, 9, 5), (0.25, 16, 4), (0.219, 16, 4), (0.9999, 5, 5)],
 )
 def test_the_kept_share_is_rounded_half_up(keep: float, visual: int, kept: int) -> None:
-    assert pruner_configs(config(keep=keep), visual, LAYERS) == [PrunerConfig(num_kept=kept)]
+    assert [own.num_kept for own in pruner_configs(config(keep=keep), visual, LAYERS)] == [kept]
+
+
+@pytest.mark.parametrize(
+    ("kept", "batch", "pivots"),
+    [(4, 1, 4), (8, 1, 4), (12, 1, 6), (16, 2, 8), (28, 3, 14), (31, 3, 15), (32, 16, 4), (64, 16, 4), (191, 16, 4)],
+)
+def test_settings_fit_the_kept_tokens_unless_the_published_ones_are_asked_for(
+    kept: int, batch: int, pivots: int
+) -> None:
+    asked = config(keep=kept / 576)
+    assert pruner_configs(asked, 576, LAYERS) == [PrunerConfig(num_kept=kept, batch=batch, pivots=pivots)]
+    published = replace(asked, pruner="vlm-pruner,settings=published")
+    assert pruner_configs(published, 576, LAYERS) == [PrunerConfig(num_kept=kept)]
+    own = replace(asked, pruner="vlm-pruner,pivots=3")
+    assert pruner_configs(own, 576, LAYERS) == [PrunerConfig(num_kept=kept, batch=batch, pivots=3)]
+    dart = replace(asked, pruner="dart")
+    assert pruner_configs(dart, 576, LAYERS) == [PrunerConfig(num_kept=kept)]
 
 
 @settings(deadline=None)
@@ -162,7 +179,7 @@ def test_whatever_share_is_taken_lies_between_pivots_and_all(keep: float, visual
     except UserError:
         assert visual < 4 or int(keep * visual + 0.5) < 4
         return
-    assert settings.pivots == 4 <= settings.num_kept <= visual
+    assert 4 <= settings.pivots <= settings.num_kept <= visual
     assert abs(settings.num_kept - keep * visual) <= 0.5
 
 

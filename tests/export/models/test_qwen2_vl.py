@@ -204,6 +204,11 @@ def test_trained_answers_equal_generate() -> None:
 # --- Pruned -----------------------------------------------------------------------------------------------------------
 
 
+def configs_of(session: TorchSession) -> list[PrunerConfig]:
+    """The settings that the manifest tells of each stage."""
+    return [PrunerConfig(num_kept=stage.num_kept, **stage.settings) for stage in session.manifest.shape.stages]
+
+
 def test_reference_that_keeps_all_tokens_equals_generate(case: Case) -> None:
     """What the pruned graphs are compared with is itself right: without pruning it is transformers' own answer."""
     inputs = case.inputs(QUESTIONS[0])
@@ -221,7 +226,7 @@ def test_pruned_answer_equals_pruned_transformers(case: Case, prune_layer: int, 
     session = case.session(pruner="vlm-pruner", keep=keep, prune_layer=prune_layer)
     kept_tokens = session.manifest.shape.num_kept
     assert kept_tokens == int(keep * session.manifest.shape.image.visual_tokens + 0.5)
-    reference = Pruned(case.original, [Pruning(layer=prune_layer, config=PrunerConfig(num_kept=kept_tokens))])
+    reference = Pruned(case.original, [Pruning(layer=prune_layer, config=configs_of(session)[0])])
     wanted_ids, wanted_logits = reference.answer(reference.prefill(case.inputs(QUESTIONS[0])), ANSWER_TOKENS)
 
     answer = session.generate(case.photo, QUESTIONS[0], ANSWER_TOKENS)
@@ -238,8 +243,7 @@ def test_pruned_answer_equals_pruned_transformers(case: Case, prune_layer: int, 
 
 def test_pruned_second_turn_equals_pruned_transformers(case: Case) -> None:
     session = case.session(pruner="vlm-pruner", keep=0.2)
-    config = PrunerConfig(num_kept=session.manifest.shape.num_kept)
-    reference = Pruned(case.original, [Pruning(layer=2, config=config)])
+    reference = Pruned(case.original, [Pruning(layer=2, config=configs_of(session)[0])])
     first_ids, _ = reference.answer(reference.prefill(case.inputs(QUESTIONS[0])), 12)
     assert session.generate(case.photo, QUESTIONS[0], 12).token_ids == first_ids
     for token in [first_ids[-1], *case.behind_answer(QUESTIONS[0], NEXT_QUESTION)]:
@@ -253,10 +257,9 @@ def test_stages_equal_transformers_pruned_as_often(case: Case, schedule: str) ->
     stages = parse_schedule(schedule)
     session = case.session(pruner=DEFAULT_PRUNER, stages=stages)
     shape = session.manifest.shape
-    configs = [PrunerConfig(num_kept=told.num_kept, **told.settings) for told in shape.stages]
     prunings = [
         Pruning(layer=stage.place.index, config=config, pruner=stage.pruner)
-        for stage, config in zip(stages, configs, strict=True)
+        for stage, config in zip(stages, configs_of(session), strict=True)
     ]
     reference = Pruned(case.original, prunings)
     wanted = reference.prefill(case.inputs(QUESTIONS[0]))
