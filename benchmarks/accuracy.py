@@ -56,6 +56,8 @@ MODEL = "vlmp-tiny"
 PARTS = ("methods", "ablations", "exports", "pictures", "coverage")
 KEEPS = (0.333, 0.222, DEFAULT_KEEP)
 SEEDS = 3
+PUBLISHED = "vlm-pruner,settings=published"
+"""VLM-Pruner as its authors' code has it; by itself its settings follow the number of kept tokens."""
 EXPORTS: tuple[tuple[str, Precision, str], ...] = (
     ("onnx", "float32", "none"), ("onnx", "float32", "int8"), ("onnx", "float32", "int4"),
     ("executorch", "float32", "none"), ("executorch", "float32", "int8"), ("executorch", "float32", "int4"),
@@ -113,12 +115,12 @@ def variant(label: str, kind: type[VlmPruner], config: ExportConfig) -> Subject:
 
 def methods(config: ExportConfig) -> list[Subject]:
     """Every method at every kept share."""
-    return eager_subjects(config, list(PRUNERS), KEEPS, SEEDS)
+    return eager_subjects(config, [*PRUNERS, PUBLISHED], KEEPS, SEEDS)
 
 
 def ablations(config: ExportConfig) -> list[Subject]:
-    """VLM-Pruner as it is, without each of its ideas, and at other layers."""
-    config = replace(config, pruner="vlm-pruner", keep=DEFAULT_KEEP)
+    """VLM-Pruner as published, without each of its ideas, and at other layers."""
+    config = replace(config, pruner=PUBLISHED, keep=DEFAULT_KEEP)
     return [
         eager_subject(config),
         eager_subject(config, "vlm-pruner without BSS term", bss_weight=0.0),
@@ -149,7 +151,9 @@ def exports(config: ExportConfig, work: Path) -> list[Subject]:
 
 def coverage(config: ExportConfig, seed: int) -> str:
     """What is on the kept tokens of scenes with one code, as a table: things, and digits of the code."""
-    places = (("vlm-pruner", 2), ("vlm-pruner", 4), ("divprune", 0), ("divprune", 2), ("fastv", 2), ("random", 2))
+    places = (
+        ("vlm-pruner", 2), (PUBLISHED, 2), (PUBLISHED, 4), ("divprune", 0), ("divprune", 2), ("fastv", 2), ("random", 2),
+    )  # fmt: skip
     scenes = (make_scene("test", seed, index) for index in count())
     scenes = list(islice((scene for scene in scenes if sum(item.is_code for item in scene.items) == 1), SCENES))
     lines = ["| method | layer | tokens on things | things with a token | digits of a code with a token |"]

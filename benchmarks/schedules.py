@@ -84,7 +84,7 @@ class Bench:
         file = self.work / f"{sha256(origin).hexdigest()[:16]}.json"
         if file.exists():
             return Measured(**json.loads(file.read_text(encoding="utf-8")))
-        session = open_eager(replace(self.config, stages=parse_schedule(schedule)))
+        session = open_eager(replace(self.config, stages=parse_schedule(schedule)), counted=True)
         self.seen = self.seen or see(session, self.data)
         texts = many_answers(session, self.seen, self.data, BASE.max_new_tokens)
         shape, work = session.manifest.shape, session.manifest.method("prefill").work
