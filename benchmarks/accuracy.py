@@ -152,7 +152,8 @@ def exports(config: ExportConfig, work: Path) -> list[Subject]:
 def coverage(config: ExportConfig, seed: int) -> str:
     """What is on the kept tokens of scenes with one code, as a table: things, and digits of the code."""
     places = (
-        ("vlm-pruner", 2), (PUBLISHED, 2), (PUBLISHED, 4), ("divprune", 0), ("divprune", 2), ("fastv", 2), ("random", 2),
+        ("vlm-pruner", 2), (PUBLISHED, 2), (PUBLISHED, 4), ("divprune", 0), ("divprune", 2), ("fastv", 2),
+        ("random", 2),
     )  # fmt: skip
     scenes = (make_scene("test", seed, index) for index in count())
     scenes = list(islice((scene for scene in scenes if sum(item.is_code for item in scene.items) == 1), SCENES))
