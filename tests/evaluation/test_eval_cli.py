@@ -272,7 +272,7 @@ def test_settings_tell_methods_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "answer", lambda *_: "red")
     main([*MODEL, "--pruner", "vlm-pruner", "--pruner", "vlm-pruner,batch=4,fuse_weight=1"])
     plain, other = results()
-    assert (plain["pruner"], plain["settings"][0]["batch"]) == ("vlm-pruner", 16)
+    assert (plain["pruner"], plain["settings"][0]["batch"]) == ("vlm-pruner", 1)
     assert (other["pruner"], other["settings"][0]["batch"]) == ("vlm-pruner,batch=4,fuse_weight=1", 4)
     assert len(answer_files()) == 2
 

@@ -17,7 +17,7 @@ from vlmp.export import cli
 from vlmp.export.config import ExportConfig, parse_image_size
 from vlmp.export.models import FAMILIES, MODELS
 from vlmp.export.pipeline import Result
-from vlmp.export.schedule import parse_schedule
+from vlmp.export.schedule import named_schedule, parse_schedule
 from vlmp.export.targets import TARGETS, open_target
 from vlmp.pruner import PRUNERS
 from vlmp.runtimes import cli as run_cli
@@ -50,7 +50,7 @@ EXPORT = {
     "--output": None,
     "--overwrite": "flag",
     "--no-verify": "flag",
-    "--list": "None of models|targets|pruners",
+    "--list": "None of models|targets|pruners|schedules",
     "--debug": "flag",
 }
 RUN = {
@@ -191,9 +191,17 @@ def test_list(capsys: pytest.CaptureFixture[str], what: str, choices: dict[str, 
 def test_list_of_pruners_shows_their_place(capsys: pytest.CaptureFixture[str]) -> None:
     cli.main(["--list", "pruners"])
     shown = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
-    assert shown["vlm-pruner"] == "before decoder layer 2 (--prune-layer 2, at least 1)"
+    settings = "pivots, channels, bss_weight, threshold, threshold_step, batch, fuse_weight"
+    assert shown["vlm-pruner"] == f"before decoder layer 2 (--prune-layer 2, at least 1); takes {settings}"
     assert shown["divprune"] == "before the language model (--prune-layer 0, at least 0)"
     assert {name for name, place in shown.items() if "at least 1" in place} == {"vlm-pruner", "fastv", "dart"}
+
+
+def test_list_of_schedules_spells_what_can_be_given(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(["--list", "schedules"])
+    shown = dict(line.split() for line in capsys.readouterr().out.splitlines())
+    assert list(shown) == ["paper", "gentle", "fast"]
+    assert all(named_schedule(name) == parse_schedule(stages) for name, stages in shown.items())
 
 
 def test_every_target_has_a_file_and_a_session() -> None:
