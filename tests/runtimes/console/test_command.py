@@ -27,8 +27,8 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "vlmp-verify": run_cli.verify,
 }
 REPEATABLE = {
-    "vlmp-eval": {"--bundle", "--pruner", "--keep"},
-    "vlmp-export": {"--target"},
+    "vlmp-eval": {"--bundle", "--pruner", "--keep", "--schedule"},
+    "vlmp-export": {"--target", "--stage"},
     "vlmp-profile": {"--compare", "--estimate", "--import"},
     "vlmp-run": {"--prompt"},
     "vlmp-verify": set[str](),
