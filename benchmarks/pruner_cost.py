@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from vlmp.export.config import ExportConfig
 from vlmp.export.pipeline import export
-from vlmp.pruner import PRUNERS, Loop, PrunerConfig, PruneResult
+from vlmp.pruner import PRUNERS, TRAITS, Loop, PrunerConfig, PruneResult, Traits
 from vlmp.pruner.interface import Pruner
 from vlmp.runtimes import Session, load
 from vlmp.runtimes.generate import prompt_ids
@@ -73,6 +73,7 @@ def main() -> None:
         parser.error("Core ML has no timing on this machine: run this on a Mac")
     # As a module of its own name, so that the registry can find the class.
     PRUNERS["first"] = "pruner_cost:KeepFirst"
+    TRAITS["first"] = Traits()
     with tempfile.TemporaryDirectory() as scratch:
         checkpoints = {layers: Path(scratch) / f"l{layers}" for layers in (SHALLOW, DEEP)}
         for layers, folder in checkpoints.items():

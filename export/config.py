@@ -13,6 +13,7 @@ from vlmp.export.schedule import (
     Stage,
     check_place,
     check_schedule,
+    check_stage,
     layer_of,
     parse_pruner,
 )
@@ -55,6 +56,8 @@ class ExportConfig:
     verify: bool = True
 
     def __post_init__(self) -> None:
+        for stage in self.stages:
+            check_stage(stage)
         check_schedule(self.stages)
         if self.stages and (self.pruner, self.keep, self.prune_layer) != (DEFAULT_PRUNER, None, None):
             raise UserError("--pruner, --keep and --prune-layer are the short form of one stage: leave --stage out")

@@ -153,6 +153,14 @@ def check_schedule(stages: Sequence[Stage]) -> None:
             raise UserError(f"--stage {stage}: must keep less than the stage before it, {before.keep:g}")
 
 
+def check_stage(stage: Stage) -> None:
+    """What `parse_stage` checks, of a stage that was not spelled. Raises UserError."""
+    check_pruner(stage.pruner)
+    if not 0 < stage.keep <= 1:
+        raise UserError(f"--stage {stage}: the kept share must be greater than 0 and at most 1")
+    check_place(stage, f"--stage {stage}")
+
+
 def check_place(stage: Stage, option: str) -> None:
     """Raises UserError where the pruner cannot stand at the stage's place, or cannot keep that share."""
     if isinstance(stage.place, Vision):

@@ -360,3 +360,18 @@ def test_the_manifest_says_each_stage() -> None:
         (15 + 16, 15 + 16 + 28), *[(15 + 12, 15 + 12 + 28)] * 2, *[(15 + 8, 15 + 8 + 28)] * 3,
     ]  # fmt: skip
     assert parse_pruner("vlm-pruner,fuse_weight=1") == ("vlm-pruner", {"fuse_weight": 1.0}, False)
+
+
+@pytest.mark.parametrize(
+    ("stage", "told"),
+    [
+        (Stage(place=Vision(1), keep=0.5), "pruning inside the vision tower is not possible yet"),
+        (Stage(place=Layer(0), keep=0.5), "so it must be at least 1"),
+        (Stage(place=Layer(2), keep=0.5, pruner="best"), "unknown pruner 'best'"),
+        (Stage(place=Layer(2), keep=1.5), "greater than 0 and at most 1"),
+        (Stage(place=Layer(2), keep=0.5, pruner="none"), "its share is 1"),
+    ],
+)
+def test_a_stage_made_in_python_is_checked_as_a_spelled_one(stage: Stage, told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        config_of(stages=(stage,))
