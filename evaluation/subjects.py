@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,9 @@ from vlmp.runtimes.session import Session, load_tokenizer, open_session
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from vlmp.export.config import ExportConfig
+
+LONGEST_LABEL = 160
+"""Characters. A name may have 255 bytes, and a suffix, a seed and a temporary file's mark come after it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,7 +86,7 @@ def eager_subject(config: "ExportConfig", label: str = "", **settings: float) ->
     else:
         keep = "all" if config.keep is None else f"{config.keep:g}"
         pruned += f"-{keep}" + ("" if config.prune_layer is None else f"-layer{config.prune_layer}")
-    group = f"{file_label(config.model)}-{pruned.replace(':', '-')}"
+    group = _file_name(f"{file_label(config.model)}-{pruned.replace(':', '-')}")
     seed = f"-seed{settings['seed']}" if "seed" in settings else ""
     checkpoint = checkpoint_digests(config.checkpoint or locate(model_entry(config.model).checkpoint))
     seen = {
@@ -101,6 +105,13 @@ def eager_subject(config: "ExportConfig", label: str = "", **settings: float) ->
         open=lambda: open_eager(config, counted=True),
         vision_key=json.dumps(seen),
     )
+
+
+def _file_name(label: str) -> str:
+    """The label, or its beginning with a digest of all of it where a file system would refuse so long a name."""
+    if len(label) <= LONGEST_LABEL:
+        return label
+    return f"{label[:LONGEST_LABEL]}-{sha256(label.encode()).hexdigest()[:12]}"
 
 
 def fit_text(config: "ExportConfig", data: DataSet) -> "ExportConfig":

@@ -126,6 +126,18 @@ def test_settings_of_a_variant_and_its_seed_are_in_its_name() -> None:
     assert [one.facts["schedule"] for one in seeds] == ["2:0.3:random,seed=0", "2:0.3:random,seed=12345678"]
 
 
+def test_a_long_schedule_has_a_name_that_a_file_can_have() -> None:
+    settings = "pivots=3,channels=200,bss_weight=0.25,threshold=0.75,threshold_step=0.05,batch=3"
+    text = "+".join(f"{layer}:{0.7 - layer / 10:g}:vlm-pruner,{settings}" for layer in range(1, 6))
+    plain, other = (
+        subject(pruner=DEFAULT_PRUNER, stages=parse_schedule(text + last)) for last in ("", ",fuse_weight=0.1")
+    )
+    assert plain.facts["schedule"] == text
+    assert plain.group.startswith("vlmp-tiny-1-0.6-vlm-pruner,")
+    assert len(plain.key) < 200
+    assert plain.key != other.key
+
+
 def test_room_for_text_changes_no_answer() -> None:
     """It grows with the longest question: fewer or more of them must find each other's answers."""
     assert subject(text_len=100, max_new_tokens=9).facts == subject().facts
