@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 TYPED := build/typed
 FOLDERS := evaluation export pruner runtimes
 
-.PHONY: setup demo native native-arm64 emulated-phone test test-slow lint typecheck clean
+.PHONY: setup demo native native-arm64 emulated-phone android-apk android-test test test-slow lint typecheck clean
 
 setup: $(VENV)/.installed
 
@@ -30,6 +30,13 @@ native-arm64: setup
 # vlmp-profile over adb without a phone, in build/emulated-phone: docs/profile-on-a-phone.md.
 emulated-phone: setup
 	$(BIN)/python tests/runtimes/profile/emulated_phone.py
+
+# The Android demo, in build/android, and its tests on the desktop: docs/android.md.
+android-apk: setup
+	$(BIN)/python android_demo/build_apk.py apk
+
+android-test: setup
+	$(BIN)/python android_demo/build_apk.py test
 
 # A file's tests stay in one process: they share what they have exported.
 test: lint typecheck

@@ -1,0 +1,3 @@
+package dev.vlmp.engine
+
+class Placeholder
