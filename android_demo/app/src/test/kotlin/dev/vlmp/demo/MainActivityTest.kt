@@ -1,16 +1,230 @@
 package dev.vlmp.demo
 
+import android.content.Intent
+import android.content.res.Configuration
+import android.graphics.Bitmap
+import android.view.View
+import android.view.ViewGroup
+import android.widget.Button
+import android.widget.EditText
+import android.widget.RadioGroup
+import android.widget.SeekBar
+import android.widget.TextView
+import org.junit.Assert.assertEquals
+import org.junit.Assert.assertFalse
+import org.junit.Assert.assertNull
+import org.junit.Assert.assertTrue
+import org.junit.Before
 import org.junit.Test
 import org.junit.runner.RunWith
 import org.robolectric.Robolectric
 import org.robolectric.RobolectricTestRunner
+import org.robolectric.RuntimeEnvironment
+import org.robolectric.android.controller.ActivityController
 import org.robolectric.annotation.Config
+import org.robolectric.annotation.GraphicsMode
+import org.robolectric.shadows.ShadowActivityManager
 
 @RunWith(RobolectricTestRunner::class)
-@Config(sdk = [35])
+@Config(sdk = [35], application = TestApp::class, qualifiers = "w411dp-h891dp-xhdpi")
+@GraphicsMode(GraphicsMode.Mode.NATIVE)
 class MainActivityTest {
+    @Before
+    fun aPhoneWithRoom() {
+        val info = android.app.ActivityManager.MemoryInfo().apply {
+            availMem = 2L shl 30
+            totalMem = 8L shl 30
+        }
+        val manager = app.getSystemService(android.app.ActivityManager::class.java)
+        org.robolectric.shadow.api.Shadow.extract<ShadowActivityManager>(manager).setMemoryInfo(info)
+        for (name in listOf("tiny-unpruned", "tiny-pruned")) {
+            app.demo.import(FolderSource(bundleFolder(name)))
+            app.settle()
+        }
+        assertNull(app.demo.problem)
+    }
+
+    private fun started(intent: Intent = Intent(Intent.ACTION_MAIN)): ActivityController<MainActivity> =
+        Robolectric.buildActivity(MainActivity::class.java, intent).setup().also { app.settle() }
+
+    /** With a photo that another app has shared. */
+    private fun shared() = started(Intent(Intent.ACTION_SEND).setType("image/jpeg").putExtra(Intent.EXTRA_STREAM, photoUri()))
+
+    private fun MainActivity.press(id: Int) = assertTrue("$id can be pressed", part<Button>(id).performClick())
+
+    private fun MainActivity.openPage(id: Int) {
+        part<RadioGroup>(R.id.tabs).check(id)
+        app.settle()
+    }
+
+    private fun asked(): ActivityController<MainActivity> = shared().also {
+        val activity = it.get()
+        activity.part<android.widget.Spinner>(R.id.bundle).setSelection(1)
+        activity.part<EditText>(R.id.question).setText("What is in it?")
+        activity.press(R.id.ask)
+        app.settle()
+    }
+
+    // --- What one sees ------------------------------------------------------------------------------------------------
+
     @Test
-    fun startsUp() {
-        Robolectric.buildActivity(MainActivity::class.java).setup()
+    fun theFirstScreenSaysWhatToDo() {
+        val activity = started().get()
+        val picture = draw(activity, "first")
+        assertTrue(activity.window.decorView.shows("No photo yet"))
+        assertFalse(activity.part<Button>(R.id.ask).isEnabled)
+        assertTrue(colours(picture) > 20)
+    }
+
+    @Test
+    fun anAnswerIsShownWithTheTokensThatWereKept() {
+        val activity = asked().get()
+        val seen = activity.window.decorView
+        assertTrue(seen.shows("A red square."))
+        assertTrue(seen.shows("First token after 171 ms: vision 120"))
+        assertTrue(seen.shows("The first 16 of 16"))
+        val all = draw(activity, "answered")
+        activity.part<SeekBar>(R.id.shown).progress = 4
+        assertTrue(seen.shows("The first 4 of 16"))
+        assertEquals(
+            "The photo photo.jpg. 4 of 144 visual tokens are shown as kept.",
+            activity.part<View>(R.id.photo).contentDescription,
+        )
+        assertFalse("fewer tokens are shown", all.sameAs(draw(activity, "answered-4")))
+    }
+
+    @Test
+    @Config(qualifiers = "+night")
+    fun darkMode() {
+        val dark = draw(asked().get(), "dark")
+        assertTrue("the background is dark", android.graphics.Color.luminance(dark.getPixel(2, dark.height - 2)) < 0.1)
+    }
+
+    @Test
+    fun largeFonts() {
+        RuntimeEnvironment.setFontScale(2f)
+        val activity = asked().get()
+        draw(activity, "large-fonts")
+        for (id in listOf(R.id.pick, R.id.take, R.id.ask, R.id.stop)) {
+            val button = activity.part<Button>(id)
+            assertTrue("the words of $id fit", button.layout.height <= button.height)
+        }
+    }
+
+    @Test
+    @Config(qualifiers = "w891dp-h411dp-land-xhdpi")
+    fun landscape() {
+        draw(asked().get(), "landscape")
+    }
+
+    @Test
+    fun everyPressableThingHasAName() {
+        val activity = asked().get()
+        for (tab in listOf(R.id.tab_ask, R.id.tab_compare, R.id.tab_bundles, R.id.tab_benchmark)) {
+            activity.openPage(tab)
+            for (view in all(activity.window.decorView).filter { it.isClickable && it.isShown && it !is android.widget.Spinner && (it as? TextView)?.isTextSelectable != true }) {
+                val label = view.contentDescription ?: (view as? TextView)?.let { it.text.ifEmpty { it.hint } }
+                assertFalse("$view has no name", label.isNullOrEmpty())
+                assertTrue("$view is too small for a finger", view.height >= 48 * activity.resources.displayMetrics.density - 1)
+            }
+        }
+    }
+
+    // --- What stays ---------------------------------------------------------------------------------------------------
+
+    @Test
+    fun turningThePhoneKeepsEverything() {
+        val controller = asked()
+        controller.get().part<EditText>(R.id.question).setText("half a ques")
+        controller.get().openPage(R.id.tab_compare)
+        val turned = Configuration(controller.get().resources.configuration).apply { orientation = Configuration.ORIENTATION_LANDSCAPE }
+        controller.configurationChange(turned)
+        val activity = controller.get()
+        assertEquals(View.VISIBLE, activity.part<View>(R.id.page_compare).visibility)
+        activity.openPage(R.id.tab_ask)
+        assertTrue(activity.window.decorView.shows("A red square."))
+        assertEquals("half a ques", activity.part<EditText>(R.id.question).text.toString())
+        assertEquals("the bundle was not loaded again", 1, app.chats.calls.count { it.startsWith("load") })
+    }
+
+    // --- What one does ------------------------------------------------------------------------------------------------
+
+    @Test
+    fun aFurtherQuestionGoesToTheSameConversation() {
+        val activity = asked().get()
+        assertEquals("Ask further", activity.part<Button>(R.id.ask).text)
+        activity.press(R.id.ask)
+        app.settle()
+        assertTrue(activity.window.decorView.shows("It is red."))
+        assertEquals(listOf("load tiny-pruned", "ask tiny-pruned", "reply tiny-pruned"), app.chats.calls)
+    }
+
+    @Test
+    fun unprunedAgainstPruned() {
+        val activity = shared().get()
+        activity.openPage(R.id.tab_compare)
+        activity.press(R.id.compare)
+        app.settle()
+        draw(activity, "compare")
+        val seen = activity.window.decorView
+        assertTrue(seen.shows("First token after 299 ms"))
+        assertTrue(seen.shows("the first token comes after 57 % of the time"))
+        assertEquals(
+            listOf("load tiny-unpruned", "ask tiny-unpruned", "close tiny-unpruned", "load tiny-pruned", "ask tiny-pruned"),
+            app.chats.calls,
+        )
+    }
+
+    @Test
+    fun bundlesAreListedAndDeleted() {
+        val activity = shared().get()
+        activity.openPage(R.id.tab_bundles)
+        draw(activity, "bundles")
+        val list = activity.part<ViewGroup>(R.id.bundles)
+        assertTrue(list.shows("16 of 144 visual tokens (vlm-pruner)"))
+        list.getChildAt(1).part<Button>(R.id.act).performClick()
+        org.robolectric.shadows.ShadowAlertDialog.getLatestAlertDialog().getButton(-1).performClick()
+        app.settle()
+        assertEquals(listOf("tiny-unpruned"), app.bundles.map { it.name })
+        assertFalse(list.shows("vlm-pruner"))
+    }
+
+    @Test
+    fun aBenchmarkIsAProfile() {
+        val activity = shared().get()
+        activity.openPage(R.id.tab_benchmark)
+        activity.part<EditText>(R.id.runs).setText("3")
+        activity.press(R.id.benchmark)
+        app.settle()
+        draw(activity, "benchmark")
+        assertTrue(activity.window.decorView.shows("first_token: 171 ms (171 to 171)"))
+        assertEquals("bundles take turns", listOf("tiny-unpruned", "tiny-pruned", "tiny-unpruned"),
+            app.chats.calls.filter { it.startsWith("load") }.take(3).map { it.removePrefix("load ") })
+        activity.press(R.id.share)
+        val sent = org.robolectric.Shadows.shadowOf(activity).nextStartedActivity
+        assertEquals(Intent.ACTION_CHOOSER, sent.action)
+        val file = java.io.File(LentFiles.folder(activity), BenchmarkPage.FILE)
+        file.copyTo(java.io.File(System.getProperty("demo.pictures")!!, BenchmarkPage.FILE), overwrite = true)
+    }
+
+    @Test
+    fun tooLittleMemoryIsSaidBeforeLoading() {
+        val manager = app.getSystemService(android.app.ActivityManager::class.java)
+        val info = android.app.ActivityManager.MemoryInfo().apply { availMem = 64L shl 20 }
+        org.robolectric.shadow.api.Shadow.extract<ShadowActivityManager>(manager).setMemoryInfo(info)
+        val activity = asked().get()
+        draw(activity, "no-memory")
+        assertEquals(Phase.FAILED, app.demo.phase)
+        assertTrue(activity.window.decorView.shows("of memory, and 64 MiB are free"))
+        assertEquals(emptyList<String>(), app.chats.calls)
+    }
+
+    private fun all(view: View): List<View> =
+        listOf(view) + if (view is ViewGroup) (0 until view.childCount).flatMap { all(view.getChildAt(it)) } else emptyList()
+
+    private fun colours(bitmap: Bitmap): Int {
+        val pixels = IntArray(bitmap.width * bitmap.height)
+        bitmap.getPixels(pixels, 0, bitmap.width, 0, 0, bitmap.width, bitmap.height)
+        return pixels.distinct().size
     }
 }

@@ -1,0 +1,125 @@
+package dev.vlmp.demo
+
+import android.view.View
+import android.view.ViewGroup
+import android.widget.Button
+import android.widget.EditText
+import android.widget.SeekBar
+import android.widget.Spinner
+import android.widget.TextView
+
+/** A photo, questions about it, streamed answers, and which visual tokens were kept. */
+class AskPage(private val activity: MainActivity, private val app: DemoApp) : Page {
+    override val root: View = activity.part(R.id.page_ask)
+    private val demo = app.demo
+    private val photo: KeptView = root.part(R.id.photo)
+    private val photoLine: TextView = root.part(R.id.photo_line)
+    private val kept: View = root.part(R.id.kept)
+    private val stages: Spinner = root.part(R.id.stages)
+    private val shown: SeekBar = root.part(R.id.shown)
+    private val shownLine: TextView = root.part(R.id.shown_line)
+    private val turns: ViewGroup = root.part(R.id.turns)
+    private val bundle: Spinner = root.part(R.id.bundle)
+    private val question: EditText = root.part(R.id.question)
+    private val ask: Button = root.part(R.id.ask)
+    private val stop: Button = root.part(R.id.stop)
+
+    /** The answer whose tokens the slider is set to. */
+    private var drawn: Answer? = null
+
+    init {
+        root.part<Button>(R.id.pick).setOnClickListener { activity.pickPhoto() }
+        root.part<Button>(R.id.take).setOnClickListener { activity.takePhoto() }
+        ask.setOnClickListener { send() }
+        stop.setOnClickListener { demo.stop() }
+        stages.onChoice { drawKept(moved = true) }
+        bundle.onChoice { draw() }
+        shown.setOnSeekBarChangeListener(object : SeekBar.OnSeekBarChangeListener {
+            override fun onProgressChanged(bar: SeekBar?, progress: Int, fromUser: Boolean) = drawKept(moved = false)
+
+            override fun onStartTrackingTouch(bar: SeekBar?) = Unit
+
+            override fun onStopTrackingTouch(bar: SeekBar?) = Unit
+        })
+    }
+
+    private fun send() {
+        val chosen = app.bundles.firstOrNull { it.name == bundle.selectedItem } ?: return
+        val asked = question.text.toString().trim().ifEmpty { activity.getString(R.string.question_hint) }
+        question.text.clear()
+        demo.ask(chosen, asked, ANSWER_TOKENS)
+    }
+
+    override fun draw() {
+        val now = demo.photo
+        photoLine.text = if (now == null) {
+            activity.getString(R.string.no_photo)
+        } else {
+            activity.getString(R.string.photo_size, now.name, now.original.first, now.original.second)
+        }
+        photo.visible(now != null)
+        bundle.offer(app.bundles.map { it.name })
+        turns.panels(demo.turns.map { panel(it) })
+        val follows = demo.canReply && demo.loaded?.name == bundle.selectedItem
+        ask.text = activity.getString(if (follows) R.string.reply else R.string.ask)
+        ask.isEnabled = demo.free && now != null && bundle.selectedItem != null
+        stop.isEnabled = demo.phase == Phase.ANSWERING || demo.phase == Phase.LOADING
+        val first = demo.turns.firstOrNull()?.answer
+        if (first !== drawn) {
+            drawn = first
+            val stages = demo.loaded?.manifest?.stages.orEmpty()
+            this.stages.offer(stages.map { activity.getString(R.string.stage, it.layer, it.kept, it.tokens) })
+            this.stages.setSelection(maxOf(0, stages.size - 1))
+            drawKept(moved = true)
+        } else {
+            drawKept(moved = false)
+        }
+    }
+
+    private fun panel(turn: Turn): Panel {
+        val answer = turn.answer
+        val decode = answer?.timings?.decodeToken?.let { ms(it) } ?: activity.getString(R.string.nothing)
+        val figures = when {
+            answer == null -> null
+            answer.stages.isEmpty() ->
+                activity.getString(R.string.figures_reply, ms(answer.timings.firstToken), decode, answer.tokens)
+            else -> activity.getString(
+                R.string.figures, ms(answer.timings.firstToken), ms(answer.timings.vision), ms(answer.timings.prefill),
+                decode, answer.tokens,
+            )
+        }
+        val end = when (answer?.end) {
+            End.STOPPED -> activity.getString(R.string.was_stopped)
+            End.NO_ROOM -> activity.getString(R.string.no_room)
+            else -> null
+        }
+        val head = activity.getString(R.string.question_line, turn.question)
+        return Panel(head, turn.text.ifEmpty { "…" }, listOfNotNull(figures, end).joinToString(" "))
+    }
+
+    /** Draws the photo with the tokens of the chosen stage. [moved]: another stage or answer, of which all are shown. */
+    private fun drawKept(moved: Boolean) {
+        val answer = drawn
+        val manifest = demo.loaded?.manifest
+        kept.visible(answer != null && manifest != null)
+        if (answer == null || manifest == null || answer.stages.isEmpty()) {
+            photo.show(demo.photo, null, IntArray(0), false)
+            return
+        }
+        val stage = stages.selectedItemPosition.coerceIn(0, answer.stages.size - 1)
+        // Only the last stage tells in which order it chose, and `none` chooses nothing.
+        val ordered = stage == answer.stages.size - 1 && answer.order.isNotEmpty() && manifest.pruned
+        val tokens = if (ordered) answer.order else answer.stages[stage]
+        if (moved) {
+            shown.max = tokens.size
+            shown.progress = tokens.size
+        }
+        shown.visible(ordered)
+        shownLine.text = if (ordered) {
+            activity.getString(R.string.shown, shown.progress, tokens.size)
+        } else {
+            activity.getString(R.string.shown_unordered, tokens.size)
+        }
+        photo.show(demo.photo, manifest, if (ordered) tokens.copyOf(shown.progress.coerceIn(0, tokens.size)) else tokens, ordered)
+    }
+}

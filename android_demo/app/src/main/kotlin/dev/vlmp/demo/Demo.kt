@@ -1,0 +1,268 @@
+package dev.vlmp.demo
+
+import java.util.concurrent.Executor
+
+/** A question with what is there of its answer. [answer] is null until it is over. */
+class Turn(val question: String) {
+    var text = ""
+    var answer: Answer? = null
+}
+
+/** The same question to two bundles. */
+class Compared(val bundle: Bundle, val answer: Answer)
+
+/** How far a long task is, of [total] steps or bytes. */
+class Progress(val what: String, val done: Long, val total: Long)
+
+/**
+ * All that the pages show, and all that they can ask for. It outlives the activity, so that turning the phone changes
+ * nothing. Public members are for the main thread; the engine is called on [worker], one task at a time.
+ */
+class Demo(
+    private val loader: ChatLoader,
+    private val store: BundleStore,
+    private val worker: Executor,
+    private val main: Executor,
+    private val freeMemory: () -> Long,
+) {
+    var phase = Phase.EMPTY
+        private set
+
+    /** The bundle that is loaded. */
+    @Volatile
+    var loaded: Bundle? = null
+        private set
+
+    /** What went wrong last, null when nothing did. */
+    var problem: String? = null
+        private set
+    var photo: Photo? = null
+        private set
+    val turns = ArrayList<Turn>()
+    val compared = ArrayList<Compared>()
+    var benchmark: Benchmark? = null
+        private set
+    var progress: Progress? = null
+        private set
+
+    /** Called after each change. */
+    val listeners = LinkedHashSet<() -> Unit>()
+
+    @Volatile
+    private var chat: Chat? = null
+
+    /** Set when a task of several turns is to end. */
+    @Volatile
+    private var stopped = false
+
+    /** Whether another task can start. */
+    val free get() = !phase.busy && progress == null
+
+    /** Whether a further question goes to the same photo. */
+    val canReply
+        get() = phase == Phase.READY && turns.lastOrNull()?.answer.let { it != null && it.end != End.NO_ROOM }
+
+    fun choose(photo: Photo) {
+        if (!free) return
+        this.photo = photo
+        turns.clear()
+        compared.clear()
+        problem = null
+        changed()
+    }
+
+    /** Says something in the place where problems are told. */
+    fun tell(problem: String?) {
+        this.problem = problem
+        changed()
+    }
+
+    /** Asks about the photo, with the bundle loaded first if it is not. */
+    fun ask(bundle: Bundle, prompt: String, maxTokens: Int) = task {
+        val photo = photo ?: return@task
+        val follows = canReply && loaded?.name == bundle.name
+        work {
+            val chat = open(bundle)
+            if (stopped) return@work
+            val turn = Turn(prompt)
+            show {
+                if (!follows) turns.clear()
+                turns += turn
+                enter(Phase.ANSWERING)
+            }
+            val onText = { text: String ->
+                // A person may have asked to stop just before the turn began.
+                if (stopped) chat.stop()
+                show { turn.text += text }
+            }
+            val answer = try {
+                if (follows) chat.reply(prompt, maxTokens, onText) else chat.ask(photo.picture, prompt, maxTokens, onText)
+            } catch (error: Refused) {
+                show { turns -= turn }
+                throw error
+            }
+            show {
+                turn.text = answer.text
+                turn.answer = answer
+                enter(Phase.READY)
+            }
+        }
+    }
+
+    /** The same question to each bundle, one after another. */
+    fun compare(bundles: List<Bundle>, prompt: String, maxTokens: Int) = task {
+        val photo = photo ?: return@task
+        compared.clear()
+        work {
+            for (bundle in bundles) {
+                if (stopped) break
+                val chat = open(bundle)
+                show { enter(Phase.ANSWERING) }
+                val answer = chat.ask(photo.picture, prompt, maxTokens) { if (stopped) chat.stop() }
+                show {
+                    compared += Compared(bundle, answer)
+                    enter(Phase.READY)
+                }
+            }
+            show { turns.clear() }
+        }
+    }
+
+    /** Loads each bundle [runs] times in turns, and times a question after one that warms it up. */
+    fun measure(bundles: List<Bundle>, prompt: String, tokens: Int, runs: Int, device: Device) = task {
+        val photo = photo ?: return@task
+        turns.clear()
+        val made = Benchmark(bundles, photo, prompt, tokens, runs, device)
+        benchmark = null
+        work {
+            for (round in 1..runs) {
+                for (bundle in bundles) {
+                    if (stopped) break
+                    shut()
+                    val run = made.begin(round, bundle)
+                    val done = (round - 1L) * bundles.size + bundles.indexOf(bundle)
+                    show { progress = Progress(bundle.name, done, runs.toLong() * bundles.size) }
+                    val started = System.nanoTime()
+                    val chat = open(bundle)
+                    run.loaded((System.nanoTime() - started) / 1e6)
+                    show { enter(Phase.ANSWERING) }
+                    chat.ask(photo.picture, prompt, tokens) { if (stopped) chat.stop() }
+                    if (!stopped) run.answered(chat.ask(photo.picture, prompt, tokens) { if (stopped) chat.stop() })
+                    show { enter(Phase.READY) }
+                }
+            }
+            show { if (made.complete) benchmark = made }
+        }
+    }
+
+    /** Ends what is running: within a token, or at the next block of an import. */
+    fun stop() {
+        stopped = true
+        if (phase == Phase.ANSWERING) enter(Phase.STOPPING)
+        chat?.stop()
+        changed()
+    }
+
+    /** Copies a bundle into the store. */
+    fun import(source: BundleSource, then: (Bundle) -> Unit = {}) = task {
+        progress = Progress(source.name, 0, 1)
+        work {
+            var shown = 0L
+            val bundle = store.import(source) { done, total ->
+                if (done - shown > total / 100) {
+                    shown = done
+                    show { progress = Progress(source.name, done, total) }
+                }
+                !stopped
+            }
+            show { then(bundle) }
+        }
+    }
+
+    /** Removes a bundle, which is unloaded first. */
+    fun delete(bundle: Bundle) = task {
+        work {
+            if (loaded?.name == bundle.name) {
+                shut()
+                show {
+                    turns.clear()
+                    enter(Phase.EMPTY)
+                }
+            }
+            store.delete(bundle)
+        }
+    }
+
+    private fun task(begin: () -> Unit) {
+        if (!free) return
+        stopped = false
+        problem = null
+        begin()
+        changed()
+    }
+
+    /** Runs [body] on the worker. Whatever it throws ends as a line, and leaves a state from which one can go on. */
+    private fun work(body: () -> Unit) {
+        if (progress == null) progress = Progress("", 0, 0)
+        worker.execute {
+            val trouble = try {
+                body()
+                null
+            } catch (_: ImportCancelled) {
+                "The import was cancelled; nothing of it is left."
+            } catch (error: Refused) {
+                error.message
+            } catch (error: OutOfMemoryError) {
+                "Memory ran out. Close other apps, or choose a smaller bundle."
+            } catch (error: Exception) {
+                "${error.javaClass.simpleName}: ${error.message}"
+            }
+            main.execute {
+                progress = null
+                if (trouble != null) {
+                    problem = trouble
+                    if (phase == Phase.LOADING) enter(Phase.FAILED)
+                    if (phase == Phase.ANSWERING || phase == Phase.STOPPING) enter(Phase.READY)
+                }
+                changed()
+            }
+        }
+    }
+
+    /** On the worker: the chat of a bundle, loaded if another one is. */
+    private fun open(bundle: Bundle): Chat {
+        chat?.let { if (loaded?.name == bundle.name) return it }
+        shut()
+        show { enter(Phase.LOADING) }
+        val (needed, left) = Pair(bundle.manifest.memoryBytes, freeMemory())
+        if (needed > left) {
+            throw Refused(
+                "${bundle.name} needs about ${mebibytes(needed)} of memory, and ${mebibytes(left)} are free: " +
+                    "close other apps, or choose a smaller bundle.",
+            )
+        }
+        val opened = loader.load(bundle.folder)
+        chat = opened
+        loaded = bundle
+        show { enter(Phase.READY) }
+        return opened
+    }
+
+    private fun shut() {
+        chat?.close()
+        chat = null
+        loaded = null
+    }
+
+    private fun show(change: () -> Unit) = main.execute {
+        change()
+        changed()
+    }
+
+    private fun enter(next: Phase) {
+        check(phase.leadsTo(next)) { "$phase does not lead to $next" }
+        phase = next
+    }
+
+    private fun changed() = listeners.toList().forEach { it() }
+}

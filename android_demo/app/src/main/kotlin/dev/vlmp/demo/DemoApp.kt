@@ -1,0 +1,32 @@
+package dev.vlmp.demo
+
+import android.app.Application
+import android.os.Handler
+import android.os.Looper
+import java.io.File
+import java.util.concurrent.Executor
+import java.util.concurrent.Executors
+
+/** Holds what outlives an activity. */
+open class DemoApp : Application() {
+    /** What opens bundles. */
+    open val loader: ChatLoader = NoEngine
+
+    /** Where bundles, photos and the engine are handled: one thread, so that there is one task at a time. */
+    open val worker: Executor by lazy { Executors.newSingleThreadExecutor() }
+    open val main: Executor by lazy { Handler(Looper.getMainLooper()).let { handler -> Executor { handler.post(it) } } }
+
+    val phone by lazy { Phone(this, mapOf("onnxruntime" to "1.29.0")) }
+    val demo by lazy { Demo(loader, store, worker, main) { phone.freeMemory() } }
+
+    /** The imported bundles, by name: those without pruning first, since others are compared with them. */
+    val bundles: List<Bundle> get() = store.list().sortedBy { it.manifest.pruned }
+
+    /** Folders that `adb push` has left where it may. */
+    fun pushed(): List<File> = getExternalFilesDir(AssetSource.FOLDER)?.listFiles { file -> file.isDirectory }.orEmpty().sorted()
+
+    /** Names of the APK's own bundles that are not among the imported ones. */
+    fun packed(): List<String> = assets.list(AssetSource.FOLDER).orEmpty().filter { name -> bundles.none { it.name == name } }
+
+    private val store by lazy { BundleStore(File(filesDir, AssetSource.FOLDER)) }
+}

@@ -1,0 +1,94 @@
+package dev.vlmp.demo
+
+import android.content.ContentResolver
+import android.graphics.Bitmap
+import android.graphics.BitmapFactory
+import android.media.ExifInterface
+import android.net.Uri
+import java.io.IOException
+import java.nio.ByteBuffer
+import java.nio.ByteOrder
+
+/** A photo as the model sees it, and a small one for the screen. */
+class Photo(val name: String, val original: Pair<Int, Int>, val picture: Picture, val preview: Bitmap)
+
+/** More pixels than this are decoded at a half, a quarter, … of the size: a phone's memory holds no 100 megapixels. */
+const val MAX_PIXELS = 12_500_000L
+private const val PREVIEW_SIDE = 1024
+
+/** Reads a photo. Throws [Refused] where it is none, IOException where it cannot be read. */
+fun readPhoto(resolver: ContentResolver, uri: Uri): Photo {
+    fun <T> opened(read: (java.io.InputStream) -> T): T =
+        (resolver.openInputStream(uri) ?: throw IOException("the photo cannot be opened")).use(read)
+
+    val bounds = BitmapFactory.Options().apply { inJustDecodeBounds = true }
+    opened { BitmapFactory.decodeStream(it, null, bounds) }
+    if (bounds.outWidth <= 0 || bounds.outHeight <= 0) throw Refused("This is no picture that Android can read.")
+    val options = BitmapFactory.Options().apply {
+        inSampleSize = sampleSize(bounds.outWidth, bounds.outHeight)
+        inPreferredConfig = Bitmap.Config.ARGB_8888
+        inPremultiplied = false
+    }
+    val decoded = opened { BitmapFactory.decodeStream(it, null, options) }
+        ?: throw Refused("The picture is damaged: Android cannot decode it.")
+    val orientation = try {
+        opened { ExifInterface(it).getAttributeInt(ExifInterface.TAG_ORIENTATION, 1) }
+    } catch (_: IOException) {
+        1
+    }
+    val picture = upright(pixelsOf(decoded), orientation)
+    decoded.recycle()
+    return Photo(displayName(resolver, uri), Pair(bounds.outWidth, bounds.outHeight), picture, preview(picture))
+}
+
+/** The smallest power of two by which a photo must be reduced. */
+fun sampleSize(width: Int, height: Int): Int =
+    generateSequence(1) { it * 2 }.first { width.toLong() * height / it / it <= MAX_PIXELS }
+
+/** Pixels as the file has them: `getPixels` would convert colours to sRGB. */
+private fun pixelsOf(bitmap: Bitmap): Picture {
+    val plain = if (bitmap.config == Bitmap.Config.ARGB_8888) bitmap else bitmap.copy(Bitmap.Config.ARGB_8888, false)
+    val buffer = ByteBuffer.allocate(plain.byteCount).order(ByteOrder.LITTLE_ENDIAN)
+    plain.copyPixelsToBuffer(buffer)
+    buffer.rewind()
+    val pixels = buffer.asIntBuffer() // alpha, blue, green, red from the highest byte on
+    val argb = IntArray(plain.width * plain.height) {
+        val abgr = pixels.get(it)
+        (abgr and 0xFF00FF00.toInt()) or (abgr and 0xFF shl 16) or (abgr shr 16 and 0xFF)
+    }
+    return Picture(plain.width, plain.height, argb)
+}
+
+/** Turned and mirrored as EXIF's orientation (1 to 8) asks for. */
+fun upright(picture: Picture, orientation: Int): Picture {
+    if (orientation !in 2..8) return picture
+    val (width, height) = Pair(picture.width, picture.height)
+    val turned = orientation >= 5
+    val (newWidth, newHeight) = if (turned) Pair(height, width) else Pair(width, height)
+    val argb = IntArray(picture.argb.size)
+    for (y in 0 until newHeight) {
+        for (x in 0 until newWidth) {
+            argb[y * newWidth + x] = picture.argb[
+                when (orientation) {
+                    2 -> y * width + width - 1 - x
+                    3 -> (height - 1 - y) * width + width - 1 - x
+                    4 -> (height - 1 - y) * width + x
+                    5 -> x * width + y
+                    6 -> (height - 1 - x) * width + y
+                    7 -> (height - 1 - x) * width + width - 1 - y
+                    else -> x * width + width - 1 - y
+                },
+            ]
+        }
+    }
+    return Picture(newWidth, newHeight, argb)
+}
+
+private fun preview(picture: Picture): Bitmap {
+    val whole = Bitmap.createBitmap(picture.argb, picture.width, picture.height, Bitmap.Config.ARGB_8888)
+    val longest = maxOf(whole.width, whole.height)
+    if (longest <= PREVIEW_SIDE) return whole
+    val width = maxOf(1, whole.width * PREVIEW_SIDE / longest)
+    val height = maxOf(1, whole.height * PREVIEW_SIDE / longest)
+    return Bitmap.createScaledBitmap(whole, width, height, true)
+}

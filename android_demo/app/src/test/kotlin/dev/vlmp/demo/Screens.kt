@@ -1,0 +1,40 @@
+package dev.vlmp.demo
+
+import android.graphics.Bitmap
+import android.graphics.Canvas
+import android.net.Uri
+import android.view.View
+import java.io.File
+import org.robolectric.RuntimeEnvironment
+
+val app get() = RuntimeEnvironment.getApplication() as TestApp
+
+/** What the screen shows, as build/android/pictures/NAME.png. */
+fun draw(activity: MainActivity, name: String): Bitmap {
+    val view = activity.window.decorView
+    val metrics = activity.resources.displayMetrics
+    view.measure(
+        View.MeasureSpec.makeMeasureSpec(metrics.widthPixels, View.MeasureSpec.EXACTLY),
+        View.MeasureSpec.makeMeasureSpec(metrics.heightPixels, View.MeasureSpec.EXACTLY),
+    )
+    view.layout(0, 0, metrics.widthPixels, metrics.heightPixels)
+    val bitmap = Bitmap.createBitmap(metrics.widthPixels, metrics.heightPixels, Bitmap.Config.ARGB_8888)
+    view.draw(Canvas(bitmap))
+    val file = File(System.getProperty("demo.pictures")!!, "$name.png")
+    file.parentFile!!.mkdirs()
+    file.outputStream().use { check(bitmap.compress(Bitmap.CompressFormat.PNG, 100, it)) }
+    return bitmap
+}
+
+/** The repository's photo. */
+fun photoUri(): Uri = Uri.fromFile(File(System.getProperty("demo.photo")!!))
+
+fun bundleFolder(name: String) = File(System.getProperty("demo.bundles")!!, name)
+
+/** A text that is seen anywhere under a view. */
+fun View.shows(text: String): Boolean = when {
+    visibility != View.VISIBLE -> false
+    this is android.view.ViewGroup -> (0 until childCount).any { getChildAt(it).shows(text) }
+    this is android.widget.TextView -> text in this.text.toString()
+    else -> false
+}

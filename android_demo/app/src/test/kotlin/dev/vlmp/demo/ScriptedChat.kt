@@ -1,0 +1,75 @@
+package dev.vlmp.demo
+
+import java.io.File
+import java.util.concurrent.CountDownLatch
+
+/**
+ * Stands where the engine comes, so that pages and states can be tested without one: it answers at once, and keeps
+ * tokens by a rule of its own. [hold] makes it wait after the first word until it is stopped.
+ */
+class ScriptedChats(var hold: Boolean = false, var refuse: String? = null) : ChatLoader {
+    val calls = ArrayList<String>()
+    val open = LinkedHashSet<String>()
+    val begun = CountDownLatch(1)
+
+    override fun load(folder: File): Chat {
+        calls += "load ${folder.name}"
+        check(open.isEmpty()) { "two bundles in memory at once" }
+        refuse?.let { throw Refused(it) }
+        open += folder.name
+        return ScriptedChat(this, folder.name, Manifest.read(File(folder, Manifest.NAME).readText()))
+    }
+}
+
+private class ScriptedChat(private val chats: ScriptedChats, private val name: String, private val manifest: Manifest) : Chat {
+    private val stopped = CountDownLatch(1)
+
+    override fun ask(picture: Picture, prompt: String, maxTokens: Int, onText: (String) -> Unit): Answer {
+        chats.calls += "ask $name"
+        // As a pruner does it: far apart first.
+        val order = IntArray(manifest.kept) { it * 37 % manifest.visualTokens }
+        val kept = order.sortedArray()
+        return answer("A red square.", onText, listOf(kept), order, vision = 120.0)
+    }
+
+    override fun reply(prompt: String, maxTokens: Int, onText: (String) -> Unit): Answer {
+        chats.calls += "reply $name"
+        return answer("It is red.", onText, emptyList(), IntArray(0), vision = 0.0)
+    }
+
+    override fun stop() = stopped.countDown()
+
+    override fun close() {
+        chats.calls += "close $name"
+        chats.open -= name
+    }
+
+    private fun answer(text: String, onText: (String) -> Unit, stages: List<IntArray>, order: IntArray, vision: Double): Answer {
+        val words = text.split(Regex("(?<= )"))
+        onText(words[0])
+        chats.begun.countDown()
+        val timings = Timings(if (vision > 0) 5.0 else 0.0, vision, 30.0 + manifest.kept, listOf(8.0, 9.0))
+        if (chats.hold) {
+            stopped.await()
+            return Answer(words[0], 1, End.STOPPED, stages, order, timings)
+        }
+        words.drop(1).forEach(onText)
+        return Answer(text, words.size, End.FINISHED, stages, order, timings)
+    }
+}
+
+/** The app with that in it. Its tasks run when the test lets them, so that every state in between can be looked at. */
+class TestApp : DemoApp() {
+    val chats = ScriptedChats()
+    val tasks = ArrayDeque<Runnable>()
+    override val loader = chats
+    override val worker = java.util.concurrent.Executor { tasks += it }
+
+    /** Runs what is to be done, and what the main thread is then told, until nothing is left. */
+    fun settle() {
+        do {
+            tasks.removeFirstOrNull()?.run()
+            org.robolectric.shadows.ShadowLooper.idleMainLooper()
+        } while (tasks.isNotEmpty())
+    }
+}
