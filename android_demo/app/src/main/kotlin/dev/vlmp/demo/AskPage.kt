@@ -115,11 +115,14 @@ class AskPage(private val activity: MainActivity, private val app: DemoApp) : Pa
             shown.progress = tokens.size
         }
         shown.visible(ordered)
-        shownLine.text = if (ordered) {
-            activity.getString(R.string.shown, shown.progress, tokens.size)
+        val seen = if (ordered) tokens.copyOf(shown.progress.coerceIn(0, tokens.size)) else tokens
+        photo.show(demo.photo, manifest, seen, ordered)
+        val line = if (ordered) {
+            activity.getString(R.string.shown, seen.size, tokens.size)
         } else {
             activity.getString(R.string.shown_unordered, tokens.size)
         }
-        photo.show(demo.photo, manifest, if (ordered) tokens.copyOf(shown.progress.coerceIn(0, tokens.size)) else tokens, ordered)
+        val padded = photo.onPadding()
+        shownLine.text = if (padded > 0) activity.getString(R.string.on_padding, line, padded) else line
     }
 }

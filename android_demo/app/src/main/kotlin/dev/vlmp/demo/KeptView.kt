@@ -83,6 +83,18 @@ class KeptView(context: Context, attributes: AttributeSet?) : View(context, attr
         canvas.drawText("$order", cell.centerX(), cell.centerY() + number.textSize * 0.36f, number)
     }
 
+    /** How many of the tokens that are shown lie on what the photo was padded with. */
+    fun onPadding(): Int {
+        val manifest = manifest ?: return 0
+        val photo = RectF(0f, 0f, checkNotNull(photo).picture.width.toFloat(), checkNotNull(photo).picture.height.toFloat())
+        return tokens.count { token ->
+            manifest.segments.all { segment ->
+                val (row, column) = segment.cell(token) ?: return@all true
+                !RectF.intersects(photo, onPhoto(cell(segment, row, column), manifest, photo))
+            }
+        }
+    }
+
     /** A token's place in the fitted picture, in pixels of it. */
     private fun cell(segment: Segment, row: Int, column: Int): RectF {
         val width = (segment.box[2] - segment.box[0]).toFloat() / segment.columns

@@ -3,11 +3,11 @@ package dev.vlmp.demo
 import android.content.ContentResolver
 import android.graphics.Bitmap
 import android.graphics.BitmapFactory
+import android.graphics.ColorSpace
 import android.media.ExifInterface
 import android.net.Uri
+import android.os.Build
 import java.io.IOException
-import java.nio.ByteBuffer
-import java.nio.ByteOrder
 
 /** A photo as the model sees it, and a small one for the screen. */
 class Photo(val name: String, val original: Pair<Int, Int>, val picture: Picture, val preview: Bitmap)
@@ -45,18 +45,15 @@ fun readPhoto(resolver: ContentResolver, uri: Uri): Photo {
 fun sampleSize(width: Int, height: Int): Int =
     generateSequence(1) { it * 2 }.first { width.toLong() * height / it / it <= MAX_PIXELS }
 
-/** Pixels as the file has them: `getPixels` would convert colours to sRGB. */
+/**
+ * Pixels as the file has them. `getPixels` converts colours to sRGB, so the bitmap is said to be that already; before
+ * Android 10 this cannot be said, and colours of a wide gamut are converted.
+ */
 private fun pixelsOf(bitmap: Bitmap): Picture {
-    val plain = if (bitmap.config == Bitmap.Config.ARGB_8888) bitmap else bitmap.copy(Bitmap.Config.ARGB_8888, false)
-    val buffer = ByteBuffer.allocate(plain.byteCount).order(ByteOrder.LITTLE_ENDIAN)
-    plain.copyPixelsToBuffer(buffer)
-    buffer.rewind()
-    val pixels = buffer.asIntBuffer() // alpha, blue, green, red from the highest byte on
-    val argb = IntArray(plain.width * plain.height) {
-        val abgr = pixels.get(it)
-        (abgr and 0xFF00FF00.toInt()) or (abgr and 0xFF shl 16) or (abgr shr 16 and 0xFF)
-    }
-    return Picture(plain.width, plain.height, argb)
+    if (Build.VERSION.SDK_INT >= Build.VERSION_CODES.Q) bitmap.setColorSpace(ColorSpace.get(ColorSpace.Named.SRGB))
+    val argb = IntArray(bitmap.width * bitmap.height)
+    bitmap.getPixels(argb, 0, bitmap.width, 0, 0, bitmap.width, bitmap.height)
+    return Picture(bitmap.width, bitmap.height, argb)
 }
 
 /** Turned and mirrored as EXIF's orientation (1 to 8) asks for. */

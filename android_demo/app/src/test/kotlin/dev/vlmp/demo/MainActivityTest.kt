@@ -82,7 +82,7 @@ class MainActivityTest {
         val seen = activity.window.decorView
         assertTrue(seen.shows("A red square."))
         assertTrue(seen.shows("First token after 171 ms: vision 120"))
-        assertTrue(seen.shows("The first 16 of 16"))
+        assertTrue(seen.shows("The first 16 of 16 in order of selection; 5 of them lie beside the photo"))
         val all = draw(activity, "answered")
         activity.part<SeekBar>(R.id.shown).progress = 4
         assertTrue(seen.shows("The first 4 of 16"))
@@ -108,6 +108,7 @@ class MainActivityTest {
         for (id in listOf(R.id.pick, R.id.take, R.id.ask, R.id.stop)) {
             val button = activity.part<Button>(id)
             assertTrue("the words of $id fit", button.layout.height <= button.height)
+            assertTrue("$id is not cut off", button.bottom <= (button.parent as View).height)
         }
     }
 
@@ -122,7 +123,7 @@ class MainActivityTest {
         val activity = asked().get()
         for (tab in listOf(R.id.tab_ask, R.id.tab_compare, R.id.tab_bundles, R.id.tab_benchmark)) {
             activity.openPage(tab)
-            for (view in all(activity.window.decorView).filter { it.isClickable && it.isShown && it !is android.widget.Spinner && (it as? TextView)?.isTextSelectable != true }) {
+            for (view in all(activity.window.decorView).filter { it.isShown && (it is Button || it is EditText || it is SeekBar) }) {
                 val label = view.contentDescription ?: (view as? TextView)?.let { it.text.ifEmpty { it.hint } }
                 assertFalse("$view has no name", label.isNullOrEmpty())
                 assertTrue("$view is too small for a finger", view.height >= 48 * activity.resources.displayMetrics.density - 1)
@@ -137,7 +138,8 @@ class MainActivityTest {
         val controller = asked()
         controller.get().part<EditText>(R.id.question).setText("half a ques")
         controller.get().openPage(R.id.tab_compare)
-        val turned = Configuration(controller.get().resources.configuration).apply { orientation = Configuration.ORIENTATION_LANDSCAPE }
+        val turned = Configuration(controller.get().resources.configuration)
+        turned.orientation = Configuration.ORIENTATION_LANDSCAPE
         controller.configurationChange(turned)
         val activity = controller.get()
         assertEquals(View.VISIBLE, activity.part<View>(R.id.page_compare).visibility)
@@ -198,8 +200,8 @@ class MainActivityTest {
         app.settle()
         draw(activity, "benchmark")
         assertTrue(activity.window.decorView.shows("first_token: 171 ms (171 to 171)"))
-        assertEquals("bundles take turns", listOf("tiny-unpruned", "tiny-pruned", "tiny-unpruned"),
-            app.chats.calls.filter { it.startsWith("load") }.take(3).map { it.removePrefix("load ") })
+        val loads = app.chats.calls.filter { it.startsWith("load") }.map { it.removePrefix("load ") }
+        assertEquals("bundles take turns", listOf("tiny-unpruned", "tiny-pruned", "tiny-unpruned"), loads.take(3))
         activity.press(R.id.share)
         val sent = org.robolectric.Shadows.shadowOf(activity).nextStartedActivity
         assertEquals(Intent.ACTION_CHOOSER, sent.action)

@@ -1,0 +1,147 @@
+package dev.vlmp.demo
+
+import android.graphics.Bitmap
+import java.util.concurrent.Executors
+import java.util.concurrent.TimeUnit
+import org.junit.Assert.assertEquals
+import org.junit.Assert.assertNull
+import org.junit.Assert.assertTrue
+import org.junit.Before
+import org.junit.Rule
+import org.junit.Test
+import org.junit.rules.TemporaryFolder
+import org.junit.runner.RunWith
+import org.robolectric.RobolectricTestRunner
+import org.robolectric.annotation.Config
+
+/** The states, with a worker thread of its own and the test's thread as the main one. */
+@RunWith(RobolectricTestRunner::class)
+@Config(sdk = [35], application = TestApp::class)
+class DemoTest {
+    @get:Rule
+    val temporary = TemporaryFolder()
+    private val chats = ScriptedChats()
+    private val worker = Executors.newSingleThreadExecutor()
+    private val told = java.util.concurrent.LinkedBlockingQueue<Runnable>()
+    private val phases = ArrayList<Phase>()
+    private val bundles = listOf(Bundle(bundleFolder("tiny-unpruned")), Bundle(bundleFolder("tiny-pruned")))
+    private val demo by lazy {
+        Demo(chats, BundleStore(temporary.newFolder()), worker, { told.put(it) }, { 1L shl 30 }).also { demo ->
+            demo.listeners += { if (phases.lastOrNull() != demo.phase) phases += demo.phase }
+        }
+    }
+
+    @Before
+    fun aPhoto() {
+        val preview = Bitmap.createBitmap(1, 1, Bitmap.Config.ARGB_8888)
+        demo.choose(Photo("photo", Pair(1, 1), Picture(1, 1, intArrayOf(0)), preview))
+    }
+
+    /** Does what the main thread is told, until [done]. */
+    private fun until(done: () -> Boolean) {
+        while (!done()) checkNotNull(told.poll(30, TimeUnit.SECONDS)) { "${demo.phase} for 30 s" }.run()
+    }
+
+    private fun settled() = until { demo.free }
+
+    @Test
+    fun aTurnGoesThroughItsStates() {
+        demo.ask(bundles[1], "What?", 8)
+        settled()
+        assertEquals(listOf(Phase.EMPTY, Phase.LOADING, Phase.READY, Phase.ANSWERING, Phase.READY), phases)
+        assertEquals("A red square.", demo.turns.single().text)
+        assertEquals(16, demo.turns.single().answer?.order?.size)
+    }
+
+    @Test
+    fun aStoppedAnswerStaysAndCanBeAskedFurther() {
+        chats.hold = true
+        demo.ask(bundles[1], "What?", 8)
+        until { demo.turns.singleOrNull()?.text == "A " }
+        demo.stop()
+        assertEquals(Phase.STOPPING, demo.phase)
+        demo.stop()
+        settled()
+        assertEquals(listOf(Phase.ANSWERING, Phase.STOPPING, Phase.READY), phases.takeLast(3))
+        assertEquals(End.STOPPED, demo.turns.single().answer?.end)
+        chats.hold = false
+        demo.ask(bundles[1], "And?", 8)
+        settled()
+        assertEquals("reply tiny-pruned", chats.calls.last())
+        assertEquals(2, demo.turns.size)
+    }
+
+    @Test
+    fun nothingElseStartsMeanwhile() {
+        chats.hold = true
+        demo.ask(bundles[1], "What?", 8)
+        until { demo.phase == Phase.ANSWERING }
+        demo.ask(bundles[0], "Another?", 8)
+        demo.compare(bundles, "Both?", 8)
+        demo.delete(bundles[1])
+        demo.import(FolderSource(bundleFolder("tiny-pruned")))
+        demo.choose(checkNotNull(demo.photo))
+        chats.begun.await()
+        demo.stop()
+        settled()
+        assertEquals(listOf("load tiny-pruned", "ask tiny-pruned"), chats.calls)
+        assertTrue(bundles[1].folder.isDirectory)
+    }
+
+    @Test
+    fun aBundleThatCannotBeLoadedIsSaidAndAnotherCanBe() {
+        chats.refuse = "language.onnx is damaged"
+        demo.ask(bundles[1], "What?", 8)
+        settled()
+        assertEquals(Phase.FAILED, demo.phase)
+        assertEquals("language.onnx is damaged", demo.problem)
+        assertNull(demo.loaded)
+        chats.refuse = null
+        demo.ask(bundles[0], "What?", 8)
+        settled()
+        assertEquals(Phase.READY, demo.phase)
+        assertNull(demo.problem)
+    }
+
+    @Test
+    fun anotherBundleBeginsAnotherConversation() {
+        demo.ask(bundles[0], "What?", 8)
+        settled()
+        demo.ask(bundles[1], "And?", 8)
+        settled()
+        assertEquals(listOf("And?"), demo.turns.map { it.question })
+        assertEquals(setOf("tiny-pruned"), chats.open)
+    }
+
+    @Test
+    fun aStoppedBenchmarkShowsNoFigures() {
+        chats.hold = true
+        val device = object : Device {
+            override val name = "test"
+            override val os = "test"
+            override val cpu = "test"
+            override val cores = 1
+            override val memory = 1.0
+            override val runtimes = emptyMap<String, String>()
+
+            override fun resident() = 1.0
+
+            override fun peak() = 1.0
+
+            override fun thermal(): String? = null
+        }
+        demo.measure(bundles, "What?", 8, 5, device)
+        until { demo.phase == Phase.ANSWERING }
+        chats.begun.await()
+        demo.stop()
+        settled()
+        assertNull(demo.benchmark)
+        assertEquals("one turn, and no other", 1, chats.calls.count { it.startsWith("ask") })
+    }
+
+    @Test
+    fun theQuartilesAreThoseOfNumpy() {
+        val samples = Samples(listOf(4.0, 1.0, 3.0, 2.0))
+        assertEquals(listOf(1.75, 2.5, 3.25), listOf(samples.low, samples.median, samples.high))
+    }
+}
