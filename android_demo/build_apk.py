@@ -196,7 +196,7 @@ def make_resources() -> Path:
     (made / "settings/com/android/tools/test_config.properties").write_text(
         f"android_merged_manifest={APP / 'AndroidManifest.xml'}\n"
         f"android_resource_apk={linked}\n"
-        f"android_merged_assets={APP / 'assets'}\n"
+        f"android_merged_assets={OUTPUT / 'assets'}\n"
         "android_custom_package=dev.vlmp.demo\n",
         encoding="utf-8",
     )
@@ -234,7 +234,7 @@ def make_dex(tools: list[Path], onnxruntime: Path) -> Path:
 
 def make_bundle(name: str) -> Path:
     """Export a bundle of vlmp-tiny that goes into the APK, once. Returns its folder."""
-    folder = OUTPUT / "bundles" / name
+    folder = OUTPUT / "assets/bundles" / name
     if not folder.is_dir():
         command = [Path(sys.executable).with_name("vlmp-export"), "--model", "vlmp-tiny", "--target", "onnx"]
         run(*command, "--quant", "int4", *BUNDLES[name], "--output", folder)
@@ -253,8 +253,7 @@ def pack(apk: Path, resources: Path, dex: Path, package: Path, bundles: list[Pat
                 add(output, f"lib/{abi}/{library.name}", library.read_bytes(), stored=True, alignment=PAGE)
         for bundle in bundles:
             for file in sorted(path for path in bundle.rglob("*") if path.is_file()):
-                name = f"assets/bundles/{bundle.name}/{file.relative_to(bundle).as_posix()}"
-                add(output, name, file.read_bytes())
+                add(output, file.relative_to(OUTPUT).as_posix(), file.read_bytes())
 
 
 def add(output: zipfile.ZipFile, name: str, data: bytes, *, stored: bool = False, alignment: int = 4) -> None:

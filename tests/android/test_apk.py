@@ -18,6 +18,7 @@ import build_apk
 import pytest
 from classfile import borrowed, parse
 from vlmp.runtimes.bundle.manifest import Manifest
+from vlmp.runtimes.profile.schema import read_profile
 
 ABI_FIRST_BYTES = {"arm64-v8a": (2, 183), "x86_64": (2, 62)}
 """ELF class (64 bits) and machine."""
@@ -208,3 +209,21 @@ def test_bundles_are_whole_and_differ_in_pruning(apk: Path) -> None:
             assert manifest.parity.status == "passed"
             kept[name] = manifest.shape.num_kept
     assert kept == {"tiny-pruned": 16, "tiny-unpruned": 144}
+
+
+# --- The app on the desktop -------------------------------------------------------------------------------------------
+
+
+def test_engine_and_app_pass_their_own_tests(apk: Path) -> None:
+    """Last, since Maven writes where the APK is made from. What the app writes as a benchmark is a profile."""
+    pictures = build_apk.OUTPUT / "pictures"
+    shutil.rmtree(pictures, ignore_errors=True)
+    said = build_apk.test()
+    counted = re.findall(r"Tests run: (\d+), Failures: (\d+), Errors: (\d+), Skipped: (\d+)$", said, re.MULTILINE)
+    assert counted
+    assert all(each[1:] == ("0", "0", "0") for each in counted)
+    profile = read_profile(pictures / "vlmp-benchmark.json")
+    assert profile.machine.kind == "android"
+    assert [each.manifest.kept_tokens for each in profile.bundles] == [144, 16]
+    assert all(len(each.phases["first_token"].samples_ms) == profile.settings.runs for each in profile.bundles)
+    assert {"first.png", "answered.png", "dark.png", "landscape.png"} <= {path.name for path in pictures.iterdir()}

@@ -77,6 +77,21 @@ class MainActivityTest {
     }
 
     @Test
+    fun theFirstStartBringsTheBundlesOfTheApkIn() {
+        app.bundles.forEach {
+            app.demo.delete(it)
+            app.settle()
+        }
+        assertEquals(emptyList<String>(), app.bundles.map { it.name })
+        started()
+        assertEquals(listOf("tiny-unpruned", "tiny-pruned"), app.bundles.map { it.name })
+        app.demo.delete(app.bundles[0])
+        app.settle()
+        started()
+        assertEquals("what was deleted stays away", listOf("tiny-pruned"), app.bundles.map { it.name })
+    }
+
+    @Test
     fun anAnswerIsShownWithTheTokensThatWereKept() {
         val activity = asked().get()
         val seen = activity.window.decorView
@@ -205,6 +220,8 @@ class MainActivityTest {
         activity.press(R.id.share)
         val sent = org.robolectric.Shadows.shadowOf(activity).nextStartedActivity
         assertEquals(Intent.ACTION_CHOOSER, sent.action)
+        val lent = activity.contentResolver.openInputStream(LentFiles.uri(BenchmarkPage.FILE))
+        assertTrue("others can read it", checkNotNull(lent).use { it.read() } == '{'.code)
         val file = java.io.File(LentFiles.folder(activity), BenchmarkPage.FILE)
         file.copyTo(java.io.File(System.getProperty("demo.pictures")!!, BenchmarkPage.FILE), overwrite = true)
     }
