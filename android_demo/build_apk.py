@@ -80,7 +80,7 @@ def build() -> Path:
     package = onnxruntime_package()
     dex = make_dex(tools, package / "classes.jar")
     unsigned = OUTPUT / "unsigned.apk"
-    pack(unsigned, resources, dex, package, [make_bundle(name) for name in BUNDLES])
+    pack(unsigned, resources, dex, package)
     run("zipalign", "-c", "4", unsigned)
     signed = APK.with_suffix(".part")
     run("apksigner", "sign", "--ks", debug_key(), "--ks-pass", "pass:android", "--v4-signing-enabled", "false",
@@ -94,8 +94,6 @@ def test() -> str:
     """Run the tests of engine and app. Returns what Maven says of them."""
     read_tools()
     make_resources()
-    for name in BUNDLES:
-        make_bundle(name)
     told = maven("test", "-Dsurefire.printSummary=true")
     return "\n".join(line for line in told.splitlines() if "Tests run" in line)
 
@@ -148,6 +146,8 @@ def library_jars(tools: list[Path]) -> list[Path]:
 
 def maven(*arguments: str) -> str:
     """Run Maven on engine and app. Returns what it printed. Raises RuntimeError with its errors."""
+    for classes in OUTPUT.glob("maven/*/*classes"):  # Kotlin's compiler leaves those that are no longer made
+        shutil.rmtree(classes)
     instrumented = next(path for path in read_tools() if path.name.startswith("android-all-instrumented"))
     return run("mvn", "-B", "-T1", "-f", SOURCE, f"-Drobolectric.folder={instrumented.parent}", *arguments)
 
@@ -185,18 +185,21 @@ def onnxruntime_package() -> Path:
 
 
 def make_resources() -> Path:
-    """Compile `res` and the manifest. Returns an APK of them alone; R.java and Robolectric's settings lie beside it."""
+    """Compile `res` and the manifest. Returns an APK of them and the bundles; R.java and what Robolectric reads of it
+    lie beside it.
+    """
+    for name in BUNDLES:
+        make_bundle(name)
     made = OUTPUT / "resources"
     shutil.rmtree(made, ignore_errors=True)
     (made / "settings/com/android/tools").mkdir(parents=True)
     run("aapt2", "compile", "--dir", APP / "res", "-o", made / "res.zip")
     linked = made / "resources.apk"
-    run("aapt2", "link", "-I", FRAMEWORK, "--manifest", APP / "AndroidManifest.xml", "--auto-add-overlay",
+    run("aapt2", "link", "-I", FRAMEWORK, "--manifest", APP / "AndroidManifest.xml", "-A", OUTPUT / "assets",
         "--java", made / "java", "-o", linked, made / "res.zip")  # fmt: skip
     (made / "settings/com/android/tools/test_config.properties").write_text(
         f"android_merged_manifest={APP / 'AndroidManifest.xml'}\n"
         f"android_resource_apk={linked}\n"
-        f"android_merged_assets={OUTPUT / 'assets'}\n"
         "android_custom_package=dev.vlmp.demo\n",
         encoding="utf-8",
     )
@@ -232,16 +235,20 @@ def make_dex(tools: list[Path], onnxruntime: Path) -> Path:
     return dex
 
 
-def make_bundle(name: str) -> Path:
-    """Export a bundle of vlmp-tiny that goes into the APK, once. Returns its folder."""
+def make_bundle(name: str) -> None:
+    """Export a bundle of vlmp-tiny that goes into the APK, once."""
     folder = OUTPUT / "assets/bundles" / name
-    if not folder.is_dir():
-        command = [Path(sys.executable).with_name("vlmp-export"), "--model", "vlmp-tiny", "--target", "onnx"]
-        run(*command, "--quant", "int4", *BUNDLES[name], "--output", folder)
-    return folder
+    if folder.is_dir():
+        return
+    # Elsewhere first: an export leaves a lock beside its output, which is nothing for the APK.
+    exported = OUTPUT / "exported" / name
+    command = [Path(sys.executable).with_name("vlmp-export"), "--model", "vlmp-tiny", "--target", "onnx"]
+    run(*command, "--quant", "int4", *BUNDLES[name], "--output", exported, "--overwrite")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    exported.rename(folder)
 
 
-def pack(apk: Path, resources: Path, dex: Path, package: Path, bundles: list[Path]) -> None:
+def pack(apk: Path, resources: Path, dex: Path, package: Path) -> None:
     """Put the parts together. What Android maps instead of reading is stored as it is, and aligned."""
     with zipfile.ZipFile(apk, "w") as output:
         with zipfile.ZipFile(resources) as compiled:
@@ -251,9 +258,6 @@ def pack(apk: Path, resources: Path, dex: Path, package: Path, bundles: list[Pat
         for abi in ABIS:
             for library in sorted((package / "jni" / abi).iterdir()):
                 add(output, f"lib/{abi}/{library.name}", library.read_bytes(), stored=True, alignment=PAGE)
-        for bundle in bundles:
-            for file in sorted(path for path in bundle.rglob("*") if path.is_file()):
-                add(output, file.relative_to(OUTPUT).as_posix(), file.read_bytes())
 
 
 def add(output: zipfile.ZipFile, name: str, data: bytes, *, stored: bool = False, alignment: int = 4) -> None:

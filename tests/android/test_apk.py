@@ -165,6 +165,21 @@ def test_nothing_in_it_is_newer_than_the_oldest_android_knows(apk: Path) -> None
     assert [name for name in instructions if "custom" in name or "polymorphic" in name] == []
 
 
+def test_what_android_8_lacks_is_asked_for_only_after_its_version(apk: Path) -> None:
+    """Members of Android and Java that are named but not in Android 8. Each of these stands under `if SDK_INT >= …`."""
+    shutil.rmtree(build_apk.OUTPUT / "shrunk", ignore_errors=True)
+    shutil.unpack_archive(build_apk.OUTPUT / "shrunk.jar", build_apk.OUTPUT / "shrunk", "zip")
+    check = ["mvn", "-B", "-q", "-f", str(build_apk.SOURCE / "tools"), "animal-sniffer:check"]
+    said = subprocess.run(check, capture_output=True, text=True, check=False).stdout
+    found = set(re.findall(r"/(\w+)\.class:\d+: Undefined reference: (.*)", said))
+    assert found == {
+        ("MainActivity", "Object android.content.Intent.getParcelableExtra(String, Class)"),
+        ("Phone", "String android.os.Build.SOC_MODEL"),
+        ("Phone", "int android.os.PowerManager.getCurrentThermalStatus()"),
+        ("PhotosKt", "void android.graphics.Bitmap.setColorSpace(android.graphics.ColorSpace)"),
+    }, said
+
+
 def test_no_class_uses_a_private_member_of_another(apk: Path) -> None:
     dex = read_dex(apk)
     assert "Lai/onnxruntime/OrtEnvironment;.close:(JJ)V" not in dex.private
@@ -196,6 +211,8 @@ def test_widening_is_needed(apk: Path) -> None:
 def test_bundles_are_whole_and_differ_in_pruning(apk: Path) -> None:
     kept = {}
     with zipfile.ZipFile(apk) as files:
+        assets = {"/".join(name.split("/")[:3]) for name in files.namelist() if name.startswith("assets/")}
+        assert assets == {f"assets/bundles/{name}" for name in build_apk.BUNDLES}
         for name in build_apk.BUNDLES:
             folder = f"assets/bundles/{name}/"
             inside = {each.removeprefix(folder) for each in files.namelist() if each.startswith(folder)}

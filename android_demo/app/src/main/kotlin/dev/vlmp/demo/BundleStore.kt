@@ -24,8 +24,14 @@ class BundleStore(private val folder: File) {
         folder.listFiles { file -> file.name.startsWith(PART) }?.forEach { it.deleteRecursively() }
     }
 
+    /** What [list] found last, null after a change. Pages ask for it whenever they are drawn. */
+    @Volatile
+    private var known: List<Bundle>? = null
+
     /** All of them, by name. One that cannot be read is left out. */
-    fun list(): List<Bundle> = folder.listFiles { file -> !file.name.startsWith(".") }.orEmpty().sortedBy { it.name }
+    fun list(): List<Bundle> = known ?: read().also { known = it }
+
+    private fun read(): List<Bundle> = folder.listFiles { file -> !file.name.startsWith(".") }.orEmpty().sortedBy { it.name }
         .mapNotNull { file ->
             try {
                 Bundle(file)
@@ -39,6 +45,7 @@ class BundleStore(private val folder: File) {
     fun delete(bundle: Bundle) {
         val going = File(folder, PART + bundle.name)
         if (bundle.folder.renameTo(going)) going.deleteRecursively() else bundle.folder.deleteRecursively()
+        known = null
     }
 
     /**
@@ -62,6 +69,7 @@ class BundleStore(private val folder: File) {
         } finally {
             part.deleteRecursively()
         }
+        known = null
         return Bundle(File(folder, name))
     }
 

@@ -62,8 +62,9 @@ class Demo(
     val canReply
         get() = phase == Phase.READY && turns.lastOrNull()?.answer.let { it != null && it.end != End.NO_ROOM }
 
+    /** Takes another photo, which begins a new conversation. An import goes on meanwhile, an answer does not. */
     fun choose(photo: Photo) {
-        if (!free) return
+        if (phase.busy) return tell("The photo was not taken, since an answer is running: stop it, and choose again.")
         this.photo = photo
         turns.clear()
         compared.clear()
@@ -163,19 +164,18 @@ class Demo(
         changed()
     }
 
-    /** Copies a bundle into the store. */
-    fun import(source: BundleSource, then: (Bundle) -> Unit = {}) = task {
+    /** Copies a bundle into the store, and does [then] once it is there and another task can start. */
+    fun import(source: BundleSource, then: () -> Unit = {}) = task {
         progress = Progress(source.name, 0, 1)
-        work {
+        work(then) {
             var shown = 0L
-            val bundle = store.import(source) { done, total ->
+            store.import(source) { done, total ->
                 if (done - shown > total / 100) {
                     shown = done
                     show { progress = Progress(source.name, done, total) }
                 }
                 !stopped
             }
-            show { then(bundle) }
         }
     }
 
@@ -202,7 +202,7 @@ class Demo(
     }
 
     /** Runs [body] on the worker. Whatever it throws ends as a line, and leaves a state from which one can go on. */
-    private fun work(body: () -> Unit) {
+    private fun work(then: () -> Unit = {}, body: () -> Unit) {
         if (progress == null) progress = Progress("", 0, 0)
         worker.execute {
             val trouble = try {
@@ -212,18 +212,21 @@ class Demo(
                 "The import was cancelled; nothing of it is left."
             } catch (error: Refused) {
                 error.message
-            } catch (error: OutOfMemoryError) {
+            } catch (_: OutOfMemoryError) {
+                shut()
                 "Memory ran out. Close other apps, or choose a smaller bundle."
             } catch (error: Exception) {
+                shut() // nobody knows what state the engine is in
                 "${error.javaClass.simpleName}: ${error.message}"
             }
             main.execute {
                 progress = null
-                if (trouble != null) {
-                    problem = trouble
-                    if (phase == Phase.LOADING) enter(Phase.FAILED)
-                    if (phase == Phase.ANSWERING || phase == Phase.STOPPING) enter(Phase.READY)
+                problem = trouble
+                when {
+                    phase.busy -> enter(if (loaded == null) Phase.FAILED else Phase.READY)
+                    phase == Phase.READY && loaded == null -> enter(Phase.EMPTY)
                 }
+                if (trouble == null) then()
                 changed()
             }
         }

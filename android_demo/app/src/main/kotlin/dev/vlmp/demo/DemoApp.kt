@@ -26,7 +26,9 @@ open class DemoApp : Application() {
     fun pushed(): List<File> = getExternalFilesDir(AssetSource.FOLDER)?.listFiles { file -> file.isDirectory }.orEmpty().sorted()
 
     /** Names of the APK's own bundles that are not among the imported ones. */
-    fun packed(): List<String> = assets.list(AssetSource.FOLDER).orEmpty().filter { name -> bundles.none { it.name == name } }
+    fun packed(): List<String> = assets.list(AssetSource.FOLDER).orEmpty()
+        .map { it.substringBefore('/') }.distinct() // Robolectric lists what is in folders, too
+        .filter { name -> bundles.none { it.name == name } }
 
     private val store by lazy { BundleStore(File(filesDir, AssetSource.FOLDER)) }
 }

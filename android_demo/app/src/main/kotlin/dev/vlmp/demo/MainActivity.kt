@@ -111,8 +111,9 @@ class MainActivity : Activity() {
                 error.message
             } catch (error: IOException) {
                 "The photo cannot be read: ${error.message}"
-            } catch (_: SecurityException) {
-                "The photo cannot be read: the app that shared it does not allow it."
+            } catch (error: RuntimeException) {
+                // Whatever the app that lends it throws, a refused permission among others.
+                "The photo cannot be read: ${error.message}"
             } catch (_: OutOfMemoryError) {
                 "The photo is too large for the memory that is free."
             }
@@ -128,7 +129,7 @@ class MainActivity : Activity() {
             if (names.isEmpty()) {
                 settings.edit().putBoolean(PACKED, true).apply()
             } else {
-                demo.import(AssetSource(assets, names.first())) { app.main.execute { next(names.drop(1)) } }
+                demo.import(AssetSource(assets, names.first())) { next(names.drop(1)) }
             }
         }
         next(app.packed())

@@ -1,6 +1,13 @@
 package dev.vlmp.demo
 
+import android.content.ContentProvider
+import android.content.ContentValues
+import android.database.Cursor
+import android.database.MatrixCursor
 import android.net.Uri
+import android.os.ParcelFileDescriptor
+import android.provider.DocumentsContract
+import android.provider.DocumentsContract.Document
 import java.io.ByteArrayInputStream
 import java.io.File
 import java.io.InputStream
@@ -15,6 +22,7 @@ import org.junit.Rule
 import org.junit.Test
 import org.junit.rules.TemporaryFolder
 import org.junit.runner.RunWith
+import org.robolectric.Robolectric
 import org.robolectric.RobolectricTestRunner
 import org.robolectric.annotation.Config
 
@@ -149,6 +157,15 @@ class BundleStoreTest {
     }
 
     @Test
+    fun aFolderOfTheSystemsPicker() {
+        Robolectric.setupContentProvider(Documents::class.java, "documents")
+        val tree = DocumentsContract.buildTreeDocumentUri("documents", "primary:Download/tiny-pruned")
+        val bundle = import(TreeSource(app.contentResolver, tree))
+        assertEquals("tiny-pruned", bundle.name)
+        assertEquals(144, bundle.manifest.visualTokens)
+    }
+
+    @Test
     fun cachesAreCountedAsTheGraphsHaveThem() {
         val manifest = Bundle(bundleFolder("tiny-pruned")).manifest
         val unpruned = Bundle(bundleFolder("tiny-unpruned")).manifest
@@ -157,4 +174,32 @@ class BundleStoreTest {
         assertEquals(Pair(0, 1), manifest.segments[0].cell(1))
         assertEquals(null, manifest.segments[0].cell(144))
     }
+}
+
+/** What the system's picker leads to: `Download` holds the exported bundles. */
+class Documents : ContentProvider() {
+    override fun onCreate() = true
+
+    override fun query(uri: Uri, columns: Array<String>?, where: String?, values: Array<String>?, order: String?): Cursor {
+        val parent = DocumentsContract.getDocumentId(uri)
+        val cursor = MatrixCursor(arrayOf(Document.COLUMN_DOCUMENT_ID, Document.COLUMN_DISPLAY_NAME, Document.COLUMN_MIME_TYPE))
+        for (file in file(parent).listFiles().orEmpty()) {
+            val type = if (file.isDirectory) Document.MIME_TYPE_DIR else "application/octet-stream"
+            cursor.addRow(arrayOf("$parent/${file.name}", file.name, type))
+        }
+        return cursor
+    }
+
+    override fun openFile(uri: Uri, mode: String): ParcelFileDescriptor =
+        ParcelFileDescriptor.open(file(DocumentsContract.getDocumentId(uri)), ParcelFileDescriptor.MODE_READ_ONLY)
+
+    override fun getType(uri: Uri): String? = null
+
+    override fun insert(uri: Uri, values: ContentValues?): Uri? = null
+
+    override fun delete(uri: Uri, where: String?, values: Array<String>?) = 0
+
+    override fun update(uri: Uri, values: ContentValues?, where: String?, arguments: Array<String>?) = 0
+
+    private fun file(document: String) = bundleFolder(document.removePrefix("primary:Download/"))
 }

@@ -81,6 +81,7 @@ class DemoTest {
         demo.delete(bundles[1])
         demo.import(FolderSource(bundleFolder("tiny-pruned")))
         demo.choose(checkNotNull(demo.photo))
+        assertTrue(checkNotNull(demo.problem).contains("an answer is running"))
         chats.begun.await()
         demo.stop()
         settled()
@@ -101,6 +102,33 @@ class DemoTest {
         settled()
         assertEquals(Phase.READY, demo.phase)
         assertNull(demo.problem)
+    }
+
+    @Test
+    fun aFaultOfTheEngineUnloadsIt() {
+        chats.fault = IllegalStateException("out of range")
+        demo.ask(bundles[1], "What?", 8)
+        settled()
+        assertEquals(Phase.FAILED, demo.phase)
+        assertEquals("IllegalStateException: out of range", demo.problem)
+        assertEquals(emptySet<String>(), chats.open)
+        chats.fault = null
+        demo.ask(bundles[1], "What?", 8)
+        settled()
+        assertEquals("A red square.", demo.turns.single().text)
+    }
+
+    @Test
+    fun aQuestionThatIsRefusedLeavesTheConversation() {
+        demo.ask(bundles[1], "What?", 8)
+        settled()
+        chats.fault = Refused("The question is too long.")
+        demo.ask(bundles[1], "And?", 8)
+        settled()
+        assertEquals(Phase.READY, demo.phase)
+        assertEquals("The question is too long.", demo.problem)
+        assertEquals(listOf("What?"), demo.turns.map { it.question })
+        assertTrue(demo.canReply)
     }
 
     @Test

@@ -83,7 +83,9 @@ class MainActivityTest {
             app.settle()
         }
         assertEquals(emptyList<String>(), app.bundles.map { it.name })
-        started()
+        shared()
+        assertNull(app.demo.problem)
+        assertEquals("a photo that is shared meanwhile is taken", "photo.jpg", app.demo.photo?.name)
         assertEquals(listOf("tiny-unpruned", "tiny-pruned"), app.bundles.map { it.name })
         app.demo.delete(app.bundles[0])
         app.settle()
@@ -174,6 +176,35 @@ class MainActivityTest {
         app.settle()
         assertTrue(activity.window.decorView.shows("It is red."))
         assertEquals(listOf("load tiny-pruned", "ask tiny-pruned", "reply tiny-pruned"), app.chats.calls)
+    }
+
+    @Test
+    fun theCameraWritesThePhoto() {
+        val activity = started().get()
+        activity.press(R.id.take)
+        val asked = org.robolectric.Shadows.shadowOf(activity).nextStartedActivityForResult.intent
+        assertEquals(android.provider.MediaStore.ACTION_IMAGE_CAPTURE, asked.action)
+        val target = asked.getParcelableExtra(android.provider.MediaStore.EXTRA_OUTPUT, android.net.Uri::class.java)!!
+        activity.contentResolver.openOutputStream(target)!!.use { output ->
+            activity.contentResolver.openInputStream(photoUri())!!.use { it.copyTo(output) }
+        }
+        org.robolectric.Shadows.shadowOf(activity).receiveResult(asked, android.app.Activity.RESULT_OK, null)
+        app.settle()
+        assertTrue(activity.window.decorView.shows("photo.jpg, 600 × 400 pixels"))
+        assertTrue(activity.part<Button>(R.id.ask).isEnabled)
+    }
+
+    @Test
+    fun aPictureThatIsSharedLaterIsTaken() {
+        val controller = started()
+        val share = Intent(Intent.ACTION_SEND).setType("image/jpeg").putExtra(Intent.EXTRA_STREAM, photoUri())
+        controller.newIntent(share)
+        app.settle()
+        assertEquals("photo.jpg", app.demo.photo?.name)
+        controller.newIntent(Intent(share).putExtra(Intent.EXTRA_STREAM, android.net.Uri.parse("file:///nowhere.jpg")))
+        app.settle()
+        assertTrue(checkNotNull(app.demo.problem).startsWith("The photo cannot be read"))
+        assertEquals("the photo stays", "photo.jpg", app.demo.photo?.name)
     }
 
     @Test

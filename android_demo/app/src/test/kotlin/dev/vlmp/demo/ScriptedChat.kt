@@ -7,7 +7,7 @@ import java.util.concurrent.CountDownLatch
  * Stands where the engine comes, so that pages and states can be tested without one: it answers at once, and keeps
  * tokens by a rule of its own. [hold] makes it wait after the first word until it is stopped.
  */
-class ScriptedChats(var hold: Boolean = false, var refuse: String? = null) : ChatLoader {
+class ScriptedChats(var hold: Boolean = false, var refuse: String? = null, var fault: Exception? = null) : ChatLoader {
     val calls = ArrayList<String>()
     val open = LinkedHashSet<String>()
     val begun = CountDownLatch(1)
@@ -46,6 +46,7 @@ private class ScriptedChat(private val chats: ScriptedChats, private val name: S
 
     private fun answer(text: String, onText: (String) -> Unit, stages: List<IntArray>, order: IntArray, vision: Double): Answer {
         val words = text.split(Regex("(?<= )"))
+        chats.fault?.let { throw it }
         onText(words[0])
         chats.begun.countDown()
         val timings = Timings(if (vision > 0) 5.0 else 0.0, vision, 30.0 + manifest.kept, listOf(8.0, 9.0))
