@@ -3,9 +3,8 @@
     python android_demo/build_apk.py apk     build/android/vlmp-demo.apk
     python android_demo/build_apk.py test    the tests of engine and app, on the desktop
 
-Needs JDK 17 or newer, Maven and Debian's aapt, android-framework-res, zipalign and apksigner. All else comes
-from Maven, once (or from npm: ONNX Runtime's Android package, where Maven does not serve it). Later calls need no
-network.
+Needs JDK 17 or newer, Maven and Debian's aapt, android-framework-res, zipalign and apksigner. All else comes from
+Maven, once (or from npm: ONNX Runtime's Android package, where Maven does not serve it). Later calls need no network.
 """
 
 import hashlib
@@ -15,6 +14,7 @@ import subprocess
 import sys
 import zipfile
 from argparse import ArgumentParser
+from functools import cache
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -109,6 +109,7 @@ def version(name: str) -> str:
     return found.text
 
 
+@cache
 def read_tools() -> list[Path]:
     """The jars of tools/pom.xml, android.jar among them. Raises Missing where a tool of the system is missing."""
     need("mvn", "apt-get install maven")
@@ -122,8 +123,7 @@ def read_tools() -> list[Path]:
         raise Missing(f"JDK 17 or newer is needed, not {told.strip()}: apt-get install openjdk-17-jdk-headless")
     OUTPUT.mkdir(parents=True, exist_ok=True)
     listed = OUTPUT / "tools.txt"
-    if not listed.is_file() or listed.stat().st_mtime < (SOURCE / "pom.xml").stat().st_mtime:
-        run("mvn", "-B", "-q", "-f", SOURCE / "tools", "dependency:build-classpath", f"-Dmdep.outputFile={listed}")
+    run("mvn", "-B", "-q", "-f", SOURCE / "tools", "dependency:build-classpath", f"-Dmdep.outputFile={listed}")
     return [Path(path) for path in listed.read_text(encoding="utf-8").strip().split(":")]
 
 

@@ -241,6 +241,7 @@ def test_engine_and_app_pass_their_own_tests(apk: Path) -> None:
     assert all(each[1:] == ("0", "0", "0") for each in counted)
     profile = read_profile(pictures / "vlmp-benchmark.json")
     assert profile.machine.kind == "android"
+    assert "Answers ended by themselves, the shortest after 3 of 32 tokens." in profile.warnings
     assert [each.manifest.kept_tokens for each in profile.bundles] == [144, 16]
     assert all(len(each.phases["first_token"].samples_ms) == profile.settings.runs for each in profile.bundles)
     assert {"first.png", "answered.png", "dark.png", "landscape.png"} <= {path.name for path in pictures.iterdir()}

@@ -174,6 +174,8 @@ class Benchmark(
     private fun warnings() = buildList {
         if (bundles.size > 1) add("Memory is that of one process, which ran all bundles: its peak is that of the largest.")
         add("Times are those of a phone with its screen on.")
+        val shortest = all.mapNotNull { it.answer?.tokens }.minOrNull() ?: 0
+        if (shortest < tokens) add("Answers ended by themselves, the shortest after $shortest of $tokens tokens.")
         val hot = all.flatMap { listOf(it.hotBefore, it.hotAfter) }.filterNotNull().filter { it != "none" }.distinct()
         if (hot.isNotEmpty()) add("The phone was hot: ${hot.joinToString()}.")
     }
