@@ -1,3 +1,0 @@
-package dev.vlmp.engine
-
-class Placeholder
