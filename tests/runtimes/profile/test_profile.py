@@ -28,7 +28,8 @@ from vlmp.runtimes.profile.cli import main
 from vlmp.runtimes.profile.report import render
 from vlmp.runtimes.profile.schema import REGIONS, Memory, json_schema, read_profile
 from vlmp.runtimes.profile.trace import Traced, region_shares, trace
-from vlmp.runtimes.session import RUNTIMES, load
+from vlmp.runtimes.prompt import load_tokenizer
+from vlmp.runtimes.session import RUNTIMES
 
 ROOT = Path(__file__).parents[3]
 PHOTO = ROOT / "runtimes/assets/photo.jpg"
@@ -126,8 +127,9 @@ def test_two_bundles_are_compared_phase_by_phase(
     bound = {"vision", "prefill", "prefill_before", "prefill_after", "decode"}
     assert [set(bundle.roofline) - {"prefill_pruner"} for bundle in profile.bundles] == [bound, bound]
     for folder, bundle in zip((unpruned, pruned), profile.bundles, strict=True):
-        spec = read_manifest(folder).methods["prefill"]
-        words = len(load(folder).tokenizer.encode(filled(read_manifest(folder).prompt.first, PROMPT)).ids)
+        manifest = read_manifest(folder)
+        spec = manifest.methods["prefill"]
+        words = len(load_tokenizer(folder, manifest).encode(filled(manifest.prompt.first, PROMPT)).ids)
         done = spec.work["after"].macs - (64 - words) * spec.work_per_token["after"].macs
         assert bundle.roofline["prefill_after"].gmac == pytest.approx(done / 1e9)
         assert 0 < done < 0.8 * spec.work["after"].macs
