@@ -50,6 +50,7 @@ from vlmp.runtimes.draw import draw_kept
 from vlmp.runtimes.image import to_pixels
 from vlmp.runtimes.prompt import first_ids
 from vlmp.runtimes.pytorch import TorchSession
+from vlmp.runtimes.session import traits_of
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / "docs/results/accuracy.md"
@@ -284,7 +285,7 @@ def main() -> None:
         _, eager = measure([eager_subject(replace(config, keep=DEFAULT_KEEP))], data, arguments.work)
         rows, answered = [], []
         for subject in exports(config, arguments.work):
-            interpreted = subject.facts["target"] == "coreml" and sys.platform != "darwin"
+            interpreted = traits_of(subject.facts["target"]).interpreted
             asked = replace(data, examples=data.examples[: INTERPRETED_QUESTIONS if interpreted else None])
             more_rows, more = measure([subject], asked, arguments.work)
             rows, answered = rows + more_rows, answered + more

@@ -23,13 +23,12 @@ class CoreMLSession(Session):
         super().__init__(manifest, folder)
         methods = {name: manifest.method(name) for name in manifest.shape.methods}
         entries = {name: (inside(folder, method.file), method.entry) for name, method in methods.items()}
-        self._native = platform.system() == "Darwin"
-        self._predict: dict[MethodName, Predict] = (_apple if self._native else _interpreted)(entries)
+        self._predict: dict[MethodName, Predict] = (_interpreted if self.traits.interpreted else _apple)(entries)
 
     @property
     def runtime(self) -> str:
         """Name and version; an interpreted run proves graph and serialization, not Apple's kernels."""
-        if self._native:
+        if not self.traits.interpreted:
             return f"Core ML on macOS {platform.mac_ver()[0]}"
         tools = f"coremltools {package_version('coremltools')}"
         return f"vlmp interpreter of ML Programs ({tools} format), not Apple's kernels"

@@ -216,11 +216,15 @@ def _task(arguments: Namespace) -> "Task":
 
 def _check_bundle(folder: Path, manifest: "Manifest", arguments: Namespace) -> None:
     """Whether it does what the options ask for."""
+    from vlmp.runtimes.session import traits_of
+
     room = manifest.prompt.max_new_tokens
     if arguments.decode_tokens > room:
         raise UserError(f"--decode-tokens {arguments.decode_tokens}: {folder} has room for {room}")
-    if arguments.threads is not None and manifest.target == "coreml":
-        raise UserError(f"--threads {arguments.threads}: {folder} runs on Core ML, which chooses its threads itself")
+    if arguments.threads is not None and traits_of(manifest.target).chooses_threads:
+        raise UserError(
+            f"--threads {arguments.threads}: {folder} is for {manifest.target}, which chooses its threads itself"
+        )
 
 
 def _check(arguments: Namespace) -> None:

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import sys
 from pathlib import Path
 from typing import Literal
 
@@ -20,7 +19,7 @@ from vlmp.runtimes.profile.schema import REGIONS, BundleProfile, Phase, PhaseNam
 from vlmp.runtimes.profile.task import Measured, Task, bundle_facts
 from vlmp.runtimes.profile.trace import Traced, region_shares
 from vlmp.runtimes.prompt import first_ids, load_tokenizer
-from vlmp.runtimes.session import Session, load
+from vlmp.runtimes.session import Session, load, traits_of
 from vlmp.runtimes.turn import Timings, first_turn
 
 COLD_ENOUGH = 0.05
@@ -30,8 +29,11 @@ COLD_ENOUGH = 0.05
 def profile_here(task: Task, progress: Progress) -> Measured:
     """Measure everything. Raises UserError."""
     for folder, manifest in zip(task.folders, task.manifests, strict=True):
-        if manifest.target == "coreml" and sys.platform != "darwin":
-            raise UserError(f"{folder}: Core ML runs on a Mac only; times of our interpreter would say nothing")
+        if traits_of(manifest.target).interpreted:
+            raise UserError(
+                f"{folder}: {manifest.target} is interpreted on this machine, which says nothing of its times: "
+                "profile it where its own runtime runs it"
+            )
     photo = open_image(task.photo)
     machine = describe_machine([])
     busy = busy_warning(machine)

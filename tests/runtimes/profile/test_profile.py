@@ -251,8 +251,8 @@ def test_core_ml_takes_no_threads(
 ) -> None:
     other = unlike(pruned, tmp_path, target="coreml")
     for argv, says in (
-        ([str(other)], f"--threads 1: {other} runs on Core ML, which chooses its threads itself"),
-        ([str(pruned), "--compare", str(other), "--different"], f"--threads 1: {other} runs on Core ML"),
+        ([str(other)], f"--threads 1: {other} is for coreml, which chooses its threads itself"),
+        ([str(pruned), "--compare", str(other), "--different"], f"--threads 1: {other} is for coreml"),
     ):
         with pytest.raises(SystemExit) as stopped:
             main([*argv, "--threads", "1"])
