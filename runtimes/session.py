@@ -280,7 +280,7 @@ def load(bundle: Path | str, *, check_hashes: bool = True, threads: int | None =
     """Open a bundle with the runtime that its manifest names.
 
     threads: None is the runtime's own choice. ExecuTorch has one pool for the process, so that the last number given
-    counts from then on; Core ML chooses for itself.
+    counts from then on; of no effect where the runtime always `chooses_threads`.
 
     Raises UserError on a damaged bundle or a runtime that is not installed.
     """

@@ -13,7 +13,7 @@ from session_cases import BUCKET, LAYERS, ONE, ROOM, THREE, TINY, TWO, VISUAL, F
 from vlmp.runtimes import load
 from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.bundle.folder import write_manifest
-from vlmp.runtimes.session import RUNTIMES
+from vlmp.runtimes.session import RUNTIMES, TRAITS, Traits, traits_of
 
 IDS = [5, 6, 7]
 
@@ -113,3 +113,10 @@ def test_bundles_that_cannot_be_loaded(folder: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(UserError, match="a is damaged"):
         load(folder)
     assert load(folder, check_hashes=False)
+
+
+def test_traits_are_those_of_a_target(session: FakeSession) -> None:
+    assert set(TRAITS) <= set(RUNTIMES)
+    assert traits_of("onnx") == session.traits == Traits()
+    assert (traits_of("coreml").chooses_threads, traits_of("coreml").multiplies_integers) == (True, False)
+    assert traits_of("coreml").interpreted is (sys.platform != "darwin")

@@ -29,7 +29,7 @@ from vlmp.runtimes.profile.report import render
 from vlmp.runtimes.profile.schema import REGIONS, Memory, json_schema, read_profile
 from vlmp.runtimes.profile.trace import Traced, region_shares, trace
 from vlmp.runtimes.prompt import load_tokenizer
-from vlmp.runtimes.session import RUNTIMES
+from vlmp.runtimes.session import RUNTIMES, TRAITS, Traits
 
 ROOT = Path(__file__).parents[3]
 PHOTO = ROOT / "runtimes/assets/photo.jpg"
@@ -197,7 +197,7 @@ def test_opening_the_photo_counts_to_the_first_token(
         sleep(1)
         return open_image(photo)
 
-    monkeypatch.setattr(child, "open_image", slow)
+    monkeypatch.setattr("vlmp.runtimes.turn.open_image", slow)
     started = start_here("cold", pruned, monkeypatch, capsys)
     assert started.first_token_ms - started.load_ms > 1000
 
@@ -244,6 +244,19 @@ def test_unlike_bundles_are_compared_only_when_asked(
     assert quick == []
     main([*argv, "--different"])
     assert "their ratio has more than one cause" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_runtime_that_is_interpreted_is_not_timed(
+    pruned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(TRAITS, "coreml", Traits(interpreted=True))
+    other = unlike(pruned, tmp_path, target="coreml")
+    with pytest.raises(SystemExit) as stopped:
+        main([str(other)])
+    assert stopped.value.code == 2
+    line = capsys.readouterr().err.strip()
+    assert f"{other}: coreml is interpreted on this machine, which says nothing of its times: profile it where" in line
+    assert "\n" not in line
 
 
 def test_core_ml_takes_no_threads(
