@@ -110,7 +110,7 @@ def alone(
 
     @wraps(method)
     def call(session: "Session", *given: Given.args, **named: Given.kwargs) -> Made:
-        with session.held():
+        with session._held():
             return method(session, *given, **named)
 
     return call
@@ -142,7 +142,7 @@ class Session(ABC):
 
     @abstractmethod
     def run(self, method: MethodName, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Run one method on named arrays of the manifest's shapes and dtypes."""
+        """Run one method on named arrays of the manifest's shapes and dtypes. It may raise Stopped, if it was."""
 
     @property
     @abstractmethod
@@ -193,7 +193,7 @@ class Session(ABC):
     @contextmanager
     def turn(self) -> Iterator[Stop]:
         """Have the session to oneself for several calls. What it yields ends them early, from any thread."""
-        with self.held():
+        with self._held():
             before, self._stop = self._stop, self.stop_kind()
             try:
                 yield self._stop
@@ -201,7 +201,7 @@ class Session(ABC):
                 self._stop = before
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def _held(self) -> Iterator[None]:
         """Keep other threads waiting. Raises UserError in a callback: half of the turn that it is in is not done."""
         with self._lock:
             if self._calling_back:
