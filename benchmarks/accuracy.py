@@ -50,7 +50,7 @@ from vlmp.runtimes.draw import draw_kept
 from vlmp.runtimes.image import to_pixels
 from vlmp.runtimes.prompt import first_ids
 from vlmp.runtimes.pytorch import TorchSession
-from vlmp.runtimes.session import traits_of
+from vlmp.runtimes.traits import traits_of
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / "docs/results/accuracy.md"

@@ -30,7 +30,7 @@ from vlmp.pruner.interface import Pruner
 from vlmp.runtimes import Chat, load
 from vlmp.runtimes.image import open_image, to_pixels
 from vlmp.runtimes.prompt import first_ids
-from vlmp.runtimes.session import traits_of
+from vlmp.runtimes.traits import traits_of
 
 sys.path.insert(0, str(Path(__file__).parent))
 from make_random import write_checkpoint

@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from vlmp.export.checkpoint import weight_files
-from vlmp.runtimes.session import traits_of
+from vlmp.runtimes.traits import traits_of
 from vlmp.runtimes.versions import package_version
 
 CHECKPOINT_FILES = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "additional_chat_templates/*.jinja")

@@ -37,14 +37,14 @@ class Answer:
     stopped: bool = False
 
 
-class _Told(NamedTuple):
+class _Transcript(NamedTuple):
     """The text of the session's conversation of this number, end tokens left out. The caches hold the first of it."""
 
     number: int
     ids: tuple[int, ...]
 
 
-class _Telling:
+class _Stream:
     """An answer that is on its way: the chat learns each token of it at once, and `on_text` its text."""
 
     def __init__(self, chat: "Chat", before: Sequence[int], on_text: OnText | None) -> None:
@@ -55,7 +55,7 @@ class _Telling:
         """As the turn calls it, with all tokens so far."""
         session = self._chat.session
         said = tokens[:-1] if tokens[-1] in session.manifest.prompt.end_ids else tokens
-        self._chat._told = _Told(session.progress.number, (*self._before, *said))
+        self._chat._transcript = _Transcript(session.progress.number, (*self._before, *said))
         if self._on_text is not None:
             text = self._text(tokens)
             if not text.endswith("\ufffd"):  # bytes of its last character are still to come
@@ -98,7 +98,7 @@ class Chat:
         self.session = session
         self.tokenizer = tokenizer
         self.load_ms = session.load_ms + (perf_counter() - started) * 1e3
-        self._told: _Told | None = None
+        self._transcript: _Transcript | None = None
         self._stop: Stop | None = None
 
     def ask(
@@ -120,9 +120,9 @@ class Chat:
             spec = self.session.manifest.prompt
             ids = first_ids(self.tokenizer, spec, prompt, typed_control=control_tokens)
             limit = self._limit(max_new_tokens)
-            telling = _Telling(self, ids, on_text)
-            turn = first_turn(self.session, image, ids, limit, end_ids=spec.end_ids, on_token=telling)
-            return telling.answer(turn)
+            stream = _Stream(self, ids, on_text)
+            turn = first_turn(self.session, image, ids, limit, end_ids=spec.end_ids, on_token=stream)
+            return stream.answer(turn)
 
     def reply(
         self,
@@ -138,15 +138,15 @@ class Chat:
         when the prompt does not fit.
         """
         with self._turn():
-            told = self._told
-            if told is None or told.number != self.session.progress.number or self.session.past == 0:
+            transcript = self._transcript
+            if transcript is None or transcript.number != self.session.progress.number or self.session.past == 0:
                 raise UserError("no image yet: ask() starts a conversation, reply() continues it")
             spec = self.session.manifest.prompt
             ids = following_ids(self.tokenizer, spec, prompt, typed_control=control_tokens)
             limit = self._limit(max_new_tokens)
-            telling = _Telling(self, [*told.ids, *ids], on_text)
-            turn = next_turn(self.session, self.unfed, ids, limit, end_ids=spec.end_ids, on_token=telling)
-            return telling.answer(turn)
+            stream = _Stream(self, [*transcript.ids, *ids], on_text)
+            turn = next_turn(self.session, self.unfed, ids, limit, end_ids=spec.end_ids, on_token=stream)
+            return stream.answer(turn)
 
     def stop(self) -> None:
         """End the turn that runs, within one token: it returns what it has so far. Does nothing when none runs.
@@ -164,10 +164,10 @@ class Chat:
     @property
     def unfed(self) -> list[int]:
         """Tokens of the last answer that the caches do not hold yet."""
-        told = self._told
-        if told is None or told.number != self.session.progress.number:
+        transcript = self._transcript
+        if transcript is None or transcript.number != self.session.progress.number:
             return []
-        return list(told.ids[self.session.past :])
+        return list(transcript.ids[self.session.past :])
 
     @contextmanager
     def _turn(self) -> Iterator[None]:

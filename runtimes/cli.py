@@ -79,10 +79,12 @@ def _run(arguments: Namespace) -> None:
 
 
 def _verify(bundle: Path) -> None:
+    from vlmp.runtimes.prompt import load_tokenizer
     from vlmp.runtimes.session import load
     from vlmp.runtimes.verify import describe, verify_bundle
 
     session = load(bundle)
+    load_tokenizer(bundle, session.manifest)  # which nothing below reads, but any app
     parity = verify_bundle(bundle, session)
     print(describe(session.manifest, parity))
     if parity.status != "passed":

@@ -17,6 +17,7 @@ class OnnxStop(Stop):
     def __init__(self) -> None:
         super().__init__()
         self.options = ort.RunOptions()
+        self.options.log_severity_level = 4  # what fails is raised, and a call that is cut is no error to print
 
     def ask(self) -> None:
         """Let the call that runs raise Stopped at once, and all later ones."""
@@ -68,7 +69,7 @@ class OnnxSession(Session):
         stop = self._stop if isinstance(self._stop, OnnxStop) else None
         try:
             self.graphs[spec.file].run_with_iobinding(binding, stop and stop.options)
-        except RuntimeError:
+        except Exception:  # onnxruntime's own exception classes share no base
             if stop is not None and stop.asked:
                 raise Stopped from None
             raise

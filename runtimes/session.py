@@ -4,7 +4,6 @@ Most graphs are pure functions: a step reads the caches and returns the new rows
 only has to run a method on arrays. Where graphs update the caches in place, its session binds their buffers.
 """
 
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.bundle.folder import read_manifest
 from vlmp.runtimes.bundle.manifest import Manifest, MethodName
 from vlmp.runtimes.console.streams import is_url
+from vlmp.runtimes.traits import Traits, traits_of
 
 Array = NDArray[np.generic]
 Given = ParamSpec("Given")
@@ -32,36 +32,6 @@ RUNTIMES: dict[str, str] = {
     "coreml": "vlmp.runtimes.coreml.session:CoreMLSession",
 }
 """Target -> "module:class", made with (folder, manifest, threads), imported when a bundle is loaded."""
-
-
-class Traits(NamedTuple):
-    """What others must know of a target's runtime, before its library is imported.
-
-    chooses_threads: how many it uses is its own choice, always. interpreted: on this machine our interpreter stands in
-    for it, whose times say nothing. multiplies_integers: with quantized weights; otherwise they become floats first.
-    part_of_system: it comes with the operating system, whose version is its own.
-    """
-
-    chooses_threads: bool = False
-    interpreted: bool = False
-    multiplies_integers: bool = True
-    part_of_system: bool = False
-
-
-TRAITS: dict[str, Traits] = {
-    "coreml": Traits(
-        chooses_threads=True,
-        interpreted=sys.platform != "darwin",
-        multiplies_integers=False,
-        part_of_system=True,
-    ),
-}
-"""By target; all others have those of `Traits()`."""
-
-
-def traits_of(target: str) -> Traits:
-    """The traits of a target's runtime."""
-    return TRAITS.get(target, Traits())
 
 
 class Prefilled(NamedTuple):
@@ -110,7 +80,7 @@ def alone(
 
     @wraps(method)
     def call(session: "Session", *given: Given.args, **named: Given.kwargs) -> Made:
-        with session.held():
+        with session._held():
             return method(session, *given, **named)
 
     return call
@@ -142,7 +112,7 @@ class Session(ABC):
 
     @abstractmethod
     def run(self, method: MethodName, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Run one method on named arrays of the manifest's shapes and dtypes."""
+        """Run one method on named arrays of the manifest's shapes and dtypes. It may raise Stopped, if it was."""
 
     @property
     @abstractmethod
@@ -193,7 +163,7 @@ class Session(ABC):
     @contextmanager
     def turn(self) -> Iterator[Stop]:
         """Have the session to oneself for several calls. What it yields ends them early, from any thread."""
-        with self.held():
+        with self._held():
             before, self._stop = self._stop, self.stop_kind()
             try:
                 yield self._stop
@@ -201,7 +171,7 @@ class Session(ABC):
                 self._stop = before
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def _held(self) -> Iterator[None]:
         """Keep other threads waiting. Raises UserError in a callback: half of the turn that it is in is not done."""
         with self._lock:
             if self._calling_back:

@@ -13,6 +13,7 @@ from vlmp.runtimes.bundle.writing import exclusive
 from vlmp.runtimes.console.command import OneLineParser, add_debug, check_file, local_folder, local_path, run_command
 from vlmp.runtimes.console.signals import terminable
 from vlmp.runtimes.console.streams import own_stderr
+from vlmp.runtimes.traits import traits_of
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -220,8 +221,6 @@ def _task(arguments: Namespace) -> "Task":
 
 def _check_bundle(folder: Path, manifest: "Manifest", arguments: Namespace) -> None:
     """Whether it does what the options ask for."""
-    from vlmp.runtimes.session import traits_of
-
     room = manifest.prompt.max_new_tokens
     if arguments.decode_tokens > room:
         raise UserError(f"--decode-tokens {arguments.decode_tokens}: {folder} has room for {room}")

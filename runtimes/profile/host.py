@@ -19,7 +19,8 @@ from vlmp.runtimes.profile.schema import REGIONS, BundleProfile, Phase, PhaseNam
 from vlmp.runtimes.profile.task import Measured, Task, bundle_facts
 from vlmp.runtimes.profile.trace import Traced, region_shares
 from vlmp.runtimes.prompt import first_ids, load_tokenizer
-from vlmp.runtimes.session import Session, load, traits_of
+from vlmp.runtimes.session import Session, load
+from vlmp.runtimes.traits import traits_of
 from vlmp.runtimes.turn import Timings, first_turn
 
 COLD_ENOUGH = 0.05

@@ -18,7 +18,7 @@ from vlmp.runtimes.bundle.manifest import Manifest, MethodSpec, Region, WorkSpec
 from vlmp.runtimes.profile.machine import count_cores
 from vlmp.runtimes.profile.process import answer_process, ask_process
 from vlmp.runtimes.profile.schema import Arithmetic, BundleProfile, Peaks, Phase, PhaseName, Roofline
-from vlmp.runtimes.session import traits_of
+from vlmp.runtimes.traits import traits_of
 
 REGIONS_OF: dict[PhaseName, tuple[Region, ...]] = {
     "vision": ("vision",),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -33,8 +35,10 @@ from session_cases import (
 from tokenizers import Tokenizer
 from vlmp.runtimes import Chat, load
 from vlmp.runtimes.bundle.errors import UserError
-from vlmp.runtimes.bundle.folder import write_manifest
+from vlmp.runtimes.bundle.folder import MANIFEST_NAME, write_manifest
 from vlmp.runtimes.bundle.manifest import MethodName
+from vlmp.runtimes.bundle.schema_1 import upgraded
+from vlmp.runtimes.cli import verify
 from vlmp.runtimes.session import RUNTIMES, Array
 
 
@@ -420,6 +424,16 @@ def test_files_that_are_no_tokenizer(folder: Path, content: str) -> None:
     (folder / "tokenizer.json").write_text(content)
     with pytest.raises(UserError, match=r"tokenizer\.json is no tokenizer"):
         Chat(FakeSession(folder, make_manifest()))
+
+
+def test_vlmp_verify_reads_the_tokenizer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle = tmp_path / "bundle"
+    shutil.copytree(Path(__file__).parent / "bundle/schema_1/onnx", bundle)
+    (bundle / "tokenizer.json").write_text("{}")
+    write_manifest(bundle, upgraded(json.loads((bundle / MANIFEST_NAME).read_text())))
+    with pytest.raises(SystemExit, match="2"):
+        verify([str(bundle)])
+    assert "tokenizer.json is no tokenizer" in capsys.readouterr().err
 
 
 # --- Two chats --------------------------------------------------------------------------------------------------------

@@ -13,7 +13,8 @@ from session_cases import BUCKET, LAYERS, ONE, ROOM, THREE, TINY, TWO, VISUAL, F
 from vlmp.runtimes import load
 from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.bundle.folder import write_manifest
-from vlmp.runtimes.session import RUNTIMES, TRAITS, Traits, traits_of
+from vlmp.runtimes.session import RUNTIMES
+from vlmp.runtimes.traits import TRAITS, Traits, traits_of
 
 IDS = [5, 6, 7]
 

@@ -14,6 +14,7 @@ from session_cases import END, LAYERS, PHOTO, TINY, FakeChat, FakeSession, first
 from tokenizers import Tokenizer
 from vlmp.export.config import ExportConfig
 from vlmp.export.pipeline import export
+from vlmp.export.schedule import parse_schedule
 from vlmp.runtimes import Answer, Chat, Session, load
 from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.bundle.manifest import MethodName
@@ -255,12 +256,16 @@ def test_a_stop_ends_the_turn_that_runs_and_not_the_one_that_waits(chat: Stoppin
 
 @pytest.fixture(scope="module", params=["onnx", "executorch"])
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With lively random weights: a trained model's answers end soon, and are alike."""
+    """With lively random weights: a trained model's answers end soon, and are alike.
+
+    On ONNX Runtime with steps of a pruner, in which calls are cut, too; for ExecuTorch they would take minutes.
+    """
     folder = tmp_path_factory.mktemp("stopped")
     write_other(folder / "checkpoint", TINY, seed=5, blocks=1)
     config = ExportConfig(
         model="vlmp-tiny", targets=(request.param,), output=folder / "bundle", checkpoint=folder / "checkpoint",
-        pruner="uniform", keep=0.3, image_size=(160, 128), max_new_tokens=40, verify=False,
+        stages=parse_schedule("0:0.4:divprune" if request.param == "onnx" else "2:0.4:uniform"),
+        image_size=(224, 192), max_new_tokens=40, verify=False,
     )  # fmt: skip
     export(config)
     return config.output
@@ -432,6 +437,36 @@ def test_a_call_that_was_cut_in_the_middle_leaves_the_conversation(
             in_place.ask(PHOTO, QUESTION, 3)
     assert cut == 3
     assert in_place.reply(REPLY, LONGEST).token_ids == control(3)[1]
+
+
+def test_a_prefill_that_was_cut_in_its_pruner_is_silent(
+    in_place: Chat, control: Control, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The pruner comes before all layers: another thread stops the chat before the first one writes its rows."""
+    session = in_place.session
+    assert session.manifest.shape.prune_layer == 0
+    cache, draw, cut = session._caches["key_cache_0"], random.Random(0), 0
+    begun = threading.Event()
+    watch(session, lambda method: begun.set() if method == "prefill" else None)
+    for _ in range(TRIES):
+        cache[:] = NOTHING
+        begun.clear()
+        spins = draw.randrange(5000)
+
+        def work(spins: int = spins) -> None:
+            assert begun.wait(120)
+            for _ in range(spins):
+                pass
+            in_place.stop()
+
+        watching = threading.Thread(target=work, daemon=True)
+        watching.start()
+        found = in_place.ask(PHOTO, QUESTION, 1)
+        watching.join(120)
+        cut += bool(found.stopped and cache[0, 0, 0, 0] == NOTHING)
+    assert cut > 2
+    assert capfd.readouterr().err == ""
+    assert in_place.ask(PHOTO, QUESTION, LONGEST).token_ids == control(LONGEST)[0]
 
 
 def test_whatever_a_cut_call_has_written_is_never_read(in_place: Chat, control: Control) -> None:

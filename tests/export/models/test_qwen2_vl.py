@@ -327,18 +327,18 @@ def test_the_last_slots_of_the_caches_are_as_good_as_the_first(case: Case) -> No
     small = case.chat(max_new_tokens=8, pruner="vlm-pruner", keep=0.2)
     large = case.chat(max_new_tokens=80, pruner="vlm-pruner", keep=0.2)
     ids = question_ids(small, QUESTIONS[0])
-    words = np.random.default_rng(1).integers(0, 1500, small.manifest.prompt.text_len + 8 - len(ids)).tolist()
+    words = np.random.default_rng(1).integers(0, 1500, small.session.manifest.prompt.text_len + 8 - len(ids)).tolist()
     answers = []
     for chat in (small, large):
         chat.session.prefill(ids, visual_tokens(chat, case))
         for token in words[:-4]:
             chat.session.decode(token)
         answers.append([chat.session.extend(words[-4:-1]), chat.session.decode(words[-1])])
-    assert small.room == 0
+    assert small.session.room == 0
     for found, wanted in zip(*answers, strict=True):
         assert_close(found, wanted)
     with pytest.raises(UserError, match="full"):
-        small.decode(words[0])
+        small.session.decode(words[0])
 
 
 def test_an_earlier_conversation_leaves_nothing_behind(case: Case) -> None:
@@ -404,7 +404,7 @@ def copy_of(folder: Path, to: Path, **files: dict[str, Any]) -> Path:
 
 def weights_of(folder: Path) -> dict[str, Tensor]:
     """Every parameter that the graphs take from a checkpoint."""
-    methods = open_chat(folder, (224, 448)).methods
+    methods = open_chat(folder, (224, 448)).session.methods
     return {
         f"{method}.{name}": value
         for method in ("vision", "prefill")

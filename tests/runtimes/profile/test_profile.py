@@ -29,7 +29,8 @@ from vlmp.runtimes.profile.report import render
 from vlmp.runtimes.profile.schema import REGIONS, Memory, json_schema, read_profile
 from vlmp.runtimes.profile.trace import Traced, region_shares, trace
 from vlmp.runtimes.prompt import load_tokenizer
-from vlmp.runtimes.session import RUNTIMES, TRAITS, Traits
+from vlmp.runtimes.session import RUNTIMES
+from vlmp.runtimes.traits import TRAITS, Traits
 
 ROOT = Path(__file__).parents[3]
 PHOTO = ROOT / "runtimes/assets/photo.jpg"
