@@ -146,7 +146,7 @@ typedef struct vlmp_answer {
                       on after them. Without tokens, the conversation is as it was before the call */
   vlmp_timings timings;
   /* Of a question with a picture; of a reply all are empty, NULL and 0: */
-  const int32_t* kept; /* visual tokens that were left at the end, ascending */
+  const int32_t* kept;  /* visual tokens that were left at the end, ascending; all of an unpruned bundle */
   const int32_t* order; /* the same in the order in which the pruner chose them */
   size_t num_kept;          /* of both; 0 when it was stopped before the pruner ran */
   const vlmp_stage* stages; /* what each stage left; the last is `kept` */
@@ -186,7 +186,7 @@ VLMP_API void vlmp_answer_free(vlmp_answer* answer);
 typedef struct vlmp_facts {
   const char *model, *checkpoint;
   const char *target, *precision, *quantization;
-  const char* pruner; /* of all stages, with + between them */
+  const char* pruner; /* of all stages, with + between them; an unpruned bundle has one stage, "none" */
   int32_t num_stages;
   int32_t visual_tokens, kept_tokens; /* of a picture: before the first stage, after the last */
   int32_t image_width, image_height;  /* that every picture is fitted to, in pixels */
