@@ -24,6 +24,7 @@ class OnnxRuntime private constructor(
         val spec = manifest.method(step)
         val made = ArrayList<OnnxTensor>()
         val options = OrtSession.RunOptions()
+        options.setLogLevel(OrtLoggingLevel.ORT_LOGGING_LEVEL_FATAL) // what fails is raised
         try {
             val feeds = spec.inputs.associate { tensor ->
                 val cache = caches[tensor.name] // all other tensors are of this call
