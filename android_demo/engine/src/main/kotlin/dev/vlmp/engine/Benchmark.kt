@@ -17,7 +17,7 @@ class BenchmarkSettings(val runs: Int, val decodeTokens: Int, val threads: Int?,
 
 /**
  * Times bundles in turns, so that a phone that grows hot slows all of them alike: in each round each bundle is loaded,
- * asked once to warm it up, asked once more with a clock, and closed.
+ * asked once to warm it up, asked once more with a clock, and closed. Close an [Engine] first: it holds memory.
  *
  * [openers]: by a manifest's target. [condition] is asked before and after each run. [clock]: nanoseconds. [now]: the time
  * as ISO 8601, in UTC.

@@ -37,7 +37,7 @@ class Chat(val session: Session, private val tokenizer: Tokenizer, private val c
     private val spec = session.manifest.prompt
 
     @Volatile
-    private var stop: Stop? = null // of the turn that runs
+    private var running: Stop? = null // of the turn that runs
 
     /** Last token of the answer, where the caches do not hold it yet. */
     var unfed: Int? = null
@@ -47,15 +47,15 @@ class Chat(val session: Session, private val tokenizer: Tokenizer, private val c
      * Answers a question about [picture], which starts a conversation.
      *
      * [limit]: most tokens of the answer, the bundle's own limit if null. [onText] gets the answer piece by piece, on this
-     * thread. [controlTokens]: such tokens in [words] are meant; otherwise all of it is text. Stopped before its first
-     * token, it leaves no picture.
+     * thread. [controlTokens]: such tokens in [words] are meant; otherwise all of it is text. [stop] ends the turn, as
+     * [Chat.stop] does. Stopped before its first token, it leaves no picture.
      *
      * Raises [BadPrompt], [BadPicture], [BadTurn], [RuntimeFailure].
      */
     fun ask(
         picture: Picture, words: String, limit: Int? = null, controlTokens: Boolean = false, sampler: Sampler = Greedy,
-        onText: (String) -> Unit = {},
-    ): Answer = turn { stop ->
+        stop: Stop = Stop(), onText: (String) -> Unit = {},
+    ): Answer = turn(stop) {
         val ids = encodePrompt(tokenizer, spec, spec.first, words, spec.textLen, controlTokens)
         val most = checkedLimit(limit)
         val laps = Laps(clock)
@@ -79,8 +79,9 @@ class Chat(val session: Session, private val tokenizer: Tokenizer, private val c
      * token, it leaves the conversation as it was.
      */
     fun reply(
-        words: String, limit: Int? = null, controlTokens: Boolean = false, sampler: Sampler = Greedy, onText: (String) -> Unit = {},
-    ): Answer = turn { stop ->
+        words: String, limit: Int? = null, controlTokens: Boolean = false, sampler: Sampler = Greedy, stop: Stop = Stop(),
+        onText: (String) -> Unit = {},
+    ): Answer = turn(stop) {
         if (session.past == 0) session.checkRoom(1)
         val ids = intArrayOf(spec.endTextId) + encodePrompt(tokenizer, spec, spec.following, words, spec.textLen - 1, controlTokens)
         val most = checkedLimit(limit)
@@ -112,7 +113,7 @@ class Chat(val session: Session, private val tokenizer: Tokenizer, private val c
      * Any thread may call it at any time, and so may `onText`. It waits for nothing.
      */
     fun stop() {
-        stop?.ask()
+        running?.ask()
     }
 
     /** Forgets the conversation. */
@@ -121,16 +122,15 @@ class Chat(val session: Session, private val tokenizer: Tokenizer, private val c
         unfed = null
     }
 
-    private fun turn(run: (Stop) -> Answer): Answer {
-        val own = Stop()
+    private fun turn(stop: Stop, run: () -> Answer): Answer {
         synchronized(this) {
-            if (stop != null) throw BadTurn(BadTurn.Kind.BUSY, "Another question is being answered: wait for it, or stop it.")
-            stop = own
+            if (running != null) throw BadTurn(BadTurn.Kind.BUSY, "Another question is being answered: wait for it, or stop it.")
+            running = stop
         }
         try {
-            return run(own)
+            return run()
         } finally {
-            stop = null
+            running = null
         }
     }
 

@@ -47,6 +47,7 @@ class Engine(
     private val lock = ReentrantLock()
     private val finished = lock.newCondition()
     private var chat: Chat? = null
+    private var turn: Stop? = null // of the turn that runs
     private var closing = false
     private var owner: Thread? = null // of the call that loads or answers
 
@@ -91,19 +92,19 @@ class Engine(
     fun ask(
         picture: Picture, words: String, limit: Int? = null, controlTokens: Boolean = false, sampler: Sampler = Greedy,
         onText: (String) -> Unit = {},
-    ): Answer = answering { it.ask(picture, words, limit, controlTokens, sampler, onText) }
+    ): Answer = answering { chat, stop -> chat.ask(picture, words, limit, controlTokens, sampler, stop, onText) }
 
     /** As [Chat.reply], with the same errors. */
     fun reply(
         words: String, limit: Int? = null, controlTokens: Boolean = false, sampler: Sampler = Greedy, onText: (String) -> Unit = {},
-    ): Answer = answering { it.reply(words, limit, controlTokens, sampler, onText) }
+    ): Answer = answering { chat, stop -> chat.reply(words, limit, controlTokens, sampler, stop, onText) }
 
     /** Ends the turn that runs, within a token. Without one it does nothing. */
     fun stop() {
         lock.withLock {
             if (state == State.ANSWERING) {
+                turn?.ask()
                 enter(State.STOPPING)
-                chat?.stop()
             }
         }
     }
@@ -147,10 +148,16 @@ class Engine(
         return chat
     }
 
-    private fun answering(turn: (Chat) -> Answer): Answer {
-        val chat = lock.withLock { ready().also { enter(State.ANSWERING) } }
+    private fun answering(answer: (Chat, Stop) -> Answer): Answer {
+        val stop = Stop()
+        val chat = lock.withLock {
+            ready().also {
+                turn = stop
+                enter(State.ANSWERING)
+            }
+        }
         try {
-            return turn(chat)
+            return answer(chat, stop)
         } finally {
             finish(chat)
         }

@@ -19,7 +19,7 @@ class BadPrompt(val kind: Kind, message: String, val tokens: Int = 0, val most: 
 }
 
 /** A photo that is refused. */
-class BadPicture(val kind: Kind, message: String) : EngineException(message)  {
+class BadPicture(val kind: Kind, message: String) : EngineException(message) {
     /** SIZE: more than 100 megapixels. SHAPE: one side more than 200 times the other. */
     enum class Kind { SIZE, SHAPE }
 }

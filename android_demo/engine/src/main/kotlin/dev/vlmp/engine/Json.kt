@@ -4,6 +4,7 @@ import com.google.gson.JsonElement
 import com.google.gson.JsonObject
 import com.google.gson.JsonParseException
 import com.google.gson.JsonParser
+import com.google.gson.JsonPrimitive
 import com.google.gson.Strictness
 import com.google.gson.stream.JsonReader
 import com.google.gson.stream.JsonToken
@@ -78,7 +79,7 @@ internal class Field(private val value: JsonElement, private val file: String, v
     fun requireAbsent(name: String) {
         if (!has(name)) return
         val field = at(name)
-        val primitive = field.value as? com.google.gson.JsonPrimitive
+        val primitive = field.value as? JsonPrimitive
         if (primitive == null || !(primitive.isBoolean && !primitive.asBoolean || primitive.isString && primitive.asString.isEmpty())) {
             field.refuse("is set, which this engine does not know")
         }

@@ -29,7 +29,7 @@ class Nucleus(private val temperature: Double, private val topP: Double, seed: L
 
     override fun sample(logits: FloatArray): Int {
         if (temperature == 0.0) return Greedy.sample(logits)
-        val order = logits.indices.sortedByDescending { logits[it] + 0f } // + 0: -0 equals 0; stable: of equal ones by id
+        val order = falling(logits)
         val top = logits[order.first()].toDouble()
         val weights = DoubleArray(order.size) { Math.exp((logits[order[it]] - top) / temperature) }
         var sum = 0.0
@@ -44,6 +44,17 @@ class Nucleus(private val temperature: Double, private val topP: Double, seed: L
             if (rest < 0) return order[place]
         }
         return order[count - 1]
+    }
+
+    /** Tokens by their logits, falling; equal ones by id. Sorted as numbers, since a vocabulary has 150,000 tokens. */
+    private fun falling(logits: FloatArray): IntArray {
+        val keys = LongArray(logits.size) { token ->
+            val bits = (logits[token] + 0f).toRawBits() // + 0: -0 equals 0
+            val rising = bits xor (bits shr 31 and Int.MAX_VALUE) // compares as the floats do
+            rising.inv().toLong() shl 32 or token.toLong()
+        }
+        keys.sort()
+        return IntArray(keys.size) { keys[it].toInt() }
     }
 
     private companion object {

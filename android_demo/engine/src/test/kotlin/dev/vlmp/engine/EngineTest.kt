@@ -56,8 +56,9 @@ class EngineTest {
     private val runtimes = ArrayList<Waiting>()
     private var opening: () -> Unit = {}
     private var free: Long? = null
+    private var onState: (State) -> Unit = {}
     private val engine = Engine(
-        mapOf("executorch" to RuntimeOpener { _, _, _, _ -> opening(); Waiting().also { runtimes += it } }), { free }, onState = { states += it },
+        mapOf("executorch" to RuntimeOpener { _, _, _, _ -> opening(); Waiting().also { runtimes += it } }), { free }, onState = { states += it; onState(it) },
     )
 
     @BeforeEach
@@ -155,12 +156,24 @@ class EngineTest {
     fun `a stop from another thread ends a call that runs`() {
         val turn = answeringInACall()
         engine.stop()
-        assertEquals(State.STOPPING, states.first { it == State.STOPPING })
         val answer = turn.join()
         assertEquals(End.STOPPED, answer.end)
         assertEquals(emptyList<Int>(), answer.tokens)
         assertEquals("LOADING READY ANSWERING STOPPING READY", states.joinToString(" "))
         assertEquals(BadTurn.Kind.NO_IMAGE, assertThrows(BadTurn::class.java) { engine.reply("Why?") }.kind)
+    }
+
+    @Test
+    fun `a stop as soon as it answers is not lost`() {
+        onState = { if (it == State.ANSWERING) engine.stop() }
+        engine.load(folder.toFile())
+        assertEquals(End.STOPPED, engine.ask(picture, "Why?").end)
+        onState = {}
+        assertEquals(End.LIMIT, engine.ask(picture, "Why?", 1).end)
+        onState = { if (it == State.ANSWERING) engine.stop() }
+        assertEquals(emptyList<Int>(), engine.reply("Why?").tokens)
+        onState = {}
+        assertEquals(listOf(40), engine.reply("Why?", 1).tokens)
     }
 
     @Test
