@@ -1,7 +1,4 @@
-"""Writes src/main/kotlin/dev/vlmp/engine/UnicodeTables.kt from the conformance files' table of Unicode classes.
-
-python android_demo/engine/make_unicode.py
-"""
+"""Writes UnicodeTables.kt from the conformance files' table of Unicode classes."""
 
 import json
 from collections.abc import Iterable

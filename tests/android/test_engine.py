@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from xml.etree import ElementTree
 
 import build_apk
@@ -82,10 +83,30 @@ def test_its_benchmark_is_imported(tested: Tested, tmp_path: Path, capsys: pytes
     assert "onnx-pruned" in capsys.readouterr().out
 
 
-def test_unicode_tables_are_those_of_the_conformance_files() -> None:
-    spec = importlib.util.spec_from_file_location("make_engine_unicode", ENGINE / "make_unicode.py")
+def script(path: str) -> ModuleType:
+    """A script of the engine as a module."""
+    name = path.replace("/", "_").removesuffix(".py")
+    spec = importlib.util.spec_from_file_location(f"engine_{name}", ENGINE / path)
     assert spec is not None
     assert spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    assert script.OUTPUT.read_text(encoding="ascii") == script.tables(), "run android_demo/engine/make_unicode.py"
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_unicode_tables_are_those_of_the_conformance_files() -> None:
+    tables = script("make_unicode.py")
+    assert tables.OUTPUT.read_text(encoding="ascii") == tables.tables(), "run android_demo/engine/make_unicode.py"
+
+
+def test_the_executorch_runtime_compiles() -> None:
+    """Against ExecuTorch's own classes. Nothing here can run them."""
+    build = script("executorch/compile.py")
+    build_apk.OUTPUT.mkdir(parents=True, exist_ok=True)
+    with (build_apk.OUTPUT / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            classes = build.compiled()
+        except build.Missing as error:
+            pytest.skip(str(error))
+    assert (classes / "dev/vlmp/engine/ExecuTorchRuntime.class").is_file()
