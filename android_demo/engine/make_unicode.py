@@ -8,7 +8,7 @@ from string import ascii_lowercase, digits
 HERE = Path(__file__).resolve().parent
 TABLE = HERE.parents[1] / "tests/conformance/files/unicode/unicode.json"
 OUTPUT = HERE / "src/main/kotlin/dev/vlmp/engine/UnicodeTables.kt"
-WIDTH = 110
+WIDTH = 108
 HEADER = """\
 // Written by make_unicode.py from tests/conformance/files/unicode/unicode.json.
 package dev.vlmp.engine

@@ -6,21 +6,28 @@ import java.io.StringWriter
 
 /** What a phone tells of itself. [facts]: battery, power saving, and the like. */
 class Machine(
-    val name: String, val os: String, val cpu: String, val cores: Int, val memoryMib: Double, val facts: Map<String, String> = emptyMap(),
+    val name: String,
+    val os: String,
+    val cpu: String,
+    val cores: Int,
+    val memoryMib: Double,
+    val facts: Map<String, String> = emptyMap(),
 )
 
 /** How hot it is at a moment. [thermalStatus]: Android's word in small letters, null where it does not say. */
 class Condition(val thermalStatus: String? = null, val batteryC: Double? = null)
 
-/** [runs]: timed runs of each bundle. [decodeTokens]: tokens after the first, whatever they are. [photo]: a file's name. */
+/**
+ * [runs]: timed runs of each bundle. [decodeTokens]: tokens after the first, whatever they are. [photo]: a file's name.
+ */
 class BenchmarkSettings(val runs: Int, val decodeTokens: Int, val threads: Int?, val prompt: String, val photo: String)
 
 /**
  * Times bundles in turns, so that a phone that grows hot slows all of them alike: in each round each bundle is loaded,
  * asked once to warm it up, asked once more with a clock, and closed. Close an [Engine] first: it holds memory.
  *
- * [openers]: by a manifest's target. [condition] is asked before and after each run. [clock]: nanoseconds. [now]: the time
- * as ISO 8601, in UTC.
+ * [openers]: by a manifest's target. [condition] is asked before and after each run. [clock]: nanoseconds. [now]: the
+ * time as ISO 8601, in UTC.
  */
 class Benchmark(
     private val openers: Map<String, RuntimeOpener>,
@@ -30,21 +37,31 @@ class Benchmark(
     private val clock: () -> Long = System::nanoTime,
 ) {
     /**
-     * Measures. [onProgress] gets runs that are done, and all. [stopped] is asked before each run: null comes back then.
+     * Measures. [onProgress] gets runs that are done, and all. [stopped] is asked before each run: null comes back
+     * then.
      *
-     * Returns JSON in the schema of `vlmp-profile`, which `--device android-app --import` reads. Raises what [Engine.load]
-     * and [Chat.ask] raise.
+     * Returns JSON in the schema of `vlmp-profile`, which `--device android-app --import` reads. Raises what
+     * [Engine.load] and [Chat.ask] raise.
      */
     fun run(
-        folders: List<File>, picture: Picture, settings: BenchmarkSettings, onProgress: (Int, Int) -> Unit = { _, _ -> },
+        folders: List<File>,
+        picture: Picture,
+        settings: BenchmarkSettings,
+        onProgress: (Int, Int) -> Unit = { _, _ -> },
         stopped: () -> Boolean = { false },
     ): String? {
-        require(settings.runs > 0 && settings.decodeTokens > 0 && folders.isNotEmpty()) { "at least one run, one token, one bundle" }
+        require(settings.runs > 0 && settings.decodeTokens > 0 && folders.isNotEmpty()) {
+            "at least one run, one token, one bundle"
+        }
         val subjects = folders.map { Subject(it, readBundle(it)) }
         for (subject in subjects) {
             val most = subject.manifest.prompt.maxNewTokens
             if (settings.decodeTokens > most) {
-                throw BadTurn(BadTurn.Kind.LIMIT, "${subject.folder.name} has room for $most tokens after the question.", most = most)
+                throw BadTurn(
+                    BadTurn.Kind.LIMIT,
+                    "${subject.folder.name} has room for $most tokens after the question.",
+                    most = most,
+                )
             }
         }
         val conditions = ArrayList<RunCondition>()
@@ -64,20 +81,28 @@ class Benchmark(
 
     private inner class Subject(val folder: File, val manifest: Manifest) {
         /** One a run, milliseconds; of decode, per token. */
-        val samples = listOf("load_warm", "preprocess", "vision", "prefill", "decode", "first_token").associateWith { ArrayList<Double>() }
+        val samples =
+            listOf("load_warm", "preprocess", "vision", "prefill", "decode", "first_token").associateWith {
+                ArrayList<Double>()
+            }
         var runtimeName = ""
             private set
 
         fun measure(picture: Picture, settings: BenchmarkSettings) {
-            val opener = openers[manifest.target]
-                ?: throw BadBundle(BadBundle.Kind.TARGET, "${folder.name} is for ${manifest.target}: this app runs ${openers.keys.joinToString(" and ")}")
+            val opener =
+                openers[manifest.target]
+                    ?: throw BadBundle(
+                        BadBundle.Kind.TARGET,
+                        "${folder.name} is for ${manifest.target}: this app runs ${openers.keys.joinToString(" and ")}",
+                    )
             val start = clock()
             val tokenizer = readTokenizer(folder, manifest)
             Session(manifest, folder, opener, settings.threads).use { session ->
                 add("load_warm", start)
                 runtimeName = session.runtimeName
                 val spec = manifest.prompt
-                val ids = encodePrompt(tokenizer, spec, spec.first, settings.prompt, spec.textLen, controlTokens = false)
+                val ids =
+                    encodePrompt(tokenizer, spec, spec.first, settings.prompt, spec.textLen, controlTokens = false)
                 turn(session, picture, ids, settings.decodeTokens, timed = false)
                 turn(session, picture, ids, settings.decodeTokens, timed = true)
             }
@@ -94,7 +119,13 @@ class Benchmark(
             repeat(decodeTokens) { logits = session.decode(Greedy.sample(logits)) }
             val end = clock()
             if (!timed) return
-            for ((phase, ns) in listOf("preprocess" to seen - start, "vision" to known - seen, "prefill" to first - known, "first_token" to first - start)) {
+            for ((phase, ns) in
+                listOf(
+                    "preprocess" to seen - start,
+                    "vision" to known - seen,
+                    "prefill" to first - known,
+                    "first_token" to first - start,
+                )) {
                 samples.getValue(phase) += ns / 1e6
             }
             samples.getValue("decode") += (end - first) / 1e6 / decodeTokens
@@ -133,9 +164,16 @@ class Benchmark(
 
         private fun machine() {
             json.name("kind").value("android-app").name("name").value(machine.name).name("os").value(machine.os)
-            json.name("cpu").value(machine.cpu).name("cores").value(machine.cores).name("memory_mib").value(machine.memoryMib)
+            json
+                .name("cpu")
+                .value(machine.cpu)
+                .name("cores")
+                .value(machine.cores)
+                .name("memory_mib")
+                .value(machine.memoryMib)
             json.name("runtimes")
-            val runtimes = subjects.map { it.runtimeName.split(' ', limit = 2) }.associate { Pair(it.first(), it.last()) }
+            val runtimes =
+                subjects.map { it.runtimeName.split(' ', limit = 2) }.associate { Pair(it.first(), it.last()) }
             thing { for ((name, version) in runtimes) json.name(name).value(version) }
             json.name("facts")
             thing { for ((name, fact) in machine.facts) json.name(name).value(fact) }
@@ -162,7 +200,11 @@ class Benchmark(
         private fun bundle(subject: Subject) {
             json.name("name").value(subject.folder.name).name("manifest")
             thing { manifest(subject.manifest) }
-            json.name("runtime").value(subject.runtimeName).name("size_mib").value(subject.manifest.sizeBytes / (1024.0 * 1024.0))
+            json
+                .name("runtime")
+                .value(subject.runtimeName)
+                .name("size_mib")
+                .value(subject.manifest.sizeBytes / (1024.0 * 1024.0))
             json.name("phases")
             thing {
                 for ((phase, samples) in subject.samples) {
@@ -175,11 +217,21 @@ class Benchmark(
         }
 
         private fun manifest(manifest: Manifest) {
-            json.name("model").value(manifest.model).name("checkpoint").value(manifest.checkpoint).name("target").value(manifest.target)
+            json
+                .name("model")
+                .value(manifest.model)
+                .name("checkpoint")
+                .value(manifest.checkpoint)
+                .name("target")
+                .value(manifest.target)
             json.name("precision").value(manifest.precision).name("quantization").value(manifest.quantization)
             json.name("image").beginArray().value(manifest.image.height).value(manifest.image.width).endArray()
             json.name("text_len").value(manifest.prompt.textLen).name("layers").value(manifest.kv.layers.size)
-            json.name("pruner").value(manifest.stages.joinToString("+") { it.pruner }).name("prune_layer").value(manifest.stages.first().index)
+            json
+                .name("pruner")
+                .value(manifest.stages.joinToString("+") { it.pruner })
+                .name("prune_layer")
+                .value(manifest.stages.first().index)
             json.name("visual_tokens").value(manifest.image.visualTokens).name("kept_tokens").value(manifest.numKept)
             list("stages", manifest.stages) {
                 json.name("layer").value(it.index).name("pruner").value(it.pruner).name("kept_tokens").value(it.numKept)

@@ -17,7 +17,11 @@ private const val MOST_TOKENIZER_BYTES = 1L shl 28
  * [onProgress] gets bytes hashed so far and all of them. Raises [BadBundle], whose message is one line.
  */
 fun readBundle(folder: File, checkHashes: Boolean = true, onProgress: (Long, Long) -> Unit = { _, _ -> }): Manifest {
-    val manifest = parseManifest(readText(File(folder, MANIFEST_NAME), MOST_MANIFEST_BYTES, Kind.UNREADABLE), "${folder.name}/$MANIFEST_NAME")
+    val manifest =
+        parseManifest(
+            readText(File(folder, MANIFEST_NAME), MOST_MANIFEST_BYTES, Kind.UNREADABLE),
+            "${folder.name}/$MANIFEST_NAME",
+        )
     for (spec in manifest.files) {
         val file = File(folder, spec.path)
         if (!file.isFile) {
@@ -26,20 +30,32 @@ fun readBundle(folder: File, checkHashes: Boolean = true, onProgress: (Long, Lon
         if (file.length() != spec.sizeBytes) {
             throw BadBundle(
                 Kind.SIZE,
-                "${folder.name}: ${quoted(spec.path)} has ${file.length()} bytes, the manifest says ${spec.sizeBytes}: copy the bundle again",
+                "${folder.name}: ${quoted(spec.path)} has ${file.length()} bytes, " +
+                    "the manifest says ${spec.sizeBytes}: copy the bundle again",
             )
         }
     }
     if (!checkHashes) return manifest
     var done = 0L
     for (spec in manifest.files) {
-        val found = try {
-            sha256(File(folder, spec.path)) { done += it; onProgress(done, manifest.sizeBytes) }
-        } catch (error: IOException) {
-            throw BadBundle(Kind.UNREADABLE, "${folder.name}: ${quoted(spec.path)} cannot be read: ${oneLine(error)}", error)
-        }
+        val found =
+            try {
+                sha256(File(folder, spec.path)) {
+                    done += it
+                    onProgress(done, manifest.sizeBytes)
+                }
+            } catch (error: IOException) {
+                throw BadBundle(
+                    Kind.UNREADABLE,
+                    "${folder.name}: ${quoted(spec.path)} cannot be read: ${oneLine(error)}",
+                    error,
+                )
+            }
         if (found != spec.sha256) {
-            throw BadBundle(Kind.HASH, "${folder.name}: ${quoted(spec.path)} is damaged (sha256 differs): copy the bundle again")
+            throw BadBundle(
+                Kind.HASH,
+                "${folder.name}: ${quoted(spec.path)} is damaged (sha256 differs): copy the bundle again",
+            )
         }
     }
     return manifest
@@ -75,7 +91,9 @@ private fun sha256(file: File, onBytes: (Int) -> Unit): String {
             onBytes(count)
         }
     }
-    return digest.digest().joinToString("") { byte -> HEX[byte.toInt() shr 4 and 15].toString() + HEX[byte.toInt() and 15] }
+    return digest.digest().joinToString("") { byte ->
+        HEX[byte.toInt() shr 4 and 15].toString() + HEX[byte.toInt() and 15]
+    }
 }
 
 private const val HEX = "0123456789abcdef"

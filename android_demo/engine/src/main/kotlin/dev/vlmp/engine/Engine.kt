@@ -21,19 +21,21 @@ enum class State {
     FAILED;
 
     /** Whether this state may come after it. */
-    fun leadsTo(next: State): Boolean = next in when (this) {
-        EMPTY -> setOf(LOADING)
-        LOADING -> setOf(READY, FAILED)
-        READY -> setOf(ANSWERING, LOADING, EMPTY)
-        ANSWERING -> setOf(READY, STOPPING)
-        STOPPING -> setOf(READY)
-        FAILED -> setOf(LOADING, EMPTY)
-    }
+    fun leadsTo(next: State): Boolean =
+        next in
+            when (this) {
+                EMPTY -> setOf(LOADING)
+                LOADING -> setOf(READY, FAILED)
+                READY -> setOf(ANSWERING, LOADING, EMPTY)
+                ANSWERING -> setOf(READY, STOPPING)
+                STOPPING -> setOf(READY)
+                FAILED -> setOf(LOADING, EMPTY)
+            }
 }
 
 /**
- * One bundle at a time, and a conversation with it: what an app holds. Each call is for a worker thread, except [stop] and
- * [close], which any thread may call at any time. A call at the wrong moment raises [BadTurn] and changes nothing.
+ * One bundle at a time, and a conversation with it: what an app holds. Each call is for a worker thread, except [stop]
+ * and [close], which any thread may call at any time. A call at the wrong moment raises [BadTurn] and changes nothing.
  *
  * [openers]: by a manifest's target. [freeMemory]: bytes that a bundle may take, null where nobody knows. [clock]:
  * nanoseconds. [onState] is told each new state, on the thread that made it; it may call [stop] and [close] only.
@@ -62,10 +64,12 @@ class Engine(
         private set
 
     /** Of the bundle that is loaded, null without one. */
-    val manifest: Manifest? get() = lock.withLock { chat?.session?.manifest }
+    val manifest: Manifest?
+        get() = lock.withLock { chat?.session?.manifest }
 
     /** Name and version of the runtime of the bundle that is loaded, null without one. */
-    val runtimeName: String? get() = lock.withLock { chat?.session?.runtimeName }
+    val runtimeName: String?
+        get() = lock.withLock { chat?.session?.runtimeName }
 
     /**
      * Loads a bundle in the place of the one before. [threads]: null is the runtime's own choice. [checkHashes] can be
@@ -73,12 +77,19 @@ class Engine(
      *
      * Raises [BadBundle], [TooLittleMemory], [BadTurn]. Then the state is FAILED, unless another call was running.
      */
-    fun load(folder: File, threads: Int? = null, checkHashes: Boolean = true, onProgress: (Long, Long) -> Unit = { _, _ -> }) {
-        val before = lock.withLock {
-            if (!state.leadsTo(State.LOADING)) throw BadTurn(BadTurn.Kind.BUSY, "Another task is running: wait for it.")
-            enter(State.LOADING)
-            chat.also { chat = null }
-        }
+    fun load(
+        folder: File,
+        threads: Int? = null,
+        checkHashes: Boolean = true,
+        onProgress: (Long, Long) -> Unit = { _, _ -> },
+    ) {
+        val before =
+            lock.withLock {
+                if (!state.leadsTo(State.LOADING))
+                    throw BadTurn(BadTurn.Kind.BUSY, "Another task is running: wait for it.")
+                enter(State.LOADING)
+                chat.also { chat = null }
+            }
         var loaded: Chat? = null
         try {
             before?.session?.close()
@@ -90,13 +101,21 @@ class Engine(
 
     /** As [Chat.ask]. Raises [BadTurn] also where nothing is loaded, or another call is running. */
     fun ask(
-        picture: Picture, words: String, limit: Int? = null, controlTokens: Boolean = false, sampler: Sampler = Greedy,
+        picture: Picture,
+        words: String,
+        limit: Int? = null,
+        controlTokens: Boolean = false,
+        sampler: Sampler = Greedy,
         onText: (String) -> Unit = {},
     ): Answer = answering { chat, stop -> chat.ask(picture, words, limit, controlTokens, sampler, stop, onText) }
 
     /** As [Chat.reply], with the same errors. */
     fun reply(
-        words: String, limit: Int? = null, controlTokens: Boolean = false, sampler: Sampler = Greedy, onText: (String) -> Unit = {},
+        words: String,
+        limit: Int? = null,
+        controlTokens: Boolean = false,
+        sampler: Sampler = Greedy,
+        onText: (String) -> Unit = {},
     ): Answer = answering { chat, stop -> chat.reply(words, limit, controlTokens, sampler, stop, onText) }
 
     /** Ends the turn that runs, within a token. Without one it does nothing. */
@@ -132,13 +151,20 @@ class Engine(
 
     private fun open(folder: File, threads: Int?, checkHashes: Boolean, onProgress: (Long, Long) -> Unit): Chat {
         val manifest = readBundle(folder, checkHashes, onProgress)
-        val opener = openers[manifest.target]
-            ?: throw BadBundle(BadBundle.Kind.TARGET, "${folder.name} is for ${manifest.target}: this app runs ${openers.keys.joinToString(" and ")}")
+        val opener =
+            openers[manifest.target]
+                ?: throw BadBundle(
+                    BadBundle.Kind.TARGET,
+                    "${folder.name} is for ${manifest.target}: this app runs ${openers.keys.joinToString(" and ")}",
+                )
         val free = freeMemory()
         if (free != null && manifest.memoryBytes > free) {
             val (needs, has) = Pair(manifest.memoryBytes shr 20, free shr 20)
             throw TooLittleMemory(
-                manifest.memoryBytes, free, "${folder.name} needs about $needs MiB of memory, and $has are free: close other apps, or take a smaller bundle.",
+                manifest.memoryBytes,
+                free,
+                "${folder.name} needs about $needs MiB of memory, and $has are free: " +
+                    "close other apps, or take a smaller bundle.",
             )
         }
         val started = clock()
@@ -150,12 +176,13 @@ class Engine(
 
     private fun answering(answer: (Chat, Stop) -> Answer): Answer {
         val stop = Stop()
-        val chat = lock.withLock {
-            ready().also {
-                turn = stop
-                enter(State.ANSWERING)
+        val chat =
+            lock.withLock {
+                ready().also {
+                    turn = stop
+                    enter(State.ANSWERING)
+                }
             }
-        }
         try {
             return answer(chat, stop)
         } finally {

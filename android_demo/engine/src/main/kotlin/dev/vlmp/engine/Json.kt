@@ -17,7 +17,12 @@ import java.io.StringReader
  *
  * [problem] is the kind of [BadBundle] that it raises.
  */
-internal class Field(private val value: JsonElement, private val file: String, val path: String, private val problem: BadBundle.Kind) {
+internal class Field(
+    private val value: JsonElement,
+    private val file: String,
+    val path: String,
+    private val problem: BadBundle.Kind,
+) {
     /** The same, where what is wrong counts as another kind. */
     fun raising(kind: BadBundle.Kind) = Field(value, file, path, kind)
 
@@ -43,12 +48,14 @@ internal class Field(private val value: JsonElement, private val file: String, v
         return value.entrySet().map { (name, item) -> Pair(name, Field(item, file, "$path.${quoted(name)}", problem)) }
     }
 
-    val isText get() = value.isJsonPrimitive && value.asJsonPrimitive.isString
+    val isText
+        get() = value.isJsonPrimitive && value.asJsonPrimitive.isString
 
     fun text(): String = if (isText) value.asString else refuse("must be text")
 
     fun boolean(): Boolean =
-        if (value.isJsonPrimitive && value.asJsonPrimitive.isBoolean) value.asBoolean else refuse("must be true or false")
+        if (value.isJsonPrimitive && value.asJsonPrimitive.isBoolean) value.asBoolean
+        else refuse("must be true or false")
 
     /** A number without a fraction from [least] to [most]. */
     fun integer(least: Long, most: Long): Long {
@@ -80,7 +87,10 @@ internal class Field(private val value: JsonElement, private val file: String, v
         if (!has(name)) return
         val field = at(name)
         val primitive = field.value as? JsonPrimitive
-        if (primitive == null || !(primitive.isBoolean && !primitive.asBoolean || primitive.isString && primitive.asString.isEmpty())) {
+        if (
+            primitive == null ||
+                !(primitive.isBoolean && !primitive.asBoolean || primitive.isString && primitive.asString.isEmpty())
+        ) {
             field.refuse("is set, which this engine does not know")
         }
     }

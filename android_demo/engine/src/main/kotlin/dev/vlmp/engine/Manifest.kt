@@ -1,8 +1,12 @@
-// P prefix, N visual, S kept visual tokens, T text bucket, G room for answers, V vocabulary, D hidden, H KV heads, C head size
+// P prefix, N visual, S kept visual tokens, T text bucket, G room for answers, V vocabulary, D hidden, H KV heads, C
+// head size
 package dev.vlmp.engine
 
-/** What a bundle is: its manifest of schema version 2 with the first picture size. docs/bundle.md explains each field. */
-class Manifest internal constructor(
+/**
+ * What a bundle is: its manifest of schema version 2 with the first picture size. docs/bundle.md explains each field.
+ */
+class Manifest
+internal constructor(
     val model: String,
     val checkpoint: String,
     val target: String,
@@ -20,28 +24,40 @@ class Manifest internal constructor(
     val files: List<FileSpec>,
 ) {
     /** S: visual tokens that are left after the last stage. */
-    val numKept: Int get() = stages.last().numKept
+    val numKept: Int
+        get() = stages.last().numKept
 
     /** Bytes of all files of the bundle. */
-    val sizeBytes: Long get() = files.sumOf { it.sizeBytes }
+    val sizeBytes: Long
+        get() = files.sumOf { it.sizeBytes }
 
     /** Bytes of all KV caches. */
-    val cacheBytes: Long get() = kv.layers.sumOf { 2L * it.elements * FLOAT_BYTES }
+    val cacheBytes: Long
+        get() = kv.layers.sumOf { 2L * it.elements * FLOAT_BYTES }
 
     /**
-     * Bytes that running the bundle takes, about: a runtime packs the weights anew, and works in memory of its own. More
-     * than the least that the manifest tells, [sizeBytes] and [cacheBytes].
+     * Bytes that running the bundle takes, about: a runtime packs the weights anew, and works in memory of its own.
+     * More than the least that the manifest tells, [sizeBytes] and [cacheBytes].
      */
-    val memoryBytes: Long get() = sizeBytes * 3 / 2 + cacheBytes + (96L shl 20)
+    val memoryBytes: Long
+        get() = sizeBytes * 3 / 2 + cacheBytes + (96L shl 20)
 
     fun method(step: Step): MethodSpec = methods.getValue(step)
 }
 
 /** The four methods of a bundle. */
-enum class Step(val key: String) { VISION("vision"), PREFILL("prefill"), DECODE("decode"), EXTEND("extend") }
+enum class Step(val key: String) {
+    VISION("vision"),
+    PREFILL("prefill"),
+    DECODE("decode"),
+    EXTEND("extend"),
+}
 
-/** How words become tokens. [textLen]: T. [maxNewTokens]: G. No [controlTokens]: all special tokens of the tokenizer. */
-class PromptSpec internal constructor(
+/**
+ * How words become tokens. [textLen]: T. [maxNewTokens]: G. No [controlTokens]: all special tokens of the tokenizer.
+ */
+class PromptSpec
+internal constructor(
     val first: String,
     val following: String,
     val textLen: Int,
@@ -54,7 +70,8 @@ class PromptSpec internal constructor(
 )
 
 /** The picture that the model sees, in pixels. [padRgb] 0..255 of the bars where [pad], [visualTokens]: N. */
-class ImageSpec internal constructor(
+class ImageSpec
+internal constructor(
     val height: Int,
     val width: Int,
     val pad: Boolean,
@@ -64,7 +81,8 @@ class ImageSpec internal constructor(
 )
 
 /** Tokens on a grid over [box]: left, top, right, bottom, in pixels of the fitted picture. */
-class SegmentSpec internal constructor(val rows: Int, val columns: Int, val first: Int, val stride: Int, val box: IntArray) {
+class SegmentSpec
+internal constructor(val rows: Int, val columns: Int, val first: Int, val stride: Int, val box: IntArray) {
     /** Row and column of a visual token, null where it is not on this grid. */
     fun cell(token: Int): Pair<Int, Int>? {
         val row = Math.floorDiv(token - first, stride)
@@ -81,11 +99,15 @@ class KvSpec internal constructor(val inPlace: Boolean, val layers: List<KvLayer
 
 /** H, C, the slot of the first text token after the picture, and all slots. */
 class KvLayerSpec internal constructor(val kvHeads: Int, val headDim: Int, val base: Int, val slots: Int) {
-    internal val elements get() = kvHeads.toLong() * headDim * slots
+    internal val elements
+        get() = kvHeads.toLong() * headDim * slots
 }
 
-/** A graph: [file] and [dataFile] (empty: none) inside the bundle, [entry] its name there. Tensors in the graph's order. */
-class MethodSpec internal constructor(
+/**
+ * A graph: [file] and [dataFile] (empty: none) inside the bundle, [entry] its name there. Tensors in the graph's order.
+ */
+class MethodSpec
+internal constructor(
     val file: String,
     val entry: String,
     val dataFile: String,
@@ -95,7 +117,9 @@ class MethodSpec internal constructor(
 
 /** [dtype]: float32 or int32. */
 class TensorSpec internal constructor(val name: String, val shape: List<Int>, val dtype: String) {
-    internal val elements: Int get() = shape.fold(1) { product, size -> product * size }
+    internal val elements: Int
+        get() = shape.fold(1) { product, size -> product * size }
+
     override fun toString() = "$name $dtype $shape"
 }
 

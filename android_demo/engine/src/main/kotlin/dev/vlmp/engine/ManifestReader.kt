@@ -9,8 +9,8 @@ private const val MOST_FILE_BYTES = 1L shl 50
 private val DIGEST = Regex("[0-9a-f]{64}")
 
 /**
- * Reads a manifest and checks all that can be checked without the files: fields, stages, names, and that every tensor is
- * the one that follows from the sizes, since copies between buffers rest on that.
+ * Reads a manifest and checks all that can be checked without the files: fields, stages, names, and that every tensor
+ * is the one that follows from the sizes, since copies between buffers rest on that.
  *
  * [file] is named in messages. Raises [BadBundle].
  */
@@ -27,20 +27,24 @@ internal fun parseManifest(text: String, file: String): Manifest {
     val shape = shapes.first()
     val image = readImage(shape.at("image"))
     val kv = readKv(shape.at("kv"))
-    val manifest = Manifest(
-        model = root.at("model").text(),
-        checkpoint = root.at("checkpoint").text(),
-        target = target,
-        precision = root.at("precision").choice("float32"),
-        quantization = root.at("quantization").text(),
-        vocabSize = vocabSize,
-        prompt = readPrompt(root.at("prompt"), vocabSize),
-        image = image,
-        stages = readStages(shape.at("stages").raising(Kind.STAGES), image.visualTokens, kv.layers.size),
-        kv = kv,
-        methods = Step.values().associate { Pair(it, readMethod(root.at("methods").at(shape.at("methods").at(it.key).text()))) },
-        files = root.at("files").items().map(::readFile),
-    )
+    val manifest =
+        Manifest(
+            model = root.at("model").text(),
+            checkpoint = root.at("checkpoint").text(),
+            target = target,
+            precision = root.at("precision").choice("float32"),
+            quantization = root.at("quantization").text(),
+            vocabSize = vocabSize,
+            prompt = readPrompt(root.at("prompt"), vocabSize),
+            image = image,
+            stages = readStages(shape.at("stages").raising(Kind.STAGES), image.visualTokens, kv.layers.size),
+            kv = kv,
+            methods =
+                Step.values().associate {
+                    Pair(it, readMethod(root.at("methods").at(shape.at("methods").at(it.key).text())))
+                },
+            files = root.at("files").items().map(::readFile),
+        )
     checkSlots(shape.at("kv").at("layers"), manifest)
     checkTensors(manifest, file)
     checkNames(manifest, file)
@@ -52,7 +56,10 @@ private fun checkVersion(root: Field, text: String, file: String) {
     val versioned = root.raising(Kind.VERSION)
     val version = versioned.at("schema_version").int(1, Int.MAX_VALUE)
     if (version > SCHEMA_VERSION) {
-        throw BadBundle(Kind.VERSION, "$file: schema_version is $version, this app reads $SCHEMA_VERSION: update the app")
+        throw BadBundle(
+            Kind.VERSION,
+            "$file: schema_version is $version, this app reads $SCHEMA_VERSION: update the app",
+        )
     }
     if (version < SCHEMA_VERSION) {
         throw BadBundle(
@@ -63,22 +70,27 @@ private fun checkVersion(root: Field, text: String, file: String) {
     }
 }
 
-private fun modelOf(root: Field) = if (root.has("model") && root.at("model").isText) quoted(root.at("model").text()).trim('\'') else "MODEL"
+private fun modelOf(root: Field) =
+    if (root.has("model") && root.at("model").isText) quoted(root.at("model").text()).trim('\'') else "MODEL"
 
 private fun targetOf(root: Field) =
-    if (root.has("target") && root.at("target").isText && root.at("target").text() == "executorch") "executorch" else "onnx"
+    if (root.has("target") && root.at("target").isText && root.at("target").text() == "executorch") "executorch"
+    else "onnx"
 
-private fun readPrompt(field: Field, vocabSize: Int) = PromptSpec(
-    first = field.at("first").text(),
-    following = field.at("following").text(),
-    textLen = field.at("text_len").count(),
-    maxNewTokens = field.at("max_new_tokens").count(),
-    endIds = field.at("end_ids").ints(0, Int.MAX_VALUE).toSet(),
-    endTextId = field.at("end_text_id").int(0, vocabSize - 1),
-    padId = field.at("pad_id").int(0, vocabSize - 1),
-    controlTokens = if (field.has("control_tokens")) field.at("control_tokens").items().map(::readControlToken) else emptyList(),
-    tokenizerFile = field.at("tokenizer_file").text(),
-)
+private fun readPrompt(field: Field, vocabSize: Int) =
+    PromptSpec(
+        first = field.at("first").text(),
+        following = field.at("following").text(),
+        textLen = field.at("text_len").count(),
+        maxNewTokens = field.at("max_new_tokens").count(),
+        endIds = field.at("end_ids").ints(0, Int.MAX_VALUE).toSet(),
+        endTextId = field.at("end_text_id").int(0, vocabSize - 1),
+        padId = field.at("pad_id").int(0, vocabSize - 1),
+        controlTokens =
+            if (field.has("control_tokens")) field.at("control_tokens").items().map(::readControlToken)
+            else emptyList(),
+        tokenizerFile = field.at("tokenizer_file").text(),
+    )
 
 private fun readControlToken(field: Field): String = field.text().also { if (it.isEmpty()) field.refuse("is empty") }
 
@@ -105,11 +117,16 @@ private fun readStages(field: Field, visualTokens: Int, layers: Int): List<Stage
     val stages = ArrayList<StageSpec>()
     for (item in field.items()) {
         item.at("place").choice("layer")
-        val stage = StageSpec(
-            item.at("index").int(0, layers - 1), item.at("pruner").text(), item.at("tokens").count(), item.at("num_kept").count(),
-        )
+        val stage =
+            StageSpec(
+                item.at("index").int(0, layers - 1),
+                item.at("pruner").text(),
+                item.at("tokens").count(),
+                item.at("num_kept").count(),
+            )
         val before = stages.lastOrNull()
-        if (before != null && stage.index <= before.index) item.at("index").refuse("is not after the stage before, ${before.index}")
+        if (before != null && stage.index <= before.index)
+            item.at("index").refuse("is not after the stage before, ${before.index}")
         val left = before?.numKept ?: visualTokens
         if (stage.tokens != left) item.at("tokens").refuse("is not what comes in, $left")
         if (stage.numKept > left) item.at("num_kept").refuse("is more than comes in, $left")
@@ -122,20 +139,27 @@ private fun readStages(field: Field, visualTokens: Int, layers: Int): List<Stage
 private fun readKv(field: Field): KvSpec {
     field.at("dtype").choice("float32")
     val inPlace = field.at("update").choice("rows", "in_place") == "in_place"
-    val layers = field.at("layers").items().map {
-        KvLayerSpec(it.at("kv_heads").count(), it.at("head_dim").count(), it.at("base").count(), it.at("slots").count())
-    }
+    val layers =
+        field.at("layers").items().map {
+            KvLayerSpec(
+                it.at("kv_heads").count(),
+                it.at("head_dim").count(),
+                it.at("base").count(),
+                it.at("slots").count(),
+            )
+        }
     if (layers.size !in 1..MOST_LAYERS) field.at("layers").refuse("must have 1 to $MOST_LAYERS entries")
     return KvSpec(inPlace, layers)
 }
 
-private fun readMethod(field: Field) = MethodSpec(
-    file = field.at("file").text(),
-    entry = field.at("entry").text(),
-    dataFile = if (field.has("data_file")) field.at("data_file").text() else "",
-    inputs = field.at("inputs").items().map(::readTensor),
-    outputs = field.at("outputs").items().map(::readTensor),
-)
+private fun readMethod(field: Field) =
+    MethodSpec(
+        file = field.at("file").text(),
+        entry = field.at("entry").text(),
+        dataFile = if (field.has("data_file")) field.at("data_file").text() else "",
+        inputs = field.at("inputs").items().map(::readTensor),
+        outputs = field.at("outputs").items().map(::readTensor),
+    )
 
 private fun readTensor(field: Field): TensorSpec {
     val shape = field.at("shape").ints(0, Field.MOST).toList()
@@ -144,7 +168,8 @@ private fun readTensor(field: Field): TensorSpec {
 }
 
 /** Their product, or something above [MOST_ELEMENTS]. */
-private fun elements(shape: List<Int>): Long = shape.fold(1L) { product, size -> minOf(product * size, MOST_ELEMENTS + 1) }
+private fun elements(shape: List<Int>): Long =
+    shape.fold(1L) { product, size -> minOf(product * size, MOST_ELEMENTS + 1) }
 
 private fun readFile(field: Field): FileSpec {
     val sha256 = field.at("sha256").text()
@@ -156,7 +181,9 @@ private fun checkSlots(layers: Field, manifest: Manifest) {
     val room = manifest.prompt.textLen.toLong() + manifest.prompt.maxNewTokens
     for ((layer, field) in manifest.kv.layers.zip(layers.items())) {
         if (layer.slots.toLong() != layer.base + room) {
-            field.at("slots").refuse("is ${layer.slots}, must be base, text_len and max_new_tokens together, ${layer.base + room}")
+            field
+                .at("slots")
+                .refuse("is ${layer.slots}, must be base, text_len and max_new_tokens together, ${layer.base + room}")
         }
     }
 }
@@ -173,9 +200,11 @@ private fun checkTensors(manifest: Manifest, file: String) {
     val visual = TensorSpec("visual", listOf(image.visualTokens, hidden), "float32")
     val noVisual = TensorSpec("visual", listOf(0, hidden), "float32")
     val logits = TensorSpec("logits", listOf(manifest.vocabSize), "float32")
-    val kept = manifest.stages.dropLast(1).mapIndexed { stage, it -> TensorSpec("kept_$stage", listOf(it.numKept), "int32") } +
-        TensorSpec("kept", listOf(manifest.numKept), "int32") + TensorSpec("order", listOf(manifest.numKept), "int32") +
-        TensorSpec("filled", listOf(1), "int32")
+    val kept =
+        manifest.stages.dropLast(1).mapIndexed { stage, it -> TensorSpec("kept_$stage", listOf(it.numKept), "int32") } +
+            TensorSpec("kept", listOf(manifest.numKept), "int32") +
+            TensorSpec("order", listOf(manifest.numKept), "int32") +
+            TensorSpec("filled", listOf(1), "int32")
     val inPlace = manifest.kv.inPlace
     val caches = manifest.caches("_cache") { it.slots }
 
@@ -185,7 +214,11 @@ private fun checkTensors(manifest: Manifest, file: String) {
         compare(file, step, "input", manifest.method(step).inputs, inputs)
         compare(file, step, "output", manifest.method(step).outputs, outputs)
     }
-    compare(Step.VISION, listOf(TensorSpec("image", listOf(1, 3, image.height, image.width), "float32")), listOf(visual))
+    compare(
+        Step.VISION,
+        listOf(TensorSpec("image", listOf(1, 3, image.height, image.width), "float32")),
+        listOf(visual),
+    )
     if (inPlace) {
         compare(Step.PREFILL, listOf(ids, textLength, past, visual) + caches, kept + logits + returned { 0 })
         compare(Step.DECODE, listOf(one, textLength, past, noVisual) + caches, returned { 0 } + logits)
@@ -207,10 +240,17 @@ private fun Manifest.caches(infix: String, rows: (KvLayerSpec) -> Int): List<Ten
 private fun compare(file: String, step: Step, kind: String, found: List<TensorSpec>, wanted: List<TensorSpec>) {
     val missing = wanted.associateBy { it.name }.toMutableMap()
     for (tensor in found) {
-        val same = missing.remove(tensor.name)
-            ?: throw BadBundle(Kind.TENSORS, "$file: ${step.key}: $kind ${quoted(tensor.name)} is unknown or there twice")
+        val same =
+            missing.remove(tensor.name)
+                ?: throw BadBundle(
+                    Kind.TENSORS,
+                    "$file: ${step.key}: $kind ${quoted(tensor.name)} is unknown or there twice",
+                )
         if (same.shape != tensor.shape || same.dtype != tensor.dtype) {
-            throw BadBundle(Kind.TENSORS, "$file: ${step.key}: $kind ${tensor.name} is ${tensor.dtype} ${tensor.shape}, must be $same")
+            throw BadBundle(
+                Kind.TENSORS,
+                "$file: ${step.key}: $kind ${tensor.name} is ${tensor.dtype} ${tensor.shape}, must be $same",
+            )
         }
         if (elements(tensor.shape) > MOST_ELEMENTS) {
             throw BadBundle(Kind.TENSORS, "$file: ${step.key}: $kind ${tensor.name} is too large")
@@ -233,7 +273,11 @@ private fun checkNames(manifest: Manifest, file: String) {
 }
 
 private fun leaves(path: String) =
-    path.isEmpty() || path.startsWith("/") || '\\' in path || '\u0000' in path || path.split('/').all { it.isEmpty() || it == "." } ||
+    path.isEmpty() ||
+        path.startsWith("/") ||
+        '\\' in path ||
+        '\u0000' in path ||
+        path.split('/').all { it.isEmpty() || it == "." } ||
         ".." in path.split('/')
 
 internal val CACHE_KINDS = listOf("key", "value")

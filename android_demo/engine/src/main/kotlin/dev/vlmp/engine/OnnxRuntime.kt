@@ -10,8 +10,12 @@ import java.io.File
 import java.nio.ByteBuffer
 import java.nio.ByteOrder
 
-/** Bundles for `onnx` on ONNX Runtime's CPU kernels. Caches are updated in place: one tensor is fed and pinned as output. */
-class OnnxRuntime private constructor(
+/**
+ * Bundles for `onnx` on ONNX Runtime's CPU kernels. Caches are updated in place: one tensor is fed and pinned as
+ * output.
+ */
+class OnnxRuntime
+private constructor(
     private val manifest: Manifest,
     private val graphs: Map<String, OrtSession>,
     private val caches: Map<String, OnnxTensor>,
@@ -26,10 +30,14 @@ class OnnxRuntime private constructor(
         val options = OrtSession.RunOptions()
         options.setLogLevel(OrtLoggingLevel.ORT_LOGGING_LEVEL_FATAL) // what fails is raised
         try {
-            val feeds = spec.inputs.associate { tensor ->
-                val cache = caches[tensor.name] // all other tensors are of this call
-                Pair(tensor.name, cache ?: tensor(environment, tensor, inputs.getValue(tensor.name)).also { made += it })
-            }
+            val feeds =
+                spec.inputs.associate { tensor ->
+                    val cache = caches[tensor.name] // all other tensors are of this call
+                    Pair(
+                        tensor.name,
+                        cache ?: tensor(environment, tensor, inputs.getValue(tensor.name)).also { made += it },
+                    )
+                }
             val pinned = if (manifest.kv.inPlace) spec.outputs.mapNotNull(::pinned).toMap() else emptyMap()
             val wanted = spec.outputs.map { it.name }.filter { it !in pinned }
             return stop.during({ options.setTerminate(true) }) {
@@ -56,12 +64,19 @@ class OnnxRuntime private constructor(
 
     /** Opens bundles; hand it to an [Engine]. */
     companion object : RuntimeOpener {
-        override fun open(folder: File, manifest: Manifest, caches: Map<String, ByteBuffer>, threads: Int?): OnnxRuntime {
+        override fun open(
+            folder: File,
+            manifest: Manifest,
+            caches: Map<String, ByteBuffer>,
+            threads: Int?,
+        ): OnnxRuntime {
             val environment = OrtEnvironment.getEnvironment()
             val graphs = LinkedHashMap<String, OrtSession>()
             try {
                 OrtSession.SessionOptions().use { options ->
-                    options.setSessionLogLevel(OrtLoggingLevel.ORT_LOGGING_LEVEL_ERROR) // warnings tell of pinned buffers
+                    options.setSessionLogLevel(
+                        OrtLoggingLevel.ORT_LOGGING_LEVEL_ERROR
+                    ) // warnings tell of pinned buffers
                     if (threads != null) options.setIntraOpNumThreads(threads)
                     for (file in manifest.methods.values.map { it.file }.distinct()) {
                         graphs[file] = environment.createSession(File(folder, file).path, options)
@@ -69,7 +84,11 @@ class OnnxRuntime private constructor(
                     }
                 }
                 val specs = manifest.method(Step.DECODE).inputs.filter { it.name in caches }
-                return OnnxRuntime(manifest, graphs, specs.associate { Pair(it.name, tensor(environment, it, caches.getValue(it.name))) })
+                return OnnxRuntime(
+                    manifest,
+                    graphs,
+                    specs.associate { Pair(it.name, tensor(environment, it, caches.getValue(it.name))) },
+                )
             } catch (error: OrtException) {
                 for (graph in graphs.values) graph.close()
                 throw BadBundle(BadBundle.Kind.RUNTIME, "${folder.name} cannot be loaded: ${oneLine(error)}", error)
@@ -82,9 +101,13 @@ class OnnxRuntime private constructor(
         /** The names in the graph are those of the manifest; it checks shapes and types itself when it is fed. */
         private fun checkGraph(manifest: Manifest, file: String, graph: OrtSession) {
             for (spec in manifest.methods.values.filter { it.file == file }) {
-                val missing = spec.inputs.map { it.name } - graph.inputNames + (spec.outputs.map { it.name } - graph.outputNames)
+                val missing =
+                    spec.inputs.map { it.name } - graph.inputNames + (spec.outputs.map { it.name } - graph.outputNames)
                 if (missing.isEmpty()) continue
-                throw BadBundle(BadBundle.Kind.RUNTIME, "$file has no tensor ${quoted(missing.first())}, which the manifest names")
+                throw BadBundle(
+                    BadBundle.Kind.RUNTIME,
+                    "$file has no tensor ${quoted(missing.first())}, which the manifest names",
+                )
             }
         }
 

@@ -8,7 +8,9 @@ private const val MOST_ASPECT = 200L
 /** A photo: [rgb] holds red, green, blue of each pixel, rows from the top. */
 class Picture(val width: Int, val height: Int, val rgb: ByteArray) {
     init {
-        require(width > 0 && height > 0 && rgb.size.toLong() == 3L * width * height) { "$width x $height pixels, ${rgb.size} bytes" }
+        require(width > 0 && height > 0 && rgb.size.toLong() == 3L * width * height) {
+            "$width x $height pixels, ${rgb.size} bytes"
+        }
     }
 
     /** The same, upright. [orientation] is EXIF's, 1 to 8; another number is 1. */
@@ -62,13 +64,15 @@ class Picture(val width: Int, val height: Int, val rgb: ByteArray) {
         fun checkSize(width: Long, height: Long) {
             if (width * height > MOST_PIXELS) {
                 throw BadPicture(
-                    BadPicture.Kind.SIZE, "The photo has $width x $height pixels: at most ${MOST_PIXELS / 1_000_000} megapixels are read.",
+                    BadPicture.Kind.SIZE,
+                    "The photo has $width x $height pixels: at most ${MOST_PIXELS / 1_000_000} megapixels are read.",
                 )
             }
             if (maxOf(width, height) > MOST_ASPECT * minOf(width, height)) {
                 throw BadPicture(
                     BadPicture.Kind.SHAPE,
-                    "The photo has $width x $height pixels: one side may be at most $MOST_ASPECT times as long as the other.",
+                    "The photo has $width x $height pixels: " +
+                        "one side may be at most $MOST_ASPECT times as long as the other.",
                 )
             }
         }
@@ -80,22 +84,33 @@ class Placement(val width: Int, val height: Int, val left: Int, val top: Int)
 
 /** Where a photo of [width] x [height] pixels lies in the picture of [spec]. */
 fun placement(width: Int, height: Int, spec: ImageSpec): Placement {
-    if (!spec.pad || width.toLong() * spec.height == height.toLong() * spec.width) return Placement(spec.width, spec.height, 0, 0)
+    if (!spec.pad || width.toLong() * spec.height == height.toLong() * spec.width)
+        return Placement(spec.width, spec.height, 0, 0)
     val scale = minOf(spec.width.toDouble() / width, spec.height.toDouble() / height)
     val fittedWidth = Math.rint(width * scale).toInt().coerceIn(1, spec.width) // rint: half to even
     val fittedHeight = Math.rint(height * scale).toInt().coerceIn(1, spec.height)
     return Placement(fittedWidth, fittedHeight, (spec.width - fittedWidth) / 2, (spec.height - fittedHeight) / 2)
 }
 
-/** The picture that the model sees: resized, with bars where the aspect ratio differs and [spec] pads. Raises [BadPicture]. */
+/**
+ * The picture that the model sees: resized, with bars where the aspect ratio differs and [spec] pads. Raises
+ * [BadPicture].
+ */
 fun fit(picture: Picture, spec: ImageSpec): Picture {
     Picture.checkSize(picture.width.toLong(), picture.height.toLong())
     val place = placement(picture.width, picture.height, spec)
     val inner = resize(picture, place.width, place.height)
     if (place.width == spec.width && place.height == spec.height) return inner
-    val canvas = Picture(spec.width, spec.height, ByteArray(3 * spec.width * spec.height) { spec.padRgb[it % 3].toByte() })
+    val canvas =
+        Picture(spec.width, spec.height, ByteArray(3 * spec.width * spec.height) { spec.padRgb[it % 3].toByte() })
     for (y in 0 until inner.height) {
-        System.arraycopy(inner.rgb, 3 * y * inner.width, canvas.rgb, 3 * ((place.top + y) * canvas.width + place.left), 3 * inner.width)
+        System.arraycopy(
+            inner.rgb,
+            3 * y * inner.width,
+            canvas.rgb,
+            3 * ((place.top + y) * canvas.width + place.left),
+            3 * inner.width,
+        )
     }
     return canvas
 }
@@ -107,7 +122,10 @@ internal fun toPixels(picture: Picture, spec: ImageSpec): ByteBuffer {
     val buffer = directBuffer(3 * area)
     val pixels = buffer.asFloatBuffer()
     for (channel in 0..2) {
-        for (pixel in 0 until area) pixels.put(channel * area + pixel, (fitted.rgb[3 * pixel + channel].toInt() and 0xFF).toFloat())
+        for (pixel in 0 until area) pixels.put(
+            channel * area + pixel,
+            (fitted.rgb[3 * pixel + channel].toInt() and 0xFF).toFloat(),
+        )
     }
     return buffer
 }

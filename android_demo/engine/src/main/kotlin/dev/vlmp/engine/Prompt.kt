@@ -5,18 +5,28 @@ private const val MARK = "{prompt}" // stands for the user's words in a template
 /**
  * Ids of a template with the user's words in it.
  *
- * What a user types is text, whatever it looks like, unless [controlTokens] are meant. [most]: ids that have room. Raises
- * [BadPrompt].
+ * What a user types is text, whatever it looks like, unless [controlTokens] are meant. [most]: ids that have room.
+ * Raises [BadPrompt].
  */
 internal fun encodePrompt(
-    tokenizer: Tokenizer, spec: PromptSpec, template: String, words: String, most: Int, controlTokens: Boolean,
+    tokenizer: Tokenizer,
+    spec: PromptSpec,
+    template: String,
+    words: String,
+    most: Int,
+    controlTokens: Boolean,
 ): IntArray {
     val control = if (controlTokens) emptyList() else spec.controlTokens.ifEmpty { tokenizer.specialTokens }
     val ids = encodeTurn(tokenizer, template, words, control)
     val around = encodeTurn(tokenizer, template, "", emptyList()).size
     if (ids.size > most) {
         val (own, room) = Pair(ids.size - around, maxOf(0, most - around))
-        throw BadPrompt(BadPrompt.Kind.TOO_LONG, "The question has $own tokens, this bundle takes up to $room: shorten it.", own, room)
+        throw BadPrompt(
+            BadPrompt.Kind.TOO_LONG,
+            "The question has $own tokens, this bundle takes up to $room: shorten it.",
+            own,
+            room,
+        )
     }
     if (codePoints(words).all { Unicode.isSpace(it) || it in 0x1C..0x1F }) {
         throw BadPrompt(BadPrompt.Kind.EMPTY, "The question is empty: ask something about the picture.")
@@ -34,7 +44,10 @@ internal fun encodeTurn(tokenizer: Tokenizer, template: String, words: String, c
     val meant = control.mapNotNull { tokenizer.addedId(it) }.toSet()
     val found = ids.toArray().filter { it in meant }
     if (found != tokenizer.encode(filled(template, listOf("")).single()).filter { it in meant }) {
-        throw BadPrompt(BadPrompt.Kind.CONTROL_TOKEN, "The question is no plain text to this bundle's tokenizer: reword it.")
+        throw BadPrompt(
+            BadPrompt.Kind.CONTROL_TOKEN,
+            "The question is no plain text to this bundle's tokenizer: reword it.",
+        )
     }
     return ids.toArray()
 }

@@ -1,4 +1,5 @@
-// Bicubic resampling with Pillow 13's arithmetic: coefficients in double, then fixed point with 22 bits after the point;
+// Bicubic resampling with Pillow 13's arithmetic: coefficients in double, then fixed point with 22 bits after the
+// point;
 // one axis after the other, rounded to 8 bits between them.
 package dev.vlmp.engine
 

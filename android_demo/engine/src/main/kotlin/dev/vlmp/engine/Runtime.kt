@@ -16,10 +16,11 @@ interface Runtime : AutoCloseable {
     val name: String
 
     /**
-     * Runs a method on all inputs but the caches. Returns its outputs but caches that were updated in place. They are good
-     * until the next call.
+     * Runs a method on all inputs but the caches. Returns its outputs but caches that were updated in place. They are
+     * good until the next call.
      *
-     * While it runs, [stop] may end it, where the runtime can do that: then it raises [Stopped]. Raises [RuntimeFailure].
+     * While it runs, [stop] may end it, where the runtime can do that: then it raises [Stopped]. Raises
+     * [RuntimeFailure].
      */
     fun run(step: Step, inputs: Map<String, ByteBuffer>, stop: Stop): Map<String, ByteBuffer>
 }
@@ -34,7 +35,9 @@ fun interface RuntimeOpener {
     fun open(folder: File, manifest: Manifest, caches: Map<String, ByteBuffer>, threads: Int?): Runtime
 }
 
-/** A call of a turn that was asked to stop. What the caches hold is as it was before. [cause]: how the runtime ended it. */
+/**
+ * A call of a turn that was asked to stop. What the caches hold is as it was before. [cause]: how the runtime ended it.
+ */
 class Stopped(cause: Throwable? = null) : Exception("stopped", cause)
 
 /** By which any thread may end one turn's calls at any time. */
@@ -73,10 +76,13 @@ class Stop {
 }
 
 /** A direct buffer of so many numbers of 4 bytes, zeros. */
-internal fun directBuffer(elements: Int): ByteBuffer = ByteBuffer.allocateDirect(4 * elements).order(ByteOrder.nativeOrder())
+internal fun directBuffer(elements: Int): ByteBuffer =
+    ByteBuffer.allocateDirect(4 * elements).order(ByteOrder.nativeOrder())
 
 internal fun intBuffer(vararg values: Int): ByteBuffer = directBuffer(values.size).also { it.asIntBuffer().put(values) }
 
-internal fun ByteBuffer.ints(): IntArray = asIntBuffer().let { buffer -> IntArray(buffer.remaining()).also { buffer.get(it) } }
+internal fun ByteBuffer.ints(): IntArray =
+    asIntBuffer().let { buffer -> IntArray(buffer.remaining()).also { buffer.get(it) } }
 
-internal fun ByteBuffer.floats(): FloatArray = asFloatBuffer().let { buffer -> FloatArray(buffer.remaining()).also { buffer.get(it) } }
+internal fun ByteBuffer.floats(): FloatArray =
+    asFloatBuffer().let { buffer -> FloatArray(buffer.remaining()).also { buffer.get(it) } }

@@ -23,7 +23,9 @@ class Nucleus(private val temperature: Double, private val topP: Double, seed: L
     private val random = Mt19937(seed)
 
     init {
-        require(temperature >= 0 && !temperature.isInfinite()) { "temperature $temperature: must be a number from 0 on" }
+        require(temperature >= 0 && !temperature.isInfinite()) {
+            "temperature $temperature: must be a number from 0 on"
+        }
         require(topP > 0 && topP <= 1) { "topP $topP: must be above 0 and at most 1" }
     }
 
@@ -48,11 +50,12 @@ class Nucleus(private val temperature: Double, private val topP: Double, seed: L
 
     /** Tokens by their logits, falling; equal ones by id. Sorted as numbers, since a vocabulary has 150,000 tokens. */
     private fun falling(logits: FloatArray): IntArray {
-        val keys = LongArray(logits.size) { token ->
-            val bits = (logits[token] + 0f).toRawBits() // + 0: -0 equals 0
-            val rising = bits xor (bits shr 31 and Int.MAX_VALUE) // compares as the floats do
-            rising.inv().toLong() shl 32 or token.toLong()
-        }
+        val keys =
+            LongArray(logits.size) { token ->
+                val bits = (logits[token] + 0f).toRawBits() // + 0: -0 equals 0
+                val rising = bits xor (bits shr 31 and Int.MAX_VALUE) // compares as the floats do
+                rising.inv().toLong() shl 32 or token.toLong()
+            }
         keys.sort()
         return IntArray(keys.size) { keys[it].toInt() }
     }

@@ -5,7 +5,10 @@ import java.io.File
 import java.nio.Buffer
 import java.nio.ByteBuffer
 
-/** What prefill tells beside filling the caches: [logits] [V]; [stages]: kept of each stage, ascending; [order]: the last one's as chosen. */
+/**
+ * What prefill tells beside filling the caches: [logits] [V]; [stages]: kept of each stage, ascending; [order]: the
+ * last one's as chosen.
+ */
 class Prefilled(val logits: FloatArray, val stages: List<IntArray>, val order: IntArray)
 
 /**
@@ -14,19 +17,26 @@ class Prefilled(val logits: FloatArray, val stages: List<IntArray>, val order: I
  * It is for one thread at a time. A call that fails or is stopped leaves [past] as it was.
  */
 class Session(val manifest: Manifest, folder: File, opener: RuntimeOpener, threads: Int? = null) : AutoCloseable {
-    private val caches = manifest.method(Step.DECODE).inputs.filter { "_cache_" in it.name }.associate { Pair(it.name, directBuffer(it.elements)) }
+    private val caches =
+        manifest
+            .method(Step.DECODE)
+            .inputs
+            .filter { "_cache_" in it.name }
+            .associate { Pair(it.name, directBuffer(it.elements)) }
     private val runtime = opener.open(folder, manifest, caches, threads)
     private val noVisual = directBuffer(0)
 
     /** Name and version of what runs the graphs. */
-    val runtimeName: String get() = runtime.name
+    val runtimeName: String
+        get() = runtime.name
 
     /** Text tokens after the picture that the caches hold. Rows after them are never read. */
     var past = 0
         private set
 
     /** Text tokens that still fit. */
-    val room: Int get() = manifest.prompt.textLen + manifest.prompt.maxNewTokens - past
+    val room: Int
+        get() = manifest.prompt.textLen + manifest.prompt.maxNewTokens - past
 
     /** [pixels] float32 [1, 3, height, width], 0..255. Returns visual tokens, float32 [N, D]. */
     fun vision(pixels: ByteBuffer, stop: Stop = Stop()): ByteBuffer {
@@ -38,14 +48,18 @@ class Session(val manifest: Manifest, folder: File, opener: RuntimeOpener, threa
     fun prefill(ids: IntArray, visual: ByteBuffer, stop: Stop = Stop()): Prefilled {
         reset()
         val outputs = call(Step.PREFILL, bucket(ids) + ("visual" to visual), ids.size, stop)
-        val stages = (0 until manifest.stages.size - 1).map { outputs.getValue("kept_$it").ints() } + outputs.getValue("kept").ints()
+        val stages =
+            (0 until manifest.stages.size - 1).map { outputs.getValue("kept_$it").ints() } +
+                outputs.getValue("kept").ints()
         return Prefilled(outputs.getValue("logits").floats(), stages, outputs.getValue("order").ints())
     }
 
     /** Appends one token. Returns logits [V] of the next one. Raises [BadTurn] when the caches are full. */
     fun decode(token: Int, stop: Stop = Stop()): FloatArray {
         checkRoom(1)
-        return call(Step.DECODE, mapOf("ids" to intBuffer(token), "text_len" to intBuffer(1)), 1, stop).getValue("logits").floats()
+        return call(Step.DECODE, mapOf("ids" to intBuffer(token), "text_len" to intBuffer(1)), 1, stop)
+            .getValue("logits")
+            .floats()
     }
 
     /** Appends 1 to T ids at once. Returns logits [V] of the next one. Raises [BadTurn] when the caches are full. */
@@ -59,7 +73,10 @@ class Session(val manifest: Manifest, folder: File, opener: RuntimeOpener, threa
         if (past == 0) throw BadTurn(BadTurn.Kind.NO_IMAGE, "There is no picture yet: ask about one first.")
         if (tokens > room) {
             throw BadTurn(
-                BadTurn.Kind.FULL, "The conversation is full: $tokens more tokens, room for $room. Start a new one.", needed = tokens, most = room,
+                BadTurn.Kind.FULL,
+                "The conversation is full: $tokens more tokens, room for $room. Start a new one.",
+                needed = tokens,
+                most = room,
             )
         }
     }

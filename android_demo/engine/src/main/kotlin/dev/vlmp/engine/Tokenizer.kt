@@ -6,10 +6,12 @@ import java.io.ByteArrayOutputStream
 import java.util.PriorityQueue
 
 private const val PATTERN =
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" +
+        "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 
 /** Byte-level BPE, as bundles carry it: texts to ids and back. It changes nothing, and any thread may use it. */
-class Tokenizer private constructor(
+class Tokenizer
+private constructor(
     private val compose: Boolean,
     private val byteIds: IntArray,
     private val merges: Map<Long, Merge>,
@@ -109,7 +111,8 @@ class Tokenizer private constructor(
     }
 
     private class Candidate(val rank: Int, val left: Int, val id: Int) : Comparable<Candidate> {
-        override fun compareTo(other: Candidate) = if (rank != other.rank) rank.compareTo(other.rank) else left.compareTo(other.left)
+        override fun compareTo(other: Candidate) =
+            if (rank != other.rank) rank.compareTo(other.rank) else left.compareTo(other.left)
     }
 
     companion object {
@@ -128,23 +131,29 @@ class Tokenizer private constructor(
             val tokens = HashMap<Int, Token>()
             for ((token, field) in model.at("vocab").entries()) {
                 val id = field.int(0)
-                if (tokens.put(id, Token(bytesOf(token, bytes), special = false)) != null) field.refuse("is another token's id, too")
+                if (tokens.put(id, Token(bytesOf(token, bytes), special = false)) != null)
+                    field.refuse("is another token's id, too")
                 ids[token] = id
             }
-            val byteIds = IntArray(256) { byte ->
-                ids[characters[byte].toString()] ?: model.at("vocab").refuse("has no token for byte $byte")
-            }
+            val byteIds =
+                IntArray(256) { byte ->
+                    ids[characters[byte].toString()] ?: model.at("vocab").refuse("has no token for byte $byte")
+                }
             val merges = HashMap<Long, Merge>()
             for ((rank, field) in model.at("merges").items().withIndex()) {
                 val (left, right) = mergeParts(field)
-                val idOf = { token: String -> ids[token] ?: field.refuse("needs token ${quoted(token)}, which is not in the vocabulary") }
+                val idOf = { token: String ->
+                    ids[token] ?: field.refuse("needs token ${quoted(token)}, which is not in the vocabulary")
+                }
                 merges[pair(idOf(left), idOf(right))] = Merge(rank, idOf(left + right))
             }
             val added = root.at("added_tokens").items().map { readAdded(it, ids, tokens, bytes) }
             return Tokenizer(compose, byteIds, merges, tokens, added)
         }
 
-        /** Raises [BadBundle] unless all but the vocabulary is as Qwen2 has it. Returns whether text is composed (NFC). */
+        /**
+         * Raises [BadBundle] unless all but the vocabulary is as Qwen2 has it. Returns whether text is composed (NFC).
+         */
         private fun checkSettings(root: Field): Boolean {
             val model = root.at("model")
             if (model.has("type")) model.at("type").choice("BPE")
@@ -173,7 +182,12 @@ class Tokenizer private constructor(
             return Pair(parts[0], parts[1])
         }
 
-        private fun readAdded(field: Field, ids: HashMap<String, Int>, tokens: HashMap<Int, Token>, bytes: Map<Char, Byte>): Added {
+        private fun readAdded(
+            field: Field,
+            ids: HashMap<String, Int>,
+            tokens: HashMap<Int, Token>,
+            bytes: Map<Char, Byte>,
+        ): Added {
             for (flag in ADDED_SETTINGS) field.requireAbsent(flag)
             val content = field.at("content").text()
             if (content.isEmpty()) field.at("content").refuse("is empty")
@@ -204,7 +218,14 @@ class Tokenizer private constructor(
         private fun pair(left: Int, right: Int) = left.toLong() shl 32 or right.toLong()
 
         private val MODEL_SETTINGS =
-            listOf("dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback", "ignore_merges")
+            listOf(
+                "dropout",
+                "unk_token",
+                "continuing_subword_prefix",
+                "end_of_word_suffix",
+                "byte_fallback",
+                "ignore_merges",
+            )
         private val ADDED_SETTINGS = listOf("single_word", "lstrip", "rstrip", "normalized")
     }
 }

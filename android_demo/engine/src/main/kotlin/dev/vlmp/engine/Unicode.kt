@@ -18,8 +18,10 @@ internal object Unicode {
     private val spaces = Ranges(UnicodeTables.SPACES)
     private val marks = UnicodeTables.MARKS.map { numbers(it) }
     private val markRanges = Ranges(marks.map { it[0] }, marks.map { it[1] })
-    private val decompositions = UnicodeTables.DECOMPOSITIONS.map { numbers(it) }.associate { Pair(it[0], it.copyOfRange(1, it.size)) }
-    private val compositions = UnicodeTables.COMPOSITIONS.map { numbers(it) }.associate { Pair(pair(it[0], it[1]), it[2]) }
+    private val decompositions =
+        UnicodeTables.DECOMPOSITIONS.map { numbers(it) }.associate { Pair(it[0], it.copyOfRange(1, it.size)) }
+    private val compositions =
+        UnicodeTables.COMPOSITIONS.map { numbers(it) }.associate { Pair(pair(it[0], it[1]), it[2]) }
 
     fun isLetter(point: Int) = letters.find(point) >= 0
 
@@ -87,10 +89,12 @@ internal object Unicode {
     private fun composition(first: Int, second: Int): Int? {
         val lead = first - LEADS
         val vowel = second - VOWELS
-        if (lead in 0 until LEAD_COUNT && vowel in 0 until VOWEL_COUNT) return SYLLABLES + (lead * VOWEL_COUNT + vowel) * TAIL_COUNT
+        if (lead in 0 until LEAD_COUNT && vowel in 0 until VOWEL_COUNT)
+            return SYLLABLES + (lead * VOWEL_COUNT + vowel) * TAIL_COUNT
         val syllable = first - SYLLABLES
         val tail = second - TAILS
-        if (syllable in 0 until SYLLABLE_COUNT && syllable % TAIL_COUNT == 0 && tail in 1 until TAIL_COUNT) return first + tail
+        if (syllable in 0 until SYLLABLE_COUNT && syllable % TAIL_COUNT == 0 && tail in 1 until TAIL_COUNT)
+            return first + tail
         return compositions[pair(first, second)]
     }
 
@@ -146,25 +150,39 @@ internal fun codePoints(text: String): IntArray {
 }
 
 /** UTF-8 of code points `begin` .. `end`, the last one left out. */
-internal fun utf8(points: IntArray, begin: Int, end: Int): ByteArray = String(points, begin, end - begin).toByteArray(Charsets.UTF_8)
+internal fun utf8(points: IntArray, begin: Int, end: Int): ByteArray =
+    String(points, begin, end - begin).toByteArray(Charsets.UTF_8)
 
-/** UTF-8 as text. What is broken becomes U+FFFD: one for each longest beginning of a character, one for any other byte. */
+/**
+ * UTF-8 as text. What is broken becomes U+FFFD: one for each longest beginning of a character, one for any other byte.
+ */
 internal fun fromUtf8(bytes: ByteArray): String {
     val text = StringBuilder(bytes.size)
     var place = 0
     while (place < bytes.size) {
         val lead = bytes[place].toInt() and 0xFF
-        val length = when {
-            lead < 0x80 -> 1
-            lead in 0xC2..0xDF -> 2
-            lead in 0xE0..0xEF -> 3
-            lead in 0xF0..0xF4 -> 4
-            else -> 0
-        }
+        val length =
+            when {
+                lead < 0x80 -> 1
+                lead in 0xC2..0xDF -> 2
+                lead in 0xE0..0xEF -> 3
+                lead in 0xF0..0xF4 -> 4
+                else -> 0
+            }
         var point = if (length == 1) lead else lead and (0xFF shr length + 1)
         // The second byte excludes overlong forms, surrogates and what is above U+10FFFF.
-        var low = when (lead) { 0xE0 -> 0xA0; 0xF0 -> 0x90; else -> 0x80 }
-        var high = when (lead) { 0xED -> 0x9F; 0xF4 -> 0x8F; else -> 0xBF }
+        var low =
+            when (lead) {
+                0xE0 -> 0xA0
+                0xF0 -> 0x90
+                else -> 0x80
+            }
+        var high =
+            when (lead) {
+                0xED -> 0x9F
+                0xF4 -> 0x8F
+                else -> 0xBF
+            }
         var read = 1
         while (read < length && place + read < bytes.size) {
             val byte = bytes[place + read].toInt() and 0xFF

@@ -60,20 +60,22 @@ internal class Words(private val points: IntArray) {
         return end
     }
 
-    private fun folded(point: Int): Char = when (point) {
-        0x17F -> 's' // the long s
-        in 'A'.code..'Z'.code -> (point + 0x20).toChar()
-        in 0..0x7F -> point.toChar()
-        else -> '\u0000'
-    }
+    private fun folded(point: Int): Char =
+        when (point) {
+            0x17F -> 's' // the long s
+            in 'A'.code..'Z'.code -> (point + 0x20).toChar()
+            in 0..0x7F -> point.toChar()
+            else -> '\u0000'
+        }
 
-    private fun kind(point: Int) = when {
-        point == '\r'.code || point == '\n'.code -> NEWLINE
-        Unicode.isSpace(point) -> SPACE
-        Unicode.isLetter(point) -> LETTER
-        Unicode.isNumber(point) -> NUMBER
-        else -> OTHER
-    }
+    private fun kind(point: Int) =
+        when {
+            point == '\r'.code || point == '\n'.code -> NEWLINE
+            Unicode.isSpace(point) -> SPACE
+            Unicode.isLetter(point) -> LETTER
+            Unicode.isNumber(point) -> NUMBER
+            else -> OTHER
+        }
 
     private companion object {
         val CONTRACTIONS = setOf("re", "ve", "ll")

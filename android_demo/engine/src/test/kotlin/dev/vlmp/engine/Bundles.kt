@@ -10,7 +10,10 @@ object Bundles {
     /** Skips the test where there is none. */
     fun folder(name: String): File {
         val found = folder?.let { File(it, name) }
-        assumeTrue(found != null && found.isDirectory, "no bundle $name: -Dvlmp.bundles=FOLDER (android_demo/engine/README.md)")
+        assumeTrue(
+            found != null && found.isDirectory,
+            "no bundle $name: -Dvlmp.bundles=FOLDER (android_demo/engine/README.md)",
+        )
         return found!!
     }
 

@@ -25,9 +25,10 @@ object ConformanceFiles {
     }
 
     /** A tokenizer by its name there. */
-    fun tokenizer(name: String): Tokenizer = tokenizers.getOrPut(name) {
-        Tokenizer.parse(File(folder, "tokenizer/$name/tokenizer.json").readText(), "tokenizer.json")
-    }
+    fun tokenizer(name: String): Tokenizer =
+        tokenizers.getOrPut(name) {
+            Tokenizer.parse(File(folder, "tokenizer/$name/tokenizer.json").readText(), "tokenizer.json")
+        }
 
     private val tokenizers = HashMap<String, Tokenizer>()
 }

@@ -13,14 +13,15 @@ import org.junit.jupiter.api.TestFactory
 /** The host loop against the conformance files, on a stand-in for the runtime that says a script. */
 class DialogTest {
     @TestFactory
-    fun `dialogs`(): List<DynamicTest> = listOf("rows", "in_place").flatMap { kind ->
-        ConformanceFiles.cases("dialog/cases.json").map { case ->
-            dynamicTest("$kind: ${case.text("name")}") {
-                val scripted = Scripted(kind)
-                for (action in case.list("actions").map { it.asJsonObject }) scripted.check(action)
+    fun `dialogs`(): List<DynamicTest> =
+        listOf("rows", "in_place").flatMap { kind ->
+            ConformanceFiles.cases("dialog/cases.json").map { case ->
+                dynamicTest("$kind: ${case.text("name")}") {
+                    val scripted = Scripted(kind)
+                    for (action in case.list("actions").map { it.asJsonObject }) scripted.check(action)
+                }
             }
         }
-    }
 
     @Test
     fun `numbers that are none fail the turn`() {
@@ -35,7 +36,11 @@ class Scripted(kind: String) : Runtime {
     val manifest = parseManifest(ConformanceFiles.json("dialog/$kind.json").toString(), "$kind.json")
     val picture = Picture(2, 2, ByteArray(12))
     private lateinit var caches: Map<String, ByteBuffer>
-    val chat = Chat(Session(manifest, File("."), { _, _, given, _ -> this.also { caches = given } }), ConformanceFiles.tokenizer("tiny"))
+    val chat =
+        Chat(
+            Session(manifest, File("."), { _, _, given, _ -> this.also { caches = given } }),
+            ConformanceFiles.tokenizer("tiny"),
+        )
     private var script = ArrayList<Int>()
     private var failsAt: Int? = null
     private val calls = ArrayList<Any>()
@@ -60,11 +65,12 @@ class Scripted(kind: String) : Runtime {
         val limit = action.optional("limit")?.asInt
         val meant = action.optional("control_tokens")?.asBoolean ?: false
         try {
-            val answer = when (action.text("do")) {
-                "ask" -> chat.ask(picture, action.text("prompt"), limit, meant, onText = onText)
-                "reply" -> chat.reply(action.text("prompt"), limit, meant, onText = onText)
-                else -> null.also { chat.reset() }
-            }
+            val answer =
+                when (action.text("do")) {
+                    "ask" -> chat.ask(picture, action.text("prompt"), limit, meant, onText = onText)
+                    "reply" -> chat.reply(action.text("prompt"), limit, meant, onText = onText)
+                    else -> null.also { chat.reset() }
+                }
             if (answer != null) {
                 assertEquals(then.get("tokens").ints(), answer.tokens)
                 assertEquals(then.text("text"), answer.text)
@@ -76,8 +82,12 @@ class Scripted(kind: String) : Runtime {
             }
             assertEquals(null, then.get("refused") ?: then.get("failed"))
         } catch (error: BadPrompt) {
-            assertEquals(then.text("refused"), if (error.kind == BadPrompt.Kind.EMPTY) "empty_prompt" else "prompt_too_long")
-            if (then.has("tokens")) assertEquals(listOf(then.int("tokens"), then.int("most")), listOf(error.tokens, error.most))
+            assertEquals(
+                then.text("refused"),
+                if (error.kind == BadPrompt.Kind.EMPTY) "empty_prompt" else "prompt_too_long",
+            )
+            if (then.has("tokens"))
+                assertEquals(listOf(then.int("tokens"), then.int("most")), listOf(error.tokens, error.most))
         } catch (error: BadTurn) {
             assertEquals(then.text("refused"), error.kind.name.lowercase())
             if (then.has("needed")) assertEquals(then.int("needed"), error.needed)
@@ -85,7 +95,10 @@ class Scripted(kind: String) : Runtime {
         } catch (error: RuntimeFailure) {
             assertEquals(true, then.get("failed")?.asBoolean, error.message)
         }
-        assertEquals(then.list("calls").toString(), calls.toString().replace(" ", "").replace(Regex("[a-z]{5,}")) { "\"${it.value}\"" })
+        assertEquals(
+            then.list("calls").toString(),
+            calls.toString().replace(" ", "").replace(Regex("[a-z]{5,}")) { "\"${it.value}\"" },
+        )
         assertEquals(then.get("held").ints(), held())
         assertEquals(then.get("unfed").ints(), listOfNotNull(chat.unfed))
         assertEquals(then.int("room"), chat.session.room)
@@ -124,7 +137,8 @@ class Scripted(kind: String) : Runtime {
         val token = script.removeAt(0)
         outputs.getValue("logits").asFloatBuffer().put(maxOf(token, 0), if (token < 0) Float.NaN else 1f)
         if (step == Step.PREFILL) {
-            for ((name, kept) in listOf("kept_0" to intArrayOf(1, 2, 3), "kept" to intArrayOf(1, 3), "order" to intArrayOf(3, 1))) {
+            for ((name, kept) in
+                listOf("kept_0" to intArrayOf(1, 2, 3), "kept" to intArrayOf(1, 3), "order" to intArrayOf(3, 1))) {
                 outputs.getValue(name).asIntBuffer().put(kept)
             }
         }
@@ -135,16 +149,17 @@ class Scripted(kind: String) : Runtime {
 
     /** Text ids whose rows are in the caches, the same in each layer's, each at its place. */
     private fun held(): List<Int> {
-        val found = manifest.kv.layers.withIndex().map { (layer, kv) ->
-            val keys = caches.getValue("key_cache_$layer").floats().map { it.toInt() }.chunked(2)
-            val values = caches.getValue("value_cache_$layer").floats().map { -it.toInt() }.chunked(2)
-            assertEquals(keys, values)
-            val past = chat.session.past
-            if (past > 0) assertEquals(List(kv.base) { listOf(7000 + it, it) }, keys.take(kv.base))
-            val text = keys.subList(kv.base, kv.base + past)
-            assertEquals((0 until past).toList(), text.map { it[1] })
-            text.map { it[0] }
-        }
+        val found =
+            manifest.kv.layers.withIndex().map { (layer, kv) ->
+                val keys = caches.getValue("key_cache_$layer").floats().map { it.toInt() }.chunked(2)
+                val values = caches.getValue("value_cache_$layer").floats().map { -it.toInt() }.chunked(2)
+                assertEquals(keys, values)
+                val past = chat.session.past
+                if (past > 0) assertEquals(List(kv.base) { listOf(7000 + it, it) }, keys.take(kv.base))
+                val text = keys.subList(kv.base, kv.base + past)
+                assertEquals((0 until past).toList(), text.map { it[1] })
+                text.map { it[0] }
+            }
         assertEquals(1, found.toSet().size)
         return found.first()
     }

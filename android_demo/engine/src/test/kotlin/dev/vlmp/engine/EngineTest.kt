@@ -15,22 +15,17 @@ import org.junit.jupiter.api.io.TempDir
 
 /** The engine's states, from several threads, on a runtime that waits where a test wants it to. */
 class EngineTest {
-    @TempDir
-    lateinit var folder: Path
+    @TempDir lateinit var folder: Path
     private val states = ArrayList<State>()
     private val picture = Picture(2, 2, ByteArray(12))
 
     /** Says token 40 for ever. A call waits for [gate], and tells [entered] before. */
     private inner class Waiting : Runtime {
         override val name = "waiting"
-        @Volatile
-        var gate: CountDownLatch? = null
-        @Volatile
-        var entered = CountDownLatch(1)
-        @Volatile
-        var closed = false
-        @Volatile
-        var inCall = false
+        @Volatile var gate: CountDownLatch? = null
+        @Volatile var entered = CountDownLatch(1)
+        @Volatile var closed = false
+        @Volatile var inCall = false
         var failing = false
 
         override fun run(step: Step, inputs: Map<String, ByteBuffer>, stop: Stop): Map<String, ByteBuffer> {
@@ -44,7 +39,9 @@ class EngineTest {
             }
             if (failing) throw RuntimeFailure("the runtime failed")
             val spec = parseManifest(File(folder.toFile(), "manifest.json").readText(), "manifest.json").method(step)
-            return spec.outputs.associate { Pair(it.name, directBuffer(it.elements)) }.also { it["logits"]?.asFloatBuffer()?.put(40, 1f) }
+            return spec.outputs
+                .associate { Pair(it.name, directBuffer(it.elements)) }
+                .also { it["logits"]?.asFloatBuffer()?.put(40, 1f) }
         }
 
         override fun close() {
@@ -57,9 +54,21 @@ class EngineTest {
     private var opening: () -> Unit = {}
     private var free: Long? = null
     private var onState: (State) -> Unit = {}
-    private val engine = Engine(
-        mapOf("executorch" to RuntimeOpener { _, _, _, _ -> opening(); Waiting().also { runtimes += it } }), { free }, onState = { states += it; onState(it) },
-    )
+    private val engine =
+        Engine(
+            mapOf(
+                "executorch" to
+                    RuntimeOpener { _, _, _, _ ->
+                        opening()
+                        Waiting().also { runtimes += it }
+                    }
+            ),
+            { free },
+            onState = {
+                states += it
+                onState(it)
+            },
+        )
 
     @BeforeEach
     fun writeBundle() {
@@ -70,11 +79,24 @@ class EngineTest {
 
     @Test
     fun `only these states follow one another`() {
-        val wanted = setOf(
-            "EMPTY LOADING", "LOADING READY", "LOADING FAILED", "READY ANSWERING", "READY LOADING", "READY EMPTY", "ANSWERING READY",
-            "ANSWERING STOPPING", "STOPPING READY", "FAILED LOADING", "FAILED EMPTY",
+        val wanted =
+            setOf(
+                "EMPTY LOADING",
+                "LOADING READY",
+                "LOADING FAILED",
+                "READY ANSWERING",
+                "READY LOADING",
+                "READY EMPTY",
+                "ANSWERING READY",
+                "ANSWERING STOPPING",
+                "STOPPING READY",
+                "FAILED LOADING",
+                "FAILED EMPTY",
+            )
+        assertEquals(
+            wanted,
+            State.values().flatMap { from -> State.values().filter { from.leadsTo(it) }.map { "$from $it" } }.toSet(),
         )
-        assertEquals(wanted, State.values().flatMap { from -> State.values().filter { from.leadsTo(it) }.map { "$from $it" } }.toSet())
     }
 
     @Test
@@ -89,7 +111,8 @@ class EngineTest {
         engine.close()
         assertTrue(runtimes[1].closed)
         assertEquals(
-            "LOADING READY ANSWERING READY ANSWERING READY LOADING READY ANSWERING READY EMPTY", states.joinToString(" "),
+            "LOADING READY ANSWERING READY ANSWERING READY LOADING READY ANSWERING READY EMPTY",
+            states.joinToString(" "),
         )
     }
 
@@ -179,7 +202,13 @@ class EngineTest {
     @Test
     fun `while it answers, all but stop and close are refused`() {
         val turn = answeringInACall()
-        for (call in listOf({ engine.ask(picture, "Why?") }, { engine.reply("Why?") }, { engine.reset() }, { engine.load(folder.toFile()) })) {
+        for (call in
+            listOf(
+                { engine.ask(picture, "Why?") },
+                { engine.reply("Why?") },
+                { engine.reset() },
+                { engine.load(folder.toFile()) },
+            )) {
             assertEquals(BadTurn.Kind.BUSY, assertThrows(BadTurn::class.java) { call() }.kind)
         }
         runtimes[0].gate!!.countDown()
@@ -198,7 +227,10 @@ class EngineTest {
     @Test
     fun `closing while it loads waits, and leaves nothing`() {
         val (entered, gate) = CountDownLatch(1) to CountDownLatch(1)
-        opening = { entered.countDown(); gate.await() }
+        opening = {
+            entered.countDown()
+            gate.await()
+        }
         val loader = thread { engine.load(folder.toFile()) }
         assertTrue(entered.await(60, TimeUnit.SECONDS))
         assertEquals(BadTurn.Kind.BUSY, assertThrows(BadTurn::class.java) { engine.ask(picture, "Why?") }.kind)
@@ -215,15 +247,16 @@ class EngineTest {
     fun `onText may stop and close, and nothing else`() {
         engine.load(folder.toFile())
         var refused = 0
-        val answer = engine.ask(picture, "Why?") {
-            try {
-                engine.reply("Why?")
-            } catch (error: BadTurn) {
-                if (error.kind == BadTurn.Kind.BUSY) refused++
+        val answer =
+            engine.ask(picture, "Why?") {
+                try {
+                    engine.reply("Why?")
+                } catch (error: BadTurn) {
+                    if (error.kind == BadTurn.Kind.BUSY) refused++
+                }
+                engine.close()
+                assertTrue(!runtimes[0].closed)
             }
-            engine.close()
-            assertTrue(!runtimes[0].closed)
-        }
         assertEquals(listOf(40), answer.tokens)
         assertEquals(1, refused)
         assertTrue(runtimes[0].closed)
@@ -247,6 +280,9 @@ class EngineTest {
         var answer: Answer? = null
         val worker = thread { answer = engine.ask(picture, "Why?") }
         assertTrue(runtimes[0].entered.await(60, TimeUnit.SECONDS))
-        return Turn { worker.join(); answer!! }
+        return Turn {
+            worker.join()
+            answer!!
+        }
     }
 }

@@ -20,45 +20,75 @@ import org.junit.jupiter.api.io.TempDir
 class ManifestTest {
     private val cases = ConformanceFiles.json("manifest/cases.json")
 
-    @TempDir
-    lateinit var folder: Path
+    @TempDir lateinit var folder: Path
 
     @TestFactory
-    fun `what valid ones say`(): List<DynamicTest> = cases.list("valid").map { it.asJsonObject }.map { case ->
-        dynamicTest(case.text("file")) {
-            val text = File(ConformanceFiles.folder, "manifest/${case.text("file")}").readText()
-            when {
-                case.text("file").startsWith("schema-1") -> {
-                    val error = assertThrows(BadBundle::class.java) { parseManifest(text, "manifest.json") }
-                    assertEquals(BadBundle.Kind.VERSION, error.kind)
-                    assertTrue("vlmp-export --model " in error.message!!, error.message)
+    fun `what valid ones say`(): List<DynamicTest> =
+        cases
+            .list("valid")
+            .map { it.asJsonObject }
+            .map { case ->
+                dynamicTest(case.text("file")) {
+                    val text = File(ConformanceFiles.folder, "manifest/${case.text("file")}").readText()
+                    when {
+                        case.text("file").startsWith("schema-1") -> {
+                            val error = assertThrows(BadBundle::class.java) { parseManifest(text, "manifest.json") }
+                            assertEquals(BadBundle.Kind.VERSION, error.kind)
+                            assertTrue("vlmp-export --model " in error.message!!, error.message)
+                        }
+                        case.getAsJsonObject("facts").text("target") == "coreml" ->
+                            assertEquals(
+                                BadBundle.Kind.TARGET,
+                                assertThrows(BadBundle::class.java) { parseManifest(text, "manifest.json") }.kind,
+                            )
+                        else -> compare(case.getAsJsonObject("facts"), parseManifest(text, "manifest.json"))
+                    }
                 }
-                case.getAsJsonObject("facts").text("target") == "coreml" ->
-                    assertEquals(BadBundle.Kind.TARGET, assertThrows(BadBundle::class.java) { parseManifest(text, "manifest.json") }.kind)
-                else -> compare(case.getAsJsonObject("facts"), parseManifest(text, "manifest.json"))
             }
-        }
-    }
 
     private fun compare(facts: JsonObject, found: Manifest) {
-        for ((name, value) in listOf("model" to found.model, "target" to found.target, "precision" to found.precision, "quantization" to found.quantization)) {
+        for ((name, value) in
+            listOf(
+                "model" to found.model,
+                "target" to found.target,
+                "precision" to found.precision,
+                "quantization" to found.quantization,
+            )) {
             assertEquals(facts.text(name), value)
         }
         assertEquals(facts.int("vocab_size"), found.vocabSize)
         val image = facts.getAsJsonObject("image")
-        assertEquals(listOf("height", "width", "visual_tokens").map { image.int(it) }, listOf(found.image.height, found.image.width, found.image.visualTokens))
+        assertEquals(
+            listOf("height", "width", "visual_tokens").map { image.int(it) },
+            listOf(found.image.height, found.image.width, found.image.visualTokens),
+        )
         assertEquals(image.text("fit") == "pad", found.image.pad)
         assertEquals(image.get("pad_rgb").ints(), found.image.padRgb.toList())
-        val segments = found.image.segments.map { "[${it.rows},${it.columns},${it.first},${it.stride},${it.box.toList().toString().replace(" ", "")}]" }
+        val segments =
+            found.image.segments.map {
+                "[${it.rows},${it.columns},${it.first},${it.stride},${it.box.toList().toString().replace(" ", "")}]"
+            }
         assertEquals(facts.list("segments").map { it.toString() }, segments)
         val stages = found.stages.map { listOf(it.index, it.tokens, it.numKept) to it.pruner }
-        assertEquals(facts.list("stages").map { it.asJsonObject }.map { listOf(it.int("index"), it.int("tokens"), it.int("num_kept")) to it.text("pruner") }, stages)
+        assertEquals(
+            facts
+                .list("stages")
+                .map { it.asJsonObject }
+                .map { listOf(it.int("index"), it.int("tokens"), it.int("num_kept")) to it.text("pruner") },
+            stages,
+        )
         assertEquals(facts.int("num_kept"), found.numKept)
         val kv = facts.getAsJsonObject("kv")
         assertEquals(kv.text("update") == "in_place", found.kv.inPlace)
-        assertEquals(kv.list("layers").map { it.ints() }, found.kv.layers.map { listOf(it.kvHeads, it.headDim, it.base, it.slots) })
+        assertEquals(
+            kv.list("layers").map { it.ints() },
+            found.kv.layers.map { listOf(it.kvHeads, it.headDim, it.base, it.slots) },
+        )
         val prompt = facts.getAsJsonObject("prompt")
-        assertEquals(listOf("first", "following", "tokenizer_file").map { prompt.text(it) }, found.prompt.let { listOf(it.first, it.following, it.tokenizerFile) })
+        assertEquals(
+            listOf("first", "following", "tokenizer_file").map { prompt.text(it) },
+            found.prompt.let { listOf(it.first, it.following, it.tokenizerFile) },
+        )
         assertEquals(
             listOf("text_len", "max_new_tokens", "end_text_id", "pad_id").map { prompt.int(it) },
             found.prompt.let { listOf(it.textLen, it.maxNewTokens, it.endTextId, it.padId) },
@@ -68,7 +98,10 @@ class ManifestTest {
         for (step in Step.values()) {
             val wanted = facts.getAsJsonObject("methods").getAsJsonObject(step.key)
             val method = found.method(step)
-            assertEquals(listOf("file", "entry", "data_file").map { wanted.text(it) }, listOf(method.file, method.entry, method.dataFile))
+            assertEquals(
+                listOf("file", "entry", "data_file").map { wanted.text(it) },
+                listOf(method.file, method.entry, method.dataFile),
+            )
             for ((name, tensors) in listOf("inputs" to method.inputs, "outputs" to method.outputs)) {
                 val plain = tensors.map { "[\"${it.name}\",${it.shape.toString().replace(" ", "")},\"${it.dtype}\"]" }
                 assertEquals(wanted.list(name).map { it.toString() }, plain)
@@ -77,19 +110,24 @@ class ManifestTest {
     }
 
     @TestFactory
-    fun `hostile ones are refused`(): List<DynamicTest> = cases.get("bases").texts().flatMap { base ->
-        cases.list("hostile").map { it.asJsonObject }.map { case ->
-            dynamicTest("$base: ${case.text("class")} ${case.text("field")}") {
-                val manifest = ConformanceFiles.json("manifest/$base")
-                for (change in case.list("change").map { it.asJsonObject }) apply(change, manifest)
-                writeBundle(manifest.toString(), case.getAsJsonObject("files"))
-                val error = assertThrows(BadBundle::class.java) { readBundle(folder.toFile()) }
-                assertEquals(case.text("class").uppercase(), error.kind.name, error.message)
-                assertFalse('\n' in error.message!!)
-                if (error.kind == BadBundle.Kind.FIELD) assertTrue(case.text("field") in error.message!!, error.message)
-            }
+    fun `hostile ones are refused`(): List<DynamicTest> =
+        cases.get("bases").texts().flatMap { base ->
+            cases
+                .list("hostile")
+                .map { it.asJsonObject }
+                .map { case ->
+                    dynamicTest("$base: ${case.text("class")} ${case.text("field")}") {
+                        val manifest = ConformanceFiles.json("manifest/$base")
+                        for (change in case.list("change").map { it.asJsonObject }) apply(change, manifest)
+                        writeBundle(manifest.toString(), case.getAsJsonObject("files"))
+                        val error = assertThrows(BadBundle::class.java) { readBundle(folder.toFile()) }
+                        assertEquals(case.text("class").uppercase(), error.kind.name, error.message)
+                        assertFalse('\n' in error.message!!)
+                        if (error.kind == BadBundle.Kind.FIELD)
+                            assertTrue(case.text("field") in error.message!!, error.message)
+                    }
+                }
         }
-    }
 
     @Test
     fun `the bases are bundles`() {
@@ -112,7 +150,10 @@ class ManifestTest {
 
     @Test
     fun `a folder without a manifest is refused`() {
-        assertEquals(BadBundle.Kind.UNREADABLE, assertThrows(BadBundle::class.java) { readBundle(folder.toFile()) }.kind)
+        assertEquals(
+            BadBundle.Kind.UNREADABLE,
+            assertThrows(BadBundle::class.java) { readBundle(folder.toFile()) }.kind,
+        )
     }
 
     @Test
@@ -125,14 +166,21 @@ class ManifestTest {
     @Test
     fun `damaged manifests are refused or read`() {
         val random = Random(7)
-        val texts = listOf("manifest/rows.json", "manifest/onnx-staged.json").map { File(ConformanceFiles.folder, it).readText() }
+        val texts =
+            listOf("manifest/rows.json", "manifest/onnx-staged.json").map {
+                File(ConformanceFiles.folder, it).readText()
+            }
         fuzz(texts, random, 3000) { parseManifest(it, "manifest.json") }
     }
 
     @Test
     fun `damaged tokenizers are refused or read`() {
         val text = File(ConformanceFiles.folder, "tokenizer/trained/tokenizer.json").readText()
-        fuzz(listOf(text), Random(8), 1000) { Tokenizer.parse(it, "tokenizer.json").let { read -> read.decode(read.encode("Wie geht's? <|im_end|>").toList()) } }
+        fuzz(listOf(text), Random(8), 1000) {
+            Tokenizer.parse(it, "tokenizer.json").let { read ->
+                read.decode(read.encode("Wie geht's? <|im_end|>").toList())
+            }
+        }
     }
 
     /** Half of the mutations change the text, half the tree. Whatever is raised but [BadBundle] fails the test. */
@@ -180,7 +228,9 @@ class ManifestTest {
             } else if (container.isJsonArray && container.asJsonArray.size() > 0) {
                 val place = random.nextInt(container.asJsonArray.size())
                 child = container.asJsonArray[place]
-                replace = { if (it == null) container.asJsonArray.remove(place) else container.asJsonArray.set(place, it) }
+                replace = {
+                    if (it == null) container.asJsonArray.remove(place) else container.asJsonArray.set(place, it)
+                }
             } else {
                 return root.toString()
             }
@@ -195,7 +245,8 @@ class ManifestTest {
     private fun apply(change: JsonObject, root: JsonObject) {
         val path = change.list("at").toList()
         var part: JsonElement = root
-        for (step in path.dropLast(1)) part = if (part is JsonObject) part.get(step.asString) else part.asJsonArray[step.asInt]
+        for (step in path.dropLast(1)) part =
+            if (part is JsonObject) part.get(step.asString) else part.asJsonArray[step.asInt]
         val (last, value) = path.last() to change.get("value")
         if (part is JsonObject) {
             if (value == null) part.remove(last.asString) else part.add(last.asString, value)
@@ -214,10 +265,23 @@ class ManifestTest {
     }
 
     private companion object {
-        val VALUES = listOf(
-            null, com.google.gson.JsonNull.INSTANCE, JsonPrimitive(0), JsonPrimitive(-1), JsonPrimitive(1L shl 40), JsonPrimitive(1.5), JsonPrimitive(true),
-            JsonPrimitive(""), JsonPrimitive("../x"), JsonPrimitive("\uD800"), JsonPrimitive("float16"), JsonObject(), com.google.gson.JsonArray(),
-            JsonPrimitive(Int.MAX_VALUE), JsonPrimitive(16777216),
-        )
+        val VALUES =
+            listOf(
+                null,
+                com.google.gson.JsonNull.INSTANCE,
+                JsonPrimitive(0),
+                JsonPrimitive(-1),
+                JsonPrimitive(1L shl 40),
+                JsonPrimitive(1.5),
+                JsonPrimitive(true),
+                JsonPrimitive(""),
+                JsonPrimitive("../x"),
+                JsonPrimitive("\uD800"),
+                JsonPrimitive("float16"),
+                JsonObject(),
+                com.google.gson.JsonArray(),
+                JsonPrimitive(Int.MAX_VALUE),
+                JsonPrimitive(16777216),
+            )
     }
 }

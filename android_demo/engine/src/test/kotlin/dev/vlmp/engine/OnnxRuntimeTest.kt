@@ -51,14 +51,22 @@ class OnnxRuntimeTest {
     fun `a graph that is none is refused in a line`(@TempDir folder: Path) {
         val source = Bundles.folder("onnx-pruned")
         val manifest = File(source, "manifest.json").readText()
-        val vision = com.google.gson.JsonParser.parseString(manifest).asJsonObject.getAsJsonObject("methods").getAsJsonObject("vision").text("file")
+        val vision =
+            com.google.gson.JsonParser.parseString(manifest)
+                .asJsonObject
+                .getAsJsonObject("methods")
+                .getAsJsonObject("vision")
+                .text("file")
         source.listFiles()!!.forEach { it.copyTo(File(folder.toFile(), it.name)) }
         val content = "no graph".toByteArray()
         File(folder.toFile(), vision).writeBytes(content)
         val files = com.google.gson.JsonParser.parseString(manifest).asJsonObject
         val entry = files.list("files").map { it.asJsonObject }.first { it.text("path") == vision }
         entry.addProperty("size_bytes", content.size)
-        entry.addProperty("sha256", MessageDigest.getInstance("SHA-256").digest(content).joinToString("") { "%02x".format(it) })
+        entry.addProperty(
+            "sha256",
+            MessageDigest.getInstance("SHA-256").digest(content).joinToString("") { "%02x".format(it) },
+        )
         File(folder.toFile(), "manifest.json").writeText(files.toString())
         Engine().use { engine ->
             val error = assertThrows(BadBundle::class.java) { engine.load(folder.toFile()) }

@@ -10,7 +10,10 @@ class SamplerTest {
     @Test
     fun `numbers of the generator`() {
         val random = Mt19937(5489)
-        for (wanted in cases.get("seed_5489").texts()) assertEquals(wanted, java.lang.Long.toUnsignedString(random.next()))
+        for (wanted in cases.get("seed_5489").texts()) assertEquals(
+            wanted,
+            java.lang.Long.toUnsignedString(random.next()),
+        )
     }
 
     @Test
@@ -26,7 +29,15 @@ class SamplerTest {
 
     @Test
     fun `settings out of their limits are refused`() {
-        for ((temperature, topP) in listOf(-1.0 to 1.0, Double.NaN to 1.0, Double.POSITIVE_INFINITY to 1.0, 1.0 to 0.0, 1.0 to 1.1, 1.0 to Double.NaN)) {
+        for ((temperature, topP) in
+            listOf(
+                -1.0 to 1.0,
+                Double.NaN to 1.0,
+                Double.POSITIVE_INFINITY to 1.0,
+                1.0 to 0.0,
+                1.0 to 1.1,
+                1.0 to Double.NaN,
+            )) {
             assertThrows(IllegalArgumentException::class.java) { Nucleus(temperature, topP, 0) }
         }
     }

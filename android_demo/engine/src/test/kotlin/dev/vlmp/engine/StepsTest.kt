@@ -13,12 +13,16 @@ class StepsTest {
 
     /** A session with what is expected of it. */
     private inner class Case(name: String) {
-        val expected: JsonObject = cases.getAsJsonObject("expected").getAsJsonObject(cases.getAsJsonObject("bundles").getAsJsonObject(name).text("expected"))
+        val expected: JsonObject =
+            cases
+                .getAsJsonObject("expected")
+                .getAsJsonObject(cases.getAsJsonObject("bundles").getAsJsonObject(name).text("expected"))
         val folder = Bundles.folder(name)
         val manifest = readBundle(folder)
         val session = Session(manifest, folder, OnnxRuntime, threads = 1)
         val exact = expected.get("top1_share").asDouble == 1.0
-        private val rows = ConformanceFiles.floats("steps/${expected.text("logits")}").asList().chunked(expected.int("vocab_size"))
+        private val rows =
+            ConformanceFiles.floats("steps/${expected.text("logits")}").asList().chunked(expected.int("vocab_size"))
         private val keptShares = ArrayList<Double>()
         private val sameTop = ArrayList<Boolean>()
 
@@ -30,7 +34,10 @@ class StepsTest {
                 val wanted = rows[firstRow + place]
                 val largest = wanted.maxOf { Math.abs(it) }
                 val farthest = wanted.indices.maxOf { Math.abs(wanted[it] - logits[it]) } / largest
-                assertTrue(farthest <= expected.get("relative").asDouble, "row ${firstRow + place} is off by $farthest of its largest logit")
+                assertTrue(
+                    farthest <= expected.get("relative").asDouble,
+                    "row ${firstRow + place} is off by $farthest of its largest logit",
+                )
                 val gap = wanted.max() - wanted[Greedy.sample(logits)]
                 sameTop += gap <= if (exact) 0.0 else expected.get("relative").asDouble * largest
             }
@@ -38,7 +45,8 @@ class StepsTest {
 
         fun compareKept(first: Prefilled, stages: List<List<Int>>) {
             assertEquals(stages.size, first.stages.size)
-            for ((found, wanted) in first.stages.zip(stages)) keptShares += found.count { it in wanted } / wanted.size.toDouble()
+            for ((found, wanted) in first.stages.zip(stages)) keptShares +=
+                found.count { it in wanted } / wanted.size.toDouble()
             assertEquals(first.stages.last().toList(), first.order.sorted())
         }
 
@@ -96,17 +104,24 @@ class StepsTest {
     @ValueSource(strings = ["onnx-pruned", "onnx-unpruned", "onnx-staged", "onnx-int4"])
     fun `conversations from a photo and words to text`(name: String) {
         val folder = Bundles.folder(name)
-        val expected = cases.getAsJsonObject("expected").getAsJsonObject(cases.getAsJsonObject("bundles").getAsJsonObject(name).text("expected"))
-        assumeTrue(expected.get("top1_share").asDouble == 1.0, "rounding may turn a near tie, after which answers differ")
+        val expected =
+            cases
+                .getAsJsonObject("expected")
+                .getAsJsonObject(cases.getAsJsonObject("bundles").getAsJsonObject(name).text("expected"))
+        assumeTrue(
+            expected.get("top1_share").asDouble == 1.0,
+            "rounding may turn a near tie, after which answers differ",
+        )
         Engine().use { engine ->
             engine.load(folder, threads = 1)
             for (conversation in expected.list("conversations").map { it.asJsonObject }) {
                 for (turn in conversation.list("turns").map { it.asJsonObject }) {
                     val limit = turn.optional("limit")?.asInt
-                    val answer = when (turn.text("do")) {
-                        "ask" -> engine.ask(Bundles.photo(conversation.text("photo")), turn.text("prompt"), limit)
-                        else -> engine.reply(turn.text("prompt"), limit)
-                    }
+                    val answer =
+                        when (turn.text("do")) {
+                            "ask" -> engine.ask(Bundles.photo(conversation.text("photo")), turn.text("prompt"), limit)
+                            else -> engine.reply(turn.text("prompt"), limit)
+                        }
                     assertEquals(turn.get("tokens").ints(), answer.tokens)
                     assertEquals(turn.text("text"), answer.text)
                     assertEquals(turn.list("stages").map { it.ints() }, answer.stages.map { it.toList() })

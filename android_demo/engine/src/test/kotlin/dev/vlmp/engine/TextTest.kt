@@ -20,10 +20,17 @@ class TextTest {
             assertEquals(case[1].ints(), tokenizer.encode(text).toList(), text)
             assertEquals(if (case.size() > 2) case[2].asString else text, tokenizer.decode(case[1].ints()))
         }
-        for (case in cases.list("decode").map { it.asJsonArray }) assertEquals(case[1].asString, tokenizer.decode(case[0].ints()))
+        for (case in cases.list("decode").map { it.asJsonArray }) assertEquals(
+            case[1].asString,
+            tokenizer.decode(case[0].ints()),
+        )
         val control = addedTokens(name).filter { it.startsWith("<") }
         for (case in cases.list("as_text").map { it.asJsonArray }) {
-            assertEquals(case[1].ints(), encodeTurn(tokenizer, "{prompt}", case[0].asString, control).toList(), case[0].asString)
+            assertEquals(
+                case[1].ints(),
+                encodeTurn(tokenizer, "{prompt}", case[0].asString, control).toList(),
+                case[0].asString,
+            )
         }
     }
 
@@ -31,7 +38,8 @@ class TextTest {
     @ValueSource(strings = ["tiny", "trained"])
     fun `every 23rd code point`(name: String) {
         val tokenizer = ConformanceFiles.tokenizer(name)
-        val numbers = ByteBuffer.wrap(ConformanceFiles.bytes("tokenizer/$name/code_points.bin")).order(ByteOrder.LITTLE_ENDIAN)
+        val numbers =
+            ByteBuffer.wrap(ConformanceFiles.bytes("tokenizer/$name/code_points.bin")).order(ByteOrder.LITTLE_ENDIAN)
         var compared = 0
         for (point in ((0..0x10FFFF) - (0xD800..0xDFFF)).filterIndexed { place, _ -> place % 23 == 0 }) {
             val ids = List(numbers.short.toInt()) { numbers.short.toInt() and 0xFFFF }
@@ -63,7 +71,10 @@ class TextTest {
         for (case in ConformanceFiles.cases("stream/cases.json")) {
             val stream = TextStream(ConformanceFiles.tokenizer(case.text("tokenizer")))
             val ids = case.get("ids").ints()
-            assertEquals(case.get("chunks").texts(), ids.indices.map { stream.next(ids.take(it + 1), it == ids.size - 1) })
+            assertEquals(
+                case.get("chunks").texts(),
+                ids.indices.map { stream.next(ids.take(it + 1), it == ids.size - 1) },
+            )
         }
     }
 
@@ -81,5 +92,7 @@ class TextTest {
     }
 
     private fun addedTokens(name: String) =
-        ConformanceFiles.json("tokenizer/$name/tokenizer.json").list("added_tokens").map { it.asJsonObject.text("content") }
+        ConformanceFiles.json("tokenizer/$name/tokenizer.json").list("added_tokens").map {
+            it.asJsonObject.text("content")
+        }
 }
