@@ -49,6 +49,8 @@ KEEP = """
 -dontnote
 -keepattributes Exceptions,InnerClasses,EnclosingMethod,Signature,SourceFile,LineNumberTable
 -dontwarn org.jetbrains.annotations.**
+-dontwarn com.google.errorprone.annotations.**
+-dontwarn com.google.gson.internal.sql.**
 -keep class dev.vlmp.** { *; }
 -keep class ai.onnxruntime.** { *; }
 """
@@ -210,11 +212,12 @@ def make_dex(tools: list[Path], onnxruntime: Path) -> Path:
     """Turn all classes into one classes.dex. Returns it."""
     widened, shrunk, dex = OUTPUT / "onnxruntime.jar", OUTPUT / "shrunk.jar", OUTPUT / "classes.dex"
     widen(onnxruntime, widened)
+    gson = next(path for path in tools if path.name == f"gson-{version('gson')}.jar")
     kotlin = next(path for path in tools if path.name == f"kotlin-stdlib-{version('kotlin')}.jar")
     inputs = [
         OUTPUT / "maven/app/classes", OUTPUT / "maven/engine/classes",
         f"{widened}(!ai/onnxruntime/Telemetry*,!ai/onnxruntime/telemetry/**)",
-        f"{kotlin}(!META-INF/**,!module-info.class)",
+        *(f"{jar}(!META-INF/**,!module-info.class)" for jar in (kotlin, gson)),
     ]  # fmt: skip
     rules = OUTPUT / "proguard.txt"
     rules.write_text(

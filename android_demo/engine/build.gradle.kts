@@ -14,6 +14,7 @@ java {
 dependencies {
     // The same Java classes as Android's package, which the app brings.
     compileOnly("com.microsoft.onnxruntime:onnxruntime:1.29.0")
+    implementation("com.google.code.gson:gson:2.13.2")
     testImplementation("com.microsoft.onnxruntime:onnxruntime:1.29.0")
     testImplementation("org.junit.jupiter:junit-jupiter:5.11.4")
 }

@@ -3,7 +3,7 @@
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
-from vlmp.runtimes.bundle.manifest import METHODS, SCHEMA_VERSION, Manifest
+from vlmp.runtimes.bundle.manifest import METHODS, SCHEMA_VERSION, Manifest, from_json
 
 
 class _Image(BaseModel):
@@ -82,4 +82,4 @@ def upgraded(raw: dict[str, Any]) -> Manifest:
     cost = raw.get("cost")
     if isinstance(cost, dict):
         cost = {**cost, "steps": cost.get("stages", [])}
-    return Manifest.model_validate({**raw, "schema_version": SCHEMA_VERSION, "shapes": [shape], "cost": cost})
+    return from_json({**raw, "schema_version": SCHEMA_VERSION, "shapes": [shape], "cost": cost})

@@ -19,6 +19,7 @@ def test_versions_are_those_of_the_pom() -> None:
     onnxruntime = re.findall(r"com\.microsoft\.onnxruntime:[\w-]+:([\w.]+)", text)
     assert kotlin == [build_apk.version("kotlin")] * 2
     assert onnxruntime == [build_apk.version("onnxruntime")] * 3
+    assert f"com.google.code.gson:gson:{build_apk.version('gson')}" in text
     assert f"junit-jupiter:{build_apk.version('junit5')}" in text
 
 

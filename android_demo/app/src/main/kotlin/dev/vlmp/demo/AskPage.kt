@@ -7,6 +7,9 @@ import android.widget.EditText
 import android.widget.SeekBar
 import android.widget.Spinner
 import android.widget.TextView
+import dev.vlmp.engine.Answer
+import dev.vlmp.engine.End
+import dev.vlmp.engine.State
 
 /** A photo, questions about it, streamed answers, and which visual tokens were kept. */
 class AskPage(private val activity: MainActivity, private val app: DemoApp) : Page {
@@ -63,12 +66,12 @@ class AskPage(private val activity: MainActivity, private val app: DemoApp) : Pa
         val follows = demo.canReply && demo.loaded?.name == bundle.selectedItem
         ask.text = activity.getString(if (follows) R.string.reply else R.string.ask)
         ask.isEnabled = demo.free && now != null && bundle.selectedItem != null
-        stop.isEnabled = demo.phase == Phase.ANSWERING || demo.phase == Phase.LOADING
+        stop.isEnabled = demo.phase == State.ANSWERING || demo.phase == State.LOADING
         val first = demo.turns.firstOrNull()?.answer
         if (first !== drawn) {
             drawn = first
             val stages = demo.loaded?.manifest?.stages.orEmpty()
-            this.stages.offer(stages.map { activity.getString(R.string.stage, it.layer, it.kept, it.tokens) })
+            this.stages.offer(stages.map { activity.getString(R.string.stage, it.index, it.numKept, it.tokens) })
             this.stages.setSelection(maxOf(0, stages.size - 1))
             drawKept(moved = true)
         } else {
@@ -78,19 +81,20 @@ class AskPage(private val activity: MainActivity, private val app: DemoApp) : Pa
 
     private fun panel(turn: Turn): Panel {
         val answer = turn.answer
-        val decode = answer?.timings?.decodeToken?.let { ms(it) } ?: activity.getString(R.string.nothing)
+        val decode = answer?.timings?.decodeTokenMs?.let { ms(it) } ?: activity.getString(R.string.nothing)
         val figures = when {
             answer == null -> null
             answer.stages.isEmpty() ->
-                activity.getString(R.string.figures_reply, ms(answer.timings.firstToken), decode, answer.tokens)
+                activity.getString(R.string.figures_reply, ms(answer.timings.firstTokenMs), decode, answer.tokens.size)
             else -> activity.getString(
-                R.string.figures, ms(answer.timings.firstToken), ms(answer.timings.vision), ms(answer.timings.prefill),
-                decode, answer.tokens,
+                R.string.figures, ms(answer.timings.firstTokenMs), ms(answer.timings.visionMs), ms(answer.timings.prefillMs),
+                decode, answer.tokens.size,
             )
         }
         val end = when (answer?.end) {
             End.STOPPED -> activity.getString(R.string.was_stopped)
-            End.NO_ROOM -> activity.getString(R.string.no_room)
+            End.FULL -> activity.getString(R.string.no_room)
+            End.LIMIT -> activity.getString(R.string.at_limit)
             else -> null
         }
         val head = activity.getString(R.string.question_line, turn.question)

@@ -1,5 +1,7 @@
 package dev.vlmp.demo
 
+import dev.vlmp.engine.Answer
+import dev.vlmp.engine.Manifest
 import java.time.Instant
 import java.time.temporal.ChronoUnit
 import org.json.JSONArray
@@ -81,14 +83,14 @@ class Benchmark(
     fun phases(bundle: Bundle): Map<String, Samples> {
         val own = all.filter { it.bundle === bundle }
         val timings = own.mapNotNull { it.answer?.timings }
-        val decode = timings.mapNotNull { it.decodeToken }
+        val decode = timings.mapNotNull { it.decodeTokenMs }
         return linkedMapOf(
             "load_warm" to Samples(own.map { it.load }),
-            "preprocess" to Samples(timings.map { it.preprocess }),
-            "vision" to Samples(timings.map { it.vision }),
-            "prefill" to Samples(timings.map { it.prefill }),
+            "preprocess" to Samples(timings.map { it.preprocessMs }),
+            "vision" to Samples(timings.map { it.visionMs }),
+            "prefill" to Samples(timings.map { it.prefillMs }),
             "decode" to Samples(decode),
-            "first_token" to Samples(timings.map { it.firstToken }),
+            "first_token" to Samples(timings.map { it.firstTokenMs }),
         ).filterValues { it.all.size == runs }
     }
 
@@ -104,7 +106,7 @@ class Benchmark(
         .put("conditions", JSONArray(all.map { condition(it) }))
 
     private fun machine() = JSONObject()
-        .put("kind", "android")
+        .put("kind", "android-app")
         .put("name", device.name)
         .put("os", device.os)
         .put("cpu", device.cpu)
@@ -133,7 +135,7 @@ class Benchmark(
             .put("name", bundle.name)
             .put("manifest", facts(bundle.manifest))
             .put("runtime", device.runtimes.entries.joinToString { "${it.key} ${it.value}" })
-            .put("size_mib", bundle.manifest.size / MIB)
+            .put("size_mib", bundle.manifest.sizeBytes / MIB)
             .put("phases", phases)
             .put("prefill_split", "One phase: the app does not trace what happens inside a graph.")
             .put("cold_cached_share", JSONObject.NULL)
@@ -146,18 +148,18 @@ class Benchmark(
         .put("target", manifest.target)
         .put("precision", manifest.precision)
         .put("quantization", manifest.quantization)
-        .put("image", JSONArray(listOf(manifest.height, manifest.width)))
-        .put("text_len", manifest.textLen)
-        .put("layers", manifest.layers)
+        .put("image", JSONArray(listOf(manifest.image.height, manifest.image.width)))
+        .put("text_len", manifest.prompt.textLen)
+        .put("layers", manifest.kv.layers.size)
         .put("pruner", manifest.pruner)
-        .put("prune_layer", manifest.stages.firstOrNull()?.layer ?: 0)
-        .put("visual_tokens", manifest.visualTokens)
-        .put("kept_tokens", manifest.kept)
+        .put("prune_layer", manifest.stages.first().index)
+        .put("visual_tokens", manifest.image.visualTokens)
+        .put("kept_tokens", manifest.numKept)
         .put(
             "stages",
             JSONArray(
                 manifest.stages.map {
-                    JSONObject().put("layer", it.layer).put("pruner", it.pruner).put("kept_tokens", it.kept)
+                    JSONObject().put("layer", it.index).put("pruner", it.pruner).put("kept_tokens", it.numKept)
                 },
             ),
         )
@@ -174,7 +176,7 @@ class Benchmark(
     private fun warnings() = buildList {
         if (bundles.size > 1) add("Memory is that of one process, which ran all bundles: its peak is that of the largest.")
         add("Times are those of a phone with its screen on.")
-        val shortest = all.mapNotNull { it.answer?.tokens }.minOrNull() ?: 0
+        val shortest = all.mapNotNull { it.answer?.tokens?.size }.minOrNull() ?: 0
         if (shortest < tokens) add("Answers ended by themselves, the shortest after $shortest of $tokens tokens.")
         val hot = all.flatMap { listOf(it.hotBefore, it.hotAfter) }.filterNotNull().filter { it != "none" }.distinct()
         if (hot.isNotEmpty()) add("The phone was hot: ${hot.joinToString()}.")

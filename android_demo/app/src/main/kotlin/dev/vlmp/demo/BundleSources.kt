@@ -73,7 +73,7 @@ class ZipSource(private val resolver: ContentResolver, private val archive: Uri)
                 if (entry.isDirectory) continue
                 val path = entry.name
                 // The manifest tells which folder is the bundle's; it is looked for in a pass of its own.
-                if (path.endsWith("/${Manifest.NAME}")) folder = path.removeSuffix(Manifest.NAME)
+                if (path.endsWith("/${MANIFEST_NAME}")) folder = path.removeSuffix(MANIFEST_NAME)
                 if (path.startsWith(folder) && !use(path.removePrefix(folder), zip)) return
             }
         }

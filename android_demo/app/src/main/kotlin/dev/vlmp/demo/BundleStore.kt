@@ -1,5 +1,8 @@
 package dev.vlmp.demo
 
+import dev.vlmp.engine.BadBundle
+import dev.vlmp.engine.Manifest
+import dev.vlmp.engine.parseManifest
 import java.io.File
 import java.io.IOException
 import java.io.InputStream
@@ -37,7 +40,7 @@ class BundleStore(private val folder: File) {
                 Bundle(file)
             } catch (_: IOException) {
                 null
-            } catch (_: Refused) {
+            } catch (_: BadBundle) {
                 null
             }
         }
@@ -50,21 +53,21 @@ class BundleStore(private val folder: File) {
 
     /**
      * Copies a bundle. [progress] gets bytes done and bytes in all, and answers whether to go on.
-     * Throws [Refused], IOException when reading or writing fails, [ImportCancelled].
+     * Throws [Refused], BadBundle, IOException when reading or writing fails, [ImportCancelled].
      */
     fun import(source: BundleSource, free: () -> Long = { folder.usableSpace }, progress: (Long, Long) -> Boolean): Bundle {
         val text = manifestOf(source)
-        val manifest = Manifest.read(text)
+        val manifest = parseManifest(text, MANIFEST_NAME)
         val room = free()
-        if (manifest.size + SPARE > room) {
-            throw Refused("The bundle needs ${mebibytes(manifest.size + SPARE)}, but only ${mebibytes(room)} are free.")
+        if (manifest.sizeBytes + SPARE > room) {
+            throw Refused("The bundle needs ${mebibytes(manifest.sizeBytes + SPARE)}, but only ${mebibytes(room)} are free.")
         }
         val name = freeName(source.name)
         val part = File(folder, PART + name)
         try {
             part.deleteRecursively()
             copy(source, manifest, part, progress)
-            File(part, Manifest.NAME).writeText(text)
+            File(part, MANIFEST_NAME).writeText(text)
             if (!part.renameTo(File(folder, name))) throw IOException("$name cannot be renamed")
         } finally {
             part.deleteRecursively()
@@ -76,10 +79,10 @@ class BundleStore(private val folder: File) {
     private fun manifestOf(source: BundleSource): String {
         var found: String? = null
         source.each { path, content ->
-            if (path == Manifest.NAME) found = String(content.readAtMost(MANIFEST_LIMIT), Charsets.UTF_8)
+            if (path == MANIFEST_NAME) found = String(content.readAtMost(MANIFEST_LIMIT), Charsets.UTF_8)
             found == null
         }
-        return found ?: throw Refused("There is no ${Manifest.NAME} in it: choose the folder or archive of a bundle.")
+        return found ?: throw Refused("There is no ${MANIFEST_NAME} in it: choose the folder or archive of a bundle.")
     }
 
     private fun copy(source: BundleSource, manifest: Manifest, part: File, progress: (Long, Long) -> Boolean) {
@@ -94,18 +97,18 @@ class BundleStore(private val folder: File) {
                 val digest = MessageDigest.getInstance("SHA-256")
                 var size = 0L
                 file.outputStream().use { output ->
-                    while (size <= wanted.size) {
+                    while (size <= wanted.sizeBytes) {
                         val count = content.read(block)
                         if (count < 0) break
                         output.write(block, 0, count)
                         digest.update(block, 0, count)
                         size += count
                         done += count
-                        if (!progress(done, manifest.size)) throw ImportCancelled()
+                        if (!progress(done, manifest.sizeBytes)) throw ImportCancelled()
                     }
                     output.fd.sync()
                 }
-                if (size != wanted.size) throw Refused("$path is damaged: its size is not the manifest's.")
+                if (size != wanted.sizeBytes) throw Refused("$path is damaged: its size is not the manifest's.")
                 val sha256 = digest.digest().joinToString("") { "%02x".format(it) }
                 if (sha256 != wanted.sha256) throw Refused("$path is damaged: its sha256 is not the manifest's.")
             }
@@ -135,6 +138,6 @@ private fun InputStream.readAtMost(limit: Int): ByteArray {
         val count = read(block)
         if (count < 0) return output.toByteArray()
         output.write(block, 0, count)
-        if (output.size() > limit) throw Refused("${Manifest.NAME} is larger than that of any bundle.")
+        if (output.size() > limit) throw Refused("${MANIFEST_NAME} is larger than that of any bundle.")
     }
 }

@@ -50,8 +50,8 @@ class BundlesPage(private val activity: MainActivity, private val app: DemoApp) 
     private fun panel(bundle: Bundle): Panel {
         val manifest = bundle.manifest
         val facts = activity.getString(
-            R.string.bundle_facts, manifest.model, manifest.target, manifest.quantization, manifest.kept,
-            manifest.visualTokens, manifest.pruner, size(manifest.size), size(manifest.cacheBytes),
+            R.string.bundle_facts, manifest.model, manifest.target, manifest.quantization, manifest.numKept,
+            manifest.image.visualTokens, manifest.pruner, size(manifest.sizeBytes), size(manifest.cacheBytes),
         )
         val delete = activity.getString(R.string.delete_named, bundle.name)
         return Panel(

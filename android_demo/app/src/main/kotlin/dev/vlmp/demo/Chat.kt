@@ -1,16 +1,19 @@
 package dev.vlmp.demo
 
+import dev.vlmp.engine.Answer
+import dev.vlmp.engine.Engine
+import dev.vlmp.engine.Picture
 import java.io.File
 
-/** What the app asks of an engine: opens bundles. */
+/** What the app asks of the engine: opens bundles. */
 fun interface ChatLoader {
-    /** Opens a bundle whose hashes were compared. Throws [Refused] with a line for the person who holds the phone. */
+    /** Opens a bundle whose hashes were compared. Throws EngineException. */
     fun load(folder: File): Chat
 }
 
 /** A loaded bundle and its conversation. One call at a time, except [stop], which any thread may call. */
 interface Chat : AutoCloseable {
-    /** Starts a conversation about a picture. [onText] gets the answer piece by piece. */
+    /** Starts a conversation about a picture. [onText] gets the answer piece by piece. Throws EngineException. */
     fun ask(picture: Picture, prompt: String, maxTokens: Int, onText: (String) -> Unit): Answer
 
     /** Next turn of it. */
@@ -20,31 +23,28 @@ interface Chat : AutoCloseable {
     fun stop()
 }
 
-/** Pixels as the file has them, right side up: ARGB, row by row, alpha not multiplied in, no colours converted. */
-class Picture(val width: Int, val height: Int, val argb: IntArray)
+/** The engine. [freeMemory]: bytes that a bundle may take. */
+class EngineLoader(private val freeMemory: () -> Long) : ChatLoader {
+    override fun load(folder: File): Chat {
+        val engine = Engine(freeMemory = freeMemory)
+        engine.load(folder, checkHashes = false) // they were compared when it was imported
+        return EngineChat(engine)
+    }
+}
 
-/** One turn. [stages] and [order] are those of the first turn, [order] the last stage's tokens as they were chosen. */
-class Answer(
-    val text: String,
-    val tokens: Int,
-    val end: End,
-    val stages: List<IntArray>,
-    val order: IntArray,
-    val timings: Timings,
-)
+private class EngineChat(private val engine: Engine) : Chat {
+    private val most = checkNotNull(engine.manifest).prompt.maxNewTokens
 
-enum class End { FINISHED, STOPPED, NO_ROOM }
+    override fun ask(picture: Picture, prompt: String, maxTokens: Int, onText: (String) -> Unit): Answer =
+        engine.ask(picture, prompt, minOf(maxTokens, most), onText = onText)
 
-/** Milliseconds. A later turn has neither [preprocess] nor [vision]; its [prefill] is `extend`. */
-class Timings(val preprocess: Double, val vision: Double, val prefill: Double, val decode: List<Double>) {
-    val firstToken get() = preprocess + vision + prefill
-    val decodeToken get() = if (decode.isEmpty()) null else decode.sum() / decode.size
+    override fun reply(prompt: String, maxTokens: Int, onText: (String) -> Unit): Answer =
+        engine.reply(prompt, minOf(maxTokens, most), onText = onText)
+
+    override fun stop() = engine.stop()
+
+    override fun close() = engine.close()
 }
 
 /** What a person can mend, in words: no stack trace is of use. */
 class Refused(message: String) : Exception(message)
-
-/** Stands where the engine comes: this build opens no bundle. */
-object NoEngine : ChatLoader {
-    override fun load(folder: File): Chat = throw Refused("This build has no engine yet: it can keep bundles, not run them.")
-}

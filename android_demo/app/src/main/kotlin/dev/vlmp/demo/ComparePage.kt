@@ -6,6 +6,7 @@ import android.widget.Button
 import android.widget.EditText
 import android.widget.Spinner
 import android.widget.TextView
+import dev.vlmp.engine.State
 import java.util.Locale
 
 /** One question to an unpruned and a pruned bundle, and what each takes. */
@@ -33,20 +34,20 @@ class ComparePage(private val activity: MainActivity, private val app: DemoApp) 
         pruned.offer(app.bundles.filter { it.manifest.pruned }.map { it.name })
         root.part<TextView>(R.id.compare_photo).text = photoLine(activity, demo.photo)
         compare.isEnabled = demo.free && demo.photo != null && unpruned.selectedItem != null && pruned.selectedItem != null
-        stop.isEnabled = demo.phase == Phase.ANSWERING || demo.phase == Phase.LOADING
+        stop.isEnabled = demo.phase == State.ANSWERING || demo.phase == State.LOADING
         root.part<ViewGroup>(R.id.compared).panels(demo.compared.map { panel(it) } + listOfNotNull(sum()))
     }
 
     private fun panel(each: Compared): Panel {
         val (timings, caches) = Pair(each.answer.timings, size(each.bundle.manifest.cacheBytes))
-        val figures = activity.getString(R.string.compared, ms(timings.firstToken), caches, ms(timings.prefill))
+        val figures = activity.getString(R.string.compared, ms(timings.firstTokenMs), caches, ms(timings.prefillMs))
         return Panel(each.bundle.name, each.answer.text, figures)
     }
 
     private fun sum(): Panel? {
         if (demo.compared.size != 2) return null
         val (before, after) = demo.compared
-        val time = after.answer.timings.firstToken / before.answer.timings.firstToken
+        val time = after.answer.timings.firstTokenMs / before.answer.timings.firstTokenMs
         val memory = after.bundle.manifest.cacheBytes.toDouble() / before.bundle.manifest.cacheBytes
         return Panel(activity.getString(R.string.compare_sum, percent(time), percent(memory)), null, null)
     }

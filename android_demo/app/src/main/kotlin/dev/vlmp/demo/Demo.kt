@@ -1,5 +1,9 @@
 package dev.vlmp.demo
 
+import dev.vlmp.engine.Answer
+import dev.vlmp.engine.End
+import dev.vlmp.engine.EngineException
+import dev.vlmp.engine.State
 import java.util.concurrent.Executor
 
 /** A question with what is there of its answer. [answer] is null until it is over. */
@@ -10,6 +14,9 @@ class Turn(val question: String) {
 
 /** The same question to two bundles. */
 class Compared(val bundle: Bundle, val answer: Answer)
+
+/** Whether a task is running: bundles stay where they are, and no other task starts. */
+val State.busy get() = this == State.LOADING || this == State.ANSWERING || this == State.STOPPING
 
 /** How far a long task is, of [total] steps or bytes. */
 class Progress(val what: String, val done: Long, val total: Long)
@@ -23,9 +30,8 @@ class Demo(
     private val store: BundleStore,
     private val worker: Executor,
     private val main: Executor,
-    private val freeMemory: () -> Long,
 ) {
-    var phase = Phase.EMPTY
+    var phase = State.EMPTY
         private set
 
     /** The bundle that is loaded. */
@@ -60,7 +66,8 @@ class Demo(
 
     /** Whether a further question goes to the same photo. */
     val canReply
-        get() = phase == Phase.READY && turns.lastOrNull()?.answer.let { it != null && it.end != End.NO_ROOM }
+        get() = phase == State.READY && turns.lastOrNull()?.answer.let { it != null && it.end != End.FULL } &&
+            turns.first().answer?.tokens?.isEmpty() == false // stopped before its first token, it leaves no picture
 
     /** Takes another photo, which begins a new conversation. An import goes on meanwhile, an answer does not. */
     fun choose(photo: Photo) {
@@ -89,7 +96,7 @@ class Demo(
             show {
                 if (!follows) turns.clear()
                 turns += turn
-                enter(Phase.ANSWERING)
+                enter(State.ANSWERING)
             }
             val onText = { text: String ->
                 // A person may have asked to stop just before the turn began.
@@ -98,14 +105,14 @@ class Demo(
             }
             val answer = try {
                 if (follows) chat.reply(prompt, maxTokens, onText) else chat.ask(photo.picture, prompt, maxTokens, onText)
-            } catch (error: Refused) {
+            } catch (error: Exception) {
                 show { turns -= turn }
                 throw error
             }
             show {
                 turn.text = answer.text
                 turn.answer = answer
-                enter(Phase.READY)
+                enter(State.READY)
             }
         }
     }
@@ -118,11 +125,11 @@ class Demo(
             for (bundle in bundles) {
                 if (stopped) break
                 val chat = open(bundle)
-                show { enter(Phase.ANSWERING) }
+                show { enter(State.ANSWERING) }
                 val answer = chat.ask(photo.picture, prompt, maxTokens) { if (stopped) chat.stop() }
                 show {
                     compared += Compared(bundle, answer)
-                    enter(Phase.READY)
+                    enter(State.READY)
                 }
             }
             show { turns.clear() }
@@ -146,10 +153,10 @@ class Demo(
                     val started = System.nanoTime()
                     val chat = open(bundle)
                     run.loaded((System.nanoTime() - started) / 1e6)
-                    show { enter(Phase.ANSWERING) }
+                    show { enter(State.ANSWERING) }
                     chat.ask(photo.picture, prompt, tokens) { if (stopped) chat.stop() }
                     if (!stopped) run.answered(chat.ask(photo.picture, prompt, tokens) { if (stopped) chat.stop() })
-                    show { enter(Phase.READY) }
+                    show { enter(State.READY) }
                 }
             }
             show { if (made.complete) benchmark = made }
@@ -159,7 +166,7 @@ class Demo(
     /** Ends what is running: within a token, or at the next block of an import. */
     fun stop() {
         stopped = true
-        if (phase == Phase.ANSWERING) enter(Phase.STOPPING)
+        if (phase == State.ANSWERING) enter(State.STOPPING)
         chat?.stop()
         changed()
     }
@@ -186,7 +193,7 @@ class Demo(
                 shut()
                 show {
                     turns.clear()
-                    enter(Phase.EMPTY)
+                    enter(State.EMPTY)
                 }
             }
             store.delete(bundle)
@@ -212,6 +219,8 @@ class Demo(
                 "The import was cancelled; nothing of it is left."
             } catch (error: Refused) {
                 error.message
+            } catch (error: EngineException) {
+                error.message
             } catch (_: OutOfMemoryError) {
                 shut()
                 "Memory ran out. Close other apps, or choose a smaller bundle."
@@ -223,9 +232,10 @@ class Demo(
                 progress = null
                 problem = trouble
                 when {
-                    phase.busy -> enter(if (loaded == null) Phase.FAILED else Phase.READY)
-                    phase == Phase.READY && loaded == null -> enter(Phase.EMPTY)
+                    phase == State.LOADING -> enter(if (loaded == null) State.FAILED else State.READY)
+                    phase.busy -> enter(State.READY)
                 }
+                if (phase == State.READY && loaded == null) enter(State.EMPTY)
                 if (trouble == null) then()
                 changed()
             }
@@ -236,18 +246,11 @@ class Demo(
     private fun open(bundle: Bundle): Chat {
         chat?.let { if (loaded?.name == bundle.name) return it }
         shut()
-        show { enter(Phase.LOADING) }
-        val (needed, left) = Pair(bundle.manifest.memoryBytes, freeMemory())
-        if (needed > left) {
-            throw Refused(
-                "${bundle.name} needs about ${mebibytes(needed)} of memory, and ${mebibytes(left)} are free: " +
-                    "close other apps, or choose a smaller bundle.",
-            )
-        }
+        show { enter(State.LOADING) }
         val opened = loader.load(bundle.folder)
         chat = opened
         loaded = bundle
-        show { enter(Phase.READY) }
+        show { enter(State.READY) }
         return opened
     }
 
@@ -262,7 +265,7 @@ class Demo(
         changed()
     }
 
-    private fun enter(next: Phase) {
+    private fun enter(next: State) {
         check(phase.leadsTo(next)) { "$phase does not lead to $next" }
         phase = next
     }

@@ -10,14 +10,14 @@ import java.util.concurrent.Executors
 /** Holds what outlives an activity. */
 open class DemoApp : Application() {
     /** What opens bundles. */
-    open val loader: ChatLoader = NoEngine
+    open val loader: ChatLoader by lazy { EngineLoader { phone.freeMemory() } }
 
     /** Where bundles, photos and the engine are handled: one thread, so that there is one task at a time. */
     open val worker: Executor by lazy { Executors.newSingleThreadExecutor() }
     open val main: Executor by lazy { Handler(Looper.getMainLooper()).let { handler -> Executor { handler.post(it) } } }
 
     val phone by lazy { Phone(this, mapOf("onnxruntime" to "1.29.0")) }
-    val demo by lazy { Demo(loader, store, worker, main) { phone.freeMemory() } }
+    val demo by lazy { Demo(loader, store, worker, main) }
 
     /** The imported bundles, by name: those without pruning first, since others are compared with them. */
     val bundles: List<Bundle> get() = store.list().sortedBy { it.manifest.pruned }

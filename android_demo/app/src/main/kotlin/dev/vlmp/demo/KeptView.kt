@@ -6,6 +6,9 @@ import android.graphics.Paint
 import android.graphics.RectF
 import android.util.AttributeSet
 import android.view.View
+import dev.vlmp.engine.Manifest
+import dev.vlmp.engine.SegmentSpec
+import dev.vlmp.engine.placement
 
 /**
  * A photo, and over it which visual tokens the model still sees: all others are dark. Where the order of selection is
@@ -38,7 +41,7 @@ class KeptView(context: Context, attributes: AttributeSet?) : View(context, attr
         contentDescription = when {
             photo == null -> null
             manifest == null -> context.getString(R.string.photo_plain, photo.name)
-            else -> context.getString(R.string.photo_kept, photo.name, tokens.size, manifest.visualTokens)
+            else -> context.getString(R.string.photo_kept, photo.name, tokens.size, manifest.image.visualTokens)
         }
         invalidate()
     }
@@ -62,7 +65,7 @@ class KeptView(context: Context, attributes: AttributeSet?) : View(context, attr
         canvas.save()
         canvas.clipRect(whole)
         val place = tokens.withIndex().associate { (index, token) -> token to index + 1 }
-        for (segment in manifest.segments) {
+        for (segment in manifest.image.segments) {
             for (row in 0 until segment.rows) {
                 for (column in 0 until segment.columns) {
                     val cell = onPhoto(cell(segment, row, column), manifest, whole)
@@ -88,7 +91,7 @@ class KeptView(context: Context, attributes: AttributeSet?) : View(context, attr
         val manifest = manifest ?: return 0
         val photo = RectF(0f, 0f, checkNotNull(photo).picture.width.toFloat(), checkNotNull(photo).picture.height.toFloat())
         return tokens.count { token ->
-            manifest.segments.all { segment ->
+            manifest.image.segments.all { segment ->
                 val (row, column) = segment.cell(token) ?: return@all true
                 !RectF.intersects(photo, onPhoto(cell(segment, row, column), manifest, photo))
             }
@@ -96,7 +99,7 @@ class KeptView(context: Context, attributes: AttributeSet?) : View(context, attr
     }
 
     /** A token's place in the fitted picture, in pixels of it. */
-    private fun cell(segment: Segment, row: Int, column: Int): RectF {
+    private fun cell(segment: SegmentSpec, row: Int, column: Int): RectF {
         val width = (segment.box[2] - segment.box[0]).toFloat() / segment.columns
         val height = (segment.box[3] - segment.box[1]).toFloat() / segment.rows
         val left = segment.box[0] + column * width
@@ -107,15 +110,9 @@ class KeptView(context: Context, attributes: AttributeSet?) : View(context, attr
     /** From the fitted picture to the view. A padded photo is in the middle of the picture, a stretched one fills it. */
     private fun onPhoto(cell: RectF, manifest: Manifest, whole: RectF): RectF {
         val photo = checkNotNull(photo).picture
-        var (scaleX, scaleY) = Pair(whole.width() / manifest.width, whole.height() / manifest.height)
-        var (left, top) = Pair(whole.left, whole.top)
-        if (manifest.fit == "pad") {
-            val fitted = minOf(manifest.width.toFloat() / photo.width, manifest.height.toFloat() / photo.height)
-            scaleX = whole.width() / (photo.width * fitted)
-            scaleY = scaleX
-            left -= (manifest.width - photo.width * fitted) / 2 * scaleX
-            top -= (manifest.height - photo.height * fitted) / 2 * scaleY
-        }
+        val place = placement(photo.width, photo.height, manifest.image)
+        val (scaleX, scaleY) = Pair(whole.width() / place.width, whole.height() / place.height)
+        val (left, top) = Pair(whole.left - place.left * scaleX, whole.top - place.top * scaleY)
         return RectF(
             left + cell.left * scaleX, top + cell.top * scaleY, left + cell.right * scaleX, top + cell.bottom * scaleY,
         )

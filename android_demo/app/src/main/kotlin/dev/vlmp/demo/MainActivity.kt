@@ -5,12 +5,13 @@ import android.content.ActivityNotFoundException
 import android.content.Intent
 import android.net.Uri
 import android.os.Build
-import android.os.Bundle as State
+import android.os.Bundle as Saved
 import android.provider.MediaStore
 import android.view.View
 import android.view.WindowInsets
 import android.widget.RadioGroup
 import android.widget.TextView
+import dev.vlmp.engine.State
 import java.io.File
 import java.io.IOException
 
@@ -21,7 +22,7 @@ class MainActivity : Activity() {
     private lateinit var pages: Map<Int, Page>
     private val render = { draw() }
 
-    override fun onCreate(saved: State?) {
+    override fun onCreate(saved: Saved?) {
         super.onCreate(saved)
         setContentView(R.layout.main)
         part<View>(R.id.main).setOnApplyWindowInsetsListener { view, insets -> insets.also { keepOffBars(view, it) } }
@@ -144,12 +145,12 @@ class MainActivity : Activity() {
             if (id == tab) page.draw()
         }
         part<TextView>(R.id.status).text = when (demo.phase) {
-            Phase.EMPTY -> getString(R.string.phase_empty)
-            Phase.LOADING -> getString(R.string.phase_loading)
-            Phase.READY -> getString(R.string.phase_ready, demo.loaded?.name.orEmpty())
-            Phase.ANSWERING -> getString(R.string.phase_answering)
-            Phase.STOPPING -> getString(R.string.phase_stopping)
-            Phase.FAILED -> getString(R.string.phase_failed)
+            State.EMPTY -> getString(R.string.phase_empty)
+            State.LOADING -> getString(R.string.phase_loading)
+            State.READY -> getString(R.string.phase_ready, demo.loaded?.name.orEmpty())
+            State.ANSWERING -> getString(R.string.phase_answering)
+            State.STOPPING -> getString(R.string.phase_stopping)
+            State.FAILED -> getString(R.string.phase_failed)
         }
         part<TextView>(R.id.problem).show(demo.problem)
     }

@@ -3,10 +3,12 @@ package dev.vlmp.demo
 import android.content.ContentResolver
 import android.graphics.Bitmap
 import android.graphics.BitmapFactory
+import android.graphics.Color
 import android.graphics.ColorSpace
 import android.media.ExifInterface
 import android.net.Uri
 import android.os.Build
+import dev.vlmp.engine.Picture
 import java.io.IOException
 
 /** A photo as the model sees it, and a small one for the screen. */
@@ -36,7 +38,7 @@ fun readPhoto(resolver: ContentResolver, uri: Uri): Photo {
     } catch (_: IOException) {
         1
     }
-    val picture = upright(pixelsOf(decoded), orientation)
+    val picture = pixelsOf(decoded).upright(orientation)
     decoded.recycle()
     return Photo(displayName(resolver, uri), Pair(bounds.outWidth, bounds.outHeight), picture, preview(picture))
 }
@@ -53,36 +55,15 @@ private fun pixelsOf(bitmap: Bitmap): Picture {
     if (Build.VERSION.SDK_INT >= Build.VERSION_CODES.Q) bitmap.setColorSpace(ColorSpace.get(ColorSpace.Named.SRGB))
     val argb = IntArray(bitmap.width * bitmap.height)
     bitmap.getPixels(argb, 0, bitmap.width, 0, 0, bitmap.width, bitmap.height)
-    return Picture(bitmap.width, bitmap.height, argb)
-}
-
-/** Turned and mirrored as EXIF's orientation (1 to 8) asks for. */
-fun upright(picture: Picture, orientation: Int): Picture {
-    if (orientation !in 2..8) return picture
-    val (width, height) = Pair(picture.width, picture.height)
-    val turned = orientation >= 5
-    val (newWidth, newHeight) = if (turned) Pair(height, width) else Pair(width, height)
-    val argb = IntArray(picture.argb.size)
-    for (y in 0 until newHeight) {
-        for (x in 0 until newWidth) {
-            argb[y * newWidth + x] = picture.argb[
-                when (orientation) {
-                    2 -> y * width + width - 1 - x
-                    3 -> (height - 1 - y) * width + width - 1 - x
-                    4 -> (height - 1 - y) * width + x
-                    5 -> x * width + y
-                    6 -> (height - 1 - x) * width + y
-                    7 -> (height - 1 - x) * width + width - 1 - y
-                    else -> x * width + width - 1 - y
-                },
-            ]
-        }
-    }
-    return Picture(newWidth, newHeight, argb)
+    return Picture.fromArgb(bitmap.width, bitmap.height, argb)
 }
 
 private fun preview(picture: Picture): Bitmap {
-    val whole = Bitmap.createBitmap(picture.argb, picture.width, picture.height, Bitmap.Config.ARGB_8888)
+    val colours = IntArray(picture.width * picture.height) { pixel ->
+        fun value(channel: Int) = picture.rgb[3 * pixel + channel].toInt() and 0xFF
+        Color.rgb(value(0), value(1), value(2))
+    }
+    val whole = Bitmap.createBitmap(colours, picture.width, picture.height, Bitmap.Config.ARGB_8888)
     val longest = maxOf(whole.width, whole.height)
     if (longest <= PREVIEW_SIDE) return whole
     val width = maxOf(1, whole.width * PREVIEW_SIDE / longest)

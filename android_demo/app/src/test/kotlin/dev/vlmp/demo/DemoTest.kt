@@ -1,6 +1,10 @@
 package dev.vlmp.demo
 
 import android.graphics.Bitmap
+import dev.vlmp.engine.BadPrompt
+import dev.vlmp.engine.End
+import dev.vlmp.engine.Picture
+import dev.vlmp.engine.State
 import java.util.concurrent.Executors
 import java.util.concurrent.TimeUnit
 import org.junit.Assert.assertEquals
@@ -23,10 +27,10 @@ class DemoTest {
     private val chats = ScriptedChats()
     private val worker = Executors.newSingleThreadExecutor()
     private val told = java.util.concurrent.LinkedBlockingQueue<Runnable>()
-    private val phases = ArrayList<Phase>()
+    private val phases = ArrayList<State>()
     private val bundles = listOf(Bundle(bundleFolder("tiny-unpruned")), Bundle(bundleFolder("tiny-pruned")))
     private val demo by lazy {
-        Demo(chats, BundleStore(temporary.newFolder()), worker, { told.put(it) }, { 1L shl 30 }).also { demo ->
+        Demo(chats, BundleStore(temporary.newFolder()), worker, { told.put(it) }).also { demo ->
             demo.listeners += { if (phases.lastOrNull() != demo.phase) phases += demo.phase }
         }
     }
@@ -34,7 +38,7 @@ class DemoTest {
     @Before
     fun aPhoto() {
         val preview = Bitmap.createBitmap(1, 1, Bitmap.Config.ARGB_8888)
-        demo.choose(Photo("photo", Pair(1, 1), Picture(1, 1, intArrayOf(0)), preview))
+        demo.choose(Photo("photo", Pair(1, 1), Picture(1, 1, ByteArray(3)), preview))
     }
 
     /** Does what the main thread is told, until [done]. */
@@ -48,7 +52,7 @@ class DemoTest {
     fun aTurnGoesThroughItsStates() {
         demo.ask(bundles[1], "What?", 8)
         settled()
-        assertEquals(listOf(Phase.EMPTY, Phase.LOADING, Phase.READY, Phase.ANSWERING, Phase.READY), phases)
+        assertEquals(listOf(State.EMPTY, State.LOADING, State.READY, State.ANSWERING, State.READY), phases)
         assertEquals("A red square.", demo.turns.single().text)
         assertEquals(16, demo.turns.single().answer?.order?.size)
     }
@@ -59,10 +63,10 @@ class DemoTest {
         demo.ask(bundles[1], "What?", 8)
         until { demo.turns.singleOrNull()?.text == "A " }
         demo.stop()
-        assertEquals(Phase.STOPPING, demo.phase)
+        assertEquals(State.STOPPING, demo.phase)
         demo.stop()
         settled()
-        assertEquals(listOf(Phase.ANSWERING, Phase.STOPPING, Phase.READY), phases.takeLast(3))
+        assertEquals(listOf(State.ANSWERING, State.STOPPING, State.READY), phases.takeLast(3))
         assertEquals(End.STOPPED, demo.turns.single().answer?.end)
         chats.hold = false
         demo.ask(bundles[1], "And?", 8)
@@ -75,7 +79,7 @@ class DemoTest {
     fun nothingElseStartsMeanwhile() {
         chats.hold = true
         demo.ask(bundles[1], "What?", 8)
-        until { demo.phase == Phase.ANSWERING }
+        until { demo.phase == State.ANSWERING }
         demo.ask(bundles[0], "Another?", 8)
         demo.compare(bundles, "Both?", 8)
         demo.delete(bundles[1])
@@ -94,13 +98,13 @@ class DemoTest {
         chats.refuse = "language.onnx is damaged"
         demo.ask(bundles[1], "What?", 8)
         settled()
-        assertEquals(Phase.FAILED, demo.phase)
+        assertEquals(State.FAILED, demo.phase)
         assertEquals("language.onnx is damaged", demo.problem)
         assertNull(demo.loaded)
         chats.refuse = null
         demo.ask(bundles[0], "What?", 8)
         settled()
-        assertEquals(Phase.READY, demo.phase)
+        assertEquals(State.READY, demo.phase)
         assertNull(demo.problem)
     }
 
@@ -109,7 +113,7 @@ class DemoTest {
         chats.fault = IllegalStateException("out of range")
         demo.ask(bundles[1], "What?", 8)
         settled()
-        assertEquals(Phase.FAILED, demo.phase)
+        assertEquals(State.EMPTY, demo.phase)
         assertEquals("IllegalStateException: out of range", demo.problem)
         assertEquals(emptySet<String>(), chats.open)
         chats.fault = null
@@ -122,10 +126,10 @@ class DemoTest {
     fun aQuestionThatIsRefusedLeavesTheConversation() {
         demo.ask(bundles[1], "What?", 8)
         settled()
-        chats.fault = Refused("The question is too long.")
+        chats.fault = BadPrompt(BadPrompt.Kind.TOO_LONG, "The question is too long.")
         demo.ask(bundles[1], "And?", 8)
         settled()
-        assertEquals(Phase.READY, demo.phase)
+        assertEquals(State.READY, demo.phase)
         assertEquals("The question is too long.", demo.problem)
         assertEquals(listOf("What?"), demo.turns.map { it.question })
         assertTrue(demo.canReply)
@@ -159,7 +163,7 @@ class DemoTest {
             override fun thermal(): String? = null
         }
         demo.measure(bundles, "What?", 8, 5, device)
-        until { demo.phase == Phase.ANSWERING }
+        until { demo.phase == State.ANSWERING }
         chats.begun.await()
         demo.stop()
         settled()

@@ -257,18 +257,6 @@ class MainActivityTest {
         file.copyTo(java.io.File(System.getProperty("demo.pictures")!!, BenchmarkPage.FILE), overwrite = true)
     }
 
-    @Test
-    fun tooLittleMemoryIsSaidBeforeLoading() {
-        val manager = app.getSystemService(android.app.ActivityManager::class.java)
-        val info = android.app.ActivityManager.MemoryInfo().apply { availMem = 64L shl 20 }
-        org.robolectric.shadow.api.Shadow.extract<ShadowActivityManager>(manager).setMemoryInfo(info)
-        val activity = asked().get()
-        draw(activity, "no-memory")
-        assertEquals(Phase.FAILED, app.demo.phase)
-        assertTrue(activity.window.decorView.shows("of memory, and 64 MiB are free"))
-        assertEquals(emptyList<String>(), app.chats.calls)
-    }
-
     private fun all(view: View): List<View> =
         listOf(view) + if (view is ViewGroup) (0 until view.childCount).flatMap { all(view.getChildAt(it)) } else emptyList()
 

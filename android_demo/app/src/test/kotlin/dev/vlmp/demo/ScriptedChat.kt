@@ -1,5 +1,11 @@
 package dev.vlmp.demo
 
+import dev.vlmp.engine.Answer
+import dev.vlmp.engine.BadBundle
+import dev.vlmp.engine.End
+import dev.vlmp.engine.Manifest
+import dev.vlmp.engine.Picture
+import dev.vlmp.engine.Timings
 import java.io.File
 import java.util.concurrent.CountDownLatch
 
@@ -15,9 +21,9 @@ class ScriptedChats(var hold: Boolean = false, var refuse: String? = null, var f
     override fun load(folder: File): Chat {
         calls += "load ${folder.name}"
         check(open.isEmpty()) { "two bundles in memory at once" }
-        refuse?.let { throw Refused(it) }
+        refuse?.let { throw BadBundle(BadBundle.Kind.RUNTIME, it) }
         open += folder.name
-        return ScriptedChat(this, folder.name, Manifest.read(File(folder, Manifest.NAME).readText()))
+        return ScriptedChat(this, folder.name, Bundle(folder).manifest)
     }
 }
 
@@ -27,7 +33,7 @@ private class ScriptedChat(private val chats: ScriptedChats, private val name: S
     override fun ask(picture: Picture, prompt: String, maxTokens: Int, onText: (String) -> Unit): Answer {
         chats.calls += "ask $name"
         // As a pruner does it: far apart first.
-        val order = IntArray(manifest.kept) { it * 37 % manifest.visualTokens }
+        val order = IntArray(manifest.numKept) { it * 37 % manifest.image.visualTokens }
         val kept = order.sortedArray()
         return answer("A red square.", onText, listOf(kept), order, vision = 120.0)
     }
@@ -49,21 +55,21 @@ private class ScriptedChat(private val chats: ScriptedChats, private val name: S
         chats.fault?.let { throw it }
         onText(words[0])
         chats.begun.countDown()
-        val timings = Timings(if (vision > 0) 5.0 else 0.0, vision, 30.0 + manifest.kept, listOf(8.0, 9.0))
+        val timings = Timings(if (vision > 0) 5.0 else 0.0, vision, 30.0 + manifest.numKept, listOf(8.0, 9.0))
         if (chats.hold) {
             stopped.await()
-            return Answer(words[0], 1, End.STOPPED, stages, order, timings)
+            return Answer(words[0], listOf(0), End.STOPPED, stages, order, timings)
         }
         words.drop(1).forEach(onText)
-        return Answer(text, words.size, End.FINISHED, stages, order, timings)
+        return Answer(text, words.indices.toList(), End.FINISHED, stages, order, timings)
     }
 }
 
 /** The app with that in it. Its tasks run when the test lets them, so that every state in between can be looked at. */
-class TestApp : DemoApp() {
+open class TestApp : DemoApp() {
     val chats = ScriptedChats()
     val tasks = ArrayDeque<Runnable>()
-    override val loader = chats
+    override val loader: ChatLoader get() = chats
     override val worker = java.util.concurrent.Executor { tasks += it }
 
     /** Runs what is to be done, and what the main thread is then told, until nothing is left. */

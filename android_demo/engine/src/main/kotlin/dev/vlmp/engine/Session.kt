@@ -1,0 +1,148 @@
+// P prefix, N visual, S kept visual tokens, T text bucket, G room for answers, V vocabulary, H KV heads, C head size
+package dev.vlmp.engine
+
+import java.io.File
+import java.nio.Buffer
+import java.nio.ByteBuffer
+
+/**
+ * What prefill tells beside filling the caches: [logits] [V]; [stages]: kept of each stage, ascending; [order]: the
+ * last one's as chosen.
+ */
+class Prefilled(val logits: FloatArray, val stages: List<IntArray>, val order: IntArray)
+
+/**
+ * A loaded bundle with the caches of one conversation, in tensors and token ids. A [Chat] puts words around it.
+ *
+ * It is for one thread at a time. A call that fails or is stopped leaves [past] as it was.
+ */
+class Session(val manifest: Manifest, folder: File, opener: RuntimeOpener, threads: Int? = null) : AutoCloseable {
+    private val caches =
+        manifest
+            .method(Step.DECODE)
+            .inputs
+            .filter { "_cache_" in it.name }
+            .associate { Pair(it.name, directBuffer(it.elements)) }
+    private val runtime = opener.open(folder, manifest, caches, threads)
+    private val noVisual = directBuffer(0)
+
+    /** Name and version of what runs the graphs. */
+    val runtimeName: String
+        get() = runtime.name
+
+    /** Text tokens after the picture that the caches hold. Rows after them are never read. */
+    var past = 0
+        private set
+
+    /** Text tokens that still fit. */
+    val room: Int
+        get() = manifest.prompt.textLen + manifest.prompt.maxNewTokens - past
+
+    /** [pixels] float32 [1, 3, height, width], 0..255. Returns visual tokens, float32 [N, D]. */
+    fun vision(pixels: ByteBuffer, stop: Stop = Stop()): ByteBuffer {
+        val visual = run(Step.VISION, mapOf("image" to pixels), stop).getValue("visual")
+        return copied(visual) // it may be a view of the runtime's memory
+    }
+
+    /** Fills the caches with prefix, picture and the first text, 1 to T ids. If it fails there is no picture. */
+    fun prefill(ids: IntArray, visual: ByteBuffer, stop: Stop = Stop()): Prefilled {
+        reset()
+        val outputs = call(Step.PREFILL, bucket(ids) + ("visual" to visual), ids.size, stop)
+        val stages =
+            (0 until manifest.stages.size - 1).map { outputs.getValue("kept_$it").ints() } +
+                outputs.getValue("kept").ints()
+        return Prefilled(outputs.getValue("logits").floats(), stages, outputs.getValue("order").ints())
+    }
+
+    /** Appends one token. Returns logits [V] of the next one. Raises [BadTurn] when the caches are full. */
+    fun decode(token: Int, stop: Stop = Stop()): FloatArray {
+        checkRoom(1)
+        return call(Step.DECODE, mapOf("ids" to intBuffer(token), "text_len" to intBuffer(1)), 1, stop)
+            .getValue("logits")
+            .floats()
+    }
+
+    /** Appends 1 to T ids at once. Returns logits [V] of the next one. Raises [BadTurn] when the caches are full. */
+    fun extend(ids: IntArray, stop: Stop = Stop()): FloatArray {
+        checkRoom(ids.size)
+        return call(Step.EXTEND, bucket(ids), ids.size, stop).getValue("logits").floats()
+    }
+
+    /** Raises [BadTurn] unless so many text tokens can be appended. */
+    fun checkRoom(tokens: Int) {
+        if (past == 0) throw BadTurn(BadTurn.Kind.NO_IMAGE, "There is no picture yet: ask about one first.")
+        if (tokens > room) {
+            throw BadTurn(
+                BadTurn.Kind.FULL,
+                "The conversation is full: $tokens more tokens, room for $room. Start a new one.",
+                needed = tokens,
+                most = room,
+            )
+        }
+    }
+
+    /** Forgets all text tokens after the first [past] ones. */
+    fun rewind(past: Int) {
+        require(past in 0..this.past) { "cannot go back to $past: the caches hold ${this.past}" }
+        this.past = past
+    }
+
+    /** Forgets the conversation. */
+    fun reset() = rewind(0)
+
+    override fun close() = runtime.close()
+
+    /** Runs a method that puts [tokens] text tokens into the caches, and stores its rows where the host has to. */
+    private fun call(step: Step, inputs: Map<String, ByteBuffer>, tokens: Int, stop: Stop): Map<String, ByteBuffer> {
+        val outputs = run(step, inputs + ("past" to intBuffer(past)), stop)
+        if (!manifest.kv.inPlace) {
+            for (tensor in manifest.method(step).outputs) store(step, tensor, outputs.getValue(tensor.name), tokens)
+        }
+        past += tokens
+        return outputs
+    }
+
+    private fun run(step: Step, given: Map<String, ByteBuffer>, stop: Stop): Map<String, ByteBuffer> {
+        val wanted = manifest.method(step).inputs.filter { it.name !in caches }
+        val inputs = wanted.associate { Pair(it.name, if (it.elements == 0) noVisual else given.getValue(it.name)) }
+        stop.check()
+        val outputs = runtime.run(step, inputs, stop)
+        stop.check()
+        return outputs
+    }
+
+    /** Copies the rows of valid tokens into a cache. Padding's rows are left out. */
+    private fun store(step: Step, tensor: TensorSpec, rows: ByteBuffer, tokens: Int) {
+        val (kind, number) = tensor.name.split('_').let { if (it.size == 2 && it[0] in CACHE_KINDS) it else return }
+        val layer = manifest.kv.layers[number.toInt()]
+        val cache = caches.getValue("${kind}_cache_$number")
+        val width = FLOAT_BYTES * layer.headDim
+        val first = if (step == Step.PREFILL) 0 else layer.base + past
+        val count = if (step == Step.PREFILL) layer.base + tokens else tokens
+        for (head in 0 until layer.kvHeads) {
+            copy(rows, head * tensor.shape[1] * width, cache, (head * layer.slots + first) * width, count * width)
+        }
+    }
+
+    private fun bucket(ids: IntArray): Map<String, ByteBuffer> {
+        val size = manifest.prompt.textLen
+        require(ids.size in 1..size) { "${ids.size} text tokens: this bundle takes 1 to $size at once" }
+        require(ids.all { it in 0 until manifest.vocabSize }) { "a token is not in the model's vocabulary" }
+        val padded = IntArray(size) { if (it < ids.size) ids[it] else manifest.prompt.padId }
+        return mapOf("ids" to intBuffer(*padded), "text_len" to intBuffer(ids.size))
+    }
+}
+
+// Positions are set through Buffer: ByteBuffer's own methods of that name are newer than Android 8.
+private fun copy(from: ByteBuffer, fromByte: Int, to: ByteBuffer, toByte: Int, bytes: Int) {
+    val source = from.duplicate()
+    (source as Buffer).position(fromByte).limit(fromByte + bytes)
+    val target = to.duplicate()
+    (target as Buffer).position(toByte)
+    target.put(source)
+}
+
+private fun copied(from: ByteBuffer): ByteBuffer {
+    val bytes = from.remaining()
+    return directBuffer(bytes / FLOAT_BYTES).also { copy(from, 0, it, 0, bytes) }
+}

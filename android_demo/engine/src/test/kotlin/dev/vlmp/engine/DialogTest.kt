@@ -1,0 +1,166 @@
+package dev.vlmp.engine
+
+import com.google.gson.JsonObject
+import java.io.File
+import java.nio.ByteBuffer
+import org.junit.jupiter.api.Assertions.assertEquals
+import org.junit.jupiter.api.Assertions.assertThrows
+import org.junit.jupiter.api.DynamicTest
+import org.junit.jupiter.api.DynamicTest.dynamicTest
+import org.junit.jupiter.api.Test
+import org.junit.jupiter.api.TestFactory
+
+/** The host loop against the conformance files, on a stand-in for the runtime that says a script. */
+class DialogTest {
+    @TestFactory
+    fun `dialogs`(): List<DynamicTest> =
+        listOf("rows", "in_place").flatMap { kind ->
+            ConformanceFiles.cases("dialog/cases.json").map { case ->
+                dynamicTest("$kind: ${case.text("name")}") {
+                    val scripted = Scripted(kind)
+                    for (action in case.list("actions").map { it.asJsonObject }) scripted.check(action)
+                }
+            }
+        }
+
+    @Test
+    fun `numbers that are none fail the turn`() {
+        val scripted = Scripted("rows")
+        scripted.start(listOf(-1))
+        assertThrows(RuntimeFailure::class.java) { scripted.chat.ask(scripted.picture, "Why?") }
+    }
+}
+
+/** A chat whose model says a script, as tests/conformance/README.md describes it. The bookkeeping is the real one. */
+class Scripted(kind: String) : Runtime {
+    val manifest = parseManifest(ConformanceFiles.json("dialog/$kind.json").toString(), "$kind.json")
+    val picture = Picture(2, 2, ByteArray(12))
+    private lateinit var caches: Map<String, ByteBuffer>
+    val chat =
+        Chat(
+            Session(manifest, File("."), { _, _, given, _ -> this.also { caches = given } }),
+            ConformanceFiles.tokenizer("tiny"),
+        )
+    private var script = ArrayList<Int>()
+    private var failsAt: Int? = null
+    private val calls = ArrayList<Any>()
+
+    override val name = "scripted"
+
+    fun start(tokens: List<Int>, failsAt: Int? = null) {
+        script = ArrayList(tokens)
+        this.failsAt = failsAt
+        calls.clear()
+    }
+
+    /** Does an action, and compares all that comes of it. */
+    fun check(action: JsonObject) {
+        val then = action.getAsJsonObject("then")
+        start(action.optional("script")?.ints() ?: emptyList(), action.optional("fails_at")?.asInt)
+        val pieces = ArrayList<String>()
+        val onText = { piece: String ->
+            pieces += piece
+            if (pieces.size == action.optional("stop_after")?.asInt) chat.stop()
+        }
+        val limit = action.optional("limit")?.asInt
+        val meant = action.optional("control_tokens")?.asBoolean ?: false
+        try {
+            val answer =
+                when (action.text("do")) {
+                    "ask" -> chat.ask(picture, action.text("prompt"), limit, meant, onText = onText)
+                    "reply" -> chat.reply(action.text("prompt"), limit, meant, onText = onText)
+                    else -> null.also { chat.reset() }
+                }
+            if (answer != null) {
+                assertEquals(then.get("tokens").ints(), answer.tokens)
+                assertEquals(then.text("text"), answer.text)
+                assertEquals(then.get("pieces").texts(), pieces)
+                if (action.text("do") == "ask") {
+                    assertEquals(listOf(listOf(1, 2, 3), listOf(1, 3)), answer.stages.map { it.toList() })
+                    assertEquals(listOf(3, 1), answer.order.toList())
+                }
+            }
+            assertEquals(null, then.get("refused") ?: then.get("failed"))
+        } catch (error: BadPrompt) {
+            assertEquals(
+                then.text("refused"),
+                if (error.kind == BadPrompt.Kind.EMPTY) "empty_prompt" else "prompt_too_long",
+            )
+            if (then.has("tokens"))
+                assertEquals(listOf(then.int("tokens"), then.int("most")), listOf(error.tokens, error.most))
+        } catch (error: BadTurn) {
+            assertEquals(then.text("refused"), error.kind.name.lowercase())
+            if (then.has("needed")) assertEquals(then.int("needed"), error.needed)
+            if (then.has("most")) assertEquals(then.int("most"), error.most)
+        } catch (error: RuntimeFailure) {
+            assertEquals(true, then.get("failed")?.asBoolean, error.message)
+        }
+        assertEquals(
+            then.list("calls").toString(),
+            calls.toString().replace(" ", "").replace(Regex("[a-z]{5,}")) { "\"${it.value}\"" },
+        )
+        assertEquals(then.get("held").ints(), held())
+        assertEquals(then.get("unfed").ints(), listOfNotNull(chat.unfed))
+        assertEquals(then.int("room"), chat.session.room)
+    }
+
+    override fun run(step: Step, inputs: Map<String, ByteBuffer>, stop: Stop): Map<String, ByteBuffer> {
+        if (failsAt == calls.size) throw RuntimeFailure("the runtime failed")
+        val outputs = manifest.method(step).outputs.associate { Pair(it.name, directBuffer(it.elements)) }
+        for (tensor in manifest.method(step).inputs.filter { it.name !in caches }) {
+            assertEquals(4 * tensor.elements, inputs.getValue(tensor.name).remaining(), tensor.name)
+        }
+        if (step == Step.VISION) {
+            calls += listOf(step.key, null, emptyList<Int>())
+            return outputs
+        }
+        val ids = inputs.getValue("ids").ints().toList()
+        val length = inputs["text_len"]?.ints()?.single() ?: 1
+        val past = inputs["past"]?.ints()?.single() ?: 0
+        assertEquals(emptySet<Int>(), ids.drop(length).toSet() - manifest.prompt.padId)
+        calls += listOf(step.key, if (step == Step.PREFILL) null else past, ids.take(length))
+        for ((layer, kv) in manifest.kv.layers.withIndex()) {
+            val before = if (step == Step.PREFILL) List(kv.base) { listOf(7000 + it, it) } else emptyList()
+            val text = ids.take(length).mapIndexed { place, id -> listOf(id, past + place) }
+            val padding = if (manifest.kv.inPlace) emptyList() else ids.drop(length).map { listOf(9999, 9999) }
+            for ((kind, sign) in listOf("key" to 1f, "value" to -1f)) {
+                val rows = (before + text + padding).flatten().map { it * sign }.toFloatArray()
+                if (manifest.kv.inPlace) {
+                    val to = caches.getValue("${kind}_cache_$layer").asFloatBuffer()
+                    to.position(2 * if (step == Step.PREFILL) 0 else kv.base + past)
+                    to.put(rows)
+                } else {
+                    outputs.getValue("${kind}_$layer").asFloatBuffer().put(rows)
+                }
+            }
+        }
+        val token = script.removeAt(0)
+        outputs.getValue("logits").asFloatBuffer().put(maxOf(token, 0), if (token < 0) Float.NaN else 1f)
+        if (step == Step.PREFILL) {
+            for ((name, kept) in
+                listOf("kept_0" to intArrayOf(1, 2, 3), "kept" to intArrayOf(1, 3), "order" to intArrayOf(3, 1))) {
+                outputs.getValue(name).asIntBuffer().put(kept)
+            }
+        }
+        return outputs
+    }
+
+    override fun close() = Unit
+
+    /** Text ids whose rows are in the caches, the same in each layer's, each at its place. */
+    private fun held(): List<Int> {
+        val found =
+            manifest.kv.layers.withIndex().map { (layer, kv) ->
+                val keys = caches.getValue("key_cache_$layer").floats().map { it.toInt() }.chunked(2)
+                val values = caches.getValue("value_cache_$layer").floats().map { -it.toInt() }.chunked(2)
+                assertEquals(keys, values)
+                val past = chat.session.past
+                if (past > 0) assertEquals(List(kv.base) { listOf(7000 + it, it) }, keys.take(kv.base))
+                val text = keys.subList(kv.base, kv.base + past)
+                assertEquals((0 until past).toList(), text.map { it[1] })
+                text.map { it[0] }
+            }
+        assertEquals(1, found.toSet().size)
+        return found.first()
+    }
+}

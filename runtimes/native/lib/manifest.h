@@ -1,0 +1,100 @@
+// The manifest of a bundle: what is read of it, checked so that no later step meets a size that does not fit.
+// Of several picture sizes it takes the first. Schema version 1 is read as version 2.
+//
+// Axes: N visual tokens, S kept, D hidden, T text bucket, V vocabulary, H KV heads, C head size.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace vlmp {
+
+enum class MethodName { vision, prefill, decode, extend };
+inline constexpr std::array<MethodName, 4> kMethods = {MethodName::vision, MethodName::prefill, MethodName::decode,
+                                                       MethodName::extend};
+const char* name_of(MethodName method);
+
+// The output of prefill with what a stage before the last has kept.
+std::string kept_of(std::size_t stage);
+
+enum class Dtype { float32, int32 };
+
+struct TensorSpec {
+  std::string name;
+  std::vector<std::int32_t> shape;
+  Dtype dtype;
+
+  std::size_t elements() const;
+};
+
+struct MethodSpec {
+  std::string file, entry, data_file;
+  std::vector<TensorSpec> inputs, outputs;
+
+  // Throws std::out_of_range when there is none; read_manifest has seen that all are there.
+  const TensorSpec& input(const std::string& name) const;
+  const TensorSpec& output(const std::string& name) const;
+};
+
+struct ImageSpec {
+  int height, width;
+  bool pad;  // keep the aspect ratio, with bars of pad_rgb; otherwise stretch
+  std::array<std::uint8_t, 3> pad_rgb;
+  int visual_tokens = 0;  // of a picture, before any is pruned; fitting one does not need it
+  int grid_rows = 0, grid_columns = 0;  // token r * columns + c is in row r, column c; 0 when it is not one grid
+};
+
+// A place in the language model at which visual tokens are pruned: before decoder layer `index`.
+struct StageSpec {
+  int index;
+  std::string pruner;
+  int tokens, num_kept;
+};
+
+// The cache of one decoder layer. `base` is the slot of the first text token after the image.
+struct KvLayerSpec {
+  int heads, head_dim, base, slots;
+};
+
+struct PromptSpec {
+  std::string first, following, tokenizer_file;
+  std::vector<std::string> control_tokens;  // empty in older bundles: then the tokenizer's special tokens
+  int text_len, max_new_tokens;
+  std::vector<std::int32_t> end_ids;
+  std::int32_t end_text_id, pad_id;
+};
+
+struct FileSpec {
+  std::string path, sha256;
+  std::uintmax_t size_bytes;
+};
+
+struct Manifest {
+  std::string model, checkpoint, target, precision, quantization;
+  int vocab_size;
+  ImageSpec image;
+  std::vector<StageSpec> stages;
+  std::vector<KvLayerSpec> kv;
+  PromptSpec prompt;
+  std::array<MethodSpec, 4> methods;
+  std::vector<FileSpec> files;
+
+  std::string pruners() const;  // of all stages, with + between them
+  std::uintmax_t size_bytes() const;  // of all files
+  int num_kept() const { return stages.empty() ? image.visual_tokens : stages.back().num_kept; }
+  const MethodSpec& method(MethodName name) const { return methods[static_cast<std::size_t>(name)]; }
+};
+
+// Throws Error naming `where` and the field that is wrong, or a shape that does not follow from the others.
+Manifest parse_manifest(std::string_view json, const std::string& where);
+
+// Reads and checks a bundle's manifest and files. Throws Error: no manifest, another schema version or target, a field
+// that does not fit, a name that leaves the folder, a file that is missing, no file, or whose size or sha256 differs.
+// check_hashes: without it, sha256 is not computed, for which all files are read.
+Manifest read_manifest(const std::filesystem::path& bundle, bool check_hashes = true);
+
+}  // namespace vlmp

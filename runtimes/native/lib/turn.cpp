@@ -1,0 +1,165 @@
+#include "turn.h"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "error.h"
+#include "prompt.h"
+#include "unicode.h"
+
+namespace vlmp {
+namespace {
+
+const std::string kReplacement = "\xEF\xBF\xBD";
+
+std::int64_t now_ns() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
+
+bool is_blank(const std::string& text) {
+  const std::u32string points = to_points(text);
+  return std::all_of(points.begin(), points.end(),
+                     [](char32_t point) { return is_space(point) || (point >= 0x1C && point <= 0x1F); });
+}
+
+int limit_of(const Session& session, const Turn& turn) {
+  const int most = session.manifest().prompt.max_new_tokens, wanted = turn.max_new_tokens.value_or(most);
+  if (wanted < 1 || wanted > most) {
+    refuse(Fault::prompt, "max_new_tokens ", wanted, ": this bundle allows 1 to ", most);
+  }
+  return wanted;
+}
+
+bool ends_with(const std::string& text, const std::string& end) {
+  return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
+}
+
+// Adds tokens up to an end token, which is included, the limit, or a stop. Text is handed out as it comes, but no
+// character of which bytes are still to come, unless the answer is over.
+void decode_turn(Session& session, std::vector<float> logits, Sampler& sampler, const Turn& turn, Answer& answer) {
+  const std::vector<std::int32_t>& ends = session.manifest().prompt.end_ids;
+  const auto limit = static_cast<std::size_t>(limit_of(session, turn));
+  std::size_t shown = 0;
+  while (true) {
+    session.tell([&] { turn.on_logits(logits); });
+    const std::int32_t token = sampler.sample(logits);
+    const bool is_end = std::find(ends.begin(), ends.end(), token) != ends.end();
+    answer.tokens.push_back(token);
+    session.progress.unfed = is_end ? std::nullopt : std::optional(token);
+    const bool ended = (is_end && !turn.ignore_end) || answer.tokens.size() == limit || session.room() == 0;
+    answer.stopped = !ended && turn.stop();
+    const std::string text = session.tokenizer().decode(answer.tokens);
+    if (text.size() > shown && (ended || answer.stopped || !ends_with(text, kReplacement))) {
+      session.tell([&] { turn.on_text(std::string_view(text).substr(shown)); });
+      shown = text.size();
+    }
+    if (ended || answer.stopped) return;
+    // Who was just told may have had enough. With a part of a character held back, one more token is made.
+    answer.stopped = shown == text.size() && turn.stop();
+    if (answer.stopped) return;
+    logits = session.decode(token);
+  }
+}
+
+// The rest of a turn when its prompt has been fed.
+void finish(Session& session, std::vector<float> logits, Sampler& sampler, const Turn& turn, Stopwatch& watch,
+            Answer& answer) {
+  Timings& timings = answer.timings;
+  timings.prefill_ms = watch.lap_ms();
+  session.tell([&] { turn.on_phase({"prefill", timings.prefill_ms}); });
+  decode_turn(session, std::move(logits), sampler, turn, answer);
+  timings.decode_ms = watch.lap_ms();
+  timings.decoded_tokens = static_cast<int>(answer.tokens.size()) - 1;
+  session.tell([&] { turn.on_phase({"decode", timings.decode_ms, timings.decoded_tokens}); });
+}
+
+}  // namespace
+
+Stopwatch::Stopwatch() : last_ns_(now_ns()) {}
+
+double Stopwatch::lap_ms() {
+  const std::int64_t now = now_ns(), before = std::exchange(last_ns_, now);
+  return static_cast<double>(now - before) / 1e6;
+}
+
+std::vector<std::int32_t> prompt_ids(const Session& session, const std::string& form, const std::string& prompt,
+                                     bool typed_control, int reserved) {
+  const PromptSpec& spec = session.manifest().prompt;
+  const Tokenizer& tokenizer = session.tokenizer();
+  const std::vector<std::string>& control =
+      spec.control_tokens.empty() ? tokenizer.special_tokens() : spec.control_tokens;
+  const auto around = encode_turn(tokenizer, form, "").size();
+  const std::int64_t room = std::int64_t{spec.text_len} - static_cast<std::int64_t>(around) - reserved;
+  const std::vector<std::int32_t> ids =
+      encode_turn(tokenizer, form, prompt, typed_control ? std::vector<std::string>{} : control);
+  const std::int64_t own = static_cast<std::int64_t>(ids.size()) - static_cast<std::int64_t>(around);
+  if (own > room) {
+    refuse(Fault::prompt, "the prompt has ", own, " tokens, the bundle takes up to ", room,
+           ": export with a larger --text-len");
+  }
+  if (is_blank(prompt)) refuse(Fault::prompt, "the prompt is empty: ask something about the image");
+  return ids;
+}
+
+Answer first_turn(Session& session, const std::function<Picture()>& picture, const std::string& prompt,
+                  Sampler& sampler, const Turn& turn) {
+  const Session::Hold hold(session);
+  const ImageSpec& spec = session.manifest().image;
+  const std::vector<std::int32_t> ids =
+      prompt_ids(session, session.manifest().prompt.first, prompt, turn.control_tokens);
+  limit_of(session, turn);  // before anything is run
+  Answer answer;
+  Timings& timings = answer.timings;
+  Stopwatch watch;
+  const Picture photo = blame(Fault::image, picture);
+  answer.photo = placement(photo, spec);
+  const std::vector<float> pixels = to_pixels(photo, spec);
+  timings.preprocess_ms = watch.lap_ms();
+  session.tell([&] { turn.on_phase({"preprocess", timings.preprocess_ms}); });
+  if ((answer.stopped = turn.stop())) return answer;
+  const std::vector<float> visual = session.vision(pixels);
+  timings.vision_ms = watch.lap_ms();
+  session.tell([&] { turn.on_phase({"vision", timings.vision_ms}); });
+  // The last place where the caches still hold the conversation before. With prefill comes the first token.
+  if ((answer.stopped = turn.stop())) return answer;
+  Prefilled first = session.prefill(ids, visual);
+  answer.kept = std::move(first.kept);
+  answer.order = std::move(first.order);
+  answer.earlier = std::move(first.earlier);
+  finish(session, std::move(first.logits), sampler, turn, watch, answer);
+  return answer;
+}
+
+Answer next_turn(Session& session, const std::string& prompt, Sampler& sampler, const Turn& turn) {
+  const Session::Hold hold(session);
+  if (session.progress.past == 0) refuse(Fault::conversation, "no image yet: ask about one first");
+  const PromptSpec& spec = session.manifest().prompt;
+  std::vector<std::int32_t> ids = prompt_ids(session, spec.following, prompt, turn.control_tokens, 1);
+  ids.insert(ids.begin(), spec.end_text_id);
+  limit_of(session, turn);
+  // Before anything is fed: a refused turn leaves the conversation as it was, and so does one that fails or is stopped
+  // below.
+  const Progress before = session.progress;
+  session.check_room((before.unfed ? 1 : 0) + ids.size());
+  Answer answer;
+  Stopwatch watch;
+  if ((answer.stopped = turn.stop())) return answer;
+  std::vector<float> logits;
+  try {
+    if (before.unfed) session.decode(*before.unfed);
+    if ((answer.stopped = turn.stop())) {
+      session.progress = before;
+      return answer;
+    }
+    logits = session.extend(ids);
+  } catch (...) {
+    session.progress = before;
+    throw;
+  }
+  finish(session, std::move(logits), sampler, turn, watch, answer);
+  return answer;
+}
+
+}  // namespace vlmp
