@@ -174,8 +174,9 @@ VLMP_API vlmp_status vlmp_ask_pixels(vlmp_handle handle, const uint8_t* rgb, int
 VLMP_API vlmp_status vlmp_reply(vlmp_handle handle, const char* prompt, const vlmp_turn* turn, vlmp_answer** answer);
 
 /* Ends the answer that the handle is giving, if any: at once between two steps, otherwise after the token, or the phase
-   before the first token, that is being computed, which is dropped. The call that gives it returns VLMP_OK with `stopped` set. Does not
-   wait, neither for that nor for the handle. An answer that has not begun yet, or waits, is not stopped.
+   before the first token, that is being computed, which is dropped. The call that gives it returns VLMP_OK with
+   `stopped` set. Does not wait, neither for that nor for the handle. An answer that has not begun yet, or waits, is not
+   stopped.
    Fails with HANDLE. */
 VLMP_API vlmp_status vlmp_stop(vlmp_handle handle);
 

@@ -36,8 +36,8 @@ bool ends_with(const std::string& text, const std::string& end) {
   return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
 }
 
-// Adds tokens up to an end token, which is included, the limit, or a stop, which drops what a call then returns. Text is
-// handed out as it comes, but no character of which bytes are still to come, unless the answer is over.
+// Adds tokens up to an end token, which is included, the limit, or a stop, which drops what a call then returns. Text
+// is handed out as it comes, but no character of which bytes are still to come, unless the answer is over.
 void decode_turn(Session& session, std::vector<float> logits, Sampler& sampler, const Turn& turn, Answer& answer) {
   const std::vector<std::int32_t>& ends = session.manifest().prompt.end_ids;
   const auto limit = static_cast<std::size_t>(limit_of(session, turn));
