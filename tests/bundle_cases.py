@@ -82,8 +82,8 @@ def _smallest() -> dict[str, Any]:
     return {
         "model": "m", "checkpoint": "c", "target": "onnx", "precision": "float32", "quantization": "none",
         "vocab_size": 1, "tools": {}, "shapes": [shape.model_dump(mode="json")],
-        "prompt": {"prefix_ids": [], "first": "", "following": "", "text_len": 1, "max_new_tokens": 1, "end_ids": [],
-                   "end_text_id": 0, "pad_id": 0, "tokenizer_file": "a"},
+        "prompt": {"prefix_ids": [], "first": "{prompt}", "following": "{prompt}", "text_len": 1,
+                   "max_new_tokens": 1, "end_ids": [], "end_text_id": 0, "pad_id": 0, "tokenizer_file": "a"},
         "methods": {name: {"file": "a", "entry": "", "inputs": [], "outputs": []} for name in METHODS},
         "parity": {"status": "skipped", "runtime": ""},
     }  # fmt: skip

@@ -22,6 +22,8 @@ from vlmp.runtimes.bundle.tensors import check_tensors
 from vlmp.runtimes.console.signals import terminable
 
 MANIFEST_NAME = "manifest.json"
+MOST_MANIFEST_BYTES = 1 << 26
+"""What is larger is no manifest, and is not read."""
 REFERENCE_NAME = "reference.safetensors"
 UNFINISHED, REPLACED = "vlmp-part", "vlmp-old"
 """In the names of folders beside a bundle that is being written, and beside one that is being replaced."""
@@ -184,6 +186,8 @@ def read_manifest(bundle: Path, *, check_hashes: bool = True) -> Manifest:
     path = bundle / MANIFEST_NAME
     if not path.is_file():
         raise UserError(f"{bundle} is not a bundle: it has no {MANIFEST_NAME}")
+    if path.stat().st_size > MOST_MANIFEST_BYTES:
+        raise UserError(f"{path} has {path.stat().st_size} bytes: a manifest has at most {MOST_MANIFEST_BYTES}")
     try:
         raw = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:

@@ -20,6 +20,7 @@ MOST = 1 << 24
 """Of any count. What is larger is no bundle but damage, and sums and products of counts stay exact in every reader."""
 Count = Annotated[int, Field(ge=1, le=MOST)]
 TokenId = Annotated[int, Field(ge=0, lt=1 << 31)]
+Template = Annotated[str, Field(pattern=r"\{prompt\}")]
 Colour = Annotated[int, Field(ge=0, le=255)]
 
 
@@ -134,7 +135,7 @@ class KvSpec(_Record):
         "binds the buffer of key_cache_0 to the output key_0 too.",
     )
     dtype: Literal["float32", "float16"]
-    layers: list[KvLayerSpec] = Field(min_length=1)
+    layers: list[KvLayerSpec] = Field(min_length=1, max_length=1024)
 
 
 class ShapeSpec(_Record):
@@ -189,8 +190,8 @@ class PromptSpec(_Record):
         description="Token ids up to the image, with BOS and what the model's processor puts before it; baked into "
         "`prefill`."
     )
-    first: str = Field(description="Text from the end of the image to the start of the answer.")
-    following: str = Field(description="Text of a later turn, from the answer's end token on.")
+    first: Template = Field(description="Text from the end of the image to the start of the answer.")
+    following: Template = Field(description="Text of a later turn, from the answer's end token on.")
     text_len: Count = Field(description="T: token bucket of `prefill` and `extend`.")
     max_new_tokens: Count = Field(description="G: cache room after the first prompt, for answers and later turns.")
     end_ids: list[TokenId] = Field(description="Token ids that end an answer.")

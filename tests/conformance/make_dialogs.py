@@ -39,7 +39,11 @@ def make_dialogs(folder: Path) -> None:
 
 
 def dialogs() -> dict[str, list[dict[str, Any]]]:
-    """By name. fails_at: the number of the call, from 0, of this action's at which the runtime fails."""
+    """By name. Of an action, whose calls have numbers from 0.
+
+    fails_at: the call in which the runtime fails. not_finite_at: the one that returns a NaN among its logits. stop_in:
+    the one in which a stop is asked for. stop_after: the number of the token whose listener asks for one.
+    """
 
     def ask(prompt: str, script: list[int], **others: Any) -> dict[str, Any]:
         return {"do": "ask", "prompt": prompt, "script": script, **others}
@@ -61,6 +65,18 @@ def dialogs() -> dict[str, list[dict[str, Any]]]:
         "stopped, then a reply": [ask("Why?", blue, stop_after=2), reply("No?", [99, 50, END])],
         "a reply that is stopped": [
             ask("Why?", [40, END]), reply("No?", [50, 51, 52], stop_after=1), reply("a", [99, END]),
+        ],
+        "stopped at its last token": [ask("Why?", blue, limit=2, stop_after=2), reply("No?", [99, 50, END])],
+        "stopped in a decode": [ask("Why?", blue, stop_in=3), reply("No?", [99, 50, END])],
+        "stopped in the last decode": [ask("Why?", [40, END], stop_in=2), reply("No?", [99, 50, END])],
+        "stopped within a character": [
+            ask("Why?", [*emoji, END], stop_in=len(emoji)), reply("No?", [99, 50, END]),
+        ],
+        "stopped in vision": [ask("Why?", [40, END]), ask("No?", blue, stop_in=0), reply("a", [50])],
+        "stopped in prefill": [ask("Why?", [40, END]), ask("No?", blue, stop_in=1), reply("a", [50])],
+        "a reply that is stopped in its calls": [
+            ask("Why?", blue, limit=2), reply("No?", [99, 50], stop_in=0), reply("No?", [99, 50], stop_in=1),
+            reply("No?", [99, 50, END]),
         ],
         "the longest answer": [ask("Why?", list(range(40, 70)))],
         "the caches are full": [ask("Why?", [*range(40, 50), END]), reply("No?", list(range(50, 80))), reply("a", [1])],
@@ -94,6 +110,16 @@ def dialogs() -> dict[str, list[dict[str, Any]]]:
         "extend fails": [ask("Why?", blue, limit=2), reply("No?", [99], fails_at=1), reply("No?", [99, 50, END])],
         "the unfed token fails": [
             ask("Why?", blue, limit=2), reply("No?", [], fails_at=0), reply("No?", [99, 50, END]),
+        ],
+        "prefill is not finite": [
+            ask("Why?", [40, END]), ask("No?", [], not_finite_at=1), reply("a", blue), ask("Why?", [50, END]),
+        ],
+        "decode is not finite": [ask("Why?", blue, not_finite_at=3), reply("No?", [99, 50, END])],
+        "extend is not finite": [
+            ask("Why?", blue, limit=2), reply("No?", [99], not_finite_at=1), reply("No?", [99, 50, END]),
+        ],
+        "the unfed token is not finite": [
+            ask("Why?", blue, limit=2), reply("No?", [], not_finite_at=0), reply("No?", [99, 50, END]),
         ],
     }  # fmt: skip
 

@@ -26,6 +26,7 @@ def make_manifests(folder: Path, bundles: Path | None) -> None:
     """The folder manifest. bundles: where they were exported to; None: the manifests that are here are used again."""
     manifests = {"rows": small_manifest("rows"), "in_place": small_manifest("in_place")}
     manifests |= {f"later-{name}": later(manifest) for name, manifest in list(manifests.items())}
+    manifests |= {f"second-{name}": second(small_manifest(name)) for name in ("rows", "in_place")}
     for target in ("onnx", "executorch"):
         manifests[f"schema-1-{target}"] = json.loads((SCHEMA_1 / target / "manifest.json").read_text("utf-8"))
     for name in EXPORTED:
@@ -40,6 +41,8 @@ def make_manifests(folder: Path, bundles: Path | None) -> None:
         bases=["rows.json", "in_place.json"],
         contents=CONTENTS | {"tokenizer.json": tiny()},
         hostile=hostile(),
+        bases_1=["schema-1-onnx.json", "schema-1-executorch.json"],
+        hostile_1=hostile_1(),
         texts=["", "{", "[]", '"text"', "null", "[" * 20000, '{"schema_version": 2', '{"schema_version": 1e999}'],
     )
 
@@ -121,6 +124,40 @@ def later(manifest: dict[str, Any]) -> dict[str, Any]:
     return more
 
 
+def second(manifest: dict[str, Any]) -> dict[str, Any]:
+    """With another picture size that does not fit together: nobody looks who takes the first."""
+    (shape,) = manifest["shapes"]
+    other = deepcopy(shape)
+    other["kv"]["layers"][0]["slots"] = 4000
+    other["image"]["height"] = 28
+    manifest["shapes"].append(other)
+    return manifest
+
+
+def hostile_1() -> list[dict[str, Any]]:
+    """The same of schema version 1. All are refused before anybody looks for files."""
+    cases: list[dict[str, Any]] = []
+    for kind, values in {
+        "field": {
+            ("image", "height"): [0, "308", True], ("image", "grid"): [[0, 11], None],
+            ("image", "resample"): ["nearest"],
+            ("pruner", "visual_tokens"): [0, "121"], ("pruner", "name"): [None], ("kv", "layers"): [0, -1, 10**9, "8"],
+            ("kv", "early_layers"): [-1, 10**6], ("kv", "head_dim"): [0], ("kv", "late_slots"): [0, None],
+            ("kv", "late_base"): [-1], ("prompt", "text_len"): [0], ("prompt", "first"): ["no mark"],
+        },
+        "stages": {("pruner", "layer"): [-1, 1000], ("pruner", "kept_tokens"): [0, 10**6]},
+        "tensors": {("kv", "head_dim"): [2], ("vocab_size",): [3000], ("image", "width"): [28]},
+    }.items():  # fmt: skip
+        for at, wrong in values.items():
+            cases += [
+                {"class": kind, "field": at[-1], "change": [{"at": list(at), "value": value}], "files": {}}
+                for value in wrong
+            ]
+    for part in ("image", "pruner", "kv"):
+        cases.append({"class": "field", "field": part, "change": [{"at": [part]}], "files": {}})
+    return cases
+
+
 def hostile() -> list[dict[str, Any]]:
     """at: where in a base something is changed; value: what to; without one it is removed. files: other contents."""
     cases: list[dict[str, Any]] = []
@@ -142,9 +179,11 @@ def hostile() -> list[dict[str, Any]]:
         wrong("field", *at)
     for at, values in {
         ("vocab_size",): [0, -1, "2048", 1.5, True],
+        ("precision",): ["float64", None],
         (*prompt, "text_len"): [0, -1, 1.5, "20", 2**40, None],
         (*prompt, "max_new_tokens"): [0, 2**40],
-        (*prompt, "first"): [None, 3, ["a"]],
+        (*prompt, "first"): [None, 3, ["a"], "no mark", ""],
+        (*prompt, "following"): ["{prompt"],
         (*prompt, "end_ids"): [3, ["a"], [-1], None],
         (*prompt, "control_tokens"): ["<|im_end|>", [""], [3]],
         (*prompt, "end_text_id"): [-1, 2048, 10**9],
@@ -179,6 +218,8 @@ def hostile() -> list[dict[str, Any]]:
             wrong("stages", *at, value=value)
     wrong("tensors", "vocab_size", value=3000)
     wrong("tensors", *image, "height", value=84)
+    wrong("tensors", "precision", value="float16")
+    wrong("tensors", *kv, "dtype", value="float16")
     wrong("tensors", *kv, "layers", 0, "head_dim", value=4)
     wrong("tensors", *kv, "layers", 2, "kv_heads", value=2)
     wrong("tensors", "methods", "prefill", "outputs", 0, "shape", value=[4096])

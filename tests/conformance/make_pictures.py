@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,9 @@ SHAPES = {
 JPEG_MOST = 5
 """Of 255: decoders round the cosine transform and the colours in their own ways."""
 Pixels = NDArray[np.uint8]
+Chunk = tuple[bytes, bytes]
+ATTRIBUTE, ELEMENT = ' tiff:Orientation="6">', "><tiff:Orientation>8</tiff:Orientation>"
+"""How XMP says which way up."""
 
 
 def image_spec(height: int, width: int, fit: str) -> ImageSpec:
@@ -64,6 +68,9 @@ def make_pictures(folder: Path) -> None:
         add(f"turn {turn}", f"turn-{turn}.png", png_of(drawing(24, 16), exif=exif), height=28, width=28, fit="pad")
         jpeg = jpeg_of(photo(48, 32), exif=exif)
         add(f"jpeg turn {turn}", f"turn-{turn}.jpg", jpeg, height=28, width=28, fit="pad")
+    for name, content in turned().items():
+        add(name, f"{name.replace(' ', '-').replace(',', '')}.png", content, height=28, width=28, fit="pad")
+    add("jpeg xmp", "jpeg-xmp.jpg", jpeg_of(photo(48, 32), xmp=xmp(ATTRIBUTE)), height=28, width=28, fit="pad")
     for name, options in {
         "444": {"subsampling": 0}, "420": {"subsampling": 2}, "422": {"subsampling": 1},
         "progressive": {"progressive": True},
@@ -104,6 +111,45 @@ def _saved(image: Image.Image, kind: str, **options: Any) -> bytes:
     return packed.getvalue()
 
 
+def xmp(orientation: str) -> bytes:
+    return (
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        f'<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/"{orientation}</rdf:Description></rdf:RDF>'
+        "</x:xmpmeta>"
+    ).encode()
+
+
+def turned() -> dict[str, bytes]:
+    """Pictures that say in other ways how they are turned; 24 x 16 pixels each."""
+
+    def exif(kind: int, value: int, count: int = 1) -> bytes:
+        """A block with one entry of 16 bits, in front of which there may be said to be others."""
+        return b"II*\0" + struct.pack("<IHHHIHH", 8, count, kind, 3, 1, value, 0) + bytes(4)
+
+    def packed(block: bytes | None = None, words: str | None = None) -> bytes:
+        chunks = png_chunks(png_of(drawing(24, 16)))
+        more = [] if block is None else [(b"eXIf", block)]
+        if words is not None:
+            more.append((b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp(words)))
+        return png_file([chunks[0], *more, *chunks[1:]])
+
+    orientation, maker = 0x0112, 0x0103
+    return {
+        "exif 0": packed(exif(orientation, 0)),
+        "exif 9": packed(exif(orientation, 9)),
+        "exif 9, xmp": packed(exif(orientation, 9), ATTRIBUTE),
+        "xmp attribute": packed(None, ATTRIBUTE),
+        "xmp element": packed(None, ELEMENT),
+        "xmp 9": packed(None, ATTRIBUTE.replace("6", "9")),
+        "exif and xmp": packed(exif(orientation, 3), ATTRIBUTE),
+        "exif of something else, xmp": packed(exif(maker, 6), ATTRIBUTE),
+        "damaged exif": packed(b"no block at all"),
+        "damaged exif, xmp": packed(b"no block at all", ATTRIBUTE),
+        "cut exif": packed(exif(orientation, 6)[:16]),
+        "exif that says more than it has": packed(exif(orientation, 6, count=3)[:22]),
+    }
+
+
 def noise(channels: int, dtype: Any = np.uint8) -> NDArray[Any]:
     values = np.random.default_rng(channels).integers(0, np.iinfo(dtype).max + 1, (13, 9, channels), dtype=dtype)
     return values[..., 0] if channels == 1 else values
@@ -125,21 +171,38 @@ def pngs() -> dict[str, bytes]:
         "palette with a clear colour": png_of(colour.quantize(16), transparency=3),
         "palette with alphas": png_of(colour.quantize(16), transparency=bytes(range(0, 160, 10))),
         "a clear colour": png_of(colour, transparency=tuple(int(value) for value in noise(3)[2, 3])),
+        "grey16 with alpha": wide_png(4, noise(2, np.uint16)),
+        "grey16 with a clear colour": wide_png(0, noise(1, np.uint16), clear=noise(1, np.uint16)[2, 3]),
+        "colour16 with a clear colour": wide_png(2, noise(3, np.uint16), clear=noise(3, np.uint16)[2, 3]),
         "grey16": png_of(Image.fromarray(noise(1, np.uint16))),
         "colour16": wide_png(2, noise(3, np.uint16)),
         "colour16 with alpha": wide_png(6, noise(4, np.uint16)),
     }
 
 
-def wide_png(colours: int, samples: NDArray[np.uint16]) -> bytes:
-    """16 bits a sample; Pillow cannot write colour so. colours: PNG's type."""
+def wide_png(colours: int, samples: NDArray[np.uint16], clear: NDArray[np.uint16] | None = None) -> bytes:
+    """16 bits a sample; Pillow cannot write colour so. colours: PNG's type. clear: one colour, which is clear."""
     height, width = samples.shape[:2]
     header = struct.pack(">IIBBBBB", width, height, 16, colours, 0, 0, 0)
-    return png(header, b"".join(b"\0" + row.astype(">u2").tobytes() for row in samples))
+    told = [] if clear is None else [(b"tRNS", clear.astype(">u2").tobytes())]
+    return png(header, b"".join(b"\0" + row.astype(">u2").tobytes() for row in samples), told)
 
 
-def png(header: bytes, data: bytes) -> bytes:
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(data)), (b"IEND", b""))
+def png(header: bytes, data: bytes, more: Sequence[Chunk] = ()) -> bytes:
+    return png_file([(b"IHDR", header), *more, (b"IDAT", zlib.compress(data)), (b"IEND", b"")])
+
+
+def png_chunks(content: bytes) -> list[Chunk]:
+    """Kind and body of each."""
+    chunks, place = [], 8
+    while place < len(content):
+        size = int.from_bytes(content[place : place + 4], "big")
+        chunks.append((content[place + 4 : place + 8], content[place + 8 : place + 8 + size]))
+        place += 12 + size
+    return chunks
+
+
+def png_file(chunks: Sequence[Chunk]) -> bytes:
     packed = (struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
               for kind, body in chunks)  # fmt: skip
     return b"\x89PNG\r\n\x1a\n" + b"".join(packed)

@@ -43,6 +43,7 @@ def make_texts(folder: Path) -> None:
     kinds = {"tiny": tiny(), "trained": trained(), "older": older()}
     for seed, (name, count) in enumerate([("tiny", 2000), ("trained", 1500), ("older", 500)]):
         _write_tokenizer(folder / "tokenizer" / name, kinds[name], random.Random(seed), count)
+    write_json(folder / "tokenizer/refused.json", base="tiny", cases=refused_tokenizers())
     write_json(folder / "stream/cases.json", cases=list(_streams(kinds)))
     write_json(folder / "prompt/cases.json", cases=list(_prompts(kinds)))
 
@@ -102,6 +103,37 @@ def trained() -> str:
     )
     tokenizer.add_tokens([AddedToken(text, normalized=False) for text in ("<tool>", "é", "日本")])
     return str(tokenizer.to_str())
+
+
+def refused_tokenizers() -> list[dict[str, Any]]:
+    """Changes to vlmp-tiny's, as of manifests.
+
+    Of class `other` are those that would give other ids; the tokenizers library knows them, and may read them.
+    """
+    cases: list[dict[str, Any]] = []
+
+    def wrong(kind: str, *at: str | int, **to: Any) -> None:
+        cases.append({"class": kind, "change": [{"at": list(at), **to}]})
+
+    steps = ("pre_tokenizer", "pretokenizers")
+    wrong("damaged", "model")
+    wrong("damaged", "model", "vocab", value=None)
+    wrong("damaged", "model", "merges", value=[["a", "no token"]])
+    wrong("damaged", "added_tokens", 0, "id", value="1536")
+    wrong("other", "model", "type", value="WordPiece")
+    wrong("other", "model", "dropout", value=0.5)
+    wrong("other", "model", "byte_fallback", value=True)
+    wrong("other", "model", "ignore_merges", value=True)
+    wrong("other", "normalizer", value={"type": "NFKC"})
+    wrong("other", "pre_tokenizer", value=None)
+    wrong("other", *steps, 0, "pattern", value={"Regex": "\\s+"})
+    wrong("other", *steps, 0, "behavior", value="Removed")
+    wrong("other", *steps, 1, "add_prefix_space", value=True)
+    wrong("other", *steps, 1, "use_regex", value=True)
+    wrong("other", "decoder", "type", value="WordPiece")
+    for flag in ("single_word", "lstrip", "rstrip", "normalized"):
+        wrong("other", "added_tokens", 0, flag, value=True)
+    return cases
 
 
 def read_tokenizer(text: str) -> Tokenizer:

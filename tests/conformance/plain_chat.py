@@ -18,6 +18,10 @@ class Refused(Exception):
         self.code, self.facts = code, facts
 
 
+class Stopped(Exception):
+    """A stop was asked for before a call, or while it ran."""
+
+
 @dataclass
 class Turn:
     """What one turn did. calls: method, past, the text ids that it was given."""
@@ -25,6 +29,7 @@ class Turn:
     calls: list[list[Any]] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
     pieces: list[str] = field(default_factory=list)
+    stopped: bool = False
 
 
 class PlainChat:
@@ -38,22 +43,27 @@ class PlainChat:
         self.unfed: list[int] = []
         self.turn = Turn()
         self.script: Iterator[int] = iter(())
-        self.fails_at: int | None = None
+        self.action: dict[str, Any] = {}
 
     @property
     def room(self) -> int:
         """Text tokens that still fit into the caches."""
         return int(self.prompt["text_len"] + self.prompt["max_new_tokens"]) - len(self.held)
 
-    def ask(self, words: str, limit: int | None, meant: bool, stop_after: int | None) -> Turn:
+    def ask(self, words: str, limit: int | None, meant: bool) -> Turn:
         ids = self.ids(self.prompt["first"], words, meant, reserved=0)
         limit = self.limit(limit)
-        self.call("vision", None, [])
-        self.held, self.unfed = [], []
-        token = self.call("prefill", None, ids)
-        return self.decode(token, limit, stop_after)
+        try:
+            self.call("vision", None, [])
+            self.reset()
+            token = self.call("prefill", None, ids)
+        except Stopped:
+            self.reset()
+            self.turn.stopped = True
+            return self.turn
+        return self.decode(token, limit)
 
-    def reply(self, words: str, limit: int | None, meant: bool, stop_after: int | None) -> Turn:
+    def reply(self, words: str, limit: int | None, meant: bool) -> Turn:
         if not self.held:
             raise Refused("no_image")
         ids = [self.prompt["end_text_id"], *self.ids(self.prompt["following"], words, meant, reserved=1)]
@@ -66,15 +76,19 @@ class PlainChat:
             for token in before[1]:
                 self.call("decode", len(self.held), [token])
             token = self.call("extend", len(self.held), ids)
+        except Stopped:
+            self.held, self.unfed = before
+            self.turn.stopped = True
+            return self.turn
         except RuntimeError:
             self.held, self.unfed = before
             raise
-        return self.decode(token, limit, stop_after)
+        return self.decode(token, limit)
 
     def reset(self) -> None:
         self.held, self.unfed = [], []
 
-    def decode(self, token: int, limit: int, stop_after: int | None) -> Turn:
+    def decode(self, token: int, limit: int) -> Turn:
         """From the first token of the answer to its last one."""
         ends = self.prompt["end_ids"]
         shown = ""
@@ -82,18 +96,26 @@ class PlainChat:
             tokens = self.turn.tokens
             tokens.append(token)
             self.unfed = [] if token in ends else [token]
-            ended = token in ends or len(tokens) in (limit, stop_after) or self.room == 0
+            ended = token in ends or len(tokens) == limit or self.room == 0
             text = self.tokenizer.decode(tokens, skip_special_tokens=True)
             if len(text) > len(shown) and (ended or not text.endswith("\ufffd")):
                 self.turn.pieces.append(text[len(shown) :])
                 shown = text
             if ended:
                 return self.turn
-            token = self.call("decode", len(self.held), [token])
+            try:
+                token = self.call("decode", len(self.held), [token])
+            except Stopped:
+                self.turn.stopped = True
+                self.turn.pieces += [text[len(shown) :]] if text != shown else []
+                return self.turn
 
     def call(self, method: str, past: int | None, ids: list[int]) -> int:
         """Run a method. Returns the token that its logits say; of vision there are none."""
-        if self.fails_at == len(self.turn.calls):
+        count = len(self.turn.calls)
+        if len(self.turn.tokens) == self.action.get("stop_after", -1) or count == self.action.get("stop_in"):
+            raise Stopped
+        if count in (self.action.get("fails_at"), self.action.get("not_finite_at")):
             raise RuntimeError("the runtime failed")
         self.turn.calls.append([method, past, ids])
         self.held += ids
@@ -119,18 +141,19 @@ class PlainChat:
 
 def outcome(chat: PlainChat, action: dict[str, Any]) -> dict[str, Any]:
     """What an action of the conformance files comes to."""
-    chat.turn, chat.script, chat.fails_at = Turn(), iter(action.get("script", [])), action.get("fails_at")
+    chat.turn, chat.script, chat.action = Turn(), iter(action.get("script", [])), action
     turn: Callable[..., Turn] = chat.ask if action["do"] == "ask" else chat.reply
     found: dict[str, Any] = {}
     try:
         if action["do"] == "reset":
             chat.reset()
         else:
-            turn(action["prompt"], action.get("limit"), action.get("control_tokens", False), action.get("stop_after"))
+            turn(action["prompt"], action.get("limit"), action.get("control_tokens", False))
             found = {
                 "tokens": chat.turn.tokens,
                 "text": chat.tokenizer.decode(chat.turn.tokens, skip_special_tokens=True),
                 "pieces": chat.turn.pieces,
+                **({"stopped": True} if chat.turn.stopped else {}),
             }
     except Refused as error:
         found = {"refused": error.code, **error.facts}

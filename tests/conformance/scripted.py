@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,16 @@ from vlmp.runtimes.session import Array
 
 
 class ScriptedSession(Session):
-    """script: the tokens that the logits say. fails_at: the number of the call at which the runtime fails."""
+    """script: the tokens that the logits say. action: of the conformance files; it says in which call what goes wrong.
+
+    stop: asks for a stop.
+    """
 
     def __init__(self, manifest: Manifest) -> None:
         super().__init__(manifest)
         self.script: Iterator[int] = iter(())
-        self.fails_at: int | None = None
+        self.action: dict[str, Any] = {}
+        self.stop: Callable[[], None] = lambda: None
         self.calls: list[list[Any]] = []
 
     @property
@@ -27,28 +31,37 @@ class ScriptedSession(Session):
 
     def run(self, method: MethodName, inputs: Mapping[str, Array]) -> dict[str, Array]:
         spec = self.manifest.method(method)
-        if self.fails_at == len(self.calls):
+        count = len(self.calls)
+        if count == self.action.get("fails_at"):
             raise RuntimeError("the runtime failed")
         for tensor in spec.inputs:
             if 0 not in tensor.shape:
                 given = inputs[tensor.name]
                 assert (list(given.shape), str(given.dtype)) == (tensor.shape, tensor.dtype), tensor.name
         outputs = {tensor.name: np.zeros(tensor.shape, tensor.dtype) for tensor in spec.outputs}
+        stopped, broken = count == self.action.get("stop_in"), count == self.action.get("not_finite_at")
+        if stopped:
+            self.stop()
         if method == "vision":
-            self.calls.append([method, None, []])
+            if not stopped:
+                self.calls.append([method, None, []])
             return outputs
         ids = [int(token) for token in inputs["ids"][0]]
         length = int(inputs["text_len"][0])
         past = int(inputs["past"][0])
         assert set(ids[length:]) <= {self.manifest.prompt.pad_id}
-        self.calls.append([method, None if method == "prefill" else past, ids[:length]])
+        if not stopped and not broken:
+            self.calls.append([method, None if method == "prefill" else past, ids[:length]])
         for layer, base in enumerate(BASES):
             rows = [[7000 + slot, slot] for slot in range(base)] if method == "prefill" else []
             # Of padding there are rows, too, where rows are returned; they must never be stored.
             padding = [] if self.manifest.shape.kv.update == "in_place" else ids[length:]
             rows += [[token, past + place] for place, token in enumerate(ids[:length])] + [[9999, 9999]] * len(padding)
             self._put(layer, 0 if method == "prefill" else base + past, np.array(rows, np.float32), inputs, outputs)
-        outputs["logits"][next(self.script)] = 1
+        if broken:
+            outputs["logits"][7] = np.nan
+        else:
+            outputs["logits"][next(self.script, 0)] = 1
         if method == "prefill":
             kept = {"kept_0": [1, 2, 3], "kept": [1, 3], "order": [3, 1]}
             outputs.update({name: np.array(ids, np.int32) for name, ids in kept.items()})

@@ -38,7 +38,7 @@ def scripted(chat: Chat) -> ScriptedSession:
 def act(chat: Chat, action: dict[str, Any]) -> dict[str, Any]:
     """What an action came to, without the state after it."""
     session = scripted(chat)
-    session.script, session.fails_at = iter(action.get("script", [])), action.get("fails_at")
+    session.script, session.action, session.stop = iter(action.get("script", [])), action, chat.stop
     session.calls.clear()
     pieces: list[str] = []
 
@@ -54,19 +54,22 @@ def act(chat: Chat, action: dict[str, Any]) -> dict[str, Any]:
             return {}
         if action["do"] == "ask":
             found = chat.ask(PHOTO, action["prompt"], limit, listen, control_tokens=meant)
-            assert [kept.tolist() for kept in found.stages] == [[1, 2, 3], [1, 3]]
-            assert found.order.tolist() == [3, 1]
+            pruned = bool(found.token_ids)
+            assert [kept.tolist() for kept in found.stages] == ([[1, 2, 3], [1, 3]] if pruned else [])
+            assert found.order.tolist() == ([3, 1] if pruned else [])
         else:
             found = chat.reply(action["prompt"], limit, listen, control_tokens=meant)
     except UserError as error:
+        if "logits that are not finite" in str(error):
+            return {"failed": True}
         ((code, match),) = [
             (code, match) for code, says in REFUSALS.items() if (match := re.search(says, str(error))) is not None
         ]
         return {"refused": code, **{name: int(number) for name, number in match.groupdict().items()}}
     except RuntimeError:
         return {"failed": True}
-    assert found.stopped == ("stop_after" in action)
-    return {"tokens": found.token_ids, "text": found.text, "pieces": pieces}
+    stopped = {"stopped": True} if found.stopped else {}
+    return {"tokens": found.token_ids, "text": found.text, "pieces": pieces, **stopped}
 
 
 @pytest.mark.parametrize("case", read("dialog/cases.json")["cases"], ids=lambda case: case["name"])

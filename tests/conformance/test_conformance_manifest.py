@@ -51,8 +51,11 @@ def test_the_bases_are_bundles(tmp_path: Path, base: str) -> None:
     assert read_manifest(bundle_of(tmp_path, read(f"manifest/{base}"), {})).model == "scripted"
 
 
-@pytest.mark.parametrize("base", CASES["bases"])
-@pytest.mark.parametrize("case", CASES["hostile"], ids=lambda case: f"{case['class']} {case['field']}")
+@pytest.mark.parametrize(
+    ("base", "case"),
+    [(base, case) for more in ("", "_1") for base in CASES[f"bases{more}"] for case in CASES[f"hostile{more}"]],
+    ids=lambda value: value if isinstance(value, str) else f"{value['class']} {value['field']}",
+)
 def test_hostile_ones_are_refused(tmp_path: Path, base: str, case: dict[str, Any]) -> None:
     manifest = changed(read(f"manifest/{base}"), case)
     with pytest.raises(UserError) as caught:

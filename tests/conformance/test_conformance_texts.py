@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from conformance_files import FOLDER, read
-from conformance_readers import code_points
+from conformance_readers import changed, code_points
 from make_dialogs import small_manifest
 from PIL import Image
 from scripted import ScriptedSession
@@ -39,6 +41,17 @@ def test_tokenizers(name: str) -> None:
     assert len(points) == (0 if name == "older" else 48351)
     for point, ids in points:
         assert tokenizer.encode(point, add_special_tokens=False).ids == ids
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in read("tokenizer/refused.json")["cases"] if case["class"] == "damaged"], ids=str
+)
+def test_damaged_tokenizers(tmp_path: Path, case: dict[str, Any]) -> None:
+    """What is refused because ids would be others is no matter for the library, which knows how to make them."""
+    raw = json.loads((FOLDER / "tokenizer/tiny/tokenizer.json").read_bytes())
+    (tmp_path / "tokenizer.json").write_text(json.dumps(changed(raw, case)), encoding="utf-8")
+    with pytest.raises(UserError, match="is no tokenizer"):
+        load_tokenizer(tmp_path, Manifest.model_validate(small_manifest("rows")))
 
 
 def test_prompts() -> None:

@@ -17,8 +17,8 @@ from step_bundles import shared_folder, step_bundle
 
 MANIFESTS = read("manifest/cases.json")
 OWN = {
-    "stages": "stages",
-    "tensors": "does not follow|is unknown or there twice|must have|is too large",
+    "stages": r"stages|pruner\.",
+    "tensors": "does not follow|is unknown or there twice|must have|is too large|float16.* this vlmp needs",
 }  # fmt: skip
 """Where it says it otherwise than Python."""
 
@@ -44,6 +44,15 @@ def test_tokenizers(host: Path, name: str) -> None:
     assert asked(host, "decode", path, given=ids) == [case[1] for case in cases["decode"]]
     points = code_points(name)
     assert asked(host, "encode", path, given=[point for point, _ in points]) == [ids for _, ids in points]
+
+
+@pytest.mark.parametrize("case", read("tokenizer/refused.json")["cases"], ids=str)
+def test_tokenizers_that_are_refused(host: Path, tmp_path: Path, case: dict[str, Any]) -> None:
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(changed(json.loads((FOLDER / "tokenizer/tiny/tokenizer.json").read_bytes()), case)))
+    done = subprocess.run([host / "probe", "encode", path], input="[]", capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stdout
+    assert str(path) in done.stderr
 
 
 def test_prompts(host: Path) -> None:
@@ -93,15 +102,20 @@ def test_valid_manifests(host: Path, case: dict[str, Any]) -> None:
     path, facts = FOLDER / "manifest" / case["file"], case["facts"]
     if facts["target"] != "executorch":
         done = subprocess.run([host / "probe", "facts", path], capture_output=True, text=True, check=False)
-        assert done.stderr == f"probe: {path}: target is '{facts['target']}': this runner runs executorch\n"
+        assert done.stderr == f"probe: {path}: target is '{facts['target']}': this vlmp runs executorch\n"
         return
     del facts["segments"], facts["kv"]["update"], facts["kv"]["dtype"], facts["image"]["resample"]
     assert asked(host, "facts", path) == facts
 
 
-@pytest.mark.parametrize("case", MANIFESTS["hostile"], ids=lambda case: f"{case['class']} {case['field']}")
-def test_hostile_manifests_of_all_ports(host: Path, tmp_path: Path, case: dict[str, Any]) -> None:
-    folder = bundle_of(tmp_path, changed(read("manifest/rows.json"), case), case["files"])
+@pytest.mark.parametrize(
+    ("base", "case"),
+    [("rows", case) for case in MANIFESTS["hostile"]]
+    + [("schema-1-executorch", case) for case in MANIFESTS["hostile_1"]],
+    ids=lambda value: value if isinstance(value, str) else f"{value['class']} {value['field']}",
+)
+def test_hostile_manifests_of_all_ports(host: Path, tmp_path: Path, base: str, case: dict[str, Any]) -> None:
+    folder = bundle_of(tmp_path, changed(read(f"manifest/{base}.json"), case), case["files"])
     done = subprocess.run([host / "probe", "bundle", folder], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stdout
     says = {**SAYS, **OWN}.get(case["class"], case["field"])

@@ -101,8 +101,9 @@ class Benchmark(
                 add("load_warm", start)
                 runtimeName = session.runtimeName
                 val spec = manifest.prompt
+                checkWords(settings.prompt)
                 val ids =
-                    encodePrompt(tokenizer, spec, spec.first, settings.prompt, spec.textLen, controlTokens = false)
+                    encodePrompt(tokenizer, manifest, spec.first, settings.prompt, spec.textLen, controlTokens = false)
                 turn(session, picture, ids, settings.decodeTokens, timed = false)
                 turn(session, picture, ids, settings.decodeTokens, timed = true)
             }
@@ -229,9 +230,9 @@ class Benchmark(
             json.name("text_len").value(manifest.prompt.textLen).name("layers").value(manifest.kv.layers.size)
             json
                 .name("pruner")
-                .value(manifest.stages.joinToString("+") { it.pruner })
+                .value(manifest.stages.joinToString("+") { it.pruner }.ifEmpty { "none" })
                 .name("prune_layer")
-                .value(manifest.stages.first().index)
+                .value(manifest.stages.firstOrNull()?.index ?: 0)
             json.name("visual_tokens").value(manifest.image.visualTokens).name("kept_tokens").value(manifest.numKept)
             list("stages", manifest.stages) {
                 json.name("layer").value(it.index).name("pruner").value(it.pruner).name("kept_tokens").value(it.numKept)

@@ -68,8 +68,9 @@ class Chat(val session: Session, private val tokenizer: Tokenizer, private val c
         onText: (String) -> Unit = {},
     ): Answer =
         turn(stop) {
-            val ids = encodePrompt(tokenizer, spec, spec.first, words, spec.textLen, controlTokens)
+            checkWords(words)
             val most = checkedLimit(limit)
+            val ids = encodePrompt(tokenizer, session.manifest, spec.first, words, spec.textLen, controlTokens)
             val laps = Laps(clock)
             val telling = Telling(most, sampler, stop, laps, onText)
             try {
@@ -100,10 +101,10 @@ class Chat(val session: Session, private val tokenizer: Tokenizer, private val c
     ): Answer =
         turn(stop) {
             if (session.past == 0) session.checkRoom(1)
-            val ids =
-                intArrayOf(spec.endTextId) +
-                    encodePrompt(tokenizer, spec, spec.following, words, spec.textLen - 1, controlTokens)
+            checkWords(words)
             val most = checkedLimit(limit)
+            val own = encodePrompt(tokenizer, session.manifest, spec.following, words, spec.textLen - 1, controlTokens)
+            val ids = intArrayOf(spec.endTextId) + own
             val before = Pair(session.past, unfed)
             session.checkRoom(ids.size + if (unfed == null) 0 else 1)
             val laps = Laps(clock)
@@ -180,11 +181,6 @@ class Chat(val session: Session, private val tokenizer: Tokenizer, private val c
         fun decode(first: FloatArray) {
             var logits = first
             while (true) {
-                if (!logits.all { it.isFinite() }) {
-                    throw RuntimeFailure(
-                        "The model returned numbers that are not finite: its weights or its graph are broken."
-                    )
-                }
                 val token = sampler.sample(logits)
                 tokens += token
                 val isEnd = token in spec.endIds

@@ -31,11 +31,16 @@ class TooLittleMemory(val neededBytes: Long, val freeBytes: Long, message: Strin
  * limit.
  */
 class BadPrompt(val kind: Kind, message: String, val tokens: Int = 0, val most: Int = 0) : EngineException(message) {
-    /** What is wrong. CONTROL_TOKEN: the tokenizer makes a control token of plain text. */
+    /**
+     * What is wrong. CONTROL_TOKEN: the tokenizer makes a control token of plain text. NO_TEXT: half a surrogate pair.
+     * NO_TOKEN: the tokenizer has more tokens than the model.
+     */
     enum class Kind {
         EMPTY,
         TOO_LONG,
         CONTROL_TOKEN,
+        NO_TEXT,
+        NO_TOKEN,
     }
 }
 

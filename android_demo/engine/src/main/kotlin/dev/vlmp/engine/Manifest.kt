@@ -16,7 +16,7 @@ internal constructor(
     val vocabSize: Int,
     val prompt: PromptSpec,
     val image: ImageSpec,
-    /** Where tokens are pruned; an unpruned bundle has one whose pruner is `none`. */
+    /** Where tokens are pruned; an unpruned bundle has one whose pruner is `none`, or none at all. */
     val stages: List<StageSpec>,
     val kv: KvSpec,
     /** What each step runs. */
@@ -25,7 +25,7 @@ internal constructor(
 ) {
     /** S: visual tokens that are left after the last stage. */
     val numKept: Int
-        get() = stages.last().numKept
+        get() = stages.lastOrNull()?.numKept ?: image.visualTokens
 
     /** Bytes of all files of the bundle. */
     val sizeBytes: Long

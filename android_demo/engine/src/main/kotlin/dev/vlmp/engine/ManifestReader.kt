@@ -32,7 +32,7 @@ fun parseManifest(text: String, file: String): Manifest {
             model = root.at("model").text(),
             checkpoint = root.at("checkpoint").text(),
             target = target,
-            precision = root.at("precision").choice("float32"),
+            precision = readFloats(root.at("precision")),
             quantization = root.at("quantization").text(),
             vocabSize = vocabSize,
             prompt = readPrompt(root.at("prompt"), vocabSize),
@@ -79,8 +79,8 @@ private fun targetOf(root: Field) =
 
 private fun readPrompt(field: Field, vocabSize: Int) =
     PromptSpec(
-        first = field.at("first").text(),
-        following = field.at("following").text(),
+        first = readTemplate(field.at("first")),
+        following = readTemplate(field.at("following")),
         textLen = field.at("text_len").count(),
         maxNewTokens = field.at("max_new_tokens").count(),
         endIds = field.at("end_ids").ints(0, Int.MAX_VALUE).toSet(),
@@ -91,6 +91,16 @@ private fun readPrompt(field: Field, vocabSize: Int) =
             else emptyList(),
         tokenizerFile = field.at("tokenizer_file").text(),
     )
+
+/** This engine runs float32. */
+private fun readFloats(field: Field): String {
+    if (field.choice("float32", "float16") != "float32")
+        field.raising(Kind.TENSORS).refuse("is float16: this engine runs float32")
+    return "float32"
+}
+
+private fun readTemplate(field: Field): String =
+    field.text().also { if (MARK !in it) field.refuse("must have $MARK, where the user's words go") }
 
 private fun readControlToken(field: Field): String = field.text().also { if (it.isEmpty()) field.refuse("is empty") }
 
@@ -132,12 +142,11 @@ private fun readStages(field: Field, visualTokens: Int, layers: Int): List<Stage
         if (stage.numKept > left) item.at("num_kept").refuse("is more than comes in, $left")
         stages += stage
     }
-    if (stages.isEmpty()) field.refuse("is empty")
     return stages
 }
 
 private fun readKv(field: Field): KvSpec {
-    field.at("dtype").choice("float32")
+    readFloats(field.at("dtype"))
     val inPlace = field.at("update").choice("rows", "in_place") == "in_place"
     val layers =
         field.at("layers").items().map {

@@ -39,10 +39,10 @@ private constructor(
                     )
                 }
             val pinned = if (manifest.kv.inPlace) spec.outputs.mapNotNull(::pinned).toMap() else emptyMap()
-            val wanted = spec.outputs.map { it.name }.filter { it !in pinned }
+            val wanted = spec.outputs.filter { it.name !in pinned }
             return stop.during({ options.setTerminate(true) }) {
-                graphs.getValue(spec.file).run(feeds, wanted.toSet(), pinned, options).use { results ->
-                    wanted.associateWith { name -> copied(results.get(name).get() as OnnxTensor) }
+                graphs.getValue(spec.file).run(feeds, wanted.map { it.name }.toSet(), pinned, options).use { results ->
+                    wanted.associate { Pair(it.name, copied(results.get(it.name).get() as OnnxTensor, it)) }
                 }
             }
         } catch (error: OrtException) {
@@ -72,11 +72,11 @@ private constructor(
         ): OnnxRuntime {
             val environment = OrtEnvironment.getEnvironment()
             val graphs = LinkedHashMap<String, OrtSession>()
+            var opened: OnnxRuntime? = null
             try {
                 OrtSession.SessionOptions().use { options ->
-                    options.setSessionLogLevel(
-                        OrtLoggingLevel.ORT_LOGGING_LEVEL_ERROR
-                    ) // warnings tell of pinned buffers
+                    // Warnings tell of pinned buffers, at each call.
+                    options.setSessionLogLevel(OrtLoggingLevel.ORT_LOGGING_LEVEL_ERROR)
                     if (threads != null) options.setIntraOpNumThreads(threads)
                     for (file in manifest.methods.values.map { it.file }.distinct()) {
                         graphs[file] = environment.createSession(File(folder, file).path, options)
@@ -84,21 +84,16 @@ private constructor(
                     }
                 }
                 val specs = manifest.method(Step.DECODE).inputs.filter { it.name in caches }
-                return OnnxRuntime(
-                    manifest,
-                    graphs,
-                    specs.associate { Pair(it.name, tensor(environment, it, caches.getValue(it.name))) },
-                )
+                val tensors = specs.associate { Pair(it.name, tensor(environment, it, caches.getValue(it.name))) }
+                return OnnxRuntime(manifest, graphs, tensors).also { opened = it }
             } catch (error: OrtException) {
-                for (graph in graphs.values) graph.close()
                 throw BadBundle(BadBundle.Kind.RUNTIME, "${folder.name} cannot be loaded: ${oneLine(error)}", error)
-            } catch (error: BadBundle) {
-                for (graph in graphs.values) graph.close()
-                throw error
+            } finally {
+                if (opened == null) for (graph in graphs.values) graph.close()
             }
         }
 
-        /** The names in the graph are those of the manifest; it checks shapes and types itself when it is fed. */
+        /** The names in the graph are those of the manifest; shapes and types are compared when it runs. */
         private fun checkGraph(manifest: Manifest, file: String, graph: OrtSession) {
             for (spec in manifest.methods.values.filter { it.file == file }) {
                 val missing =
@@ -117,9 +112,15 @@ private constructor(
             return OnnxTensor.createTensor(environment, buffer.duplicate().order(ByteOrder.nativeOrder()), shape, type)
         }
 
-        private fun copied(tensor: OnnxTensor): ByteBuffer {
+        /** A copy of an output. Raises [RuntimeFailure] where it is not as large as the manifest says. */
+        private fun copied(tensor: OnnxTensor, spec: TensorSpec): ByteBuffer {
             val bytes = tensor.byteBuffer.order(ByteOrder.nativeOrder())
-            return directBuffer(bytes.remaining() / FLOAT_BYTES).also { it.duplicate().put(bytes) }
+            if (bytes.remaining() != 4 * spec.elements) {
+                throw RuntimeFailure(
+                    "The graph returned ${bytes.remaining()} bytes of ${spec.name}, not ${4 * spec.elements}"
+                )
+            }
+            return directBuffer(spec.elements).also { it.duplicate().put(bytes) }
         }
     }
 }

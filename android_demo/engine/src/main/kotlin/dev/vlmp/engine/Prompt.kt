@@ -1,6 +1,6 @@
 package dev.vlmp.engine
 
-private const val MARK = "{prompt}" // stands for the user's words in a template
+internal const val MARK = "{prompt}" // stands for the user's words in a template
 
 /**
  * Ids of a template with the user's words in it.
@@ -10,14 +10,21 @@ private const val MARK = "{prompt}" // stands for the user's words in a template
  */
 internal fun encodePrompt(
     tokenizer: Tokenizer,
-    spec: PromptSpec,
+    manifest: Manifest,
     template: String,
     words: String,
     most: Int,
     controlTokens: Boolean,
 ): IntArray {
-    val control = if (controlTokens) emptyList() else spec.controlTokens.ifEmpty { tokenizer.specialTokens }
+    val listed = manifest.prompt.controlTokens
+    val control = if (controlTokens) emptyList() else listed.ifEmpty { tokenizer.specialTokens }
     val ids = encodeTurn(tokenizer, template, words, control)
+    if (ids.any { it >= manifest.vocabSize }) {
+        throw BadPrompt(
+            BadPrompt.Kind.NO_TOKEN,
+            "The question has a token that this bundle's model does not know: reword it.",
+        )
+    }
     val around = encodeTurn(tokenizer, template, "", emptyList()).size
     if (ids.size > most) {
         val (own, room) = Pair(ids.size - around, maxOf(0, most - around))
@@ -28,10 +35,18 @@ internal fun encodePrompt(
             room,
         )
     }
-    if (codePoints(words).all { Unicode.isSpace(it) || it in 0x1C..0x1F }) {
+    return ids
+}
+
+/** Raises [BadPrompt] where there is nothing to encode: white space only, or no Unicode text. */
+internal fun checkWords(words: String) {
+    val points = codePoints(words)
+    if (points.all { Unicode.isSpace(it) || it in 0x1C..0x1F }) {
         throw BadPrompt(BadPrompt.Kind.EMPTY, "The question is empty: ask something about the picture.")
     }
-    return ids
+    if (String(points, 0, points.size) != words) {
+        throw BadPrompt(BadPrompt.Kind.NO_TEXT, "The question holds half a character: type it again.")
+    }
 }
 
 /** The same without limits. [control]: tokens that are text where the user types them. */

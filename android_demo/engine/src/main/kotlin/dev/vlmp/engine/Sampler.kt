@@ -1,6 +1,6 @@
 package dev.vlmp.engine
 
-/** Chooses the next token. One sampler lasts for a conversation. */
+/** Chooses the next token. One goes on through all turns, also of another picture; after `reset` take a new one. */
 fun interface Sampler {
     /** A token by logits [V], all of them finite. */
     fun sample(logits: FloatArray): Int
@@ -16,17 +16,15 @@ object Greedy : Sampler {
 }
 
 /**
- * Draws from the smallest set of likeliest tokens whose shares reach [topP], in (0, 1]. The same seed gives the same
+ * Draws from the smallest set of likeliest tokens whose shares reach [topP], 0 to 1. The same seed gives the same
  * answer as in the C++ runner. [temperature] 0 is greedy.
  */
 class Nucleus(private val temperature: Double, private val topP: Double, seed: Long) : Sampler {
     private val random = Mt19937(seed)
 
     init {
-        require(temperature >= 0 && !temperature.isInfinite()) {
-            "temperature $temperature: must be a number from 0 on"
-        }
-        require(topP > 0 && topP <= 1) { "topP $topP: must be above 0 and at most 1" }
+        require(temperature >= 0 && temperature <= 100) { "temperature $temperature: must be from 0 to 100" }
+        require(topP >= 0 && topP <= 1) { "topP $topP: must be from 0 to 1" }
     }
 
     override fun sample(logits: FloatArray): Int {

@@ -95,6 +95,9 @@ class Session(val manifest: Manifest, folder: File, opener: RuntimeOpener, threa
     /** Runs a method that puts [tokens] text tokens into the caches, and stores its rows where the host has to. */
     private fun call(step: Step, inputs: Map<String, ByteBuffer>, tokens: Int, stop: Stop): Map<String, ByteBuffer> {
         val outputs = run(step, inputs + ("past" to intBuffer(past)), stop)
+        if (!outputs.getValue("logits").floats().all { it.isFinite() }) {
+            throw RuntimeFailure("The model returned numbers that are not finite: its weights or its graph are broken.")
+        }
         if (!manifest.kv.inPlace) {
             for (tensor in manifest.method(step).outputs) store(step, tensor, outputs.getValue(tensor.name), tokens)
         }

@@ -30,6 +30,24 @@ object ConformanceFiles {
             Tokenizer.parse(File(folder, "tokenizer/$name/tokenizer.json").readText(), "tokenizer.json")
         }
 
+    /** Makes a file hostile, as its README.md says. */
+    fun change(root: JsonObject, changes: JsonArray) {
+        for (change in changes) apply(change.asJsonObject, root)
+    }
+
+    private fun apply(change: JsonObject, root: JsonObject) {
+        val path = change.list("at").toList()
+        var part: JsonElement = root
+        for (step in path.dropLast(1)) part =
+            if (part is JsonObject) part.get(step.asString) else part.asJsonArray[step.asInt]
+        val (last, value) = path.last() to change.get("value")
+        if (part is JsonObject) {
+            if (value == null) part.remove(last.asString) else part.add(last.asString, value)
+        } else {
+            if (value == null) part.asJsonArray.remove(last.asInt) else part.asJsonArray.set(last.asInt, value)
+        }
+    }
+
     private val tokenizers = HashMap<String, Tokenizer>()
 }
 

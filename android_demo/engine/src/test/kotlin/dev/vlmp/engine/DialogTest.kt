@@ -24,16 +24,25 @@ class DialogTest {
         }
 
     @Test
-    fun `numbers that are none fail the turn`() {
+    fun `half a character is no text, and nothing is run`() {
         val scripted = Scripted("rows")
-        scripted.start(listOf(-1))
-        assertThrows(RuntimeFailure::class.java) { scripted.chat.ask(scripted.picture, "Why?") }
+        scripted.start(emptyList())
+        val error = assertThrows(BadPrompt::class.java) { scripted.chat.ask(scripted.picture, "Why\uD83D?") }
+        assertEquals(BadPrompt.Kind.NO_TEXT, error.kind)
+    }
+
+    @Test
+    fun `a token that the model does not know is refused`() {
+        val manifest = ConformanceFiles.json("dialog/rows.json")
+        val scripted = Scripted("rows", manifest.toString().replace("2048", "1546"))
+        val error = assertThrows(BadPrompt::class.java) { scripted.chat.ask(scripted.picture, "Why?") }
+        assertEquals(BadPrompt.Kind.NO_TOKEN, error.kind)
     }
 }
 
 /** A chat whose model says a script, as tests/conformance/README.md describes it. The bookkeeping is the real one. */
-class Scripted(kind: String) : Runtime {
-    val manifest = parseManifest(ConformanceFiles.json("dialog/$kind.json").toString(), "$kind.json")
+class Scripted(kind: String, text: String = ConformanceFiles.json("dialog/$kind.json").toString()) : Runtime {
+    val manifest = parseManifest(text, "$kind.json")
     val picture = Picture(2, 2, ByteArray(12))
     private lateinit var caches: Map<String, ByteBuffer>
     val chat =
@@ -43,20 +52,27 @@ class Scripted(kind: String) : Runtime {
         )
     private var script = ArrayList<Int>()
     private var failsAt: Int? = null
+    private var notFiniteAt: Int? = null
+    private var stopIn: Int? = null
     private val calls = ArrayList<Any>()
 
     override val name = "scripted"
 
-    fun start(tokens: List<Int>, failsAt: Int? = null) {
+    /** The numbers are those of calls, from 0. */
+    fun start(tokens: List<Int>, failsAt: Int? = null, notFiniteAt: Int? = null, stopIn: Int? = null) {
         script = ArrayList(tokens)
         this.failsAt = failsAt
+        this.notFiniteAt = notFiniteAt
+        this.stopIn = stopIn
         calls.clear()
     }
 
     /** Does an action, and compares all that comes of it. */
     fun check(action: JsonObject) {
         val then = action.getAsJsonObject("then")
-        start(action.optional("script")?.ints() ?: emptyList(), action.optional("fails_at")?.asInt)
+        val number = { name: String -> action.optional(name)?.asInt }
+        val tokens = action.optional("script")?.ints() ?: emptyList()
+        start(tokens, number("fails_at"), number("not_finite_at"), number("stop_in"))
         val pieces = ArrayList<String>()
         val onText = { piece: String ->
             pieces += piece
@@ -75,7 +91,8 @@ class Scripted(kind: String) : Runtime {
                 assertEquals(then.get("tokens").ints(), answer.tokens)
                 assertEquals(then.text("text"), answer.text)
                 assertEquals(then.get("pieces").texts(), pieces)
-                if (action.text("do") == "ask") {
+                assertEquals(then.get("stopped")?.asBoolean ?: false, answer.end == End.STOPPED)
+                if (action.text("do") == "ask" && answer.tokens.isNotEmpty()) {
                     assertEquals(listOf(listOf(1, 2, 3), listOf(1, 3)), answer.stages.map { it.toList() })
                     assertEquals(listOf(3, 1), answer.order.toList())
                 }
@@ -105,20 +122,23 @@ class Scripted(kind: String) : Runtime {
     }
 
     override fun run(step: Step, inputs: Map<String, ByteBuffer>, stop: Stop): Map<String, ByteBuffer> {
-        if (failsAt == calls.size) throw RuntimeFailure("the runtime failed")
+        val number = calls.size
+        if (number == failsAt) throw RuntimeFailure("the runtime failed")
+        if (number == stopIn) chat.stop()
+        val kept = number != stopIn && number != notFiniteAt
         val outputs = manifest.method(step).outputs.associate { Pair(it.name, directBuffer(it.elements)) }
         for (tensor in manifest.method(step).inputs.filter { it.name !in caches }) {
             assertEquals(4 * tensor.elements, inputs.getValue(tensor.name).remaining(), tensor.name)
         }
         if (step == Step.VISION) {
-            calls += listOf(step.key, null, emptyList<Int>())
+            if (kept) calls += listOf(step.key, null, emptyList<Int>())
             return outputs
         }
         val ids = inputs.getValue("ids").ints().toList()
         val length = inputs["text_len"]?.ints()?.single() ?: 1
         val past = inputs["past"]?.ints()?.single() ?: 0
         assertEquals(emptySet<Int>(), ids.drop(length).toSet() - manifest.prompt.padId)
-        calls += listOf(step.key, if (step == Step.PREFILL) null else past, ids.take(length))
+        if (kept) calls += listOf(step.key, if (step == Step.PREFILL) null else past, ids.take(length))
         for ((layer, kv) in manifest.kv.layers.withIndex()) {
             val before = if (step == Step.PREFILL) List(kv.base) { listOf(7000 + it, it) } else emptyList()
             val text = ids.take(length).mapIndexed { place, id -> listOf(id, past + place) }
@@ -134,8 +154,8 @@ class Scripted(kind: String) : Runtime {
                 }
             }
         }
-        val token = script.removeAt(0)
-        outputs.getValue("logits").asFloatBuffer().put(maxOf(token, 0), if (token < 0) Float.NaN else 1f)
+        val logits = outputs.getValue("logits").asFloatBuffer()
+        if (number == notFiniteAt) logits.put(7, Float.NaN) else logits.put(script.removeFirstOrNull() ?: 0, 1f)
         if (step == Step.PREFILL) {
             for ((name, kept) in
                 listOf("kept_0" to intArrayOf(1, 2, 3), "kept" to intArrayOf(1, 3), "order" to intArrayOf(3, 1))) {

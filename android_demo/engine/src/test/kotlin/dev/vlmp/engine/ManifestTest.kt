@@ -118,7 +118,7 @@ class ManifestTest {
                 .map { case ->
                     dynamicTest("$base: ${case.text("class")} ${case.text("field")}") {
                         val manifest = ConformanceFiles.json("manifest/$base")
-                        for (change in case.list("change").map { it.asJsonObject }) apply(change, manifest)
+                        ConformanceFiles.change(manifest, case.list("change"))
                         writeBundle(manifest.toString(), case.getAsJsonObject("files"))
                         val error = assertThrows(BadBundle::class.java) { readBundle(folder.toFile()) }
                         assertEquals(case.text("class").uppercase(), error.kind.name, error.message)
@@ -128,6 +128,17 @@ class ManifestTest {
                     }
                 }
         }
+
+    @Test
+    fun `those of schema 1 are refused before files are looked for`() {
+        for (base in cases.get("bases_1").texts()) {
+            for (case in cases.list("hostile_1").map { it.asJsonObject }) {
+                val manifest = ConformanceFiles.json("manifest/$base")
+                ConformanceFiles.change(manifest, case.list("change"))
+                assertThrows(BadBundle::class.java) { parseManifest(manifest.toString(), "manifest.json") }
+            }
+        }
+    }
 
     @Test
     fun `the bases are bundles`() {
@@ -239,19 +250,6 @@ class ManifestTest {
                 return root.toString()
             }
             node = child
-        }
-    }
-
-    private fun apply(change: JsonObject, root: JsonObject) {
-        val path = change.list("at").toList()
-        var part: JsonElement = root
-        for (step in path.dropLast(1)) part =
-            if (part is JsonObject) part.get(step.asString) else part.asJsonArray[step.asInt]
-        val (last, value) = path.last() to change.get("value")
-        if (part is JsonObject) {
-            if (value == null) part.remove(last.asString) else part.add(last.asString, value)
-        } else {
-            if (value == null) part.asJsonArray.remove(last.asInt) else part.asJsonArray.set(last.asInt, value)
         }
     }
 

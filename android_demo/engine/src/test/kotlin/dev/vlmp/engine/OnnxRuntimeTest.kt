@@ -1,6 +1,7 @@
 package dev.vlmp.engine
 
 import ai.onnxruntime.OrtException
+import com.google.gson.JsonParser
 import java.io.File
 import java.nio.file.Path
 import java.security.MessageDigest
@@ -48,11 +49,32 @@ class OnnxRuntimeTest {
     }
 
     @Test
+    fun `a graph that returns more than the manifest says is refused`() {
+        val folder = Bundles.folder("onnx-unpruned")
+        val text = File(folder, "manifest.json").readText()
+        val root = JsonParser.parseString(text).asJsonObject
+        val stage = root.list("shapes")[0].asJsonObject.list("stages")[0].asJsonObject
+        stage.addProperty("num_kept", stage.int("tokens") - 1)
+        for (method in root.getAsJsonObject("methods").entrySet().map { it.value.asJsonObject }) {
+            for (tensor in
+                method.list("outputs").map { it.asJsonObject }.filter { it.text("name") in setOf("kept", "order") }) {
+                tensor.list("shape").set(0, stage.get("num_kept"))
+            }
+        }
+        val manifest = parseManifest(root.toString(), "manifest.json")
+        Session(manifest, folder, OnnxRuntime, threads = 1).use { session ->
+            val visual = session.vision(toPixels(Bundles.photo("photo-1.png"), manifest.image))
+            assertThrows(RuntimeFailure::class.java) { session.prefill(intArrayOf(1546), visual) }
+            assertEquals(0, session.past)
+        }
+    }
+
+    @Test
     fun `a graph that is none is refused in a line`(@TempDir folder: Path) {
         val source = Bundles.folder("onnx-pruned")
         val manifest = File(source, "manifest.json").readText()
         val vision =
-            com.google.gson.JsonParser.parseString(manifest)
+            JsonParser.parseString(manifest)
                 .asJsonObject
                 .getAsJsonObject("methods")
                 .getAsJsonObject("vision")
@@ -60,7 +82,7 @@ class OnnxRuntimeTest {
         source.listFiles()!!.forEach { it.copyTo(File(folder.toFile(), it.name)) }
         val content = "no graph".toByteArray()
         File(folder.toFile(), vision).writeBytes(content)
-        val files = com.google.gson.JsonParser.parseString(manifest).asJsonObject
+        val files = JsonParser.parseString(manifest).asJsonObject
         val entry = files.list("files").map { it.asJsonObject }.first { it.text("path") == vision }
         entry.addProperty("size_bytes", content.size)
         entry.addProperty(

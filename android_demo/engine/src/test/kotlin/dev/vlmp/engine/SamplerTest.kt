@@ -34,7 +34,8 @@ class SamplerTest {
                 -1.0 to 1.0,
                 Double.NaN to 1.0,
                 Double.POSITIVE_INFINITY to 1.0,
-                1.0 to 0.0,
+                100.5 to 1.0,
+                1.0 to -0.1,
                 1.0 to 1.1,
                 1.0 to Double.NaN,
             )) {

@@ -4,7 +4,10 @@ import java.nio.ByteBuffer
 import java.nio.ByteOrder
 import org.junit.jupiter.api.Assertions.assertEquals
 import org.junit.jupiter.api.Assertions.assertThrows
+import org.junit.jupiter.api.DynamicTest
+import org.junit.jupiter.api.DynamicTest.dynamicTest
 import org.junit.jupiter.api.Test
+import org.junit.jupiter.api.TestFactory
 import org.junit.jupiter.params.ParameterizedTest
 import org.junit.jupiter.params.provider.ValueSource
 
@@ -48,6 +51,23 @@ class TextTest {
         }
         assertEquals(48351, compared)
         assertEquals(0, numbers.remaining())
+    }
+
+    @TestFactory
+    fun `tokenizers that are refused`(): List<DynamicTest> {
+        val refused = ConformanceFiles.json("tokenizer/refused.json")
+        return refused
+            .list("cases")
+            .map { it.asJsonObject }
+            .map { case ->
+                dynamicTest(case.list("change").toString()) {
+                    val damaged = ConformanceFiles.json("tokenizer/${refused.text("base")}/tokenizer.json")
+                    ConformanceFiles.change(damaged, case.list("change"))
+                    val error =
+                        assertThrows(BadBundle::class.java) { Tokenizer.parse(damaged.toString(), "tokenizer.json") }
+                    assertEquals(BadBundle.Kind.TOKENIZER, error.kind)
+                }
+            }
     }
 
     @Test
