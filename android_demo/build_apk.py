@@ -50,7 +50,6 @@ KEEP = """
 -keepattributes Exceptions,InnerClasses,EnclosingMethod,Signature,SourceFile,LineNumberTable
 -dontwarn org.jetbrains.annotations.**
 -dontwarn com.google.errorprone.annotations.**
--dontwarn com.google.gson.internal.sql.**
 -keep class dev.vlmp.** { *; }
 -keep class ai.onnxruntime.** { *; }
 """
@@ -140,7 +139,7 @@ def library_jars(tools: list[Path]) -> list[Path]:
     javac = shutil.which("javac")
     assert javac is not None
     jmods = Path(javac).resolve().parents[1] / "jmods"
-    found = [jmods / "java.base.jmod", jmods / "java.logging.jmod"]
+    found = [jmods / f"{name}.jmod" for name in ("java.base", "java.logging", "java.sql")]
     if not found[0].is_file():
         raise Missing(f"{found[0]} is missing: apt-get install openjdk-17-jdk-headless")
     return [android_jar(tools), *found]

@@ -261,7 +261,7 @@ def test_what_its_benchmark_writes_is_imported(apk: Path, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("name", build_apk.BUNDLES)
 def test_it_answers_as_python_does(apk: Path, name: str) -> None:
-    """The same photo, through Android's decoder there and Pillow here, the same bundle, a question and a further one."""
+    """The same bundle, photo and questions; Android's decoder there, Pillow here."""
     told = json.loads(app_wrote("answers.json").read_bytes())[name]
     chat = Chat(load(build_apk.OUTPUT / "assets/bundles" / name))
     first = chat.ask(build_apk.ROOT / "runtimes/assets/photo.jpg", "List the objects.")
