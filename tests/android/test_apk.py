@@ -261,10 +261,10 @@ def test_what_its_benchmark_writes_is_imported(apk: Path, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("name", build_apk.BUNDLES)
 def test_it_answers_as_python_does(apk: Path, name: str) -> None:
-    """The same bundle, photo and questions; Android's decoder there, Pillow here."""
+    """The same bundle, PNG and questions."""
     told = json.loads(app_wrote("answers.json").read_bytes())[name]
     chat = Chat(load(build_apk.OUTPUT / "assets/bundles" / name))
-    first = chat.ask(build_apk.ROOT / "runtimes/assets/photo.jpg", "List the objects.")
+    first = chat.ask(build_apk.ROOT / "tests/conformance/files/steps/photo-1.png", "List the objects.")
     second = chat.reply("What colour is it?")
     assert (told["text"], told["first"], told["second"]) == (first.text, first.token_ids, second.token_ids)
     assert (told["kept"], told["order"]) == (first.kept.tolist(), first.order.tolist())

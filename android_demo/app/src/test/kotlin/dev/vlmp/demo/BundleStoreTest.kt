@@ -93,8 +93,9 @@ class BundleStoreTest {
     @Test
     fun aManifestThatIsNoneIsRefused() {
         assertTrue(refused { manifest { it.put("schema_version", 9) } }.contains("schema_version is 9"))
-        assertTrue(refused { manifest { it.remove("shapes") } }.contains("shapes"))
-        assertTrue(refused { files[MANIFEST_NAME] = "{".toByteArray() }.startsWith("manifest.json"))
+        assertTrue(refused { manifest { it.put("schema_version", 2).remove("shapes") } }.contains("shapes"))
+        val cut = refused { files[MANIFEST_NAME] = "{".toByteArray() }
+        assertTrue(cut, cut.startsWith("manifest.json"))
         assertTrue(refused { files[MANIFEST_NAME] = ByteArray(9 shl 20) }.contains("larger"))
         assertTrue(refused { files.remove(MANIFEST_NAME) }.startsWith("There is no manifest.json in it"))
     }

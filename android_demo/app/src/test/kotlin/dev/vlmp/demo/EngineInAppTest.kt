@@ -2,6 +2,7 @@ package dev.vlmp.demo
 
 import android.app.ActivityManager
 import android.content.Intent
+import android.net.Uri
 import android.view.ViewGroup
 import android.widget.Button
 import android.widget.EditText
@@ -81,10 +82,12 @@ class EngineInAppTest {
 
     private fun answered(turn: Turn): Answer = checkNotNull(turn.answer)
 
-    /** tests/android/test_apk.py asks Python the same, and compares. */
+    /** tests/android/test_apk.py asks Python the same, and compares. A PNG, since decoders of JPEG differ. */
     @Test
     fun photoQuestionAndFurtherQuestion() {
         val answers = JSONObject()
+        val png = Uri.fromFile(File(System.getProperty("demo.png")!!))
+        app.demo.choose(readPhoto(activity.contentResolver, png))
         for (bundle in listOf("tiny-unpruned", "tiny-pruned")) {
             val first = answered(ask(bundle, FIRST))
             assertEquals(End.FINISHED, first.end)
