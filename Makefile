@@ -20,7 +20,7 @@ $(VENV)/.installed: pyproject.toml
 demo: setup
 	$(BIN)/python benchmarks/demo.py
 
-# The C++ runner, in build/native/host and build/native/arm64: docs/native-runner.md.
+# The C++ library and runner, in build/native/host and build/native/arm64: docs/libvlmp.md, docs/native-runner.md.
 native: setup
 	$(BIN)/python runtimes/native/build.py host
 

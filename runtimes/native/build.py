@@ -1,11 +1,12 @@
-"""Builds vlmp_runner, and fetches what it needs from PyPI.
+"""Builds libvlmp and vlmp_runner, and fetches what it needs from PyPI.
 
     python runtimes/native/build.py host         for this machine, against the executorch that is installed
     python runtimes/native/build.py arm64        for ARM64 Linux, against the wheel for it
     python runtimes/native/build.py sanitizers   for this machine, with sanitizers and fuzz targets
 
-Output: build/native/<kind>; build/native/<kind>/dist holds what a device needs. Debian: g++ nlohmann-json3-dev
-libstb-dev, for arm64 g++-aarch64-linux-gnu, for sanitizers clang and libclang-rt-14-dev where libFuzzer is wanted.
+Output: build/native/<kind>; build/native/<kind>/dist holds what a device or an app needs. Debian: g++
+nlohmann-json3-dev libstb-dev, for arm64 g++-aarch64-linux-gnu, for sanitizers clang and libclang-rt-14-dev where
+libFuzzer is wanted.
 """
 
 import re
@@ -32,7 +33,7 @@ class Missing(Exception):
 
 def main() -> None:
     """Build the kinds that are asked for."""
-    parser = ArgumentParser(description="Build vlmp_runner.")
+    parser = ArgumentParser(description="Build libvlmp and vlmp_runner.")
     parser.add_argument("kind", nargs="+", choices=KINDS)
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="compilers at a time (1)")
     arguments = parser.parse_args()

@@ -426,11 +426,11 @@ SHAPE = ("shapes", 0)
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    (place("schema_version", value=3), "schema version 3, this runner reads 1 to 2: build a newer runner"),
-    (place("schema_version", value=0), "schema version 0, this runner reads 1 to 2: export the model again"),
+    (place("schema_version", value=3), "schema version 3, this vlmp reads 1 to 2: take a newer one"),
+    (place("schema_version", value=0), "schema version 0, this vlmp reads 1 to 2: export the model again"),
     (place("schema_version", value="1"), "schema_version: must be a whole number"),
     (lambda raw: raw.pop("schema_version"), "no schema_version: not a vlmp manifest"),
-    (place("target", value="onnx"), "target is 'onnx': this runner runs executorch"),
+    (place("target", value="onnx"), "target is 'onnx': this vlmp runs executorch"),
     (lambda raw: raw["methods"].pop("extend"), "methods: extend is missing"),
     (place("shapes", value=[]), "shapes: is empty"),
     (place(*SHAPE, "kv", "dtype", value="float16"), "kv.dtype: is '\"float16\"'"),

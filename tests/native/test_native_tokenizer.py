@@ -157,7 +157,7 @@ def test_merges_of_older_files_and_files_without_a_normalizer(host: Path, tmp_pa
 
 
 def test_the_tables_are_what_the_library_says() -> None:
-    script = ROOT / "runtimes/native/make_unicode.py"
+    script = ROOT / "runtimes/native/lib/make_unicode.py"
     spec = importlib.util.spec_from_file_location("make_unicode", script)
     assert spec is not None
     assert spec.loader is not None
@@ -177,7 +177,7 @@ WRONG: list[tuple[str, list[str | int], Any]] = [
     ("model.vocab: must be an object", ["model", "vocab"], []),
     ("model.merges: must be a list", ["model", "merges"], {}),
     ("normalizer.type: is '\"NFKC\"'", ["normalizer", "type"], "NFKC"),
-    ("this runner needs", ["pre_tokenizer", "pretokenizers", 0, "pattern", "Regex"], r"\p{L}+"),
+    ("this vlmp needs", ["pre_tokenizer", "pretokenizers", 0, "pattern", "Regex"], r"\p{L}+"),
     ("pre_tokenizer.type", ["pre_tokenizer"], {"type": "ByteLevel"}),
     ("decoder.type", ["decoder", "type"], "WordPiece"),
     ("added_tokens[0].lstrip: is 'true'", ["added_tokens", 0, "lstrip"], True),

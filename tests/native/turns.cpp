@@ -10,7 +10,7 @@
 #include <thread>
 
 #include "error.h"
-#include "generate.h"
+#include "turn.h"
 
 namespace {
 
@@ -33,7 +33,7 @@ Turn short_turn() {
 
 Answer ask(Session& session, const std::string& image, const std::string& question, const Turn& turn = short_turn()) {
   vlmp::Sampler greedy(0, 1, 0);
-  return vlmp::first_turn(session, image, question, greedy, turn);
+  return vlmp::first_turn(session, [&] { return vlmp::open_picture(image); }, question, greedy, turn);
 }
 
 Answer reply(Session& session, const Turn& turn = short_turn(), const std::string& question = "And now?") {

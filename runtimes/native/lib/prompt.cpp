@@ -68,7 +68,8 @@ std::vector<std::int32_t> encode_turn(const Tokenizer& tokenizer, const std::str
     return all;
   };
   if (only_meant(ids) != only_meant(tokenizer.encode(fill(form, {""}).front()))) {
-    fail("the prompt is no plain text to this tokenizer, which makes a control token of it: reword it");
+    refuse(Fault::prompt,
+           "the prompt is no plain text to this tokenizer, which makes a control token of it: reword it");
   }
   return ids;
 }

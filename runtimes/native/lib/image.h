@@ -26,6 +26,10 @@ struct Picture {
 
 inline constexpr std::int64_t kMostPixels = 100'000'000;
 
+// Throws Error naming `where` when a picture has more pixels, or a side more than 200 times the other.
+void check_size(std::uint64_t width, std::uint64_t height, const std::string& where,
+                std::int64_t most_pixels = kMostPixels);
+
 // Decodes PNG or JPEG: rotated by EXIF, alpha over white, 16-bit converted. Throws Error naming `where` when it is in
 // another format, damaged, CMYK, too large, or has a side more than 200 times the other.
 Picture decode_picture(std::string_view bytes, const std::string& where, std::int64_t most_pixels = kMostPixels);
@@ -34,6 +38,12 @@ Picture open_picture(const std::filesystem::path& path);
 
 // Pillow's bicubic resampling, to the bit.
 Picture resize(const Picture& picture, int width, int height);
+
+// Where a photo lies in the picture that the model sees, in pixels of it.
+struct Place {
+  int left = 0, top = 0, width = 0, height = 0;
+};
+Place placement(const Picture& picture, const ImageSpec& spec);
 
 // Resized to the bundle's size, with bars of `pad_rgb` where the aspect ratio differs and the bundle pads.
 Picture fit(const Picture& picture, const ImageSpec& spec);

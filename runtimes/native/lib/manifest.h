@@ -1,4 +1,4 @@
-// The manifest of a bundle: what the runner reads of it, checked so that no later step meets a size that does not fit.
+// The manifest of a bundle: what is read of it, checked so that no later step meets a size that does not fit.
 // Of several picture sizes it takes the first. Schema version 1 is read as version 2.
 //
 // Axes: N visual tokens, S kept, D hidden, T text bucket, V vocabulary, H KV heads, C head size.
@@ -45,6 +45,7 @@ struct ImageSpec {
   bool pad;  // keep the aspect ratio, with bars of pad_rgb; otherwise stretch
   std::array<std::uint8_t, 3> pad_rgb;
   int visual_tokens = 0;  // of a picture, before any is pruned; fitting one does not need it
+  int grid_rows = 0, grid_columns = 0;  // token r * columns + c is in row r, column c; 0 when it is not one grid
 };
 
 // A place in the language model at which visual tokens are pruned: before decoder layer `index`.
@@ -82,6 +83,8 @@ struct Manifest {
   std::array<MethodSpec, 4> methods;
   std::vector<FileSpec> files;
 
+  std::string pruners() const;  // of all stages, with + between them
+  std::uintmax_t size_bytes() const;  // of all files
   int num_kept() const { return stages.empty() ? image.visual_tokens : stages.back().num_kept; }
   const MethodSpec& method(MethodName name) const { return methods[static_cast<std::size_t>(name)]; }
 };
@@ -91,6 +94,7 @@ Manifest parse_manifest(std::string_view json, const std::string& where);
 
 // Reads and checks a bundle's manifest and files. Throws Error: no manifest, another schema version or target, a field
 // that does not fit, a name that leaves the folder, a file that is missing, no file, or whose size or sha256 differs.
-Manifest read_manifest(const std::filesystem::path& bundle);
+// check_hashes: without it, sha256 is not computed, for which all files are read.
+Manifest read_manifest(const std::filesystem::path& bundle, bool check_hashes = true);
 
 }  // namespace vlmp

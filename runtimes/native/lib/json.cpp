@@ -69,7 +69,7 @@ std::string shown(const Json& value) {
 }
 
 void Field::require(const Json& wanted) const {
-  if (*value_ != wanted) refuse("is " + shown(*value_) + ", this runner needs " + wanted.dump());
+  if (*value_ != wanted) refuse("is " + shown(*value_) + ", this vlmp needs " + wanted.dump());
 }
 
 }  // namespace vlmp

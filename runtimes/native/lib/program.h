@@ -31,8 +31,9 @@ class Outputs {
 class Program {
  public:
   // Loads all four methods of the manifest, which must outlive the program. threads: of the whole process, ExecuTorch's
-  // own choice when there is none; traced: record the event of every operator. Throws Error when the file is damaged or
-  // does not take and return what the manifest says.
+  // own choice, or an earlier program's, when there is none; traced: record the event of every operator. Throws Error
+  // when the file is damaged or does not take and return what the manifest says, and when other programs are there
+  // that have another number of threads.
   Program(const std::filesystem::path& bundle, const Manifest& manifest, std::optional<int> threads, bool traced);
   ~Program();
 
@@ -50,8 +51,13 @@ class Program {
 // Name and version of what runs the graphs.
 std::string runtime_name();
 
-// From now on ExecuTorch's own log stays quiet, its errors become part of Error, and what makes it end the process ends
-// as one line on stderr. subject: begin of that line. Call once.
-void quiet_runtime(const std::string& subject);
+// More are taken for a mistake.
+inline constexpr int kMostThreads = 1024;
+
+// Hears a line of ExecuTorch's log, of level D, I, E or F; F comes before ExecuTorch ends the process.
+using LogListener = void (*)(void* user, char level, const char* message);
+
+// There is one log for the process. It is quiet unless somebody listens; its errors become part of Error.
+void set_log(LogListener listener, void* user);
 
 }  // namespace vlmp

@@ -8,6 +8,7 @@
 #include <set>
 
 #include "error.h"
+#include "program.h"
 #include "unicode.h"
 
 namespace vlmp {
@@ -93,8 +94,10 @@ void check_together(const Options& options, const std::set<std::string>& given) 
 Options parse_options(const std::vector<std::string>& arguments) {
   Options options;
   using Reader = std::function<void(const std::string&, const std::string&)>;
-  const auto to_int = [](auto& target, int least) -> Reader {
-    return [&target, least](const auto& option, const auto& text) { target = whole<int>(option, text, least, kMost); };
+  const auto to_int = [](auto& target, int least, int most = kMost) -> Reader {
+    return [&target, least, most](const auto& option, const auto& text) {
+      target = whole<int>(option, text, least, most);
+    };
   };
   const auto to_real = [](double& target, double least, double most) -> Reader {
     return [&, least, most](const auto& option, const auto& text) { target = real(option, text, least, most); };
@@ -110,7 +113,7 @@ Options parse_options(const std::vector<std::string>& arguments) {
       {"--prompt", [&](const auto& option, const auto& text) { options.prompt = utf8(option, text); }},
       {"--reply", [&](const auto& option, const auto& text) { options.replies.push_back(utf8(option, text)); }},
       {"--max-new-tokens", to_int(options.max_new_tokens, 1)},
-      {"--threads", to_int(options.threads, 1)},
+      {"--threads", to_int(options.threads, 1, kMostThreads)},
       {"--temperature", to_real(options.temperature, 0.0, 100.0)},
       {"--top-p", to_real(options.top_p, 0.0, 1.0)},
       {"--seed",

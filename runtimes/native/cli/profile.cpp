@@ -13,10 +13,11 @@
 #include <optional>
 
 #include "error.h"
-#include "files.h"
-#include "generate.h"
 #include "json.h"
 #include "machine.h"
+#include "output.h"
+#include "program.h"
+#include "turn.h"
 #include "unicode.h"
 
 namespace vlmp {
@@ -66,6 +67,24 @@ Json in_fresh_process(const std::function<Json()>& work) {
 std::int32_t first_token(Session& session, const Options& options, const std::vector<std::int32_t>& ids) {
   const std::vector<float> pixels = to_pixels(open_picture(options.image), session.manifest().image);
   return Sampler(0, 1, 0).sample(session.prefill(ids, session.vision(pixels)).logits);
+}
+
+// One first turn with exactly `decode_tokens` greedy tokens after the first: a turn would end with its answer, and make
+// text of it. Reading the image is timed, too.
+Timings time_turn(Session& session, const fs::path& image, const std::vector<std::int32_t>& ids, int decode_tokens) {
+  const Session::Hold hold(session);
+  Timings timings;
+  Stopwatch watch;
+  const std::vector<float> pixels = to_pixels(open_picture(image), session.manifest().image);
+  timings.preprocess_ms = watch.lap_ms();
+  const std::vector<float> visual = session.vision(pixels);
+  timings.vision_ms = watch.lap_ms();
+  std::vector<float> logits = session.prefill(ids, visual).logits;
+  timings.prefill_ms = watch.lap_ms();
+  for (int token = 0; token < decode_tokens; ++token) logits = session.decode(most_likely(logits));
+  timings.decode_ms = watch.lap_ms();
+  timings.decoded_tokens = decode_tokens;
+  return timings;
 }
 
 // Loads and runs every method once: the time of loading, and the schema's Memory.
@@ -131,10 +150,8 @@ double size_mib(const fs::path& bundle) {
 }
 
 Json facts_of(const Manifest& manifest) {
-  std::string pruners;
   Json stages = Json::array();
   for (const StageSpec& stage : manifest.stages) {
-    pruners += (pruners.empty() ? "" : "+") + stage.pruner;
     stages.push_back({{"layer", stage.index}, {"pruner", stage.pruner}, {"kept_tokens", stage.num_kept}});
   }
   return {{"model", manifest.model},
@@ -145,7 +162,7 @@ Json facts_of(const Manifest& manifest) {
           {"image", {manifest.image.height, manifest.image.width}},
           {"text_len", manifest.prompt.text_len},
           {"layers", manifest.kv.size()},
-          {"pruner", pruners.empty() ? "none" : pruners},
+          {"pruner", manifest.pruners()},
           {"prune_layer", manifest.stages.empty() ? 0 : manifest.stages.front().index},
           {"visual_tokens", manifest.image.visual_tokens},
           {"kept_tokens", manifest.num_kept()},

@@ -3,11 +3,13 @@
 // The graphs are pure functions: a step reads the caches and returns the new rows, which are stored here.
 #pragma once
 
+#include <atomic>
 #include <filesystem>
 #include <functional>
 #include <mutex>
 #include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "manifest.h"
@@ -32,7 +34,7 @@ struct Progress {
 };
 
 // Runs one call at a time, a whole turn; other threads wait. All calls throw Error from within a callback that `tell`
-// makes.
+// makes, before they wait.
 class Session {
  public:
   // Has the session to itself as long as it lives.
@@ -65,6 +67,12 @@ class Session {
   // Makes a callback, which may not call the session: half of the turn is not done yet.
   void tell(const std::function<void()>& callback);
 
+  // Throws Error when this thread is in such a callback.
+  void check_caller() const;
+
+  // Forgets the conversation. Old rows stay in the caches, masked until they are overwritten.
+  void reset();
+
   // Throws Error unless so many text tokens can be appended.
   void check_room(std::size_t tokens) const;
   int room() const { return manifest_.prompt.text_len + manifest_.prompt.max_new_tokens - progress.past; }
@@ -92,7 +100,7 @@ class Session {
   Program program_;
   std::vector<Cache> caches_;
   std::recursive_mutex mutex_;
-  bool telling_ = false;
+  std::atomic<std::thread::id> telling_{};  // the thread that makes a callback
 };
 
 }  // namespace vlmp

@@ -34,7 +34,7 @@ TensorSpec read_tensor(const Field& field) {
   }
   const std::string dtype = field.at("dtype").text();
   if (dtype != "float32" && dtype != "int32") {
-    field.at("dtype").refuse("is " + in_quotes(dtype) + ", this runner takes float32 and int32");
+    field.at("dtype").refuse("is " + in_quotes(dtype) + ", this vlmp takes float32 and int32");
   }
   tensor.dtype = dtype == "float32" ? Dtype::float32 : Dtype::int32;
   return tensor;
@@ -63,6 +63,20 @@ ImageSpec read_image(const Field& field) {
   field.at("resample").require("bicubic");
   if (field.has("frames")) field.at("frames").require(1);
   return image;
+}
+
+// Nothing where the tokens are on several grids, or on a part of one.
+void read_grid(const Field& field, ImageSpec& image) {
+  const std::vector<Field> segments = field.items();
+  if (segments.empty()) field.refuse("is empty");
+  const Field& grid = segments.front();
+  const int rows = count(grid.at("rows")), columns = count(grid.at("columns"));
+  const int first = count(grid.at("first"), 0), stride = count(grid.at("stride"));
+  const bool is_whole = std::int64_t{rows} * columns == image.visual_tokens && first == 0 && stride == columns;
+  if (segments.size() == 1 && is_whole) {
+    image.grid_rows = rows;
+    image.grid_columns = columns;
+  }
 }
 
 std::vector<StageSpec> read_stages(const Field& field, int visual_tokens, std::size_t layers) {
@@ -216,7 +230,7 @@ class ShapeCheck {
   MethodName method_ = MethodName::vision;
 };
 
-void check_files(const fs::path& bundle, const Manifest& manifest) {
+void check_files(const fs::path& bundle, const Manifest& manifest, bool check_hashes) {
   std::set<std::string> named = {manifest.prompt.tokenizer_file};
   for (const MethodSpec& method : manifest.methods) {
     named.insert(method.file);
@@ -241,7 +255,7 @@ void check_files(const fs::path& bundle, const Manifest& manifest) {
       fail(bundle.string(), ": ", file.path, " has ", size, " bytes, the manifest says ", file.size_bytes,
            ": copy the bundle again");
     }
-    if (sha256(path) != file.sha256) {
+    if (check_hashes && sha256(path) != file.sha256) {
       fail(bundle.string(), ": ", file.path, " is damaged (sha256 differs): copy the bundle again");
     }
   }
@@ -274,6 +288,18 @@ std::size_t TensorSpec::elements() const {
   return product;
 }
 
+std::string Manifest::pruners() const {
+  std::string names;
+  for (const StageSpec& stage : stages) names += (names.empty() ? "" : "+") + stage.pruner;
+  return names.empty() ? "none" : names;
+}
+
+std::uintmax_t Manifest::size_bytes() const {
+  std::uintmax_t sum = 0;
+  for (const FileSpec& file : files) sum += file.size_bytes;
+  return sum;
+}
+
 const TensorSpec& MethodSpec::input(const std::string& name) const { return named(inputs, name); }
 const TensorSpec& MethodSpec::output(const std::string& name) const { return named(outputs, name); }
 
@@ -285,6 +311,7 @@ void read_shape(const Field& root, Manifest& manifest) {
   const Field& shape = shapes.front();
   manifest.image = read_image(shape.at("image"));
   manifest.image.visual_tokens = count(shape.at("image").at("visual_tokens"));
+  read_grid(shape.at("image").at("segments"), manifest.image);
   manifest.kv = read_kv(shape.at("kv"));
   manifest.stages = read_stages(shape.at("stages"), manifest.image.visual_tokens, manifest.kv.size());
   for (const MethodName name : kMethods) {
@@ -298,6 +325,11 @@ void read_parts_1(const Field& root, Manifest& manifest) {
   const Field pruner = root.at("pruner");
   manifest.image = read_image(root.at("image"));
   manifest.image.visual_tokens = count(pruner.at("visual_tokens"));
+  const std::vector<std::int32_t> grid = root.at("image").at("grid").integers(1, kMost);
+  if (grid.size() == 2 && std::int64_t{grid[0]} * grid[1] == manifest.image.visual_tokens) {
+    manifest.image.grid_rows = grid[0];
+    manifest.image.grid_columns = grid[1];
+  }
   manifest.stages = {{count(pruner.at("layer"), 0), pruner.at("name").text(), manifest.image.visual_tokens,
                       count(pruner.at("kept_tokens"), 1, manifest.image.visual_tokens)}};
   manifest.kv = read_kv_1(root.at("kv"));
@@ -314,15 +346,15 @@ Manifest parse_manifest(std::string_view json, const std::string& where) {
   if (!root.has("schema_version")) fail(where, " has no schema_version: not a vlmp manifest");
   const std::int64_t version = root.at("schema_version").integer(0, kMost);
   if (version < kOldestVersion || version > kSchemaVersion) {
-    fail(where, " has schema version ", version, ", this runner reads ", kOldestVersion, " to ", kSchemaVersion, ": ",
-         version > kSchemaVersion ? "build a newer runner" : "export the model again");
+    fail(where, " has schema version ", version, ", this vlmp reads ", kOldestVersion, " to ", kSchemaVersion, ": ",
+         version > kSchemaVersion ? "take a newer one" : "export the model again");
   }
   Manifest manifest;
   manifest.model = root.at("model").text();
   manifest.checkpoint = root.at("checkpoint").text();
   manifest.target = root.at("target").text();
   if (manifest.target != "executorch") {
-    fail(where, ": target is ", in_quotes(manifest.target), ": this runner runs executorch");
+    fail(where, ": target is ", in_quotes(manifest.target), ": this vlmp runs executorch");
   }
   manifest.precision = root.at("precision").text();
   manifest.quantization = root.at("quantization").text();
@@ -338,12 +370,12 @@ Manifest parse_manifest(std::string_view json, const std::string& where) {
   return manifest;
 }
 
-Manifest read_manifest(const fs::path& bundle) {
+Manifest read_manifest(const fs::path& bundle, bool check_hashes) {
   const fs::path path = bundle / "manifest.json";
   std::error_code error;
   if (!fs::is_regular_file(path, error)) fail(bundle.string(), " is not a bundle: it has no manifest.json");
   Manifest manifest = parse_manifest(read_file(path, kMostBytes), path.string());
-  check_files(bundle, manifest);
+  check_files(bundle, manifest, check_hashes);
   return manifest;
 }
 

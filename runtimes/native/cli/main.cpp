@@ -1,15 +1,17 @@
-// vlmp_runner: answers a question about an image with an ExecuTorch bundle, or measures it.
+// vlmp_runner: answers a question about an image with an ExecuTorch bundle, or measures it. It goes by the C++ inside
+// of libvlmp, not by vlmp.h, since that tells neither phases as they end nor logits nor ExecuTorch's events.
 #include <array>
 #include <cstdio>
 #include <iostream>
 
+#include "crashes.h"
 #include "error.h"
-#include "files.h"
-#include "generate.h"
 #include "machine.h"
 #include "options.h"
+#include "output.h"
 #include "profile.h"
-#include "program.h"
+#include "turn.h"
+#include "vlmp.h"
 
 namespace vlmp {
 namespace {
@@ -38,6 +40,10 @@ void say_phase(const Phase& phase) {
 
 void answer(const Options& options) {
   const Manifest manifest = read_manifest(options.bundle);
+  const int most = manifest.prompt.max_new_tokens;
+  if (options.max_new_tokens > most) {
+    fail("--max-new-tokens ", *options.max_new_tokens, ": this bundle allows 1 to ", most);
+  }
   Stopwatch watch;
   Session session(options.bundle, manifest, options.threads, options.etdump.has_value());
   say_phase({"load", watch.lap_ms()});
@@ -58,7 +64,8 @@ void answer(const Options& options) {
       logits.append(reinterpret_cast<const char*>(row.data()), row.size() * sizeof(float));
     };
   }
-  const Answer first = first_turn(session, options.image, options.prompt, sampler, turn);
+  const auto picture = [&] { return open_picture(options.image); };
+  const Answer first = first_turn(session, picture, options.prompt, sampler, turn);
   say("tokens:" + listed(first.tokens));
   const auto kept = [&](const std::vector<std::int32_t>& tokens) {
     return "kept " + std::to_string(tokens.size()) + " of " + std::to_string(manifest.image.visual_tokens) + ":" +
@@ -81,13 +88,6 @@ void answer(const Options& options) {
   if (!std::cout) fail("the answer cannot be written to stdout");
 }
 
-std::string one_line(std::string text) {
-  for (char& byte : text) {
-    if (static_cast<unsigned char>(byte) < 0x20 || byte == 0x7F) byte = ' ';
-  }
-  return text;
-}
-
 int run(const std::vector<std::string>& arguments) {
   try {
     const Options options = parse_options(arguments);
@@ -96,13 +96,13 @@ int run(const std::vector<std::string>& arguments) {
       return 0;
     }
     if (options.version) {
-      std::cout << kProgram << " " VLMP_VERSION << std::endl;
+      std::cout << kProgram << " " << vlmp_version() << std::endl;
       return 0;
     }
     for (const auto& path : {options.logits, options.etdump, options.json}) {
       if (path) check_can_write(*path);
     }
-    quiet_runtime(one_line(kProgram + ": " + options.bundle.string()));
+    tell_crashes(one_line(kProgram + ": " + options.bundle.string()));
     if (options.runs) {
       profile(options, arguments);
     } else {

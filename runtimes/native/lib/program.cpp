@@ -6,25 +6,25 @@
 #include <executorch/runtime/backend/interface.h>
 #include <executorch/runtime/backend/options.h>
 #include <executorch/runtime/platform/platform.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <csignal>
 #include <cstdlib>
-#include <exception>
 #include <mutex>
-#include <new>
+#include <string>
+#include <string_view>
 
 #include "error.h"
 #include "files.h"
+#include "unicode.h"
 
 #if __has_include(<executorch/extension/threadpool/threadpool.h>)
 #include <executorch/extension/threadpool/threadpool.h>
-#else  // The pip wheel has the library without its header; these two names of it are all that is needed.
+#else  // The pip wheel has the library without its header; these names of it are all that is needed.
 namespace executorch::extension::threadpool {
 class ThreadPool {
  public:
+  std::size_t get_thread_count() const;
   bool _unsafe_reset_threadpool(std::uint32_t threads);
 };
 ThreadPool* get_threadpool();
@@ -39,68 +39,64 @@ using ::executorch::extension::Module;
 using ::executorch::extension::TensorPtr;
 using ScalarType = ::executorch::aten::ScalarType;
 
-#ifdef VLMP_SANITIZE
-constexpr bool kSanitized = true;
-#else
-constexpr bool kSanitized = false;
-#endif
-
+// Who hears ExecuTorch's log. Never destroyed: threads may log while the process ends.
 struct Log {
   std::mutex mutex;
-  std::string subject, crash, no_memory, last;
+  LogListener listener = nullptr;
+  void* user = nullptr;
 };
 
 Log& log() {
-  static Log kept;
+  static Log& kept = *new Log;
   return kept;
 }
 
-void keep_message(et_timestamp_t, et_pal_log_level_t level, const char*, const char*, std::size_t, const char* message,
-                  std::size_t length) {
-  if (level != kError && level != kFatal) return;
-  const std::lock_guard<std::mutex> lock(log().mutex);
-  log().last.assign(message, std::min<std::size_t>(length, 200));
-}
+thread_local std::string last_error;  // that was logged in this thread
 
-[[noreturn]] void end_with(const std::string& line) {
-  const auto written = ::write(STDERR_FILENO, line.data(), line.size());
-  ::_exit(written == static_cast<ssize_t>(line.size()) ? 2 : 3);
-}
-
-// A damaged program can bring the libraries below ours to a fault that they do not notice themselves.
-void end_on_signal(int) { end_with(log().crash); }
-
-// An exception in one of ExecuTorch's threads, or in what must not throw.
-void end_on_exception() {
-  try {
-    if (std::current_exception()) std::rethrow_exception(std::current_exception());
-  } catch (const std::bad_alloc&) {
-    end_with(log().no_memory);
-  } catch (...) {
+void hear(et_timestamp_t, et_pal_log_level_t level, const char*, const char*, std::size_t, const char* message,
+          std::size_t length) try {
+  LogListener listener = nullptr;
+  void* user = nullptr;
+  {
+    const std::lock_guard<std::mutex> lock(log().mutex);
+    listener = log().listener;
+    user = log().user;
   }
-  std::abort();
+  if (level == kError || level == kFatal) last_error.assign(message, std::min<std::size_t>(length, 200));
+  if (listener != nullptr) {
+    listener(user, static_cast<char>(level), to_valid_utf8(std::string_view(message, length)).c_str());
+  }
+} catch (const std::bad_alloc&) {
+  // The line is lost; what it is about goes on.
 }
 
-void end_process() {
-  std::string line = log().subject + ": ExecuTorch gave up: " + log().last;
-  std::replace_if(
-      line.begin(), line.end(), [](char byte) { return static_cast<unsigned char>(byte) < 0x20; }, ' ');
-  end_with(line + '\n');
+// Once: ExecuTorch complains about a second time.
+void take_log() {
+  static const bool taken = [] {
+    et::PalImpl ours{};
+    ours.emit_log_message = hear;
+    ours.source_filename = __FILE__;
+    return et::register_pal(ours);
+  }();
+  if (!taken) refuse(Fault::runtime, "ExecuTorch's log cannot be set");
 }
 
-// ExecuTorch and XNNPACK seldom say that memory ran out, but then malloc or mmap has: to be called before they are.
-void forget_errno() { errno = 0; }
+// Before a call. ExecuTorch and XNNPACK seldom say that memory ran out, but then malloc or mmap has.
+void forget_errors() {
+  errno = 0;
+  last_error.clear();
+}
 
-void check(et::Error error, const std::string& what) {
+// `fault`: what is at fault unless memory is.
+void check(et::Error error, const std::string& what, Fault fault = Fault::bundle) {
   if (error == et::Error::Ok) return;
-  if (error == et::Error::MemoryAllocationFailed || errno == ENOMEM) fail(what, ": memory ran out");
-  const std::lock_guard<std::mutex> lock(log().mutex);
-  fail(what, ": ", log().last.empty() ? et::to_string(error) : log().last);
+  if (error == et::Error::MemoryAllocationFailed || errno == ENOMEM) refuse(Fault::memory, what, ": memory ran out");
+  refuse(fault, what, ": ", last_error.empty() ? et::to_string(error) : last_error);
 }
 
 template <typename Value>
-Value& check(et::Result<Value>& result, const std::string& what) {
-  check(result.error(), what);
+Value& check(et::Result<Value>& result, const std::string& what, Fault fault = Fault::bundle) {
+  check(result.error(), what, fault);
   return result.get();
 }
 
@@ -114,6 +110,50 @@ void share_packed_weights() {
   }
 }
 
+// ExecuTorch has one pool of threads for the process, and a loaded program points to it: it may be another one only
+// while no program is there.
+class PoolUse {
+ public:
+  explicit PoolUse(std::optional<int> threads) {
+    const std::lock_guard<std::mutex> lock(mutex());
+    if (threads) set(*threads);
+    ++programs();
+  }
+  ~PoolUse() {
+    const std::lock_guard<std::mutex> lock(mutex());
+    --programs();
+  }
+  PoolUse(const PoolUse&) = delete;
+  PoolUse& operator=(const PoolUse&) = delete;
+
+ private:
+  static void set(int threads) {
+    if (threads < 1 || threads > kMostThreads) {
+      refuse(Fault::argument, "threads ", threads, ": must be from 1 to ", kMostThreads);
+    }
+    auto* pool = ::executorch::extension::threadpool::get_threadpool();
+    if (pool == nullptr) refuse(Fault::runtime, "ExecuTorch has no pool of threads");
+    const std::size_t now = pool->get_thread_count();
+    if (now == static_cast<std::size_t>(threads)) return;
+    if (programs() > 0) {
+      refuse(Fault::argument, "threads ", threads, ": another bundle is open, with ", now,
+             " threads, which are the whole process's: close it first, or take as many");
+    }
+    if (!pool->_unsafe_reset_threadpool(static_cast<std::uint32_t>(threads))) {
+      refuse(Fault::runtime, "the number of threads cannot be set to ", threads);
+    }
+  }
+
+  static std::mutex& mutex() {
+    static std::mutex& kept = *new std::mutex;
+    return kept;
+  }
+  static int& programs() {
+    static int count = 0;
+    return count;
+  }
+};
+
 void check_tensor(const et::Result<et::TensorInfo>& info, const TensorSpec& spec, const std::string& what) {
   check(info.error(), what);
   const auto sizes = info->sizes();
@@ -126,11 +166,13 @@ void check_tensor(const et::Result<et::TensorInfo>& info, const TensorSpec& spec
 
 struct Program::Loaded {
   const Manifest& manifest;
+  PoolUse pool;
   std::string path;
   Module module;
 
-  Loaded(const std::filesystem::path& bundle, const Manifest& of, bool traced)
+  Loaded(const std::filesystem::path& bundle, const Manifest& of, std::optional<int> threads, bool traced)
       : manifest(of),
+        pool(threads),
         path(inside(bundle, of.method(MethodName::vision).file)),
         // Mapped: packed weights are not read again, so their pages can go. Shared arenas: one method runs at a time.
         module(path, data_files(bundle, of), Module::LoadMode::Mmap,
@@ -141,7 +183,7 @@ struct Program::Loaded {
     const MethodSpec& first = manifest.method(MethodName::vision);
     for (const MethodSpec& method : manifest.methods) {
       if (method.file != first.file || method.data_file != first.data_file) {
-        fail(bundle.string(), ": its methods are in several files, this runner takes one");
+        fail(bundle.string(), ": its methods are in several files: one is taken");
       }
     }
     return first.data_file.empty() ? std::vector<std::string>{}
@@ -150,7 +192,7 @@ struct Program::Loaded {
 
   void load_method(const MethodSpec& method) {
     const std::string what = path + ": method " + method.entry;
-    forget_errno();
+    forget_errors();
     et::Result<et::MethodMeta> found = module.method_meta(method.entry);
     const et::MethodMeta& meta = check(found, what);
     if (meta.num_inputs() != method.inputs.size() || meta.num_outputs() != method.outputs.size()) {
@@ -166,16 +208,13 @@ struct Program::Loaded {
   }
 };
 
-Program::Program(const std::filesystem::path& bundle, const Manifest& manifest, std::optional<int> threads, bool traced)
-    : loaded_(std::make_unique<Loaded>(bundle, manifest, traced)) {
+Program::Program(const std::filesystem::path& bundle, const Manifest& manifest, std::optional<int> threads,
+                 bool traced) {
+  take_log();
+  forget_errors();
   share_packed_weights();
-  if (threads) {
-    auto* pool = ::executorch::extension::threadpool::get_threadpool();
-    if (pool == nullptr || !pool->_unsafe_reset_threadpool(static_cast<std::uint32_t>(*threads))) {
-      fail("the number of threads cannot be set to ", *threads);
-    }
-  }
-  forget_errno();
+  loaded_ = std::make_unique<Loaded>(bundle, manifest, threads, traced);
+  forget_errors();
   check(loaded_->module.load(et::Program::Verification::InternalConsistency), loaded_->path + " cannot be loaded");
   for (const MethodSpec& method : manifest.methods) loaded_->load_method(method);
 }
@@ -192,16 +231,16 @@ Outputs Program::run(MethodName name, const Inputs& inputs) {
     tensors.push_back(::executorch::extension::from_blob(data, spec.shape, type_of(spec.dtype)));
     values.emplace_back(tensors.back());
   }
-  forget_errno();
+  forget_errors();
   et::Result<std::vector<et::EValue>> result = loaded_->module.execute(method.entry, values);
-  const std::vector<et::EValue>& returned = check(result, what);
+  const std::vector<et::EValue>& returned = check(result, what, Fault::runtime);
   Outputs outputs;
   for (std::size_t i = 0; i < method.outputs.size(); ++i) {
     const TensorSpec& spec = method.outputs[i];
     const bool whole = i < returned.size() && returned[i].isTensor() &&
                        returned[i].toTensor().scalar_type() == type_of(spec.dtype) &&
                        static_cast<std::size_t>(returned[i].toTensor().numel()) == spec.elements();
-    if (!whole) fail(what, ": output ", spec.name, " is not what the manifest says");
+    if (!whole) refuse(Fault::runtime, what, ": output ", spec.name, " is not what the manifest says");
     outputs.add(spec.name, returned[i].toTensor().const_data_ptr());
   }
   return outputs;
@@ -218,19 +257,10 @@ std::string Program::events() {
 
 std::string runtime_name() { return "executorch " VLMP_EXECUTORCH_VERSION " (XNNPACK)"; }
 
-void quiet_runtime(const std::string& subject) {
-  log().subject = subject;
-  log().crash = subject + ": crashed while the program was loaded or run: it is damaged (export the model again), or " +
-                "memory ran out\n";
-  log().no_memory = subject + ": memory ran out\n";
-  et::PalImpl quiet{};
-  quiet.abort = end_process;
-  quiet.emit_log_message = keep_message;
-  quiet.source_filename = __FILE__;
-  if (!et::register_pal(quiet)) fail("ExecuTorch's log cannot be set");
-  std::set_terminate(end_on_exception);
-  if (kSanitized) return;  // the sanitizer has more to say
-  for (const int number : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT}) std::signal(number, end_on_signal);
+void set_log(LogListener listener, void* user) {
+  const std::lock_guard<std::mutex> lock(log().mutex);
+  log().listener = listener;
+  log().user = user;
 }
 
 }  // namespace vlmp

@@ -80,34 +80,35 @@ Picture upright(Picture picture, int orientation) {
   return turned;
 }
 
-// Where a photo lies in the model's picture.
-struct Place {
-  int width, height, left, top;
-};
+}  // namespace
+
+void check_size(std::uint64_t width, std::uint64_t height, const std::string& where, std::int64_t most_pixels) {
+  if (width * height > static_cast<std::uint64_t>(most_pixels)) {
+    fail("image ", where, " has ", width, " x ", height, " pixels: at most ", most_pixels / 1'000'000,
+         " megapixels are read");
+  }
+  const auto [shorter, longer] = std::minmax(width, height);
+  if (longer > kMostAspect * shorter) {
+    fail("image ", where, " has ", width, " x ", height, " pixels: one side may be at most ", kMostAspect,
+         " times as long as the other");
+  }
+}
 
 Place placement(const Picture& picture, const ImageSpec& spec) {
+  const bool same_shape = std::int64_t{picture.width} * spec.height == std::int64_t{picture.height} * spec.width;
+  if (!spec.pad || same_shape) return {0, 0, spec.width, spec.height};
   const double scale = std::min(double(spec.width) / picture.width, double(spec.height) / picture.height);
   const auto side = [&](int size, int most) {  // rounds half to even, as Python does
     return std::max(1, std::min(most, static_cast<int>(std::nearbyint(size * scale))));
   };
   const int width = side(picture.width, spec.width), height = side(picture.height, spec.height);
-  return {width, height, (spec.width - width) / 2, (spec.height - height) / 2};
+  return {(spec.width - width) / 2, (spec.height - height) / 2, width, height};
 }
-
-}  // namespace
 
 Picture decode_picture(std::string_view bytes, const std::string& where, std::int64_t most_pixels) {
   const Container container = read_container(bytes, where);
   if (bytes.size() > kMostBytes) fail("image ", where, " is too large");
-  if (container.width * container.height > static_cast<std::uint64_t>(most_pixels)) {
-    fail("image ", where, " has ", container.width, " x ", container.height, " pixels: at most ",
-         most_pixels / 1'000'000, " megapixels are read");
-  }
-  const auto [shorter, longer] = std::minmax(container.width, container.height);
-  if (longer > kMostAspect * shorter) {
-    fail("image ", where, " has ", container.width, " x ", container.height, " pixels: one side may be at most ",
-         kMostAspect, " times as long as the other");
-  }
+  check_size(container.width, container.height, where, most_pixels);
   const auto* data = reinterpret_cast<const stbi_uc*>(bytes.data());
   const int size = static_cast<int>(bytes.size());
   // Twice: buffers grow by doubling, and rows of an interlaced file are more.
@@ -143,10 +144,9 @@ Picture open_picture(const std::filesystem::path& path) {
 }
 
 Picture fit(const Picture& picture, const ImageSpec& spec) {
-  const bool same_shape = std::int64_t{picture.width} * spec.height == std::int64_t{picture.height} * spec.width;
-  if (!spec.pad || same_shape) return resize(picture, spec.width, spec.height);
   const Place place = placement(picture, spec);
   const Picture inner = resize(picture, place.width, place.height);
+  if (place.width == spec.width && place.height == spec.height) return inner;
   Picture canvas{spec.width, spec.height, {}};
   canvas.rgb.reserve(std::size_t(spec.width) * std::size_t(spec.height) * 3);
   for (std::size_t pixel = 0; pixel < std::size_t(spec.width) * std::size_t(spec.height); ++pixel) {

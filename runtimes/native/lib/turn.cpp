@@ -1,4 +1,4 @@
-#include "generate.h"
+#include "turn.h"
 
 #include <algorithm>
 #include <chrono>
@@ -25,39 +25,54 @@ bool is_blank(const std::string& text) {
 }
 
 int limit_of(const Session& session, const Turn& turn) {
-  const int most = session.manifest().prompt.max_new_tokens;
-  if (turn.max_new_tokens && *turn.max_new_tokens > most) {
-    fail("--max-new-tokens ", *turn.max_new_tokens, ": this bundle allows 1 to ", most);
+  const int most = session.manifest().prompt.max_new_tokens, wanted = turn.max_new_tokens.value_or(most);
+  if (wanted < 1 || wanted > most) {
+    refuse(Fault::prompt, "max_new_tokens ", wanted, ": this bundle allows 1 to ", most);
   }
-  return turn.max_new_tokens.value_or(most);
+  return wanted;
 }
 
 bool ends_with(const std::string& text, const std::string& end) {
   return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
 }
 
-// Tokens up to an end token, which is included, or the limit. Text is handed out as it comes, but no character of
-// which bytes are still to come, unless the answer has ended.
-std::vector<std::int32_t> decode_turn(Session& session, std::vector<float> logits, Sampler& sampler, const Turn& turn) {
+// Adds tokens up to an end token, which is included, the limit, or a stop. Text is handed out as it comes, but no
+// character of which bytes are still to come, unless the answer is over.
+void decode_turn(Session& session, std::vector<float> logits, Sampler& sampler, const Turn& turn, Answer& answer) {
   const std::vector<std::int32_t>& ends = session.manifest().prompt.end_ids;
   const auto limit = static_cast<std::size_t>(limit_of(session, turn));
-  std::vector<std::int32_t> tokens;
   std::size_t shown = 0;
   while (true) {
     session.tell([&] { turn.on_logits(logits); });
     const std::int32_t token = sampler.sample(logits);
     const bool is_end = std::find(ends.begin(), ends.end(), token) != ends.end();
-    tokens.push_back(token);
+    answer.tokens.push_back(token);
     session.progress.unfed = is_end ? std::nullopt : std::optional(token);
-    const bool ended = (is_end && !turn.ignore_end) || tokens.size() == limit || session.room() == 0;
-    const std::string text = session.tokenizer().decode(tokens);
-    if (text.size() > shown && (ended || !ends_with(text, kReplacement))) {
+    const bool ended = (is_end && !turn.ignore_end) || answer.tokens.size() == limit || session.room() == 0;
+    answer.stopped = !ended && turn.stop();
+    const std::string text = session.tokenizer().decode(answer.tokens);
+    if (text.size() > shown && (ended || answer.stopped || !ends_with(text, kReplacement))) {
       session.tell([&] { turn.on_text(std::string_view(text).substr(shown)); });
       shown = text.size();
     }
-    if (ended) return tokens;
+    if (ended || answer.stopped) return;
+    // Who was just told may have had enough. With a part of a character held back, one more token is made.
+    answer.stopped = shown == text.size() && turn.stop();
+    if (answer.stopped) return;
     logits = session.decode(token);
   }
+}
+
+// The rest of a turn when its prompt has been fed.
+void finish(Session& session, std::vector<float> logits, Sampler& sampler, const Turn& turn, Stopwatch& watch,
+            Answer& answer) {
+  Timings& timings = answer.timings;
+  timings.prefill_ms = watch.lap_ms();
+  session.tell([&] { turn.on_phase({"prefill", timings.prefill_ms}); });
+  decode_turn(session, std::move(logits), sampler, turn, answer);
+  timings.decode_ms = watch.lap_ms();
+  timings.decoded_tokens = static_cast<int>(answer.tokens.size()) - 1;
+  session.tell([&] { turn.on_phase({"decode", timings.decode_ms, timings.decoded_tokens}); });
 }
 
 }  // namespace
@@ -81,75 +96,70 @@ std::vector<std::int32_t> prompt_ids(const Session& session, const std::string& 
       encode_turn(tokenizer, form, prompt, typed_control ? std::vector<std::string>{} : control);
   const std::int64_t own = static_cast<std::int64_t>(ids.size()) - static_cast<std::int64_t>(around);
   if (own > room) {
-    fail("the prompt has ", own, " tokens, the bundle takes up to ", room, ": export with a larger --text-len");
+    refuse(Fault::prompt, "the prompt has ", own, " tokens, the bundle takes up to ", room,
+           ": export with a larger --text-len");
   }
-  if (is_blank(prompt)) fail("the prompt is empty: ask something about the image");
+  if (is_blank(prompt)) refuse(Fault::prompt, "the prompt is empty: ask something about the image");
   return ids;
 }
 
-Answer first_turn(Session& session, const std::filesystem::path& image, const std::string& prompt, Sampler& sampler,
-                  const Turn& turn) {
+Answer first_turn(Session& session, const std::function<Picture()>& picture, const std::string& prompt,
+                  Sampler& sampler, const Turn& turn) {
   const Session::Hold hold(session);
-  const auto on_phase = [&](const Phase& phase) { session.tell([&] { turn.on_phase(phase); }); };
-  const std::vector<std::int32_t> ids = prompt_ids(session, session.manifest().prompt.first, prompt, turn.control_tokens);
+  const ImageSpec& spec = session.manifest().image;
+  const std::vector<std::int32_t> ids =
+      prompt_ids(session, session.manifest().prompt.first, prompt, turn.control_tokens);
   limit_of(session, turn);  // before anything is run
   Answer answer;
+  Timings& timings = answer.timings;
   Stopwatch watch;
-  const std::vector<float> pixels = to_pixels(open_picture(image), session.manifest().image);
-  on_phase({"preprocess", watch.lap_ms()});
+  const Picture photo = blame(Fault::image, picture);
+  answer.photo = placement(photo, spec);
+  const std::vector<float> pixels = to_pixels(photo, spec);
+  timings.preprocess_ms = watch.lap_ms();
+  session.tell([&] { turn.on_phase({"preprocess", timings.preprocess_ms}); });
+  if ((answer.stopped = turn.stop())) return answer;
   const std::vector<float> visual = session.vision(pixels);
-  on_phase({"vision", watch.lap_ms()});
+  timings.vision_ms = watch.lap_ms();
+  session.tell([&] { turn.on_phase({"vision", timings.vision_ms}); });
+  // The last place where the caches still hold the conversation before. With prefill comes the first token.
+  if ((answer.stopped = turn.stop())) return answer;
   Prefilled first = session.prefill(ids, visual);
-  on_phase({"prefill", watch.lap_ms()});
-  answer.tokens = decode_turn(session, std::move(first.logits), sampler, turn);
-  on_phase({"decode", watch.lap_ms(), static_cast<int>(answer.tokens.size()) - 1});
   answer.kept = std::move(first.kept);
   answer.order = std::move(first.order);
   answer.earlier = std::move(first.earlier);
+  finish(session, std::move(first.logits), sampler, turn, watch, answer);
   return answer;
 }
 
 Answer next_turn(Session& session, const std::string& prompt, Sampler& sampler, const Turn& turn) {
   const Session::Hold hold(session);
-  const auto on_phase = [&](const Phase& phase) { session.tell([&] { turn.on_phase(phase); }); };
+  if (session.progress.past == 0) refuse(Fault::conversation, "no image yet: ask about one first");
   const PromptSpec& spec = session.manifest().prompt;
   std::vector<std::int32_t> ids = prompt_ids(session, spec.following, prompt, turn.control_tokens, 1);
   ids.insert(ids.begin(), spec.end_text_id);
   limit_of(session, turn);
-  // Before anything is fed: a refused turn leaves the conversation as it was, and so does one that fails below.
+  // Before anything is fed: a refused turn leaves the conversation as it was, and so does one that fails or is stopped
+  // below.
   const Progress before = session.progress;
   session.check_room((before.unfed ? 1 : 0) + ids.size());
   Answer answer;
   Stopwatch watch;
+  if ((answer.stopped = turn.stop())) return answer;
   std::vector<float> logits;
   try {
     if (before.unfed) session.decode(*before.unfed);
+    if ((answer.stopped = turn.stop())) {
+      session.progress = before;
+      return answer;
+    }
     logits = session.extend(ids);
   } catch (...) {
     session.progress = before;
     throw;
   }
-  on_phase({"prefill", watch.lap_ms()});
-  answer.tokens = decode_turn(session, std::move(logits), sampler, turn);
-  on_phase({"decode", watch.lap_ms(), static_cast<int>(answer.tokens.size()) - 1});
+  finish(session, std::move(logits), sampler, turn, watch, answer);
   return answer;
-}
-
-Timings time_turn(Session& session, const std::filesystem::path& image, const std::vector<std::int32_t>& ids,
-                  int decode_tokens) {
-  const Session::Hold hold(session);
-  Timings timings;
-  Stopwatch watch;
-  const std::vector<float> pixels = to_pixels(open_picture(image), session.manifest().image);
-  timings.preprocess_ms = watch.lap_ms();
-  const std::vector<float> visual = session.vision(pixels);
-  timings.vision_ms = watch.lap_ms();
-  std::vector<float> logits = session.prefill(ids, visual).logits;
-  timings.prefill_ms = watch.lap_ms();
-  for (int token = 0; token < decode_tokens; ++token) logits = session.decode(most_likely(logits));
-  timings.decode_ms = watch.lap_ms();
-  timings.decoded_tokens = decode_tokens;
-  return timings;
 }
 
 }  // namespace vlmp

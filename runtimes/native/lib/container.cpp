@@ -179,7 +179,7 @@ Container read_jpeg(Bytes bytes, const std::string& where) {
 Container read_container(Bytes bytes, const std::string& where) {
   if (starts_with(bytes, kPng)) return read_png(bytes, where);
   if (starts_with(bytes, "\xff\xd8\xff")) return read_jpeg(bytes, where);
-  fail("image ", where, " is neither PNG nor JPEG: this runner reads these two");
+  fail("image ", where, " is neither PNG nor JPEG: these two are read");
 }
 
 }  // namespace vlmp

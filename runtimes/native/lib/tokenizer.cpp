@@ -43,7 +43,7 @@ void require_absent(const Field& field, const char* name) {
   if (!field.has(name)) return;
   const Json& value = field.value().at(name);
   if (value == false || value == "") return;
-  field.at(name).refuse("is " + shown(value) + ", this runner does not know it");
+  field.at(name).refuse("is " + shown(value) + ", this vlmp does not know it");
 }
 
 // Throws Error unless everything but the vocabulary is as Qwen2 has it. Returns whether text is composed (NFC).

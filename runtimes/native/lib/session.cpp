@@ -32,15 +32,27 @@ Session::Session(const std::filesystem::path& bundle, const Manifest& manifest, 
   }
 }
 
-Session::Hold::Hold(Session& session) : lock_(session.mutex_) {
-  if (session.telling_) fail("a callback called the session that is answering: call it when the answer is there");
+Session::Hold::Hold(Session& session) {
+  session.check_caller();
+  lock_ = std::unique_lock(session.mutex_);
+}
+
+void Session::check_caller() const {
+  if (telling_ == std::this_thread::get_id()) {
+    refuse(Fault::busy, "a callback called the session that is answering: call it when the answer is there");
+  }
+}
+
+void Session::reset() {
+  const Hold hold(*this);
+  progress = {};
 }
 
 void Session::tell(const std::function<void()>& callback) {
   struct Telling {  // over, whatever the callback throws
-    bool& is;
-    explicit Telling(bool& telling) : is(telling) { is = true; }
-    ~Telling() { is = false; }
+    std::atomic<std::thread::id>& by;
+    explicit Telling(std::atomic<std::thread::id>& telling) : by(telling) { by = std::this_thread::get_id(); }
+    ~Telling() { by = std::thread::id(); }
   } telling(telling_);
   callback();
 }
@@ -91,19 +103,20 @@ std::vector<float> Session::extend(const std::vector<std::int32_t>& ids) {
 }
 
 void Session::check_room(std::size_t tokens) const {
-  if (progress.past == 0) fail("no image yet: prefill comes before decode and extend");
+  if (progress.past == 0) refuse(Fault::conversation, "no image yet: prefill comes before decode and extend");
   if (tokens > static_cast<std::size_t>(room())) {
-    fail("the conversation is full: ", tokens, " more tokens, room for ", room(), "; start a new one");
+    refuse(Fault::conversation, "the conversation is full: ", tokens, " more tokens, room for ", room(),
+           "; start a new one");
   }
 }
 
 std::vector<std::int32_t> Session::bucket(const std::vector<std::int32_t>& ids) const {
   const auto size = static_cast<std::size_t>(manifest_.prompt.text_len);
   if (ids.empty() || ids.size() > size) {
-    fail(ids.size(), " text tokens: this bundle takes 1 to ", size, " at once");
+    refuse(Fault::prompt, ids.size(), " text tokens: this bundle takes 1 to ", size, " at once");
   }
   for (const std::int32_t id : ids) {
-    if (id < 0 || id >= manifest_.vocab_size) fail("token ", id, " is not in the model's vocabulary");
+    if (id < 0 || id >= manifest_.vocab_size) refuse(Fault::prompt, "token ", id, " is not in the model's vocabulary");
   }
   std::vector<std::int32_t> padded = ids;
   padded.resize(size, manifest_.prompt.pad_id);
@@ -137,7 +150,7 @@ std::vector<float> Session::logits_of(const Outputs& outputs) const {
   const float* values = outputs.floats("logits");
   const float* end = values + manifest_.vocab_size;
   if (!std::all_of(values, end, [](float value) { return std::isfinite(value); })) {
-    fail("the model returned logits that are not finite: its weights or its graph are broken");
+    refuse(Fault::runtime, "the model returned logits that are not finite: its weights or its graph are broken");
   }
   return {values, end};
 }

@@ -1,6 +1,6 @@
 """Writes unicode_tables.h: what the tokenizers library takes for letters, numbers and spaces, and its NFC.
 
-    python runtimes/native/make_unicode.py
+    python runtimes/native/lib/make_unicode.py
 
 Asked of the library itself, since its normalization knows an older Unicode than Python does; combining classes, which
 it does not tell, come from Python for the code points that it reorders.

@@ -1,4 +1,4 @@
-// stb_image, with the two formats that the runner reads.
+// stb_image, with the two formats that are read.
 #pragma once
 
 #include <cstdlib>
