@@ -44,11 +44,13 @@ from vlmp.pruner import PRUNERS, Pruner
 from vlmp.pruner.ops import stable_order
 from vlmp.pruner.vlm_pruner import VlmPruner
 from vlmp.runtimes.bundle.writing import exclusive
+from vlmp.runtimes.chat import Chat
 from vlmp.runtimes.console.streams import quiet_libraries
 from vlmp.runtimes.draw import draw_kept
-from vlmp.runtimes.generate import prompt_ids
 from vlmp.runtimes.image import to_pixels
+from vlmp.runtimes.prompt import first_ids
 from vlmp.runtimes.pytorch import TorchSession
+from vlmp.runtimes.traits import traits_of
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / "docs/results/accuracy.md"
@@ -100,12 +102,12 @@ class PatchGrid(VlmPruner):
 def variant(label: str, kind: type[VlmPruner], config: ExportConfig) -> Subject:
     """A subject whose pruner is another class than the registry's."""
 
-    def open_variant() -> TorchSession:
-        session = open_eager(config, counted=True)
-        pruners = cast(Prefill, session.methods["prefill"]).pruners
+    def open_variant() -> Chat:
+        chat = open_eager(config, counted=True)
+        pruners = cast(Prefill, cast(TorchSession, chat.session).methods["prefill"]).pruners
         (own,) = (cast(Pruner, module) for module in pruners)
         pruners[0] = kind(own.grid, own.config, own.loop)
-        return session
+        return chat
 
     return replace(eager_subject(config, label), open=open_variant)
 
@@ -160,8 +162,9 @@ def coverage(config: ExportConfig, seed: int) -> str:
     lines = ["| method | layer | tokens on things | things with a token | digits of a code with a token |"]
     lines += ["|---|---:|---:|---:|---:|"]
     for name, layer in places:
-        session = open_eager(replace(config, pruner=name, keep=DEFAULT_KEEP, prune_layer=layer))
-        ids = prompt_ids(session, session.manifest.prompt.first, "What is the code?")
+        chat = open_eager(replace(config, pruner=name, keep=DEFAULT_KEEP, prune_layer=layer))
+        session = chat.session
+        ids = first_ids(chat.tokenizer, session.manifest.prompt, "What is the code?")
         figures = []
         for scene in scenes:
             visual = session.vision(to_pixels(scene.image, session.manifest.shape.image))
@@ -235,7 +238,7 @@ def write_part(name: str, text: str) -> None:
 def draw_pictures(config: ExportConfig, folder: Path) -> None:
     """Held-out scenes with what three methods keep of them, and their answers."""
     names = ("vlm-pruner", "fastv", "random")
-    sessions = [open_eager(replace(config, pruner=name, keep=DEFAULT_KEEP)) for name in names]
+    chats = [open_eager(replace(config, pruner=name, keep=DEFAULT_KEEP)) for name in names]
     data = open_dataset("scenes:test", seed=PICTURES[0][0], questions=120)
     for number, (seed, index) in enumerate(PICTURES, 1):
         image = make_scene("test", seed, index).image
@@ -243,14 +246,13 @@ def draw_pictures(config: ExportConfig, folder: Path) -> None:
         figure, axes = pyplot.subplots(1, 1 + len(names), figsize=(13, 3.9), layout="constrained")
         axes[0].imshow(image)
         axes[0].set_title(f"{example.question}\nright: {example.answers[0]}", fontsize=10)
-        for axis, name, session in zip(axes[1:], names, sessions, strict=True):
-            visual = session.vision(to_pixels(image, session.manifest.shape.image))
-            said = answer(session, visual, example.question, BASE.max_new_tokens)
-            order_S = session.generate(image, example.question, 1).order
-            axis.imshow(draw_kept(image, session.manifest.shape.image, order_S))
-            axis.set_title(
-                f"{name}, {len(order_S)} of {session.manifest.shape.image.visual_tokens}\n{said}", fontsize=10
-            )
+        for axis, name, chat in zip(axes[1:], names, chats, strict=True):
+            spec = chat.session.manifest.shape.image
+            visual = chat.session.vision(to_pixels(image, spec))
+            said = answer(chat, visual, example.question, BASE.max_new_tokens)
+            order_S = chat.ask(image, example.question, 1).order
+            axis.imshow(draw_kept(image, spec, order_S))
+            axis.set_title(f"{name}, {len(order_S)} of {spec.visual_tokens}\n{said}", fontsize=10)
         for axis in axes:
             axis.axis("off")
         figure.savefig(folder / f"kept-{number}.png", dpi=80)
@@ -283,7 +285,7 @@ def main() -> None:
         _, eager = measure([eager_subject(replace(config, keep=DEFAULT_KEEP))], data, arguments.work)
         rows, answered = [], []
         for subject in exports(config, arguments.work):
-            interpreted = subject.facts["target"] == "coreml" and sys.platform != "darwin"
+            interpreted = traits_of(subject.facts["target"]).interpreted
             asked = replace(data, examples=data.examples[: INTERPRETED_QUESTIONS if interpreted else None])
             more_rows, more = measure([subject], asked, arguments.work)
             rows, answered = rows + more_rows, answered + more

@@ -15,7 +15,7 @@ from vlmp.evaluation.scenes import Question, sample
 from vlmp.export.config import ExportConfig
 from vlmp.export.pipeline import Result, export
 from vlmp.export.targets import TARGETS
-from vlmp.runtimes import Answer, Timings, load
+from vlmp.runtimes import Answer, Chat, Timings, load
 from vlmp.runtimes.console.streams import quiet_libraries
 from vlmp.runtimes.draw import draw_kept
 
@@ -75,22 +75,22 @@ def held_out_scene() -> tuple[Image, list[Question]]:
 
 def measure(results: list[Result], image: Image, questions: Sequence[Question]) -> dict[str, Row]:
     """Medians of warm runs on this machine; the bundles take turns, so that noise meets all of them."""
-    sessions = [load(result.output) for result in results]
-    answers = [[session.generate(image, asked.text, ANSWER_TOKENS) for asked in questions] for session in sessions]
-    timings: list[list[Timings]] = [[] for _ in sessions]
+    chats = [Chat(load(result.output)) for result in results]
+    answers = [[chat.ask(image, asked.text, ANSWER_TOKENS) for asked in questions] for chat in chats]
+    timings: list[list[Timings]] = [[] for _ in chats]
     for _ in range(RUNS):
-        for session, taken in zip(sessions, timings, strict=True):
-            taken.append(session.generate(image, questions[0].text, ANSWER_TOKENS).timings)
+        for chat, taken in zip(chats, timings, strict=True):
+            taken.append(chat.ask(image, questions[0].text, ANSWER_TOKENS).timings)
     return {
         result.manifest.shape.pruner: Row(
             result=result,
             answers=given,
-            runtime=session.runtime,
+            runtime=chat.session.runtime,
             vision_ms=statistics.median(timing.vision_ms for timing in taken),
             prefill_ms=statistics.median(timing.prefill_ms for timing in taken),
             decode_ms=statistics.median(timing.decode_ms / max(1, timing.decoded_tokens) for timing in taken),
         )
-        for result, session, given, taken in zip(results, sessions, answers, timings, strict=True)
+        for result, chat, given, taken in zip(results, chats, answers, timings, strict=True)
     }
 
 

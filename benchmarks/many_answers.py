@@ -17,8 +17,9 @@ from vlmp.evaluation.data import DataSet
 from vlmp.evaluation.run import answer
 from vlmp.export.models.decoder import Decoder, Layer, Prefill, split_heads
 from vlmp.export.models.layers import MASKED, rotate
-from vlmp.runtimes.generate import prompt_ids
+from vlmp.runtimes.chat import Chat
 from vlmp.runtimes.image import to_pixels
+from vlmp.runtimes.prompt import first_ids
 from vlmp.runtimes.pytorch import TorchSession
 from vlmp.runtimes.session import Array
 
@@ -28,8 +29,9 @@ Pairs = list[tuple[Tensor, Tensor]]
 """Keys and values of each layer."""
 
 
-def see(session: TorchSession, data: DataSet) -> dict[str, Array]:
+def see(chat: Chat, data: DataSet) -> dict[str, Array]:
     """Visual tokens of every picture, by its id."""
+    session = chat.session
     seen: dict[str, Array] = {}
     for example in data.examples:
         if example.image_id not in seen:
@@ -38,11 +40,12 @@ def see(session: TorchSession, data: DataSet) -> dict[str, Array]:
 
 
 @torch.no_grad()
-def many_answers(session: TorchSession, seen: dict[str, Array], data: DataSet, most: int) -> list[str]:
+def many_answers(chat: Chat, seen: dict[str, Array], data: DataSet, most: int) -> list[str]:
     """The answers of up to `most` tokens, in the data set's order. seen: what `see` gives."""
+    session = cast(TorchSession, chat.session)
     if any(stage.by_prompt for stage in session.manifest.shape.stages):
-        return [answer(session, seen[one.image_id], one.question, most) for one in data.examples]
-    ids = [prompt_ids(session, session.manifest.prompt.first, one.question) for one in data.examples]
+        return [answer(chat, seen[one.image_id], one.question, most) for one in data.examples]
+    ids = [first_ids(chat.tokenizer, session.manifest.prompt, one.question) for one in data.examples]
     questions: dict[str, list[int]] = {}
     for number, one in enumerate(data.examples):
         questions.setdefault(one.image_id, []).append(number)
@@ -55,9 +58,9 @@ def many_answers(session: TorchSession, seen: dict[str, Array], data: DataSet, m
             tuple(torch.stack(each)[owner_B] for each in zip(*layer, strict=True))
             for layer in zip(*caches, strict=True)
         ]
-        chat = Chats(session, cast(Pairs, shared))
-        for number, tokens in zip(asked, chat.answers([ids[number] for number in asked], most), strict=True):
-            texts[number] = session.tokenizer.decode(tokens, skip_special_tokens=True).strip()
+        chats = Chats(session, cast(Pairs, shared))
+        for number, tokens in zip(asked, chats.answers([ids[number] for number in asked], most), strict=True):
+            texts[number] = chat.tokenizer.decode(tokens, skip_special_tokens=True).strip()
     return texts
 
 

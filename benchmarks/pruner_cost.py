@@ -27,9 +27,10 @@ from vlmp.export.config import ExportConfig
 from vlmp.export.pipeline import export
 from vlmp.pruner import PRUNERS, TRAITS, Loop, PrunerConfig, PruneResult, Traits
 from vlmp.pruner.interface import Pruner
-from vlmp.runtimes import Session, load
-from vlmp.runtimes.generate import prompt_ids
+from vlmp.runtimes import Chat, load
 from vlmp.runtimes.image import open_image, to_pixels
+from vlmp.runtimes.prompt import first_ids
+from vlmp.runtimes.traits import traits_of
 
 sys.path.insert(0, str(Path(__file__).parent))
 from make_random import write_checkpoint
@@ -69,8 +70,9 @@ def main() -> None:
     parser.add_argument("--target", action="append", choices=["onnx", "executorch", "coreml"], required=True)
     parser.add_argument("--image-size", type=int, action="append", metavar="SIDE", help="pixels, repeatable (672)")
     arguments = parser.parse_args()
-    if "coreml" in arguments.target and sys.platform != "darwin":
-        parser.error("Core ML has no timing on this machine: run this on a Mac")
+    for target in arguments.target:
+        if traits_of(target).interpreted:
+            parser.error(f"{target} is interpreted on this machine, which says nothing of its times")
     # As a module of its own name, so that the registry can find the class.
     PRUNERS["first"] = "pruner_cost:KeepFirst"
     TRAITS["first"] = Traits()
@@ -94,7 +96,7 @@ def report(target: str, side: int, checkpoints: dict[int, Path], scratch: Path) 
             pruner=pruner, keep=KEEP, prune_layer=1, image_size=(side, side), quant="none", verify=False,
         )  # fmt: skip
         export(config)
-        prefills[name] = prefill_timer(load(config.output, threads=1))
+        prefills[name] = prefill_timer(Chat(load(config.output, threads=1)))
     times: dict[str, list[float]] = {name: [] for name in plan}
     for _ in range(RUNS):
         for name, prefill in prefills.items():
@@ -111,11 +113,12 @@ def report(target: str, side: int, checkpoints: dict[int, Path], scratch: Path) 
     )
 
 
-def prefill_timer(session: Session) -> Callable[[], float]:
+def prefill_timer(chat: Chat) -> Callable[[], float]:
     """A call that runs one warm prefill on a real photo and returns its CPU seconds."""
     photo = Path(str(files("vlmp.runtimes"))) / "assets" / "photo.jpg"
+    session = chat.session
     visual = session.vision(to_pixels(open_image(photo), session.manifest.shape.image))
-    ids = prompt_ids(session, session.manifest.prompt.first, "What is in this picture?")
+    ids = first_ids(chat.tokenizer, session.manifest.prompt, "What is in this picture?")
 
     def prefill() -> float:
         started = process_time()

@@ -84,9 +84,10 @@ class Bench:
         file = self.work / f"{sha256(origin).hexdigest()[:16]}.json"
         if file.exists():
             return Measured(**json.loads(file.read_text(encoding="utf-8")))
-        session = open_eager(replace(self.config, stages=parse_schedule(schedule)), counted=True)
-        self.seen = self.seen or see(session, self.data)
-        texts = many_answers(session, self.seen, self.data, BASE.max_new_tokens)
+        chat = open_eager(replace(self.config, stages=parse_schedule(schedule)), counted=True)
+        session = chat.session
+        self.seen = self.seen or see(chat, self.data)
+        texts = many_answers(chat, self.seen, self.data, BASE.max_new_tokens)
         shape, work = session.manifest.shape, session.manifest.method("prefill").work
         scores = [score(self.data, one, text) for one, text in zip(self.data.examples, texts, strict=True)]
         found = Measured(

@@ -8,6 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from vlmp.export.checkpoint import weight_files
+from vlmp.runtimes.traits import traits_of
 from vlmp.runtimes.versions import package_version
 
 CHECKPOINT_FILES = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "additional_chat_templates/*.jinja")
@@ -16,6 +17,8 @@ EAGER_SOURCES = ("vlmp.pruner", "vlmp.export", "vlmp.export.models", "vlmp.runti
 BUNDLE_SOURCES = ("vlmp.runtimes",)
 EAGER_PACKAGES = ("numpy", "pillow", "tokenizers", "torch", "transformers")
 BUNDLE_PACKAGES = ("numpy", "pillow", "tokenizers")
+RUNTIME_SOURCES = {"coreml": ("vlmp.runtimes.coreml",)}
+"""Where a target's session has a folder of its own."""
 RUNTIME_PACKAGES = {"onnx": ("onnxruntime",), "executorch": ("executorch", "torch"), "coreml": ("coremltools",)}
 
 
@@ -45,9 +48,9 @@ def eager_program() -> dict[str, str]:
 
 def bundle_program(target: str) -> dict[str, str]:
     """What computes the answers of a bundle beside its own graphs."""
-    sources = (*BUNDLE_SOURCES, "vlmp.runtimes.coreml") if target == "coreml" else BUNDLE_SOURCES
+    sources = (*BUNDLE_SOURCES, *RUNTIME_SOURCES.get(target, ()))
     found = program(sources, (*BUNDLE_PACKAGES, *RUNTIME_PACKAGES.get(target, ())))
-    return found | ({"macos": platform.mac_ver()[0] or "none"} if target == "coreml" else {})
+    return found | ({"macos": platform.mac_ver()[0] or "none"} if traits_of(target).part_of_system else {})
 
 
 def program(sources: Iterable[str], packages: Iterable[str]) -> dict[str, str]:

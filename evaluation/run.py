@@ -13,9 +13,11 @@ from vlmp.evaluation.subjects import Subject
 from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.bundle.manifest import Manifest
 from vlmp.runtimes.bundle.writing import told_if_full, write_whole
-from vlmp.runtimes.generate import decode_greedily, prompt_ids
+from vlmp.runtimes.chat import Chat
 from vlmp.runtimes.image import to_pixels
+from vlmp.runtimes.prompt import first_ids
 from vlmp.runtimes.session import Array, Session
+from vlmp.runtimes.turn import greedy_tokens
 
 CACHE_BYTES = 2**30
 """Visual tokens kept in memory for the next subject that sees the same ones."""
@@ -86,7 +88,8 @@ def ask(
     """
     file = folder / f"{subject.key}.jsonl"
     texts = {} if overwrite else known_answers(subject, data, folder, max_new_tokens=max_new_tokens)
-    session = subject.open()
+    chat = subject.open()
+    session = chat.session
     limit = min(max_new_tokens, session.manifest.prompt.max_new_tokens)
     if overwrite or not file.exists():
         _begin(file, _facts(subject, data, max_new_tokens))
@@ -97,7 +100,7 @@ def ask(
         digest = example.digest()
         visual = cache.visual(session, subject.vision_key, example, digest)
         with named(example.where):
-            texts[example.id] = answer(session, visual, example.question, limit)
+            texts[example.id] = answer(chat, visual, example.question, limit)
         _add(file, {**_asked(example), "picture": digest, "answer": texts[example.id]})
         on_answer(len(texts))
     answers = [Answer(one.id, texts[one.id], score(data, one, texts[one.id])) for one in data.examples]
@@ -109,11 +112,12 @@ def score(data: DataSet, example: Example, text: str) -> float:
     return METRICS[data.kind_metrics.get(example.kind, data.metric)](text, example.answers)
 
 
-def answer(session: Session, visual: Array, question: str, limit: int) -> str:
+def answer(chat: Chat, visual: Array, question: str, limit: int) -> str:
     """The greedy answer to a first question about a picture that has been seen."""
-    ids = prompt_ids(session, session.manifest.prompt.first, question)
-    tokens = decode_greedily(session, session.prefill(ids, visual).logits, limit, None)
-    return session.tokenizer.decode(tokens, skip_special_tokens=True).strip()
+    session, spec = chat.session, chat.session.manifest.prompt
+    first = session.prefill(first_ids(chat.tokenizer, spec, question), visual)
+    tokens = list(greedy_tokens(session, first.logits, limit, spec.end_ids))
+    return chat.tokenizer.decode(tokens, skip_special_tokens=True).strip()
 
 
 def _asked(example: Example) -> dict[str, str]:

@@ -13,8 +13,9 @@ from vlmp.export.schedule import DEFAULT_PRUNER, Stage, joined
 from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.bundle.folder import MANIFEST_NAME, read_manifest
 from vlmp.runtimes.bundle.manifest import Manifest
-from vlmp.runtimes.prompt import control_tokens, encode_turn
-from vlmp.runtimes.session import Session, load_tokenizer, open_session
+from vlmp.runtimes.chat import Chat
+from vlmp.runtimes.prompt import control_tokens, encode_turn, load_tokenizer
+from vlmp.runtimes.session import open_session
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -36,7 +37,7 @@ class Subject:
     group: str
     """Subjects of one group are seeds of one setting; their scores are averaged."""
     facts: dict[str, Any]
-    open: Callable[[], Session]
+    open: Callable[[], Chat]
     vision_key: str
     """Subjects with the same one see the same visual tokens."""
 
@@ -148,7 +149,7 @@ def bundle_subjects(bundles: Sequence[Path], threads: int | None) -> list[Subjec
                     "target": manifest.target,
                     "program": bundle_program(manifest.target),
                 },
-                open=lambda folder=folder, manifest=manifest: open_session(folder, manifest, threads),  # type: ignore[misc]
+                open=lambda folder=folder, manifest=manifest: Chat(open_session(folder, manifest, threads)),  # type: ignore[misc]
                 vision_key=key,
             )
         )

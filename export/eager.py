@@ -17,6 +17,7 @@ from vlmp.export.targets import Report
 from vlmp.export.work import with_work
 from vlmp.pruner import Loop
 from vlmp.runtimes.bundle.manifest import MethodName, MethodSpec
+from vlmp.runtimes.chat import Chat
 from vlmp.runtimes.pytorch import TorchSession
 
 
@@ -53,8 +54,8 @@ class Eager:
 
 
 @torch.no_grad()
-def open_eager(config: ExportConfig, *, counted: bool = False) -> TorchSession:
-    """A session that answers as an exact float32 export of `config` would.
+def open_eager(config: ExportConfig, *, counted: bool = False) -> Chat:
+    """A chat that answers as an exact float32 export of `config` would.
 
     Targets, output, precision and quantization of `config` are not used. counted: whether the manifest says the work of
     the methods, which takes longer than the rest. Raises UserError on settings or a checkpoint that cannot be served.
@@ -67,4 +68,4 @@ def open_eager(config: ExportConfig, *, counted: bool = False) -> TorchSession:
     if counted:
         specs = with_work(specs, methods, source.geometry, "float32")
     manifest = describe(plan, specs)
-    return TorchSession(manifest, source.prompt.tokenizer, methods)
+    return Chat(TorchSession(manifest, methods), source.prompt.tokenizer)

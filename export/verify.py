@@ -33,7 +33,7 @@ def verify_export(
     methods: the graphs in the precision of the export. Raises UserError with the figures when a limit is exceeded.
     """
     report("verify: PyTorch reference")
-    session = TorchSession(manifest, prompt.tokenizer, methods)
+    session = TorchSession(manifest, methods)
     photo = open_image(Path(str(files("vlmp.runtimes"))) / "assets" / "photo.jpg")
     pixels = to_pixels(photo, manifest.shape.image).astype(np.uint8)
     bucket, answer = manifest.prompt.text_len, manifest.prompt.max_new_tokens

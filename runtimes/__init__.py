@@ -1,13 +1,14 @@
-"""Run a bundle: `load(bundle_dir).generate(image, prompt)`. Needs neither torch nor the exporter."""
+"""Run a bundle: `Chat(load(folder)).ask(image, prompt)`. Needs neither torch nor the exporter."""
 
 TYPE_CHECKING = False  # typing's own would have to be imported, and the command lines below begin at once
 if TYPE_CHECKING:
     from typing import Any
 
-    from vlmp.runtimes.generate import Answer, Timings
+    from vlmp.runtimes.chat import Answer, Chat
     from vlmp.runtimes.session import Session, load
+    from vlmp.runtimes.turn import Timings
 else:
-    _PLACES = {"Answer": "generate", "Session": "session", "Timings": "generate", "load": "session"}
+    _PLACES = {"Answer": "chat", "Chat": "chat", "Session": "session", "Timings": "turn", "load": "session"}
 
     def __getattr__(name: str) -> "Any":
         """Imported when it is first asked for: the command lines below begin without numpy and pydantic."""
@@ -18,4 +19,4 @@ else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-__all__ = ["Answer", "Session", "Timings", "load"]
+__all__ = ["Answer", "Chat", "Session", "Timings", "load"]

@@ -11,8 +11,9 @@ from vlmp.runtimes.console.signals import terminable
 from vlmp.runtimes.console.streams import say
 
 if TYPE_CHECKING:
-    from vlmp.runtimes.generate import Answer, Timings
+    from vlmp.runtimes.chat import Answer
     from vlmp.runtimes.session import Session
+    from vlmp.runtimes.turn import Timings
 
 
 def run(argv: Sequence[str] | None = None) -> None:
@@ -53,6 +54,7 @@ def _run(arguments: Namespace) -> None:
     if not all(prompt.strip() for prompt in arguments.prompt):
         raise UserError("the prompt is empty: ask something about the image")
 
+    from vlmp.runtimes.chat import Chat
     from vlmp.runtimes.draw import check_can_save, draw_kept, save
     from vlmp.runtimes.image import open_image
     from vlmp.runtimes.session import load
@@ -60,10 +62,11 @@ def _run(arguments: Namespace) -> None:
     if arguments.show_kept:
         check_can_save(arguments.show_kept)
     image = open_image(arguments.image)  # before the bundle, which may take long to load
-    session = load(arguments.bundle)
+    chat = Chat(load(arguments.bundle))
+    session = chat.session
     first, *others = arguments.prompt
     control: bool = arguments.control_tokens
-    answer = session.generate(image, first, arguments.max_new_tokens, on_text=_stream, control_tokens=control)
+    answer = chat.ask(image, first, arguments.max_new_tokens, on_text=_stream, control_tokens=control)
     _finish(session, answer)
     if arguments.show_kept:
         with terminable():
@@ -71,15 +74,17 @@ def _run(arguments: Namespace) -> None:
             save(drawn, arguments.show_kept)
         say(f"kept tokens drawn in {arguments.show_kept}")
     for prompt in others:
-        answer = session.reply(prompt, arguments.max_new_tokens, on_text=_stream, control_tokens=control)
+        answer = chat.reply(prompt, arguments.max_new_tokens, on_text=_stream, control_tokens=control)
         _finish(session, answer)
 
 
 def _verify(bundle: Path) -> None:
+    from vlmp.runtimes.prompt import load_tokenizer
     from vlmp.runtimes.session import load
     from vlmp.runtimes.verify import describe, verify_bundle
 
     session = load(bundle)
+    load_tokenizer(bundle, session.manifest)  # which nothing below reads, but any app
     parity = verify_bundle(bundle, session)
     print(describe(session.manifest, parity))
     if parity.status != "passed":

@@ -4,7 +4,6 @@ import ctypes
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import executorch
 import numpy as np
@@ -19,9 +18,6 @@ from vlmp.runtimes.console.streams import heard, last_lines
 from vlmp.runtimes.session import Array, Session
 from vlmp.runtimes.versions import package_version
 
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-
 
 class ExecuTorchSession(Session):
     """All four methods loaded; XNNPACK's weight cache makes them share the packed weights."""
@@ -30,8 +26,8 @@ class ExecuTorchSession(Session):
     events = False
     """Record when each instruction begins and ends, for a profile."""
 
-    def __init__(self, folder: Path, manifest: Manifest, tokenizer: "Tokenizer", threads: int | None = None) -> None:
-        super().__init__(manifest, tokenizer)
+    def __init__(self, folder: Path, manifest: Manifest, threads: int | None = None) -> None:
+        super().__init__(manifest, folder)
         if self.share_packed and not share_packed_weights():
             warnings.warn("XNNPACK's weight cache cannot be set here: methods pack a copy each", stacklevel=2)
         if threads is not None:

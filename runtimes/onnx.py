@@ -2,24 +2,36 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import onnxruntime as ort
 from vlmp.runtimes.bundle.errors import UserError, one_line
 from vlmp.runtimes.bundle.folder import inside
 from vlmp.runtimes.bundle.manifest import Manifest, MethodName
-from vlmp.runtimes.session import Array, Session
+from vlmp.runtimes.session import Array, Session, Stop, Stopped
 
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+
+class OnnxStop(Stop):
+    """Ends a call between two operators."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.options = ort.RunOptions()
+        self.options.log_severity_level = 4  # what fails is raised, and a call that is cut is no error to print
+
+    def ask(self) -> None:
+        """Let the call that runs raise Stopped at once, and all later ones."""
+        super().ask()
+        self.options.terminate = True
 
 
 class OnnxSession(Session):
     """The graphs loaded, each file once, so that ONNX Runtime packs a weight once."""
 
-    def __init__(self, folder: Path, manifest: Manifest, tokenizer: "Tokenizer", threads: int | None = None) -> None:
-        super().__init__(manifest, tokenizer)
+    stop_kind = OnnxStop
+
+    def __init__(self, folder: Path, manifest: Manifest, threads: int | None = None) -> None:
+        super().__init__(manifest, folder)
         options = self.options(threads)
         self.graphs: dict[str, ort.InferenceSession] = {}
         """By file: several methods may be calls of one graph."""
@@ -54,7 +66,13 @@ class OnnxSession(Session):
         made = self._made(method)
         for name in made:
             binding.bind_output(name)  # anew, or it would be written into what the last call returned
-        self.graphs[spec.file].run_with_iobinding(binding)
+        stop = self._stop if isinstance(self._stop, OnnxStop) else None
+        try:
+            self.graphs[spec.file].run_with_iobinding(binding, stop and stop.options)
+        except Exception:  # onnxruntime's own exception classes share no base
+            if stop is not None and stop.asked:
+                raise Stopped from None
+            raise
         return {name: value.numpy() for name, value in zip(made, binding.get_outputs(), strict=False)}
 
     def _bind(self, method: MethodName) -> ort.IOBinding:

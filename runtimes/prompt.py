@@ -6,15 +6,70 @@ characters that it is written with, as transformers does with `sanitize_control_
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlmp.runtimes.bundle.errors import UserError
+from vlmp.runtimes.bundle.errors import UserError, check_text
+from vlmp.runtimes.bundle.folder import inside
+from vlmp.runtimes.bundle.manifest import Manifest, PromptSpec
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 MARK = "{prompt}"
 """Stands for the user's words in a template."""
+
+
+def load_tokenizer(folder: Path, manifest: Manifest) -> "Tokenizer":
+    """The bundle's tokenizer, without the padding and cutting that its file may ask for.
+
+    Raises UserError when it cannot be read.
+    """
+    from tokenizers import Tokenizer
+
+    path = inside(folder, manifest.prompt.tokenizer_file)
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises bare Exception
+        raise UserError(f"{path} is no tokenizer: {error}") from error
+    # transformers leaves both in the file of a tokenizer that has been used with them.
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+def first_ids(tokenizer: "Tokenizer", spec: PromptSpec, prompt: str, *, typed_control: bool = False) -> list[int]:
+    """What a first turn feeds after the image.
+
+    typed_control: control tokens in the prompt are control tokens, not text. Raises UserError when the prompt is empty,
+    or too long: then it says how many tokens a prompt may have; and as `encode_turn`.
+    """
+    return _fitting(tokenizer, spec, spec.first, prompt, spec.text_len, typed_control)
+
+
+def following_ids(tokenizer: "Tokenizer", spec: PromptSpec, prompt: str, *, typed_control: bool = False) -> list[int]:
+    """What a later turn feeds, from the token that closes the answer on. The rest is as `first_ids` has it."""
+    return [
+        spec.end_text_id,
+        *_fitting(tokenizer, spec, spec.following, prompt, spec.text_len - 1, typed_control),
+    ]
+
+
+def _fitting(
+    tokenizer: "Tokenizer", spec: PromptSpec, template: str, prompt: str, most: int, typed_control: bool
+) -> list[int]:
+    check_text("the prompt", prompt)
+    control = () if typed_control else control_tokens(tokenizer, spec.control_tokens)
+    around = len(encode_turn(tokenizer, template, ""))
+    ids = encode_turn(tokenizer, template, prompt, control)
+    if len(ids) > most:
+        raise UserError(
+            f"the prompt has {len(ids) - around} tokens, the bundle takes up to {most - around}: "
+            "export with a larger --text-len"
+        )
+    if not prompt.strip():
+        raise UserError("the prompt is empty: ask something about the image")
+    return ids
 
 
 def control_tokens(tokenizer: "Tokenizer", listed: Sequence[str]) -> Sequence[str]:

@@ -1,7 +1,7 @@
 """The PyTorch reference behind the same interface: eager modules, given by the exporter."""
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,17 +9,12 @@ from vlmp.runtimes.bundle.manifest import METHODS, Manifest, MethodName, MethodS
 from vlmp.runtimes.session import Array, Session
 from vlmp.runtimes.versions import package_version
 
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-
 
 class TorchSession(Session):
     """methods: name -> callable on tensors that returns a tensor or a tuple, as the manifest's specs say."""
 
-    def __init__(
-        self, manifest: Manifest, tokenizer: "Tokenizer", methods: Mapping[MethodName, Callable[..., Any]]
-    ) -> None:
-        super().__init__(with_rows(manifest), tokenizer)
+    def __init__(self, manifest: Manifest, methods: Mapping[MethodName, Callable[..., Any]]) -> None:
+        super().__init__(with_rows(manifest))
         self.methods = methods
 
     def _bucket(self, ids: list[int]) -> dict[str, Array]:

@@ -1,29 +1,26 @@
-"""A bundle in memory: the four methods, the KV caches, and the same bookkeeping whatever the runtime.
+"""A bundle in memory: the four methods, the KV caches, and the same bookkeeping whatever the runtime. Tensors only.
 
 Most graphs are pure functions: a step reads the caches and returns the new rows, which are stored here. So a runtime
 only has to run a method on arrays. Where graphs update the caches in place, its session binds their buffers.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import wraps
 from importlib import import_module
 from pathlib import Path
 from threading import RLock
 from time import perf_counter
-from typing import TYPE_CHECKING, Concatenate, NamedTuple, ParamSpec, TypeVar
+from typing import ClassVar, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from vlmp.runtimes.bundle.errors import UserError
-from vlmp.runtimes.bundle.folder import inside, read_manifest
+from vlmp.runtimes.bundle.folder import read_manifest
 from vlmp.runtimes.bundle.manifest import Manifest, MethodName
 from vlmp.runtimes.console.streams import is_url
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-    from tokenizers import Tokenizer
-    from vlmp.runtimes.generate import Answer
+from vlmp.runtimes.traits import Traits, traits_of
 
 Array = NDArray[np.generic]
 Given = ParamSpec("Given")
@@ -34,7 +31,7 @@ RUNTIMES: dict[str, str] = {
     "executorch": "vlmp.runtimes.executorch:ExecuTorchSession",
     "coreml": "vlmp.runtimes.coreml.session:CoreMLSession",
 }
-"""Target -> "module:class", made with (folder, manifest, tokenizer, threads), imported when a bundle is loaded."""
+"""Target -> "module:class", made with (folder, manifest, threads), imported when a bundle is loaded."""
 
 
 class Prefilled(NamedTuple):
@@ -53,46 +50,69 @@ class Prefilled(NamedTuple):
 class Progress(NamedTuple):
     """How far a conversation is. One value, which is replaced as a whole: no interruption leaves half of a change.
 
-    past: text tokens after the image that the caches hold; rows after them are never read. unfed: tokens of the last
-    answer that the caches do not hold yet.
+    number: of the conversation, which tells it from an earlier one. past: text tokens after the image that the caches
+    hold; rows after them are never read.
     """
 
+    number: int = 0
     past: int = 0
-    unfed: tuple[int, ...] = ()
+
+
+class Stopped(Exception):
+    """A call of a turn that was asked to stop. What the caches hold is as it was before the call."""
+
+
+class Stop:
+    """By which any thread may end one turn's calls at any time. It takes no lock, and does nothing after the turn."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def ask(self) -> None:
+        """Let the call that runs raise Stopped, at once where the runtime can end it, and all later ones."""
+        self.asked = True
 
 
 def alone(
     method: "Callable[Concatenate[Session, Given], Made]",
 ) -> "Callable[Concatenate[Session, Given], Made]":
-    """A call that has the session to itself until it is over: other threads wait, and on_text may not make it."""
+    """A call that has the session to itself until it is over: other threads wait, and a callback may not make it."""
 
     @wraps(method)
     def call(session: "Session", *given: Given.args, **named: Given.kwargs) -> Made:
-        with session.lock:
-            if session.telling:
-                raise UserError("on_text called the session that is answering: call it when the answer is there")
+        with session._held():
             return method(session, *given, **named)
 
     return call
 
 
 class Session(ABC):
-    """One loaded bundle and one conversation. It runs one call at a time, a whole turn; other threads wait."""
+    """One loaded bundle and the caches of one conversation. It runs one call at a time; other threads wait.
 
-    def __init__(self, manifest: Manifest, tokenizer: "Tokenizer") -> None:
+    folder: the bundle's; None where there is none.
+    """
+
+    stop_kind: ClassVar[type[Stop]] = Stop
+    """How a turn is stopped: another kind where the runtime can end a call."""
+
+    def __init__(self, manifest: Manifest, folder: Path | None = None) -> None:
         self.manifest = manifest
-        self.tokenizer = tokenizer
+        self.folder = folder
         self.load_ms = 0.0
         self.progress = Progress()
-        self.lock = RLock()
-        """Held by the call that runs."""
-        self.telling = False
-        """Whether on_text is running."""
+        self._stop: Stop | None = None  # of the turn that runs
+        self._lock = RLock()
+        self._calling_back = False
         self._caches = self._empty_caches()
+
+    @property
+    def traits(self) -> Traits:
+        """Of what runs the graphs."""
+        return traits_of(self.manifest.target)
 
     @abstractmethod
     def run(self, method: MethodName, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Run one method on named arrays of the manifest's shapes and dtypes."""
+        """Run one method on named arrays of the manifest's shapes and dtypes. It may raise Stopped, if it was."""
 
     @property
     @abstractmethod
@@ -102,7 +122,7 @@ class Session(ABC):
     @alone
     def vision(self, pixels: Array) -> Array:
         """pixels [1, 3, height, width] RGB 0..255 -> visual tokens [N, D]."""
-        return self.run("vision", {"image": pixels.astype(self._dtype("vision", "image"), copy=False)})["visual"]
+        return self._run("vision", {"image": pixels.astype(self._dtype("vision", "image"), copy=False)})["visual"]
 
     @alone
     def prefill(self, ids: list[int], visual: Array) -> Prefilled:
@@ -131,7 +151,41 @@ class Session(ABC):
     @alone
     def reset(self) -> None:
         """Forget the conversation. Old rows stay in the caches, masked until they are overwritten."""
-        self.progress = Progress()
+        self.progress = Progress(self.progress.number + 1)
+
+    @alone
+    def rewind(self, past: int) -> None:
+        """Forget all text tokens after the first `past` ones. Raises UserError when there are fewer."""
+        if not 0 <= past <= self.past:
+            raise UserError(f"cannot go back to {past} text tokens: the caches hold {self.past}")
+        self.progress = self.progress._replace(past=past)
+
+    @contextmanager
+    def turn(self) -> Iterator[Stop]:
+        """Have the session to oneself for several calls. What it yields ends them early, from any thread."""
+        with self._held():
+            before, self._stop = self._stop, self.stop_kind()
+            try:
+                yield self._stop
+            finally:
+                self._stop = before
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        """Keep other threads waiting. Raises UserError in a callback: half of the turn that it is in is not done."""
+        with self._lock:
+            if self._calling_back:
+                raise UserError("on_text called what is answering: wait for the answer; only stop() may be called")
+            yield
+
+    @contextmanager
+    def calling_back(self) -> Iterator[None]:
+        """While somebody's callback runs, which may not call the session."""
+        try:
+            self._calling_back = True
+            yield
+        finally:
+            self._calling_back = False
 
     @property
     def past(self) -> int:
@@ -139,56 +193,32 @@ class Session(ABC):
         return self.progress.past
 
     @property
-    def unfed(self) -> list[int]:
-        """Tokens of the last answer that the caches do not hold yet."""
-        return list(self.progress.unfed)
-
-    @property
     def room(self) -> int:
         """Text tokens that still fit."""
         return self.manifest.prompt.text_len + self.manifest.prompt.max_new_tokens - self.past
 
-    @alone
-    def generate(
-        self,
-        image: "Image | Path | str",
-        prompt: str,
-        max_new_tokens: int | None = None,
-        on_text: Callable[[str], None] | None = None,
-        *,
-        control_tokens: bool = False,
-    ) -> "Answer":
-        """Answer a question about an image, greedily. `on_text` gets the answer piece by piece.
+    def check_room(self, tokens: int) -> None:
+        """Raises UserError unless so many text tokens can be appended."""
+        if self.past == 0:
+            raise UserError("no image yet: prefill comes before decode and extend")
+        if tokens > self.room:
+            raise UserError(f"the conversation is full: {tokens} more tokens, room for {self.room}; start a new one")
 
-        control_tokens: such tokens in the prompt (`<|im_end|>`) are taken as what they are to the model; otherwise all
-        of the prompt is text.
-        Raises UserError on an unreadable image or a prompt that does not fit, and where on_text calls the session.
-        """
-        from vlmp.runtimes.generate import first_turn
+    def _run(self, method: MethodName, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """`run`, unless the turn was asked to stop by the time it is over."""
+        self._check_stop()
+        outputs = self.run(method, inputs)
+        self._check_stop()
+        return outputs
 
-        return first_turn(self, image, prompt, max_new_tokens, on_text, typed_control=control_tokens)
-
-    @alone
-    def reply(
-        self,
-        prompt: str,
-        max_new_tokens: int | None = None,
-        on_text: Callable[[str], None] | None = None,
-        *,
-        control_tokens: bool = False,
-    ) -> "Answer":
-        """Answer a further question about the same image, through `extend`. control_tokens: as `generate` has it.
-
-        Raises UserError before the first turn, or when the prompt does not fit.
-        """
-        from vlmp.runtimes.generate import next_turn
-
-        return next_turn(self, prompt, max_new_tokens, on_text, typed_control=control_tokens)
+    def _check_stop(self) -> None:
+        if self._stop is not None and self._stop.asked:
+            raise Stopped
 
     def _call(self, method: MethodName, inputs: dict[str, Array], tokens: int) -> dict[str, Array]:
         """Run a method that puts `tokens` text tokens into the caches, and keep its rows where the host has to."""
         past = np.array([self.past], dtype=np.int32)
-        outputs = self.run(method, {**inputs, "past": past, **self._caches})
+        outputs = self._run(method, {**inputs, "past": past, **self._caches})
         kv = self.manifest.shape.kv
         if kv.update == "rows":
             for layer, cache in enumerate(kv.layers):
@@ -197,16 +227,8 @@ class Session(ABC):
                 for kind in ("key", "value"):
                     rows = outputs[f"{kind}_{layer}"]
                     self._caches[f"{kind}_cache_{layer}"][:, first:end] = rows[:, : end - first]
-        self.progress = Progress(self.past + tokens)
+        self.progress = self.progress._replace(past=self.past + tokens)
         return outputs
-
-    def tell(self, listener: Callable[[str], None], piece: str) -> None:
-        """Hand a piece of text to a listener, which may not call the session: half of the turn is not done yet."""
-        try:
-            self.telling = True
-            listener(piece)
-        finally:
-            self.telling = False
 
     def _bucket(self, ids: list[int]) -> dict[str, Array]:
         bucket = self.manifest.prompt.text_len
@@ -214,13 +236,6 @@ class Session(ABC):
             raise UserError(f"{len(ids)} text tokens: this bundle takes 1 to {bucket} at once")
         padded = ids + [self.manifest.prompt.pad_id] * (bucket - len(ids))
         return {"ids": np.array([padded], dtype=np.int32), "text_len": np.array([len(ids)], dtype=np.int32)}
-
-    def check_room(self, tokens: int) -> None:
-        """Raises UserError unless so many text tokens can be appended."""
-        if self.past == 0:
-            raise UserError("no image yet: prefill comes before decode and extend")
-        if tokens > self.room:
-            raise UserError(f"the conversation is full: {tokens} more tokens, room for {self.room}; start a new one")
 
     def _dtype(self, method: MethodName, name: str) -> str:
         specs = self.manifest.method(method).inputs
@@ -235,7 +250,7 @@ def load(bundle: Path | str, *, check_hashes: bool = True, threads: int | None =
     """Open a bundle with the runtime that its manifest names.
 
     threads: None is the runtime's own choice. ExecuTorch has one pool for the process, so that the last number given
-    counts from then on; Core ML chooses for itself.
+    counts from then on; of no effect where the runtime always `chooses_threads`.
 
     Raises UserError on a damaged bundle or a runtime that is not installed.
     """
@@ -251,12 +266,12 @@ def open_session(folder: Path, manifest: Manifest, threads: int | None) -> Sessi
     """As `load`, of a bundle whose manifest and files have been checked."""
     kind = import_runtime(folder, manifest)
     started = perf_counter()  # the graphs, not the import of the runtime's library
-    session = kind(folder, manifest, load_tokenizer(folder, manifest), threads)
+    session = kind(folder, manifest, threads)
     session.load_ms = (perf_counter() - started) * 1e3
     return session
 
 
-def import_runtime(folder: Path, manifest: Manifest) -> Callable[[Path, Manifest, "Tokenizer", int | None], Session]:
+def import_runtime(folder: Path, manifest: Manifest) -> Callable[[Path, Manifest, int | None], Session]:
     """The class of a bundle's sessions, with all libraries that they need imported.
 
     Raises UserError on a target without a runtime here, or a library that is not installed.
@@ -265,7 +280,7 @@ def import_runtime(folder: Path, manifest: Manifest) -> Callable[[Path, Manifest
         raise UserError(f"{folder}: target {manifest.target!r} is unknown: this vlmp runs {', '.join(RUNTIMES)}")
     module, attribute = RUNTIMES[manifest.target].split(":")
     try:
-        kind: Callable[[Path, Manifest, Tokenizer, int | None], Session] = getattr(import_module(module), attribute)
+        kind: Callable[[Path, Manifest, int | None], Session] = getattr(import_module(module), attribute)
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("vlmp"):
             raise
@@ -273,21 +288,3 @@ def import_runtime(folder: Path, manifest: Manifest) -> Callable[[Path, Manifest
             f"{folder} needs {error.name}, which is not installed: pip install 'vlmp[{manifest.target}]'"
         ) from error
     return kind
-
-
-def load_tokenizer(folder: Path, manifest: Manifest) -> "Tokenizer":
-    """The bundle's tokenizer, without the padding and cutting that its file may ask for.
-
-    Raises UserError when it cannot be read.
-    """
-    from tokenizers import Tokenizer
-
-    path = inside(folder, manifest.prompt.tokenizer_file)
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # tokenizers raises bare Exception
-        raise UserError(f"{path} is no tokenizer: {error}") from error
-    # transformers leaves both in the file of a tokenizer that has been used with them.
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    return tokenizer

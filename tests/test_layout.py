@@ -241,15 +241,15 @@ def test_the_type_checker_sees_through_the_import_names(tmp_path: Path) -> None:
         "from pathlib import Path\n"
         "from vlmp.runtimes.bundle.folder import read_manifest\n"
         "from vlmp.pruner import PrunerConfig, prune\n"
-        "from vlmp.runtimes import load\n"
+        "from vlmp.runtimes import Chat, load\n"
         "def wrong(hidden: object) -> None:\n"
         "    prune(hidden, hidden, 12, PrunerConfig(num_kept=16))\n"  # line 6
         "    PrunerConfig(num_kept='16')\n"
         "    read_manifest(3)\n"
-        "    load('bundle').generate('photo.jpg')\n"
+        "    Chat(load('bundle')).ask('photo.jpg')\n"
         "def right(folder: Path) -> str:\n"
         "    PrunerConfig(num_kept=read_manifest(folder).shape.num_kept)\n"
-        "    return load(folder).generate('photo.jpg', 'What is this?').text\n"
+        "    return Chat(load(folder)).ask('photo.jpg', 'What is this?').text\n"
     )
     # torch's own types take a minute and are not the question.
     (tmp_path / "mypy.ini").write_text(

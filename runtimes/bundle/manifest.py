@@ -278,6 +278,10 @@ class Manifest(_Record):
             missing = [name for name in shape.methods.values() if name not in self.methods]
             if missing:
                 raise ValueError(f"methods: {missing[0]} is missing")
+            told = {spec.name for spec in self.methods[shape.methods["prefill"]].outputs}
+            for number, stage in enumerate(shape.stages[:-1]):
+                if stage.place == "layer" and f"kept_{number}" not in told:
+                    raise ValueError(f"methods: prefill has no output kept_{number} of stage {number}")
         return self
 
     @property

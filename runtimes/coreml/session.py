@@ -3,7 +3,7 @@
 import platform
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import coremltools as ct
 from vlmp.runtimes.bundle.errors import UserError, one_line
@@ -13,26 +13,22 @@ from vlmp.runtimes.coreml.interpreter import MilProgram, load_functions
 from vlmp.runtimes.session import Array, Session
 from vlmp.runtimes.versions import package_version
 
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-
 Predict = Callable[[Mapping[str, Array]], dict[str, Array]]
 
 
 class CoreMLSession(Session):
     """The package's functions; in the interpreter they share its weights. Core ML chooses its threads itself."""
 
-    def __init__(self, folder: Path, manifest: Manifest, tokenizer: "Tokenizer", threads: int | None = None) -> None:
-        super().__init__(manifest, tokenizer)
+    def __init__(self, folder: Path, manifest: Manifest, threads: int | None = None) -> None:
+        super().__init__(manifest, folder)
         methods = {name: manifest.method(name) for name in manifest.shape.methods}
         entries = {name: (inside(folder, method.file), method.entry) for name, method in methods.items()}
-        self._native = platform.system() == "Darwin"
-        self._predict: dict[MethodName, Predict] = (_apple if self._native else _interpreted)(entries)
+        self._predict: dict[MethodName, Predict] = (_interpreted if self.traits.interpreted else _apple)(entries)
 
     @property
     def runtime(self) -> str:
         """Name and version; an interpreted run proves graph and serialization, not Apple's kernels."""
-        if self._native:
+        if not self.traits.interpreted:
             return f"Core ML on macOS {platform.mac_ver()[0]}"
         tools = f"coremltools {package_version('coremltools')}"
         return f"vlmp interpreter of ML Programs ({tools} format), not Apple's kernels"

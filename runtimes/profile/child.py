@@ -11,20 +11,19 @@ from pathlib import Path
 from time import perf_counter
 from typing import Literal, TypeVar
 
-import numpy as np
 import psutil
 from pydantic import BaseModel
 from vlmp.runtimes.bundle.errors import UserError, one_line
 from vlmp.runtimes.bundle.folder import inside, read_manifest
 from vlmp.runtimes.bundle.manifest import Manifest
 from vlmp.runtimes.console.signals import terminable
-from vlmp.runtimes.generate import prompt_ids
-from vlmp.runtimes.image import open_image, to_pixels
 from vlmp.runtimes.profile.cache import cached_share, drop
 from vlmp.runtimes.profile.process import answer_process, ask_process
 from vlmp.runtimes.profile.schema import Memory
 from vlmp.runtimes.profile.trace import Traced, trace
-from vlmp.runtimes.session import Session, import_runtime, open_session
+from vlmp.runtimes.prompt import first_ids, load_tokenizer
+from vlmp.runtimes.session import import_runtime, open_session
+from vlmp.runtimes.turn import first_turn
 
 MIB = 1 << 20
 
@@ -92,10 +91,12 @@ def _start(request: Request) -> Started:
     _forget_peak()
     started = perf_counter()
     session = open_session(request.bundle, manifest, request.threads)  # its files may have to be hashed: done above
+    tokenizer = load_tokenizer(request.bundle, manifest)
     loaded_at = perf_counter()
     after_load = _usage()
     resumed = perf_counter()
-    token = _first_token(session, request.photo, request.prompt)
+    ids = first_ids(tokenizer, manifest.prompt, request.prompt)
+    (token,) = first_turn(session, request.photo, ids, 1).tokens
     answered = perf_counter()
     session.decode(token)
     if session.room:
@@ -115,13 +116,6 @@ def _start(request: Request) -> Started:
             peak_rss_mib=max(_peak_mib(), ran[0]),
         ),
     )
-
-
-def _first_token(session: Session, photo: Path, prompt: str) -> int:
-    """Open and fit the photo, see, read, choose."""
-    ids = prompt_ids(session, session.manifest.prompt.first, prompt)
-    visual = session.vision(to_pixels(open_image(photo), session.manifest.shape.image))
-    return int(np.argmax(session.prefill(ids, visual).logits))
 
 
 def _files(bundle: Path, manifest: Manifest) -> list[Path]:

@@ -13,6 +13,7 @@ from vlmp.runtimes.bundle.writing import exclusive
 from vlmp.runtimes.console.command import OneLineParser, add_debug, check_file, local_folder, local_path, run_command
 from vlmp.runtimes.console.signals import terminable
 from vlmp.runtimes.console.streams import own_stderr
+from vlmp.runtimes.traits import traits_of
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -219,8 +220,10 @@ def _check_bundle(folder: Path, manifest: "Manifest", arguments: Namespace) -> N
     room = manifest.prompt.max_new_tokens
     if arguments.decode_tokens > room:
         raise UserError(f"--decode-tokens {arguments.decode_tokens}: {folder} has room for {room}")
-    if arguments.threads is not None and manifest.target == "coreml":
-        raise UserError(f"--threads {arguments.threads}: {folder} runs on Core ML, which chooses its threads itself")
+    if arguments.threads is not None and traits_of(manifest.target).chooses_threads:
+        raise UserError(
+            f"--threads {arguments.threads}: {folder} is for {manifest.target}, which chooses its threads itself"
+        )
 
 
 def _check(arguments: Namespace) -> None:

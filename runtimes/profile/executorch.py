@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from executorch.devtools.etdump.serialize import deserialize_from_etdump_flatcc
 from vlmp.runtimes.bundle.errors import UserError
@@ -14,9 +14,6 @@ from vlmp.runtimes.bundle.manifest import Manifest, MethodName
 from vlmp.runtimes.executorch import ExecuTorchSession
 from vlmp.runtimes.profile.schema import PrefillRegion
 from vlmp.runtimes.profile.trace import TRACED, Call, Drive, Run, Trace
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
 
 LAYER = "Fully Connected"
 """How XNNPACK's linear layers begin; the pruner has none."""
@@ -48,9 +45,9 @@ class Step:
         return self.delegate and any(op.startswith(LAYER) for op, _ in self.calls)
 
 
-def trace_calls(folder: Path, manifest: Manifest, tokenizer: "Tokenizer", threads: int | None, drive: Drive) -> Trace:
+def trace_calls(folder: Path, manifest: Manifest, threads: int | None, drive: Drive) -> Trace:
     """Events of every run of the traced methods."""
-    session = _Traced(folder, manifest, tokenizer, threads)
+    session = _Traced(folder, manifest, threads)
     drive(session)
     dumps = []
     with TemporaryDirectory(prefix="vlmp-profile-") as scratch:

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import sys
 from pathlib import Path
 from typing import Literal
 
@@ -11,8 +10,7 @@ from rich.progress import Progress
 from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.bundle.folder import size_bytes
 from vlmp.runtimes.draw import draw_kept
-from vlmp.runtimes.generate import Timings, prompt_ids
-from vlmp.runtimes.image import open_image, to_pixels
+from vlmp.runtimes.image import open_image
 from vlmp.runtimes.profile.child import Request, Started, ask
 from vlmp.runtimes.profile.machine import busy_warning, describe_machine
 from vlmp.runtimes.profile.measure import measure, to_phase, to_phases
@@ -20,7 +18,10 @@ from vlmp.runtimes.profile.roofline import measure_peaks, with_rooflines
 from vlmp.runtimes.profile.schema import REGIONS, BundleProfile, Phase, PhaseName
 from vlmp.runtimes.profile.task import Measured, Task, bundle_facts
 from vlmp.runtimes.profile.trace import Traced, region_shares
+from vlmp.runtimes.prompt import first_ids, load_tokenizer
 from vlmp.runtimes.session import Session, load
+from vlmp.runtimes.traits import traits_of
+from vlmp.runtimes.turn import Timings, first_turn
 
 COLD_ENOUGH = 0.05
 """Share of a bundle's pages that may have stayed in the page cache for a load to be called cold."""
@@ -29,8 +30,11 @@ COLD_ENOUGH = 0.05
 def profile_here(task: Task, progress: Progress) -> Measured:
     """Measure everything. Raises UserError."""
     for folder, manifest in zip(task.folders, task.manifests, strict=True):
-        if manifest.target == "coreml" and sys.platform != "darwin":
-            raise UserError(f"{folder}: Core ML runs on a Mac only; times of our interpreter would say nothing")
+        if traits_of(manifest.target).interpreted:
+            raise UserError(
+                f"{folder}: {manifest.target} is interpreted on this machine, which says nothing of its times: "
+                "profile it where its own runtime runs it"
+            )
     photo = open_image(task.photo)
     machine = describe_machine([])
     busy = busy_warning(machine)
@@ -40,19 +44,23 @@ def profile_here(task: Task, progress: Progress) -> Measured:
     starts = _starts(task, progress)
     traces = _traces(task, progress)
     sessions = [load(folder, check_hashes=False, threads=task.threads) for folder in task.folders]
+    ids = [
+        first_ids(load_tokenizer(folder, session.manifest), session.manifest.prompt, task.prompt)
+        for folder, session in zip(task.folders, sessions, strict=True)
+    ]
     bar = progress.add_task("timed runs", total=len(sessions) * (1 + task.runs))
     timings = measure(
         sessions,
+        ids,
         task.photo,
-        task.prompt,
         runs=task.runs,
         decode_tokens=task.decode_tokens,
         on_run=lambda: progress.advance(bar),
     )
     bundles = [
-        _bundle(name, folder, session, started, traced, timed, _picture(session, photo, task.prompt))
-        for name, folder, session, started, traced, timed in zip(
-            task.names, task.folders, sessions, starts, traces, timings, strict=True
+        _bundle(name, folder, session, started, traced, timed, _picture(session, photo, given))
+        for name, folder, session, started, traced, timed, given in zip(
+            task.names, task.folders, sessions, starts, traces, timings, ids, strict=True
         )
     ]
     runtimes = describe_machine([session.runtime for session in sessions]).runtimes
@@ -134,11 +142,11 @@ def _bundle(
     )
 
 
-def _picture(session: Session, photo: Image, prompt: str) -> str:
+def _picture(session: Session, photo: Image, ids: list[int]) -> str:
     """The kept tokens over the photo, a PNG in base64."""
-    ids = prompt_ids(session, session.manifest.prompt.first, prompt)
-    image = session.manifest.shape.image
-    filled = session.prefill(ids, session.vision(to_pixels(photo, image)))
+    filled = first_turn(session, photo, ids, 1).prefilled
+    assert filled is not None
     packed = io.BytesIO()
-    draw_kept(photo, image, filled.order, filled.stages[:-1]).save(packed, "PNG", optimize=True)
+    drawn = draw_kept(photo, session.manifest.shape.image, filled.order, filled.stages[:-1])
+    drawn.save(packed, "PNG", optimize=True)
     return base64.b64encode(packed.getvalue()).decode()

@@ -5,61 +5,34 @@ from pathlib import Path
 from time import perf_counter
 
 import numpy as np
-from vlmp.runtimes.generate import Timings, prompt_ids
-from vlmp.runtimes.image import open_image, to_pixels
 from vlmp.runtimes.profile.schema import PARTS, Phase, PhaseName, PrefillRegion
-from vlmp.runtimes.session import Array, Session
-
-Clock = Callable[[], float]
-"""Seconds, as perf_counter."""
+from vlmp.runtimes.session import Session
+from vlmp.runtimes.turn import Clock, Timings, first_turn
 
 
 def measure(
     sessions: Sequence[Session],
+    ids: Sequence[list[int]],
     photo: Path,
-    prompt: str,
     *,
     runs: int,
     decode_tokens: int,
     clock: Clock = perf_counter,
     on_run: Callable[[], None] = lambda: None,
 ) -> list[list[Timings]]:
-    """Timings of each session, `runs` each after one that warms up.
+    """Timings of first turns of each session with its own `ids`, `runs` each after one that warms up.
 
-    Sessions take turns, so that what else happens on the machine meets all of them alike. on_run: called after each
-    turn. Raises UserError when the prompt does not fit.
+    Each decodes `decode_tokens` tokens, past end tokens too. Sessions take turns, so that what else happens on the
+    machine meets all of them alike. on_run: called after each turn.
     """
-    ids = [prompt_ids(session, session.manifest.prompt.first, prompt) for session in sessions]
     taken: list[list[Timings]] = [[] for _ in sessions]
     for run in range(1 + runs):
         for session, given, timings in zip(sessions, ids, taken, strict=True):
-            timed = time_turn(session, photo, given, decode_tokens, clock)
+            timed = first_turn(session, photo, given, 1 + decode_tokens, clock=clock).timings
             if run:
                 timings.append(timed)
             on_run()
     return taken
-
-
-def time_turn(session: Session, photo: Path, ids: list[int], decode_tokens: int, clock: Clock) -> Timings:
-    """One first turn, from the file to the last of `decode_tokens` tokens; end tokens do not end it."""
-    start = clock()
-    pixels = to_pixels(open_image(photo), session.manifest.shape.image)
-    seen = clock()
-    visual = session.vision(pixels)
-    encoded = clock()
-    logits: Array = session.prefill(ids, visual).logits
-    filled = clock()
-    for _ in range(decode_tokens):
-        logits = session.decode(int(np.argmax(logits)))
-    done = clock()
-    return Timings(
-        load_ms=session.load_ms,
-        preprocess_ms=(seen - start) * 1e3,
-        vision_ms=(encoded - seen) * 1e3,
-        prefill_ms=(filled - encoded) * 1e3,
-        decode_ms=(done - filled) * 1e3,
-        decoded_tokens=decode_tokens,
-    )
 
 
 def to_phase(samples_ms: Sequence[float]) -> Phase:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 import onnxruntime as ort
 from vlmp.runtimes.bundle.manifest import Manifest, MethodName
@@ -14,9 +14,6 @@ from vlmp.runtimes.onnx import OnnxSession
 from vlmp.runtimes.profile.schema import PrefillRegion
 from vlmp.runtimes.profile.trace import TRACED, Call, Drive, Run, Trace
 from vlmp.runtimes.session import Array
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
 
 Event = dict[str, Any]
 KERNEL = "_kernel_time"
@@ -27,7 +24,7 @@ NAMED = (
 UNNAMED = "not split: the names of prefill's nodes do not tell their region; export the bundle again"
 
 
-def trace_calls(folder: Path, manifest: Manifest, tokenizer: "Tokenizer", threads: int | None, drive: Drive) -> Trace:
+def trace_calls(folder: Path, manifest: Manifest, threads: int | None, drive: Drive) -> Trace:
     """Events of every run of the traced methods."""
     with TemporaryDirectory(prefix="vlmp-profile-") as scratch:
 
@@ -44,7 +41,7 @@ def trace_calls(folder: Path, manifest: Manifest, tokenizer: "Tokenizer", thread
                 options.profile_file_prefix = str(Path(scratch) / "events")
                 return options
 
-        session = Profiled(folder, manifest, tokenizer, threads)
+        session = Profiled(folder, manifest, threads)
         session.called = []
         drive(session)
         events = {file: json.loads(Path(graph.end_profiling()).read_bytes()) for file, graph in session.graphs.items()}

@@ -18,6 +18,7 @@ from vlmp.runtimes.bundle.manifest import Manifest, MethodSpec, Region, WorkSpec
 from vlmp.runtimes.profile.machine import count_cores
 from vlmp.runtimes.profile.process import answer_process, ask_process
 from vlmp.runtimes.profile.schema import Arithmetic, BundleProfile, Peaks, Phase, PhaseName, Roofline
+from vlmp.runtimes.traits import traits_of
 
 REGIONS_OF: dict[PhaseName, tuple[Region, ...]] = {
     "vision": ("vision",),
@@ -37,11 +38,8 @@ _THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS
 
 
 def arithmetic(manifest: Manifest) -> Arithmetic:
-    """What the matrix products are done in: integers where weights are quantized, except on Core ML.
-
-    Core ML turns compressed weights back into floats before they are used.
-    """
-    if manifest.quantization == "none" or manifest.target == "coreml":
+    """What the matrix products are done in: integers where weights are quantized and the runtime multiplies them."""
+    if manifest.quantization == "none" or not traits_of(manifest.target).multiplies_integers:
         return manifest.precision
     return "int8"
 

@@ -8,8 +8,7 @@ from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.bundle.manifest import Manifest
 from vlmp.runtimes.profile.roofline import with_less_text
 from vlmp.runtimes.profile.schema import BundleFacts, BundleProfile, Machine, Peaks, RunCondition, Settings, StageFacts
-from vlmp.runtimes.prompt import control_tokens, encode_turn
-from vlmp.runtimes.session import load_tokenizer
+from vlmp.runtimes.prompt import control_tokens, encode_turn, load_tokenizer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

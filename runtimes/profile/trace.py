@@ -7,14 +7,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 from pydantic import BaseModel
 from vlmp.runtimes.bundle.folder import read_manifest
 from vlmp.runtimes.bundle.manifest import MethodName
-from vlmp.runtimes.generate import prompt_ids
-from vlmp.runtimes.image import open_image, to_pixels
 from vlmp.runtimes.profile.schema import Operator, PrefillRegion
-from vlmp.runtimes.session import Session, load_tokenizer
+from vlmp.runtimes.prompt import first_ids, load_tokenizer
+from vlmp.runtimes.session import Session
+from vlmp.runtimes.turn import first_turn
 
 TRACERS: dict[str, str] = {
     "onnx": "vlmp.runtimes.profile.onnx:trace_calls",
@@ -68,15 +67,13 @@ def trace(bundle: Path, photo: Path, prompt: str, *, threads: int | None, runs: 
         return Traced(operators=[], operators_ms={}, split=f"not split: {manifest.target} tells no operator's time")
     module, attribute = TRACERS[manifest.target].split(":")
     tracer = getattr(import_module(module), attribute)
-    picture = to_pixels(open_image(photo), manifest.shape.image)
+    ids = first_ids(load_tokenizer(bundle, manifest), manifest.prompt, prompt)
 
     def drive(session: Session) -> None:
-        ids = prompt_ids(session, manifest.prompt.first, prompt)
         for _ in range(1 + runs):  # the first one warms up
-            first = session.prefill(ids, session.vision(picture))
-            session.decode(int(np.argmax(first.logits)))
+            first_turn(session, photo, ids, 2)
 
-    return traced(tracer(bundle, manifest, load_tokenizer(bundle, manifest), threads, drive))
+    return traced(tracer(bundle, manifest, threads, drive))
 
 
 def traced(found: Trace) -> Traced:

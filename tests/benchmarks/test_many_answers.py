@@ -23,8 +23,8 @@ def data() -> DataSet:
 
 @pytest.mark.parametrize("schedule", ["2:1:none", "1:0.5:dart+3:0.08", "2:0.111:fastv"])
 def test_answers_are_those_given_one_by_one(data: DataSet, schedule: str) -> None:
-    session = open_eager(replace(fit_text(CONFIG, data), stages=parse_schedule(schedule)))
-    seen = see(session, data)
-    wanted = [answer(session, seen[one.image_id], one.question, MOST) for one in data.examples]
-    assert many_answers(session, seen, data, MOST) == wanted
+    chat = open_eager(replace(fit_text(CONFIG, data), stages=parse_schedule(schedule)))
+    seen = see(chat, data)
+    wanted = [answer(chat, seen[one.image_id], one.question, MOST) for one in data.examples]
+    assert many_answers(chat, seen, data, MOST) == wanted
     assert len(set(wanted)) > 5

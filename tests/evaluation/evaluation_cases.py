@@ -59,16 +59,18 @@ class FakeSession:
 
 def make_subject(key: str = "fake", *, group: str = "", session: FakeSession | None = None, **facts: Any) -> Subject:
     """A subject with a fake session, a new one each time unless one is given."""
-    return Subject(
-        key=key, group=group or key, facts=facts, vision_key="fake", open=lambda: session or FakeSession()  # type: ignore[arg-type, return-value]
-    )  # fmt: skip
+
+    def chat() -> Any:
+        return SimpleNamespace(session=session or FakeSession())
+
+    return Subject(key=key, group=group or key, facts=facts, vision_key="fake", open=chat)
 
 
 def answers_with(rule: Callable[[str], str], patch: Callable[[object, str, object], None]) -> list[str]:
     """Let sessions answer a question by `rule`. Returns the list of questions that are put from now on."""
     put: list[str] = []
 
-    def answer(_session: object, _visual: object, question: str, _limit: int) -> str:
+    def answer(_chat: object, _visual: object, question: str, _limit: int) -> str:
         text = rule(question)
         put.append(question)
         return text

@@ -90,8 +90,9 @@ class FakeTarget(Eager):
 class FakeSession(TorchSession):
     """Runs what the fake target keeps."""
 
-    def __init__(self, _folder: Path, manifest: Manifest, tokenizer: Any, _threads: int | None = None) -> None:
-        super().__init__(manifest, tokenizer, GRAPHS)
+    def __init__(self, folder: Path, manifest: Manifest, _threads: int | None = None) -> None:
+        super().__init__(manifest, GRAPHS)
+        self.folder = folder
 
 
 @pytest.fixture(autouse=True)

@@ -186,10 +186,11 @@ def test_an_edited_program_is_another_one(monkeypatch: pytest.MonkeyPatch) -> No
 def test_the_sources_are_those_that_answer() -> None:
     """Of a model in PyTorch the graphs and the loop around them, of a bundle the loop alone."""
     from vlmp.evaluation import run
-    from vlmp.export import geometry, prompt
+    from vlmp.export import geometry
+    from vlmp.export import prompt as export_prompt
     from vlmp.export.models import qwen2_vl
     from vlmp.pruner import vlm_pruner
-    from vlmp.runtimes import generate, image
+    from vlmp.runtimes import image, prompt, turn
     from vlmp.runtimes.coreml import interpreter
 
     digested: list[Path] = []
@@ -201,11 +202,12 @@ def test_the_sources_are_those_that_answer() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(identity, "file_digest", note)
         eager_program()
-        eager = {module for module in (run, geometry, prompt, qwen2_vl, vlm_pruner, generate, image)}
+        eager = {module for module in (run, geometry, export_prompt, qwen2_vl, vlm_pruner, turn, prompt, image)}
         assert {Path(str(module.__file__)).resolve() for module in eager} <= set(digested)
         digested.clear()
         bundle_program("coreml")
-        assert {Path(str(module.__file__)).resolve() for module in (run, generate, image, interpreter)} <= set(digested)
+        own = {run, turn, prompt, image, interpreter}
+        assert {Path(str(module.__file__)).resolve() for module in own} <= set(digested)
     assert set(BUNDLE_SOURCES) < set(EAGER_SOURCES)
 
 

@@ -91,8 +91,9 @@ class SecondTarget(FakeTarget):
 class FakeSession(TorchSession):
     """Runs what the fake target keeps."""
 
-    def __init__(self, _folder: Path, manifest: Manifest, tokenizer: Any, _threads: int | None = None) -> None:
-        super().__init__(manifest, tokenizer, GRAPHS)
+    def __init__(self, folder: Path, manifest: Manifest, _threads: int | None = None) -> None:
+        super().__init__(manifest, GRAPHS)
+        self.folder = folder
 
 
 def may_repeat(monkeypatch: pytest.MonkeyPatch) -> None:

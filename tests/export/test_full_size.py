@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from vlmp.export.config import ExportConfig
 from vlmp.export.pipeline import Result, export
+from vlmp.runtimes import Chat
 from vlmp.runtimes.bundle.folder import read_manifest, size_bytes
 from vlmp.runtimes.session import load
 
@@ -60,7 +61,7 @@ def test_full_widths_export_verify_and_answer(wide: Path, tmp_path: Path, target
     once = 3 * layer / 2 + 8192 * 1536 + vision  # 4-bit layers, 8-bit table and vision tower
     weights = max(file.size_bytes for file in result.manifest.files)
     assert once < weights < 1.2 * once  # with scales, norms, patches and biases
-    assert len(load(result.output).generate(PHOTO, "What?", max_new_tokens=3).token_ids) <= 3
+    assert len(Chat(load(result.output)).ask(PHOTO, "What?", max_new_tokens=3).token_ids) <= 3
 
 
 # --- The whole model --------------------------------------------------------------------------------------------------

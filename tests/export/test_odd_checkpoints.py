@@ -27,9 +27,9 @@ from vlmp.export.models.spec import PromptSpec
 from vlmp.export.pipeline import export
 from vlmp.export.plan import open_source
 from vlmp.export.prompt import read_prompt
+from vlmp.runtimes import Chat
 from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.bundle.folder import read_manifest
-from vlmp.runtimes.pytorch import TorchSession
 from vlmp.runtimes.session import load
 
 TINY = Path(__file__).parents[2] / "export/assets/vlmp-tiny"
@@ -85,10 +85,10 @@ def config_of(folder: Path, **settings: Any) -> ExportConfig:
     return ExportConfig(model="vlmp-tiny", targets=(), output=Path("unused"), checkpoint=folder, **values)
 
 
-def ours(folder: Path, scene: Image) -> tuple[str, list[int], TorchSession]:
-    session = open_eager(config_of(folder))
-    answer = session.generate(scene, QUESTION, 16)
-    return answer.text, answer.token_ids, session
+def ours(folder: Path, scene: Image) -> tuple[str, list[int], Chat]:
+    chat = open_eager(config_of(folder))
+    answer = chat.ask(scene, QUESTION, 16)
+    return answer.text, answer.token_ids, chat
 
 
 def theirs(folder: Path, scene: Image) -> tuple[str, list[int]]:
@@ -97,11 +97,11 @@ def theirs(folder: Path, scene: Image) -> tuple[str, list[int]]:
     return original.processor.tokenizer.decode(ids, skip_special_tokens=True), ids
 
 
-def assert_same_answer(folder: Path, scene: Image, right: str = RIGHT) -> TorchSession:
-    text, ids, session = ours(folder, scene)
+def assert_same_answer(folder: Path, scene: Image, right: str = RIGHT) -> Chat:
+    text, ids, chat = ours(folder, scene)
     assert (text, ids) == theirs(folder, scene)
     assert text == right
-    return session
+    return chat
 
 
 def refusal(folder: Path, **settings: Any) -> str:
@@ -127,8 +127,8 @@ def turned(tensors: Tensors) -> Tensor:
 
 def test_a_head_that_differs_from_the_embedding_is_its_own(checkpoint: Path, tensors: Tensors, scene: Image) -> None:
     write(checkpoint, {**tensors, HEAD: turned(tensors)})
-    session = assert_same_answer(checkpoint, scene, right="8")
-    assert session.manifest.notes == [
+    chat = assert_same_answer(checkpoint, scene, right="8")
+    assert chat.session.manifest.notes == [
         "config.json ties the head to the embedding, but lm_head.weight differs from it: it is exported as it is"
     ]
 
@@ -136,16 +136,16 @@ def test_a_head_that_differs_from_the_embedding_is_its_own(checkpoint: Path, ten
 def test_a_head_of_its_own_reaches_the_bundle(checkpoint: Path, tensors: Tensors, scene: Image, tmp_path: Path) -> None:
     write(checkpoint, {**tensors, HEAD: turned(tensors)})
     export(replace(config_of(checkpoint), targets=("onnx",), output=tmp_path / "bundle"))
-    assert load(tmp_path / "bundle").generate(scene, QUESTION).text == "8"
+    assert Chat(load(tmp_path / "bundle")).ask(scene, QUESTION).text == "8"
     assert "lm_head.weight differs" in read_manifest(tmp_path / "bundle").notes[0]
 
 
 def test_a_head_equal_to_the_embedding_is_tied(checkpoint: Path, tensors: Tensors, scene: Image) -> None:
     write(checkpoint, {**tensors, HEAD: tensors[EMBED].float()})
-    session = assert_same_answer(checkpoint, scene)
-    decoder = session.methods["prefill"].decoder  # type: ignore[attr-defined]
+    chat = assert_same_answer(checkpoint, scene)
+    decoder = chat.session.methods["prefill"].decoder  # type: ignore[attr-defined]
     assert decoder.head.weight is decoder.embed.weight
-    assert session.manifest.notes == []
+    assert chat.session.manifest.notes == []
 
 
 def test_a_head_without_an_embedding_is_both(checkpoint: Path, tensors: Tensors, scene: Image) -> None:
@@ -219,8 +219,8 @@ def test_shards_in_a_subfolder_of_the_index(checkpoint: Path, tensors: Tensors, 
 
 def test_tensors_that_are_not_used_are_told(checkpoint: Path, tensors: Tensors, scene: Image) -> None:
     write(checkpoint, {**tensors, "model.lm_head.weight": turned(tensors), "score.bias": torch.zeros(2)})
-    session = assert_same_answer(checkpoint, scene)  # transformers calls both unexpected
-    assert session.manifest.notes == ["2 tensors of the checkpoint are not used, as model.lm_head.weight"]
+    chat = assert_same_answer(checkpoint, scene)  # transformers calls both unexpected
+    assert chat.session.manifest.notes == ["2 tensors of the checkpoint are not used, as model.lm_head.weight"]
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
@@ -292,8 +292,8 @@ def test_an_adapter_without_its_config_is_refused(checkpoint: Path, file: str) -
 
 def test_weights_of_an_adapter_without_its_config_are_told(checkpoint: Path, tensors: Tensors, scene: Image) -> None:
     write(checkpoint, {"x": torch.zeros(1)}, "adapter_model.safetensors")
-    session = assert_same_answer(checkpoint, scene)  # transformers does not read them either
-    (note,) = session.manifest.notes
+    chat = assert_same_answer(checkpoint, scene)  # transformers does not read them either
+    (note,) = chat.session.manifest.notes
     assert note.startswith("adapter_model.safetensors beside the weights is not read")
 
 
@@ -443,8 +443,8 @@ def test_a_template_that_changes_the_words_is_refused(checkpoint: Path, change_o
 def test_a_template_that_trims_is_told(checkpoint: Path, scene: Image) -> None:
     path = checkpoint / "chat_template.jinja"
     path.write_text(path.read_text().replace("{{ part['text'] }}", "{{ part['text'] | trim }}"))
-    session = assert_same_answer(checkpoint, scene)
-    assert session.manifest.notes == ["the chat template trims what a user types; here it is taken as it is"]
+    chat = assert_same_answer(checkpoint, scene)
+    assert chat.session.manifest.notes == ["the chat template trims what a user types; here it is taken as it is"]
 
 
 @pytest.mark.parametrize("written", [False, True], ids=["by the tokenizer", "by the template too"])
@@ -484,9 +484,9 @@ def test_a_text_only_template_beside_the_right_one_is_not_taken(checkpoint: Path
     (checkpoint / "chat_template.jinja").rename(checkpoint / "x")
     change(checkpoint, "chat_template.json", chat_template=(checkpoint / "x").read_text())
     change(checkpoint, "tokenizer_config.json", chat_template=TEXT_ONLY)
-    text, _, session = ours(checkpoint, scene)
+    text, _, chat = ours(checkpoint, scene)
     assert text == RIGHT
-    assert session.manifest.prompt.template_file == "chat_template.json"
+    assert chat.session.manifest.prompt.template_file == "chat_template.json"
 
 
 def test_a_text_only_template_alone_is_refused(checkpoint: Path) -> None:
@@ -510,9 +510,9 @@ def test_end_tokens_of_the_config_count_where_no_generation_config_is(
         config["eos_token_id"] = ends
     config["text_config"]["eos_token_id"] = ends if where == "text_config" else 1
     (checkpoint / "config.json").write_text(json.dumps(config))
-    session = assert_same_answer(checkpoint, scene)
-    assert len(session.generate(scene, QUESTION).token_ids) == 1  # the digit itself ends it
-    assert session.manifest.prompt.end_ids == sorted({1538, *newline})
+    chat = assert_same_answer(checkpoint, scene)
+    assert len(chat.ask(scene, QUESTION).token_ids) == 1  # the digit itself ends it
+    assert chat.session.manifest.prompt.end_ids == sorted({1538, *newline})
 
 
 def test_a_generation_config_without_end_tokens_has_none(checkpoint: Path) -> None:
@@ -564,8 +564,8 @@ def test_pixels_are_normalised_as_the_checkpoint_says(
         change(checkpoint, "preprocessor_config.json", **own)
     original = Original.open(checkpoint)
     wanted = original.visual(original.inputs(scene, QUESTION)).numpy()
-    session = open_eager(config_of(checkpoint))
-    found = session.vision(pixels_of(scene))
+    chat = open_eager(config_of(checkpoint))
+    found = chat.session.vision(pixels_of(scene))
     assert abs(found - wanted).max() < 1e-5 * abs(wanted).max()
 
 

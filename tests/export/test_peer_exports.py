@@ -19,10 +19,9 @@ from vlmp.export.config import ExportConfig
 from vlmp.export.eager import open_eager
 from vlmp.export.pipeline import export
 from vlmp.pruner import PrunerConfig, build_pruner
-from vlmp.runtimes import load
+from vlmp.runtimes import Chat, load
 from vlmp.runtimes.cli import run as vlmp_run
 from vlmp.runtimes.image import to_pixels
-from vlmp.runtimes.pytorch import TorchSession
 
 ROOT = Path(__file__).parents[2]
 TINY = ROOT / "export/assets/vlmp-tiny"
@@ -37,7 +36,7 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Original:
     return Original.open(folder)
 
 
-def open_session(original: Original, photo: Image.Image, **settings: Any) -> TorchSession:
+def open_chat(original: Original, photo: Image.Image, **settings: Any) -> Chat:
     rows, columns = original.grid(original.inputs(photo, QUESTIONS[0]))
     side = 2 * original.processor.image_processor.patch_size
     config = ExportConfig(
@@ -47,9 +46,9 @@ def open_session(original: Original, photo: Image.Image, **settings: Any) -> Tor
     return open_eager(config)
 
 
-def ask(session: TorchSession, photo: Image.Image, question: str) -> Any:
-    ids = session.tokenizer.encode(filled(session.manifest.prompt.first, question)).ids
-    return session.prefill(ids, session.vision(to_pixels(photo, session.manifest.shape.image)))
+def ask(chat: Chat, photo: Image.Image, question: str) -> Any:
+    ids = chat.tokenizer.encode(filled(chat.session.manifest.prompt.first, question)).ids
+    return chat.session.prefill(ids, chat.session.vision(to_pixels(photo, chat.session.manifest.shape.image)))
 
 
 @pytest.fixture(scope="module")
@@ -60,11 +59,11 @@ def photo() -> Image.Image:
 @pytest.mark.parametrize("question", QUESTIONS)
 @pytest.mark.parametrize("layer", [1, 3])
 def test_fastv_sees_transformers_attention(other: Original, photo: Image.Image, layer: int, question: str) -> None:
-    session = open_session(other, photo, pruner="fastv", prune_layer=layer, keep=0.3)
+    chat = open_chat(other, photo, pruner="fastv", prune_layer=layer, keep=0.3)
     seen: list[Tensor] = []
-    prefill: Any = session.methods["prefill"]
+    prefill: Any = chat.session.methods["prefill"]
     handle = prefill.pruners[0].register_forward_pre_hook(lambda _, values: seen.append(values[2]))
-    prefilled = ask(session, photo, question)
+    prefilled = ask(chat, photo, question)
     handle.remove()
 
     inputs = other.inputs(photo, question)
@@ -73,28 +72,28 @@ def test_fastv_sees_transformers_attention(other: Original, photo: Image.Image, 
     last_HL = attentions[layer - 1][0, :, -1]
     wanted_N = last_HL.mean(0)[inputs["mm_token_type_ids"][0] == 1]
     torch.testing.assert_close(seen[0], wanted_N, rtol=1e-4, atol=1e-7)
-    kept = session.manifest.shape.num_kept
+    kept = chat.session.manifest.shape.num_kept
     assert prefilled.order.tolist() == torch.sort(-wanted_N, stable=True).indices[:kept].tolist()
 
 
 def test_fastv_keeps_other_tokens_for_another_question(other: Original, photo: Image.Image) -> None:
-    session = open_session(other, photo, pruner="fastv", keep=0.3)
-    assert session.manifest.shape.stages[0].by_prompt
-    first, second = (ask(session, photo, question).kept.tolist() for question in QUESTIONS)
+    chat = open_chat(other, photo, pruner="fastv", keep=0.3)
+    assert chat.session.manifest.shape.stages[0].by_prompt
+    first, second = (ask(chat, photo, question).kept.tolist() for question in QUESTIONS)
     assert first != second
-    assert ask(session, photo, QUESTIONS[0]).kept.tolist() == first
+    assert ask(chat, photo, QUESTIONS[0]).kept.tolist() == first
 
 
 @pytest.mark.parametrize("pruner", ["random", "uniform", "divprune"])
 def test_before_the_language_model(other: Original, photo: Image.Image, pruner: str) -> None:
     """transformers' own model, its prompt with only the kept visual tokens in their own positions, answers the same."""
-    session = open_session(other, photo, pruner=pruner, prune_layer=0, keep=0.3)
-    shape = session.manifest.shape
+    chat = open_chat(other, photo, pruner=pruner, prune_layer=0, keep=0.3)
+    shape = chat.session.manifest.shape
     assert shape.prune_layer == 0
-    caches = {entry.shape[1] for entry in session.manifest.method("decode").inputs if "_cache_" in entry.name}
+    caches = {entry.shape[1] for entry in chat.session.manifest.method("decode").inputs if "_cache_" in entry.name}
     assert caches == {layer.slots for layer in shape.kv.layers}
     assert shape.num_kept < shape.image.visual_tokens
-    answer = session.generate(photo, QUESTIONS[0], 12)
+    answer = chat.ask(photo, QUESTIONS[0], 12)
 
     inputs = other.inputs(photo, QUESTIONS[0])
     is_visual_L = inputs["mm_token_type_ids"][0] == 1
@@ -137,8 +136,8 @@ def test_exports_answer_as_pytorch(
     eager = open_eager(config)
     checks = {check.name for check in result.manifest.parity.checks}
     assert ("prefill + decode against one long prefill" in checks) is (pruner != "fastv")
-    found = load(result.output).generate(photo, QUESTIONS[0], 12)
-    wanted = eager.generate(photo, QUESTIONS[0], 12)
+    found = Chat(load(result.output)).ask(photo, QUESTIONS[0], 12)
+    wanted = eager.ask(photo, QUESTIONS[0], 12)
     assert found.token_ids == wanted.token_ids
     assert found.order.tolist() == wanted.order.tolist()
     assert np.array_equal(found.kept, np.sort(found.order))

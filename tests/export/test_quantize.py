@@ -16,7 +16,7 @@ from vlmp.export.pipeline import build_methods, export
 from vlmp.export.plan import make_plan, open_source
 from vlmp.export.quantize import Preset, Quantizer, QuantLinear, Scheme, quantize_weight
 from vlmp.export.targets import TARGETS, open_target
-from vlmp.runtimes import load
+from vlmp.runtimes import Chat, load
 from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.bundle.folder import REFERENCE_NAME, read_manifest
 from vlmp.runtimes.bundle.manifest import Manifest, TensorSpec
@@ -225,7 +225,7 @@ class Exported:
 
     folder: Path
     manifest: Manifest
-    eager: TorchSession
+    eager: Chat
 
 
 def quantized_config(target: str, preset: str, output: Path) -> ExportConfig:
@@ -249,13 +249,13 @@ def quantized(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     plan = make_plan(config, open_source(config), open_target(name))
     with torch.no_grad():
         methods = build_methods(plan, manifest.precision)
-    return Exported(folder, manifest, TorchSession(manifest, plan.source.prompt.tokenizer, methods))
+    return Exported(folder, manifest, Chat(TorchSession(manifest, methods), plan.source.prompt.tokenizer))
 
 
 def test_quantized_bundles_verify_and_answer_as_quantized_pytorch(quantized: Exported) -> None:
     assert quantized.manifest.parity.status == "passed"
-    found = load(quantized.folder).generate(PHOTO, "Is there a red circle?", max_new_tokens=4)
-    wanted = quantized.eager.generate(PHOTO, "Is there a red circle?", max_new_tokens=4)
+    found = Chat(load(quantized.folder)).ask(PHOTO, "Is there a red circle?", max_new_tokens=4)
+    wanted = quantized.eager.ask(PHOTO, "Is there a red circle?", max_new_tokens=4)
     assert np.isin(found.kept, wanted.kept).mean() >= 0.9
     assert found.token_ids == wanted.token_ids
 
@@ -268,7 +268,7 @@ def test_the_reference_says_how_far_rounding_carries_pytorch_from_itself(quantiz
         moved = visual.astype(np.float64) * (
             1 + NUDGE[quantized.manifest.precision] * noise.standard_normal(visual.shape)
         )
-        nudged = quantized.eager.prefill(reference.ids, moved.astype(visual.dtype)).logits
+        nudged = quantized.eager.session.prefill(reference.ids, moved.astype(visual.dtype)).logits
         changes.append(relative_error(nudged, reference.prefill_logits))
     assert reference.own_change == pytest.approx(max(changes), abs=1e-6)
     assert max(changes) > 0
@@ -297,7 +297,7 @@ def test_choices_are_compared_in_four_arrangements_of_the_picture(quantized: Exp
     picture = reference.visual.reshape(height, width, -1)
     turned = (picture, picture[:, ::-1], picture[::-1], picture[::-1, ::-1])
     given = [np.ascontiguousarray(tokens).reshape(reference.visual.shape) for tokens in turned]
-    wanted = [quantized.eager.prefill(reference.ids, tokens).kept for tokens in given]
+    wanted = [quantized.eager.session.prefill(reference.ids, tokens).kept for tokens in given]
     assert np.array_equal(reference.choices, wanted)
     assert len({tuple(kept) for kept in wanted}) == 4
     found = load(quantized.folder)

@@ -319,7 +319,7 @@ def test_the_short_form_is_planned_and_answers_to_the_bit_as_its_stage(short: di
         other.source.name, other.source.geometry, other.source.pruners,
     )  # fmt: skip
     assert [type(pruner) for pruner in one.pruners] == [type(pruner) for pruner in other.pruners]
-    first, second = (open_eager(config) for config in configs)
+    first, second = (open_eager(config).session for config in configs)
     assert first.manifest == second.manifest
     visual = np.random.default_rng(0).standard_normal((16, 256)).astype(np.float32)
     for call in (lambda session: session.prefill([40, 50, 60], visual), lambda session: (session.decode(7),)):
@@ -349,7 +349,7 @@ def test_published_settings_are_those_of_the_paper() -> None:
 
 def test_the_manifest_says_each_stage() -> None:
     config = config_of(stages=parse_schedule("1:0.75:fastv+3:0.5:vlm-pruner,fuse_weight=1"))
-    shape = open_eager(config).manifest.shape
+    shape = open_eager(config).session.manifest.shape
     first, last = shape.stages
     assert (first.place, first.index, first.pruner, first.tokens, first.num_kept) == ("layer", 1, "fastv", 16, 12)
     assert (last.place, last.index, last.pruner, last.tokens, last.num_kept) == ("layer", 3, "vlm-pruner", 12, 8)

@@ -89,7 +89,7 @@ def on_session(opened: Any, target: str, module: Alone, folder: Path) -> Callabl
     methods = {"prefill": spec, "decode": spec}
     shape = ShapeSpec.model_construct(methods={name: name for name in methods})
     manifest = Manifest.model_construct(quantization="none", methods=methods, shapes=[shape])
-    session: Session = getattr(import_module(place), attribute)(folder, manifest, None)
+    session: Session = getattr(import_module(place), attribute)(folder, manifest)
 
     def run(*values: Tensor) -> tuple[Tensor, ...]:
         inputs = {tensor.name: value.numpy() for tensor, value in zip(spec.inputs, values, strict=True)}

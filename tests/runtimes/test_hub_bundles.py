@@ -8,7 +8,7 @@ import pytest
 from hub_cases import as_in_a_cache, swap
 from vlmp.export.config import ExportConfig
 from vlmp.export.pipeline import export
-from vlmp.runtimes import load
+from vlmp.runtimes import Chat, load
 from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.bundle.folder import MANIFEST_NAME, read_manifest
 from vlmp.runtimes.profile.adb.files import bundle_items
@@ -31,12 +31,12 @@ def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def test_a_bundle_in_the_cache_answers(bundle: Path, tmp_path: Path) -> None:
     snapshot = as_in_a_cache(bundle, tmp_path)
     assert all(path.is_symlink() for path in snapshot.rglob("*") if path.is_file())
-    wanted = load(bundle, threads=1).generate(PHOTO, QUESTION, 4)
+    wanted = Chat(load(bundle, threads=1)).ask(PHOTO, QUESTION, 4)
     for check_hashes in (True, False):
-        session = load(snapshot, check_hashes=check_hashes, threads=1)
-        assert session.generate(PHOTO, QUESTION, 4).token_ids == wanted.token_ids
+        chat = Chat(load(snapshot, check_hashes=check_hashes, threads=1))
+        assert chat.ask(PHOTO, QUESTION, 4).token_ids == wanted.token_ids
     (tmp_path / "link").symlink_to(snapshot)
-    assert load(tmp_path / "link", threads=1).generate(PHOTO, QUESTION, 4).token_ids == wanted.token_ids
+    assert Chat(load(tmp_path / "link", threads=1)).ask(PHOTO, QUESTION, 4).token_ids == wanted.token_ids
 
 
 def test_a_link_to_other_content_is_refused(bundle: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 from vlmp.export.config import ExportConfig
 from vlmp.export.pipeline import export
 from vlmp.export.schedule import parse_schedule
-from vlmp.runtimes import load
+from vlmp.runtimes import Chat, load
 from vlmp.runtimes.cli import run
 from vlmp.runtimes.draw import draw_kept
 from vlmp.runtimes.image import open_image
@@ -41,7 +41,7 @@ def test_vlmp_run_tells_and_draws_what_each_stage_keeps(
         "kept 18, 9 of 36 visual tokens (divprune+fastv)"
     ]
     session = load(bundle)
-    answer = session.generate(PHOTO, PROMPT)
+    answer = Chat(session).ask(PHOTO, PROMPT)
     first, last = answer.stages
     assert (len(first), len(last)) == (18, 9)
     assert set(last.tolist()) < set(first.tolist()) < set(range(36))

@@ -26,9 +26,9 @@ from vlmp.export.eager import open_eager
 from vlmp.export.models.qwen2_vl import Qwen2VL
 from vlmp.export.schedule import DEFAULT_PRUNER, parse_schedule
 from vlmp.pruner import PrunerConfig
+from vlmp.runtimes import Chat
 from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.image import fit, to_pixels
-from vlmp.runtimes.pytorch import TorchSession
 
 ROOT = Path(__file__).parents[3]
 TINY = ROOT / "export/assets/vlmp-tiny"
@@ -55,8 +55,8 @@ class Case:
     def inputs(self, question: str) -> dict[str, Tensor]:
         return self.original.inputs(self.photo, question)
 
-    def session(self, **settings: Any) -> TorchSession:
-        return open_session(self.original.folder, self.size, **settings)
+    def chat(self, **settings: Any) -> Chat:
+        return open_chat(self.original.folder, self.size, **settings)
 
     def behind_answer(self, question: str, next_question: str) -> list[int]:
         """Ids of transformers' chat from the end of the first answer to the start of the second."""
@@ -93,7 +93,7 @@ def case(request: pytest.FixtureRequest, untrained_folder: Path, other_folder: P
     return new_case(other_folder, photo.transpose(Image.Transpose.ROTATE_90))
 
 
-def open_session(folder: Path, size: tuple[int, int], **settings: Any) -> TorchSession:
+def open_chat(folder: Path, size: tuple[int, int], **settings: Any) -> Chat:
     """The eager graphs behind the host interface, as the pipeline builds them."""
     values: dict[str, Any] = {"pruner": "none", "text_len": 48, "max_new_tokens": 96} | settings
     config = ExportConfig(
@@ -103,13 +103,13 @@ def open_session(folder: Path, size: tuple[int, int], **settings: Any) -> TorchS
     return open_eager(config)
 
 
-def question_ids(session: TorchSession, question: str) -> list[int]:
-    text = session.manifest.prompt.first.replace("{prompt}", question)
-    return session.tokenizer.encode(text, add_special_tokens=False).ids
+def question_ids(chat: Chat, question: str) -> list[int]:
+    text = chat.session.manifest.prompt.first.replace("{prompt}", question)
+    return chat.tokenizer.encode(text, add_special_tokens=False).ids
 
 
-def visual_tokens(session: TorchSession, case: Case) -> np.ndarray:
-    return session.vision(to_pixels(case.photo, session.manifest.shape.image))
+def visual_tokens(chat: Chat, case: Case) -> np.ndarray:
+    return chat.session.vision(to_pixels(case.photo, chat.session.manifest.shape.image))
 
 
 def assert_close(found: Any, wanted: Any) -> None:
@@ -124,43 +124,44 @@ def assert_close(found: Any, wanted: Any) -> None:
 
 
 def test_photo_becomes_the_same_pixels(case: Case) -> None:
-    session = case.session()
-    fitted = fit(case.photo, session.manifest.shape.image)
+    chat = case.chat()
+    fitted = fit(case.photo, chat.session.manifest.shape.image)
     wanted = case.inputs(QUESTIONS[0])["pixel_values"]
     found = case.original.processor.image_processor(images=[fitted], do_resize=False, return_tensors="pt")
     torch.testing.assert_close(found["pixel_values"], wanted, rtol=0, atol=0)
-    assert np.array_equal(to_pixels(case.photo, session.manifest.shape.image)[0].transpose(1, 2, 0), np.asarray(fitted))
+    pixels = to_pixels(case.photo, chat.session.manifest.shape.image)
+    assert np.array_equal(pixels[0].transpose(1, 2, 0), np.asarray(fitted))
 
 
 def test_vision_equals_transformers(case: Case) -> None:
     rows, columns = case.original.grid(case.inputs(QUESTIONS[0]))
     assert rows != columns
-    visual = visual_tokens(case.session(), case)
+    visual = visual_tokens(case.chat(), case)
     assert_close(visual, case.original.visual(case.inputs(QUESTIONS[0])))
 
 
 @pytest.mark.parametrize("question", [*QUESTIONS, "Wo ist die Tür?\n  <|im_end|> 深 "])
 def test_prompt_ids_equal_the_processor_s(case: Case, question: str) -> None:
-    session = case.session()
-    prompt = session.manifest.prompt
-    image = [session.tokenizer.token_to_id("<|image_pad|>")] * session.manifest.shape.image.visual_tokens
-    found = [*prompt.prefix_ids, *image, *question_ids(session, question)]
+    chat = case.chat()
+    prompt = chat.session.manifest.prompt
+    image = [chat.tokenizer.token_to_id("<|image_pad|>")] * chat.session.manifest.shape.image.visual_tokens
+    found = [*prompt.prefix_ids, *image, *question_ids(chat, question)]
     assert found == case.inputs(question)["input_ids"][0].tolist()
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_unpruned_answer_equals_generate(case: Case, question: str) -> None:
-    session = case.session()
+    chat = case.chat()
     wanted_ids, wanted_logits = case.original.generate(case.inputs(question), ANSWER_TOKENS)
     assert len(wanted_ids) == ANSWER_TOKENS
 
-    answer = session.generate(case.photo, question, ANSWER_TOKENS)
+    answer = chat.ask(case.photo, question, ANSWER_TOKENS)
     assert answer.token_ids == wanted_ids
     assert answer.text == case.original.processor.tokenizer.decode(wanted_ids, skip_special_tokens=True)
-    assert answer.kept.tolist() == list(range(session.manifest.shape.image.visual_tokens))
+    assert answer.kept.tolist() == list(range(chat.session.manifest.shape.image.visual_tokens))
 
-    logits = [session.prefill(question_ids(session, question), visual_tokens(session, case)).logits]
-    logits += [session.decode(token) for token in wanted_ids[:-1]]
+    logits = [chat.session.prefill(question_ids(chat, question), visual_tokens(chat, case)).logits]
+    logits += [chat.session.decode(token) for token in wanted_ids[:-1]]
     for found, wanted in zip(logits, wanted_logits, strict=True):
         assert_close(found, wanted)
 
@@ -168,45 +169,45 @@ def test_unpruned_answer_equals_generate(case: Case, question: str) -> None:
 @pytest.mark.parametrize("ended", [False, True], ids=["cut off", "ended"])
 def test_second_turn_equals_the_whole_conversation(case: Case, ended: bool) -> None:
     """Unpruned `reply`; the first answer either runs into the limit or ends with an end token, which is not fed."""
-    session = case.session()
+    chat = case.chat()
     inputs = case.inputs(QUESTIONS[0])
     first_ids, _ = case.original.generate(inputs, 12)
     if ended:
-        prompt = session.manifest.prompt.model_copy(update={"end_ids": [first_ids[-1]]})
-        session.manifest = session.manifest.model_copy(update={"prompt": prompt})
+        prompt = chat.session.manifest.prompt.model_copy(update={"end_ids": [first_ids[-1]]})
+        chat.session.manifest = chat.session.manifest.model_copy(update={"prompt": prompt})
         assert first_ids.index(first_ids[-1]) == 11
-    assert session.generate(case.photo, QUESTIONS[0], 12).token_ids == first_ids
-    answer = session.reply(NEXT_QUESTION, ANSWER_TOKENS)
+    assert chat.ask(case.photo, QUESTIONS[0], 12).token_ids == first_ids
+    answer = chat.reply(NEXT_QUESTION, ANSWER_TOKENS)
 
     heard_ids = first_ids[:-1] if ended else first_ids
     behind_ids = case.behind_answer(QUESTIONS[0], NEXT_QUESTION)
     whole = case.original.append(inputs, heard_ids + behind_ids)
-    assert session.past == len(question_ids(session, QUESTIONS[0])) + len(heard_ids + behind_ids) + ANSWER_TOKENS - 1
+    assert chat.session.past == len(question_ids(chat, QUESTIONS[0])) + len(heard_ids + behind_ids) + ANSWER_TOKENS - 1
     wanted_ids, wanted_logits = case.original.generate(whole, ANSWER_TOKENS)
     assert answer.token_ids == wanted_ids
 
-    session.prefill(question_ids(session, QUESTIONS[0]), visual_tokens(session, case))
+    chat.session.prefill(question_ids(chat, QUESTIONS[0]), visual_tokens(chat, case))
     for token in heard_ids:
-        session.decode(token)
-    assert_close(session.extend(behind_ids), wanted_logits[0])
+        chat.session.decode(token)
+    assert_close(chat.session.extend(behind_ids), wanted_logits[0])
 
 
 def test_trained_answers_equal_generate() -> None:
     """vlmp-tiny itself, on held-out scenes: short answers, and peaks sharper than random weights have."""
     original = Original.open(TINY)
-    session = open_session(TINY, (336, 336))
+    chat = open_chat(TINY, (336, 336))
     for _, scene, asked in sample("test", 5, 12):
         for question in asked:
             wanted_ids, _ = original.generate(original.inputs(scene.image, question.text), 16)
-            assert session.generate(scene.image, question.text, 16).token_ids == wanted_ids
+            assert chat.ask(scene.image, question.text, 16).token_ids == wanted_ids
 
 
 # --- Pruned -----------------------------------------------------------------------------------------------------------
 
 
-def configs_of(session: TorchSession) -> list[PrunerConfig]:
+def configs_of(chat: Chat) -> list[PrunerConfig]:
     """The settings that the manifest tells of each stage."""
-    return [PrunerConfig(num_kept=stage.num_kept, **stage.settings) for stage in session.manifest.shape.stages]
+    return [PrunerConfig(num_kept=stage.num_kept, **stage.settings) for stage in chat.session.manifest.shape.stages]
 
 
 def test_reference_that_keeps_all_tokens_equals_generate(case: Case) -> None:
@@ -223,47 +224,47 @@ def test_reference_that_keeps_all_tokens_equals_generate(case: Case) -> None:
 @pytest.mark.parametrize("keep", [0.12, 0.4])
 @pytest.mark.parametrize("prune_layer", [1, 2, 3])
 def test_pruned_answer_equals_pruned_transformers(case: Case, prune_layer: int, keep: float) -> None:
-    session = case.session(pruner="vlm-pruner", keep=keep, prune_layer=prune_layer)
-    kept_tokens = session.manifest.shape.num_kept
-    assert kept_tokens == int(keep * session.manifest.shape.image.visual_tokens + 0.5)
-    reference = Pruned(case.original, [Pruning(layer=prune_layer, config=configs_of(session)[0])])
+    chat = case.chat(pruner="vlm-pruner", keep=keep, prune_layer=prune_layer)
+    kept_tokens = chat.session.manifest.shape.num_kept
+    assert kept_tokens == int(keep * chat.session.manifest.shape.image.visual_tokens + 0.5)
+    reference = Pruned(case.original, [Pruning(layer=prune_layer, config=configs_of(chat)[0])])
     wanted_ids, wanted_logits = reference.answer(reference.prefill(case.inputs(QUESTIONS[0])), ANSWER_TOKENS)
 
-    answer = session.generate(case.photo, QUESTIONS[0], ANSWER_TOKENS)
+    answer = chat.ask(case.photo, QUESTIONS[0], ANSWER_TOKENS)
     assert answer.kept.tolist() == reference.kept[0].tolist()
     assert sorted(answer.order.tolist()) == answer.kept.tolist()
     assert answer.token_ids == wanted_ids
 
-    prefilled = session.prefill(question_ids(session, QUESTIONS[0]), visual_tokens(session, case))
+    prefilled = chat.session.prefill(question_ids(chat, QUESTIONS[0]), visual_tokens(chat, case))
     assert prefilled.filled == 0
-    logits = [prefilled.logits, *(session.decode(token) for token in wanted_ids[:-1])]
+    logits = [prefilled.logits, *(chat.session.decode(token) for token in wanted_ids[:-1])]
     for found, wanted in zip(logits, wanted_logits, strict=True):
         assert_close(found, wanted)
 
 
 def test_pruned_second_turn_equals_pruned_transformers(case: Case) -> None:
-    session = case.session(pruner="vlm-pruner", keep=0.2)
-    reference = Pruned(case.original, [Pruning(layer=2, config=configs_of(session)[0])])
+    chat = case.chat(pruner="vlm-pruner", keep=0.2)
+    reference = Pruned(case.original, [Pruning(layer=2, config=configs_of(chat)[0])])
     first_ids, _ = reference.answer(reference.prefill(case.inputs(QUESTIONS[0])), 12)
-    assert session.generate(case.photo, QUESTIONS[0], 12).token_ids == first_ids
+    assert chat.ask(case.photo, QUESTIONS[0], 12).token_ids == first_ids
     for token in [first_ids[-1], *case.behind_answer(QUESTIONS[0], NEXT_QUESTION)]:
         logits = reference.decode(token)
-    assert session.reply(NEXT_QUESTION, ANSWER_TOKENS).token_ids == reference.answer(logits, ANSWER_TOKENS)[0]
+    assert chat.reply(NEXT_QUESTION, ANSWER_TOKENS).token_ids == reference.answer(logits, ANSWER_TOKENS)[0]
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_stages_equal_transformers_pruned_as_often(case: Case, schedule: str) -> None:
     """Positions, what each stage keeps of the unpruned grid, and caches of a size for each group of layers."""
     stages = parse_schedule(schedule)
-    session = case.session(pruner=DEFAULT_PRUNER, stages=stages)
-    shape = session.manifest.shape
+    chat = case.chat(pruner=DEFAULT_PRUNER, stages=stages)
+    shape = chat.session.manifest.shape
     prunings = [
         Pruning(layer=stage.place.index, config=config, pruner=stage.pruner)
-        for stage, config in zip(stages, configs_of(session), strict=True)
+        for stage, config in zip(stages, configs_of(chat), strict=True)
     ]
     reference = Pruned(case.original, prunings)
     wanted = reference.prefill(case.inputs(QUESTIONS[0]))
-    prefilled = session.prefill(question_ids(session, QUESTIONS[0]), visual_tokens(session, case))
+    prefilled = chat.session.prefill(question_ids(chat, QUESTIONS[0]), visual_tokens(chat, case))
     assert [len(kept) for kept in prefilled.stages] == [int(s.keep * shape.image.visual_tokens + 0.5) for s in stages]
     assert [kept.tolist() for kept in prefilled.stages] == [kept.tolist() for kept in reference.kept]
     assert prefilled.kept.tolist() == prefilled.stages[-1].tolist()
@@ -271,26 +272,26 @@ def test_stages_equal_transformers_pruned_as_often(case: Case, schedule: str) ->
     assert_close(prefilled.logits, wanted)
 
     for token in (7, 300, 5, 1200):
-        assert_close(session.decode(token), reference.decode(token))
+        assert_close(chat.session.decode(token), reference.decode(token))
     behind_ids = case.behind_answer(QUESTIONS[0], NEXT_QUESTION)
-    extended = session.extend(behind_ids)
+    extended = chat.session.extend(behind_ids)
     for token in behind_ids:
         wanted = reference.decode(token)
     assert_close(extended, wanted)
     for layer, (told, theirs) in enumerate(zip(shape.kv.layers, reference.cache.layers, strict=True)):
         slots = theirs.keys.shape[2]
-        assert slots == told.base + session.past
-        assert_close(session._caches[f"key_cache_{layer}"][:, :slots], theirs.keys[0])
-        assert_close(session._caches[f"value_cache_{layer}"][:, :slots], theirs.values[0])
+        assert slots == told.base + chat.session.past
+        assert_close(chat.session._caches[f"key_cache_{layer}"][:, :slots], theirs.keys[0])
+        assert_close(chat.session._caches[f"value_cache_{layer}"][:, :slots], theirs.values[0])
 
 
 def test_pruning_changes_the_answer(case: Case) -> None:
     """Otherwise the tests above would prove nothing about pruning."""
-    unpruned = case.session().generate(case.photo, QUESTIONS[0], ANSWER_TOKENS).token_ids
+    unpruned = case.chat().ask(case.photo, QUESTIONS[0], ANSWER_TOKENS).token_ids
     layers = {
         tuple(
-            case.session(pruner="vlm-pruner", keep=0.12, prune_layer=layer)
-            .generate(case.photo, QUESTIONS[0], ANSWER_TOKENS)
+            case.chat(pruner="vlm-pruner", keep=0.12, prune_layer=layer)
+            .ask(case.photo, QUESTIONS[0], ANSWER_TOKENS)
             .token_ids
         )
         for layer in (1, 2, 3)
@@ -304,18 +305,18 @@ def test_pruning_changes_the_answer(case: Case) -> None:
 @pytest.mark.parametrize(("pruner", "keep"), [("none", None), ("vlm-pruner", 0.2), ("divprune", 0.2), ("stages", None)])
 def test_prefill_and_decode_equal_one_longer_prefill(case: Case, pruner: str, keep: float | None) -> None:
     if pruner == "stages":
-        session = case.session(pruner=DEFAULT_PRUNER, stages=parse_schedule("1:0.6+2:0.4:dart+4:0.2:uniform"))
+        chat = case.chat(pruner=DEFAULT_PRUNER, stages=parse_schedule("1:0.6+2:0.4:dart+4:0.2:uniform"))
     else:
-        session = case.session(pruner=pruner, keep=keep)
-    visual, ids = visual_tokens(session, case), question_ids(session, QUESTIONS[0])
-    bucket = session.manifest.prompt.text_len
+        chat = case.chat(pruner=pruner, keep=keep)
+    visual, ids = visual_tokens(chat, case), question_ids(chat, QUESTIONS[0])
+    bucket = chat.session.manifest.prompt.text_len
     words = np.random.default_rng(0).integers(0, 1500, bucket - len(ids)).tolist()
-    short = session.prefill(ids, visual)
+    short = chat.session.prefill(ids, visual)
     for token in words:
-        stepwise = session.decode(token)
-    session.prefill(ids, visual)
-    at_once = session.extend(words)
-    long = session.prefill([*ids, *words], visual)
+        stepwise = chat.session.decode(token)
+    chat.session.prefill(ids, visual)
+    at_once = chat.session.extend(words)
+    long = chat.session.prefill([*ids, *words], visual)
     assert short.kept.tolist() == long.kept.tolist()
     assert_close(stepwise, long.logits)
     assert_close(at_once, long.logits)
@@ -323,71 +324,71 @@ def test_prefill_and_decode_equal_one_longer_prefill(case: Case, pruner: str, ke
 
 def test_the_last_slots_of_the_caches_are_as_good_as_the_first(case: Case) -> None:
     """`extend` with its padding reaching behind the caches, and a decode into the very last slot."""
-    small = case.session(max_new_tokens=8, pruner="vlm-pruner", keep=0.2)
-    large = case.session(max_new_tokens=80, pruner="vlm-pruner", keep=0.2)
+    small = case.chat(max_new_tokens=8, pruner="vlm-pruner", keep=0.2)
+    large = case.chat(max_new_tokens=80, pruner="vlm-pruner", keep=0.2)
     ids = question_ids(small, QUESTIONS[0])
-    words = np.random.default_rng(1).integers(0, 1500, small.manifest.prompt.text_len + 8 - len(ids)).tolist()
+    words = np.random.default_rng(1).integers(0, 1500, small.session.manifest.prompt.text_len + 8 - len(ids)).tolist()
     answers = []
-    for session in (small, large):
-        session.prefill(ids, visual_tokens(session, case))
+    for chat in (small, large):
+        chat.session.prefill(ids, visual_tokens(chat, case))
         for token in words[:-4]:
-            session.decode(token)
-        answers.append([session.extend(words[-4:-1]), session.decode(words[-1])])
-    assert small.room == 0
+            chat.session.decode(token)
+        answers.append([chat.session.extend(words[-4:-1]), chat.session.decode(words[-1])])
+    assert small.session.room == 0
     for found, wanted in zip(*answers, strict=True):
         assert_close(found, wanted)
     with pytest.raises(UserError, match="full"):
-        small.decode(words[0])
+        small.session.decode(words[0])
 
 
 def test_an_earlier_conversation_leaves_nothing_behind(case: Case) -> None:
-    session = case.session()
-    fresh = session.generate(case.photo, QUESTIONS[1], 8).token_ids
-    session.generate(case.photo.transpose(Image.Transpose.FLIP_LEFT_RIGHT), QUESTIONS[0], 60)
-    session.reply(NEXT_QUESTION, 8)
-    assert session.generate(case.photo, QUESTIONS[1], 8).token_ids == fresh
+    chat = case.chat()
+    fresh = chat.ask(case.photo, QUESTIONS[1], 8).token_ids
+    chat.ask(case.photo.transpose(Image.Transpose.FLIP_LEFT_RIGHT), QUESTIONS[0], 60)
+    chat.reply(NEXT_QUESTION, 8)
+    assert chat.ask(case.photo, QUESTIONS[1], 8).token_ids == fresh
 
 
 @pytest.mark.parametrize("refused", [{"prompt": "word " * 99}, {"prompt": "Why?", "max_new_tokens": 97}])
 def test_a_refused_turn_leaves_the_conversation_as_it_was(case: Case, refused: dict[str, Any]) -> None:
-    session = case.session()
-    session.generate(case.photo, QUESTIONS[0], 8)
-    wanted = session.reply(NEXT_QUESTION, 8).token_ids
-    session.generate(case.photo, QUESTIONS[0], 8)
+    chat = case.chat()
+    chat.ask(case.photo, QUESTIONS[0], 8)
+    wanted = chat.reply(NEXT_QUESTION, 8).token_ids
+    chat.ask(case.photo, QUESTIONS[0], 8)
     with pytest.raises(UserError):
-        session.reply(**refused)
-    assert session.reply(NEXT_QUESTION, 8).token_ids == wanted
+        chat.reply(**refused)
+    assert chat.reply(NEXT_QUESTION, 8).token_ids == wanted
 
 
 def test_a_turn_that_does_not_fit_feeds_nothing(case: Case) -> None:
-    session = case.session(max_new_tokens=8)
-    session.generate(case.photo, QUESTIONS[0], 8)
-    session.decode(0)
-    while session.room > 4:
-        session.decode(0)
-    past, unfed = session.past, session.unfed
+    chat = case.chat(max_new_tokens=8)
+    chat.ask(case.photo, QUESTIONS[0], 8)
+    chat.session.decode(0)
+    while chat.session.room > 4:
+        chat.session.decode(0)
+    past, unfed = chat.session.past, chat.unfed
     with pytest.raises(UserError, match="full"):
-        session.reply(NEXT_QUESTION, 8)
-    assert (session.past, session.unfed) == (past, unfed)
+        chat.reply(NEXT_QUESTION, 8)
+    assert (chat.session.past, chat.unfed) == (past, unfed)
 
 
 def test_an_answer_stopped_by_the_app_can_be_continued(case: Case) -> None:
     """`on_text` raises after some tokens: the one that it saw last is not lost."""
-    session = case.session()
+    chat = case.chat()
     wanted_ids, _ = case.original.generate(case.inputs(QUESTIONS[0]), 8)
     shown: list[str] = []
 
     def stop(text: str) -> None:
         shown.append(text)
-        if session.past == len(question_ids(session, QUESTIONS[0])) + 7:
+        if chat.session.past == len(question_ids(chat, QUESTIONS[0])) + 7:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        session.generate(case.photo, QUESTIONS[0], 40, stop)
-    stopped = session.reply(NEXT_QUESTION, 8).token_ids
+        chat.ask(case.photo, QUESTIONS[0], 40, stop)
+    stopped = chat.reply(NEXT_QUESTION, 8).token_ids
     assert case.original.processor.tokenizer.decode(wanted_ids).startswith("".join(shown))
-    session.generate(case.photo, QUESTIONS[0], 8)
-    assert stopped == session.reply(NEXT_QUESTION, 8).token_ids
+    chat.ask(case.photo, QUESTIONS[0], 8)
+    assert stopped == chat.reply(NEXT_QUESTION, 8).token_ids
 
 
 # --- Checkpoints ------------------------------------------------------------------------------------------------------
@@ -403,7 +404,7 @@ def copy_of(folder: Path, to: Path, **files: dict[str, Any]) -> Path:
 
 def weights_of(folder: Path) -> dict[str, Tensor]:
     """Every parameter that the graphs take from a checkpoint."""
-    methods = open_session(folder, (224, 448)).methods
+    methods = open_chat(folder, (224, 448)).session.methods
     return {
         f"{method}.{name}": value
         for method in ("vision", "prefill")
@@ -483,8 +484,8 @@ def hub_config(folder: Path) -> dict[str, Any]:
 
 def test_flat_config_of_the_hub_reads_equally(case: Case, other_folder: Path, tmp_path: Path) -> None:
     folder = copy_of(case.original.folder, tmp_path / "hub", config=hub_config(case.original.folder))
-    answer = open_session(folder, case.size).generate(case.photo, QUESTIONS[0], 16).token_ids
-    assert answer == case.session().generate(case.photo, QUESTIONS[0], 16).token_ids
+    answer = open_chat(folder, case.size).ask(case.photo, QUESTIONS[0], 16).token_ids
+    assert answer == case.chat().ask(case.photo, QUESTIONS[0], 16).token_ids
     assert answer == case.original.generate(case.inputs(QUESTIONS[0]), 16)[0]
     tied = Qwen2VL(folder).config.tie_word_embeddings
     assert tied == case.original.model.config.tie_word_embeddings == (case.original.folder != other_folder)

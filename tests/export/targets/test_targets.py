@@ -23,7 +23,7 @@ from vlmp.export.pipeline import build_methods, export
 from vlmp.export.plan import make_plan, open_source
 from vlmp.export.schedule import parse_schedule
 from vlmp.export.targets import open_target
-from vlmp.runtimes import Session, load
+from vlmp.runtimes import Chat, Session, load
 from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.bundle.folder import read_manifest, sha256
 from vlmp.runtimes.bundle.manifest import Manifest, MethodName
@@ -48,7 +48,7 @@ class Exported:
 
     folder: Path
     manifest: Manifest
-    eager: TorchSession
+    eager: Chat
     scratch: list[str]
     """What the export has left in the system's temporary folder."""
     held: int
@@ -74,7 +74,7 @@ def exported(config: ExportConfig, precision: Precision) -> Exported:
         left = os.listdir(scratch)
     more = held_bytes() - before
     plan = make_plan(config, open_source(config), open_target(config.targets[0]))
-    eager = TorchSession(result.manifest, plan.source.prompt.tokenizer, build_methods(plan, precision))
+    eager = Chat(TorchSession(result.manifest, build_methods(plan, precision)), plan.source.prompt.tokenizer)
     return Exported(folder=result.output, manifest=result.manifest, eager=eager, scratch=left, held=more)
 
 
@@ -151,9 +151,8 @@ def test_the_manifest_says_what_each_stage_took(tiny: Exported) -> None:
 
 def test_other_checkpoint_exports_verifies_and_answers(other: Exported) -> None:
     assert other.manifest.parity.status == "passed"
-    session = load(other.folder)
-    answer = session.generate(PHOTO, "What is in this picture?", max_new_tokens=20)
-    wanted = other.eager.generate(PHOTO, "What is in this picture?", max_new_tokens=20)
+    answer = Chat(load(other.folder)).ask(PHOTO, "What is in this picture?", max_new_tokens=20)
+    wanted = other.eager.ask(PHOTO, "What is in this picture?", max_new_tokens=20)
     assert answer.token_ids == wanted.token_ids
     assert answer.kept.tolist() == wanted.kept.tolist()
     assert answer.order.tolist() == wanted.order.tolist()
@@ -164,14 +163,14 @@ def test_other_checkpoint_exports_verifies_and_answers(other: Exported) -> None:
 
 
 def test_chat_equals_pytorch(other: Exported) -> None:
-    session = load(other.folder)
-    for assistant in (session, other.eager):
-        assistant.generate(PHOTO, "How many?", max_new_tokens=5)
+    chat = Chat(load(other.folder))
+    for assistant in (chat, other.eager):
+        assistant.ask(PHOTO, "How many?", max_new_tokens=5)
     pieces: list[str] = []
-    found = session.reply("And what colour is it?", max_new_tokens=8, on_text=pieces.append)
+    found = chat.reply("And what colour is it?", max_new_tokens=8, on_text=pieces.append)
     wanted = other.eager.reply("And what colour is it?", max_new_tokens=8)
     assert found.token_ids == wanted.token_ids
-    assert session.past == other.eager.past
+    assert chat.session.past == other.eager.session.past
     assert found.text.startswith("".join(pieces))
 
 
@@ -194,20 +193,20 @@ def test_stages_verify_and_answer_as_pytorch(staged: Exported) -> None:
     assert staged.manifest.parity.status == "passed"
     assert figures(staged.manifest)["kept tokens in common"] == 1.0
     assert figures(staged.manifest)["tokens filled by lowest score"] == 0
-    session = load(staged.folder)
-    found, wanted = (each.generate(PHOTO, "What is this?", max_new_tokens=10) for each in (session, staged.eager))
+    chat = Chat(load(staged.folder))
+    found, wanted = (each.ask(PHOTO, "What is this?", max_new_tokens=10) for each in (chat, staged.eager))
     assert found.token_ids == wanted.token_ids
     assert [kept.tolist() for kept in found.stages] == [kept.tolist() for kept in wanted.stages]
     assert [len(kept) for kept in found.stages] == [15, 10, 6]
     assert all(set(later) < set(kept) for kept, later in pairwise(kept.tolist() for kept in found.stages))
     assert found.order.tolist() == wanted.order.tolist()
     assert sorted(found.order.tolist()) == found.kept.tolist() == found.stages[-1].tolist()
-    found, wanted = (each.reply("And why is it so?", max_new_tokens=6) for each in (session, staged.eager))
+    found, wanted = (each.reply("And why is it so?", max_new_tokens=6) for each in (chat, staged.eager))
     assert found.token_ids == wanted.token_ids
     for layer, told in enumerate(staged.manifest.shape.kv.layers):
-        held = told.base + session.past
+        held = told.base + chat.session.past
         for name in (f"key_cache_{layer}", f"value_cache_{layer}"):
-            cache, right = session._caches[name], staged.eager._caches[name][:, :held]
+            cache, right = chat.session._caches[name], staged.eager.session._caches[name][:, :held]
             cache = cache[0] if staged.manifest.shape.kv.update == "in_place" else cache
             assert relative_error(cache[:, :held], right) < 1e-4, name
 
@@ -306,7 +305,7 @@ def test_vlmp_run_answers_and_draws(tiny: Exported, tmp_path: Path, capsys: pyte
          "--max-new-tokens", "6", "--show-kept", str(picture)]
     )  # fmt: skip
     shown = capsys.readouterr()
-    wanted = tiny.eager.generate(PHOTO, "What is in this picture?", max_new_tokens=6)
+    wanted = tiny.eager.ask(PHOTO, "What is in this picture?", max_new_tokens=6)
     if tiny.manifest.precision == "float32":
         assert shown.out.startswith(wanted.text)
     assert "kept 16 of 144 visual tokens (vlm-pruner)" in shown.err
@@ -357,7 +356,7 @@ def test_manifest_says_how_the_pruner_runs(tiny: Exported) -> None:
 
 
 @pytest.fixture(scope="module")
-def unpruned(tmp_path_factory: pytest.TempPathFactory) -> Session:
+def unpruned(tmp_path_factory: pytest.TempPathFactory) -> Chat:
     """The unpruned export of a second checkpoint: one target is enough, the path is the same."""
     folder = tmp_path_factory.mktemp("unpruned")
     write_other(folder / "checkpoint", TINY, seed=6)
@@ -366,17 +365,18 @@ def unpruned(tmp_path_factory: pytest.TempPathFactory) -> Session:
         image_size=(160, 160), pruner="none", text_len=40, max_new_tokens=24, quant="none",
     )  # fmt: skip
     export(config)
-    return load(config.output)
+    return Chat(load(config.output))
 
 
-def test_unpruned_export_keeps_every_token(unpruned: Session) -> None:
-    answer = unpruned.generate(PHOTO, "What?", max_new_tokens=4)
-    shape = unpruned.manifest.shape
+def test_unpruned_export_keeps_every_token(unpruned: Chat) -> None:
+    answer = unpruned.ask(PHOTO, "What?", max_new_tokens=4)
+    manifest = unpruned.session.manifest
+    shape = manifest.shape
     assert answer.kept.tolist() == list(range(shape.image.visual_tokens))
     assert len({layer.slots for layer in shape.kv.layers}) == 1
-    names = [spec.name for spec in unpruned.manifest.method("prefill").outputs]
+    names = [spec.name for spec in manifest.method("prefill").outputs]
     assert names[:5] == ["logits", "kept", "order", "filled", "key_0"]
-    assert unpruned.manifest.parity.status == "passed"
+    assert manifest.parity.status == "passed"
 
 
 def test_precision_that_a_target_lacks_is_refused(tmp_path: Path) -> None:

@@ -263,6 +263,8 @@ def followed_by(**fields: Any) -> Callable[[dict[str, Any]], object]:
     def change(raw: dict[str, Any]) -> None:
         stages = raw["shapes"][0]["stages"]
         stages.append({**stages[0], "index": 4, "tokens": 6, "num_kept": 3} | fields)
+        outputs = raw["methods"]["prefill"]["outputs"]
+        outputs.append({"name": "kept_0", "shape": [6], "dtype": "int32"})
 
     return change
 
@@ -272,6 +274,14 @@ def test_stages_follow_one_another(folder: Path) -> None:
     shape = read_manifest(folder).shape
     assert [(stage.index, stage.num_kept) for stage in shape.stages] == [(2, 6), (4, 3)]
     assert (shape.num_kept, shape.pruner, shape.prune_layer) == (3, "vlm-pruner+vlm-pruner", 2)
+
+
+def test_prefill_tells_what_each_stage_keeps(folder: Path) -> None:
+    edit(folder, followed_by())
+    edit(folder, lambda raw: raw["methods"]["prefill"]["outputs"].pop())
+    with pytest.raises(UserError) as caught:
+        read_manifest(folder)
+    assert str(caught.value).endswith("manifest.json: Value error, methods: prefill has no output kept_0 of stage 0")
 
 
 @pytest.mark.parametrize(

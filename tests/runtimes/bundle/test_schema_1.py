@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from vlmp.runtimes import load
+from vlmp.runtimes import Chat, load
 from vlmp.runtimes.bundle.folder import read_manifest
 from vlmp.runtimes.verify import verify_bundle
 
@@ -40,7 +40,8 @@ def test_it_is_read_as_todays(target: str) -> None:
 def test_it_verifies_and_answers_as_it_did(target: str) -> None:
     session = load(FOLDER / target)
     assert verify_bundle(FOLDER / target, session).status == "passed"
-    answer = session.generate(PHOTO, "What is in this picture?")
+    chat = Chat(session)
+    answer = chat.ask(PHOTO, "What is in this picture?")
     assert answer.token_ids == [438, 766, *[1487] * 6]
     assert answer.order.tolist() == [4, 12, 13, 11, 1, 3, 2, 0]
-    assert session.reply("Why?").token_ids == [696]
+    assert chat.reply("Why?").token_ids == [696]

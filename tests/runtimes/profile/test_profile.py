@@ -28,7 +28,9 @@ from vlmp.runtimes.profile.cli import main
 from vlmp.runtimes.profile.report import render
 from vlmp.runtimes.profile.schema import REGIONS, Memory, json_schema, read_profile
 from vlmp.runtimes.profile.trace import Traced, region_shares, trace
-from vlmp.runtimes.session import RUNTIMES, load
+from vlmp.runtimes.prompt import load_tokenizer
+from vlmp.runtimes.session import RUNTIMES
+from vlmp.runtimes.traits import TRAITS, Traits
 
 ROOT = Path(__file__).parents[3]
 PHOTO = ROOT / "runtimes/assets/photo.jpg"
@@ -126,8 +128,9 @@ def test_two_bundles_are_compared_phase_by_phase(
     bound = {"vision", "prefill", "prefill_before", "prefill_after", "decode"}
     assert [set(bundle.roofline) - {"prefill_pruner"} for bundle in profile.bundles] == [bound, bound]
     for folder, bundle in zip((unpruned, pruned), profile.bundles, strict=True):
-        spec = read_manifest(folder).methods["prefill"]
-        words = len(load(folder).tokenizer.encode(filled(read_manifest(folder).prompt.first, PROMPT)).ids)
+        manifest = read_manifest(folder)
+        spec = manifest.methods["prefill"]
+        words = len(load_tokenizer(folder, manifest).encode(filled(manifest.prompt.first, PROMPT)).ids)
         done = spec.work["after"].macs - (64 - words) * spec.work_per_token["after"].macs
         assert bundle.roofline["prefill_after"].gmac == pytest.approx(done / 1e9)
         assert 0 < done < 0.8 * spec.work["after"].macs
@@ -195,7 +198,7 @@ def test_opening_the_photo_counts_to_the_first_token(
         sleep(1)
         return open_image(photo)
 
-    monkeypatch.setattr(child, "open_image", slow)
+    monkeypatch.setattr("vlmp.runtimes.turn.open_image", slow)
     started = start_here("cold", pruned, monkeypatch, capsys)
     assert started.first_token_ms - started.load_ms > 1000
 
@@ -244,13 +247,26 @@ def test_unlike_bundles_are_compared_only_when_asked(
     assert "their ratio has more than one cause" in " ".join(capsys.readouterr().out.split())
 
 
+def test_a_runtime_that_is_interpreted_is_not_timed(
+    pruned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(TRAITS, "coreml", Traits(interpreted=True))
+    other = unlike(pruned, tmp_path, target="coreml")
+    with pytest.raises(SystemExit) as stopped:
+        main([str(other)])
+    assert stopped.value.code == 2
+    line = capsys.readouterr().err.strip()
+    assert f"{other}: coreml is interpreted on this machine, which says nothing of its times: profile it where" in line
+    assert "\n" not in line
+
+
 def test_core_ml_takes_no_threads(
     pruned: Path, quick: list[tuple[str, str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = unlike(pruned, tmp_path, target="coreml")
     for argv, says in (
-        ([str(other)], f"--threads 1: {other} runs on Core ML, which chooses its threads itself"),
-        ([str(pruned), "--compare", str(other), "--different"], f"--threads 1: {other} runs on Core ML"),
+        ([str(other)], f"--threads 1: {other} is for coreml, which chooses its threads itself"),
+        ([str(pruned), "--compare", str(other), "--different"], f"--threads 1: {other} is for coreml"),
     ):
         with pytest.raises(SystemExit) as stopped:
             main([*argv, "--threads", "1"])

@@ -11,12 +11,10 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
-from test_session import ONE, TWO, make_manifest
-from tokenizers import Tokenizer
+from session_cases import ONE, TWO, make_manifest
 from vlmp.runtimes import Session
 from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.bundle.manifest import Manifest, MethodName
-from vlmp.runtimes.generate import Timings
 from vlmp.runtimes.profile.cache import cached_share, drop
 from vlmp.runtimes.profile.compare import check_alike, differences, explain, ratio
 from vlmp.runtimes.profile.executorch import Step, prefill_regions, read_steps
@@ -40,6 +38,7 @@ from vlmp.runtimes.profile.table import head
 from vlmp.runtimes.profile.task import Task, bundle_facts
 from vlmp.runtimes.profile.trace import Call, Run, summarize
 from vlmp.runtimes.session import Array
+from vlmp.runtimes.turn import Timings
 
 ROOT = Path(__file__).parents[3]
 PHOTO = ROOT / "runtimes/assets/photo.jpg"
@@ -60,8 +59,7 @@ class TimedSession(Session):
     """A session of which every method takes as long as it is told; slow on the first call, as real ones are."""
 
     def __init__(self, name: str, log: list[tuple[str, str]], clock: Clock, cost_s: Mapping[str, float]) -> None:
-        tokenizer = Tokenizer.from_file(str(ROOT / "export/assets/vlmp-tiny/tokenizer.json"))
-        super().__init__(make_manifest(), tokenizer)
+        super().__init__(make_manifest())
         self.name, self.log, self.clock, self.cost_s = name, log, clock, cost_s
 
     @property
@@ -83,7 +81,7 @@ def test_sessions_take_turns_and_the_first_one_of_each_does_not_count() -> None:
     b = TimedSession("b", log, clock, {name: 2 * cost for name, cost in costs.items()})
     turns: list[int] = []
     taken = measure(
-        [a, b], PHOTO, "What?", runs=5, decode_tokens=3, clock=clock, on_run=lambda: turns.append(len(turns))
+        [a, b], [[40], [41, 42]], PHOTO, runs=5, decode_tokens=3, clock=clock, on_run=lambda: turns.append(len(turns))
     )
     one = ["vision", "prefill", "decode", "decode", "decode"]
     assert log == [(name, method) for name in "ab" * 6 for method in one]
