@@ -18,9 +18,8 @@ import numpy as np
 import pytest
 from native_cases import PHOTO, ROOT, answer, build_script
 from PIL import Image
-from vlmp.runtimes import load
+from vlmp.runtimes import Answer, Chat, load
 from vlmp.runtimes.bundle.folder import read_manifest
-from vlmp.runtimes.generate import Answer
 from vlmp.runtimes.image import open_image
 
 Tiny = Callable[[str], Path]
@@ -51,8 +50,8 @@ def told(build: Path, *arguments: str | Path) -> list[dict[str, Any]]:
 
 
 def python_answers(bundle: Path, photo: Path) -> tuple[Answer, Answer]:
-    session = load(bundle, threads=1)
-    return session.generate(photo, PROMPT), session.reply(REPLY)
+    chat = Chat(load(bundle, threads=1))
+    return chat.ask(photo, PROMPT), chat.reply(REPLY)
 
 
 @pytest.fixture
@@ -245,5 +244,5 @@ def test_a_photo_on_its_side(host: Path, tiny: Tiny, tmp_path: Path) -> None:
     exif[0x0112] = 6
     Image.open(PHOTO).save(tmp_path / "side.png", exif=exif)
     found, _ = told(host, "tell", tiny("pruned"), tmp_path / "side.png", PROMPT, REPLY)
-    assert found["kept"] == load(tiny("pruned"), threads=1).generate(tmp_path / "side.png", PROMPT).kept.tolist()
+    assert found["kept"] == Chat(load(tiny("pruned"), threads=1)).ask(tmp_path / "side.png", PROMPT).kept.tolist()
     assert found["photo"] == [28, 0, 112, 168]
