@@ -45,7 +45,7 @@ def open_image(source: "Image.Image | Path | str") -> Image.Image:
         raise UserError(f"image {path} {'is not a file' if path.exists() else 'does not exist'}")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore")  # of large pictures, and of damaged EXIF blocks
             with Image.open(path) as image:
                 width, height = image.size
                 if width * height > MAX_PIXELS:

@@ -234,6 +234,8 @@ class Session(ABC):
         bucket = self.manifest.prompt.text_len
         if not 0 < len(ids) <= bucket:
             raise UserError(f"{len(ids)} text tokens: this bundle takes 1 to {bucket} at once")
+        if max(ids) >= self.manifest.vocab_size:
+            raise UserError(f"token {max(ids)} is not in the model's vocabulary")
         padded = ids + [self.manifest.prompt.pad_id] * (bucket - len(ids))
         return {"ids": np.array([padded], dtype=np.int32), "text_len": np.array([len(ids)], dtype=np.int32)}
 

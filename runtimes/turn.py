@@ -84,8 +84,8 @@ def first_turn(
 ) -> Turn:
     """See, prefill, decode: from the photo to an end token, or to `limit` tokens.
 
-    A turn that was stopped before its first token leaves no image. Raises UserError on an unreadable image or logits
-    that are not finite.
+    Stopped before its first token, it leaves no image; so does a prefill that fails. Raises UserError on an unreadable
+    image or logits that are not finite.
     """
     laps, tokens, prefilled, stopped = _Laps(clock), list[int](), None, False
     try:
@@ -99,10 +99,12 @@ def first_turn(
             for token in greedy_tokens(session, prefilled.logits, limit, end_ids):
                 tokens.append(token)
                 on_token(tokens)
-    except Stopped:
-        stopped = True
-        if not tokens:
+    except BaseException as reason:
+        stopped = isinstance(reason, Stopped)
+        if not tokens and (stopped or prefilled is not None):
             session.reset()
+        if not stopped:
+            raise
     return Turn(tokens=tokens, prefilled=prefilled, timings=laps.timings(session, tokens), stopped=stopped)
 
 
@@ -127,7 +129,7 @@ def next_turn(
     try:
         with laps("prefill"):
             for token in unfed:
-                session.decode(token)
+                decode_token(session, token)
             logits = session.extend(ids)
         with laps("decode"):
             for token in greedy_tokens(session, logits, limit, end_ids):
@@ -147,11 +149,27 @@ def greedy_tokens(session: Session, logits: Array, limit: int, end_ids: Collecti
 
     Raises UserError when logits are not finite: no token is the most likely one then.
     """
+    _check_finite(logits)
     for count in range(1, limit + 1):
-        if not np.isfinite(logits).all():
-            raise UserError("the model returned logits that are not finite: its weights or its graph are broken")
         token = int(np.argmax(logits))
         yield token
         if token in end_ids or count == limit or session.room == 0:
             return
-        logits = session.decode(token)
+        logits = decode_token(session, token)
+
+
+def decode_token(session: Session, token: int) -> Array:
+    """Logits [V] after one more token. Raises UserError when they are not finite: then the caches do not hold it."""
+    before = session.past
+    logits = session.decode(token)
+    try:
+        _check_finite(logits)
+    except UserError:
+        session.rewind(before)
+        raise
+    return logits
+
+
+def _check_finite(logits: Array) -> None:
+    if not np.isfinite(logits).all():
+        raise UserError("the model returned logits that are not finite: its weights or its graph are broken")

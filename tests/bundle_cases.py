@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from vlmp.runtimes.bundle.manifest import METHODS, ImageSpec, KvLayerSpec, KvSpec, SegmentSpec, ShapeSpec, StageSpec
+from vlmp.runtimes.bundle.manifest import (
+    METHODS,
+    ImageSpec,
+    KvLayerSpec,
+    KvSpec,
+    Manifest,
+    SegmentSpec,
+    ShapeSpec,
+    StageSpec,
+)
+from vlmp.runtimes.bundle.tensors import expected_tensors
 
 
 def image_spec(
@@ -53,12 +63,27 @@ def shape_spec(
 
 def smallest() -> dict[str, Any]:
     """A manifest of one visual token and two layers, without files, as JSON has it."""
+    return with_tensors(_smallest())
+
+
+def with_tensors(raw: dict[str, Any]) -> dict[str, Any]:
+    """Each method with the inputs and outputs that follow from the sizes."""
+    manifest = Manifest.model_validate(raw)
+    for name in METHODS:
+        for side, tensors in zip(("inputs", "outputs"), expected_tensors(manifest, name), strict=True):
+            raw["methods"][name][side] = [
+                {"name": tensor, "shape": shape, "dtype": dtype} for tensor, (shape, dtype) in tensors.items()
+            ]
+    return raw
+
+
+def _smallest() -> dict[str, Any]:
     shape = shape_spec(image_spec(1, 1), kept=1, layer=1, layers=2, text_room=2, pruner="none")
     return {
         "model": "m", "checkpoint": "c", "target": "onnx", "precision": "float32", "quantization": "none",
         "vocab_size": 1, "tools": {}, "shapes": [shape.model_dump(mode="json")],
-        "prompt": {"prefix_ids": [], "first": "", "following": "", "text_len": 1, "max_new_tokens": 1, "end_ids": [],
-                   "end_text_id": 0, "pad_id": 0, "tokenizer_file": "a"},
+        "prompt": {"prefix_ids": [], "first": "{prompt}", "following": "{prompt}", "text_len": 1,
+                   "max_new_tokens": 1, "end_ids": [], "end_text_id": 0, "pad_id": 0, "tokenizer_file": "a"},
         "methods": {name: {"file": "a", "entry": "", "inputs": [], "outputs": []} for name in METHODS},
         "parity": {"status": "skipped", "runtime": ""},
     }  # fmt: skip

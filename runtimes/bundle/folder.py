@@ -17,16 +17,19 @@ from typing import Any
 from pydantic import ValidationError
 from vlmp.runtimes.bundle import schema_1
 from vlmp.runtimes.bundle.errors import UserError
-from vlmp.runtimes.bundle.manifest import SCHEMA_VERSION, FileSpec, Manifest
+from vlmp.runtimes.bundle.manifest import SCHEMA_VERSION, FileSpec, Manifest, from_json
+from vlmp.runtimes.bundle.tensors import check_tensors
 from vlmp.runtimes.console.signals import terminable
 
 MANIFEST_NAME = "manifest.json"
+MOST_MANIFEST_BYTES = 1 << 26
+"""What is larger is no manifest, and is not read."""
 REFERENCE_NAME = "reference.safetensors"
 UNFINISHED, REPLACED = "vlmp-part", "vlmp-old"
 """In the names of folders beside a bundle that is being written, and beside one that is being replaced."""
 READERS: dict[int, Callable[[dict[str, Any]], Manifest]] = {
     1: schema_1.upgraded,
-    SCHEMA_VERSION: Manifest.model_validate,
+    SCHEMA_VERSION: from_json,
 }
 """Schema version -> what makes a manifest of such a file."""
 
@@ -183,12 +186,14 @@ def read_manifest(bundle: Path, *, check_hashes: bool = True) -> Manifest:
     path = bundle / MANIFEST_NAME
     if not path.is_file():
         raise UserError(f"{bundle} is not a bundle: it has no {MANIFEST_NAME}")
+    if path.stat().st_size > MOST_MANIFEST_BYTES:
+        raise UserError(f"{path} has {path.stat().st_size} bytes: a manifest has at most {MOST_MANIFEST_BYTES}")
     try:
         raw = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not valid JSON: {error}") from None
     version = raw.get("schema_version") if isinstance(raw, dict) else None
-    if not isinstance(version, int):
+    if not isinstance(version, int) or isinstance(version, bool):
         raise UserError(f"{path} has no schema_version: not a vlmp manifest")
     if version not in READERS:
         hint = "upgrade vlmp" if version > SCHEMA_VERSION else "export the model again"
@@ -203,6 +208,10 @@ def read_manifest(bundle: Path, *, check_hashes: bool = True) -> Manifest:
         raise UserError(": ".join(part for part in (str(path), where, first["msg"]) if part)) from None
     if any(stage.place != "layer" for stage in manifest.shape.stages):
         raise UserError(f"{path}: it prunes in the vision tower, which this vlmp does not run: upgrade vlmp")
+    try:
+        check_tensors(manifest)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from None
     _check_files(bundle, manifest, check_hashes=check_hashes)
     return manifest
 

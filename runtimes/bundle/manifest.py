@@ -5,7 +5,7 @@ is stored beside this one.
 """
 
 import json
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -16,6 +16,12 @@ PrefillRegion = Literal["before", "pruner", "after"]
 """Parts of prefill: layers < K with the embedding, the pruner, layers >= K with the head."""
 Region = Literal["vision", PrefillRegion, "decode", "extend"]
 """Parts of the graphs that do different work."""
+MOST = 1 << 24
+"""Of any count. What is larger is no bundle but damage, and sums and products of counts stay exact in every reader."""
+Count = Annotated[int, Field(ge=1, le=MOST)]
+TokenId = Annotated[int, Field(ge=0, lt=1 << 31)]
+Template = Annotated[str, Field(pattern=r"\{prompt\}")]
+Colour = Annotated[int, Field(ge=0, le=255)]
 
 
 class _Record(BaseModel):
@@ -28,7 +34,7 @@ class TensorSpec(_Record):
     """A named input or output of a method."""
 
     name: str
-    shape: list[int]
+    shape: list[Annotated[int, Field(ge=0, le=MOST)]]
     dtype: Literal["float32", "float16", "int32"]
 
 
@@ -64,10 +70,10 @@ class MethodSpec(_Record):
 class SegmentSpec(_Record):
     """Visual tokens on one grid over a part of the picture. Number `first + r * stride + c` is in row r, column c."""
 
-    rows: int
-    columns: int
-    first: int = Field(description="Number of the token in the upper left corner.")
-    stride: int = Field(description="Tokens from row to row; more than `columns` where others end each row.")
+    rows: Count
+    columns: Count
+    first: int = Field(ge=0, description="Number of the token in the upper left corner.")
+    stride: Count = Field(description="Tokens from row to row; more than `columns` where others end each row.")
     box: tuple[int, int, int, int] = Field(description="Left, top, right, bottom in pixels of the fitted picture.")
 
     def cell(self, token: int) -> tuple[int, int] | None:
@@ -79,13 +85,13 @@ class SegmentSpec(_Record):
 class ImageSpec(_Record):
     """How a photo becomes the input of `vision`: RGB, fitted to height x width, values 0..255 as float, NCHW."""
 
-    height: int
-    width: int
+    height: Count
+    width: Count
     frames: Literal[1] = Field(default=1, description="Pictures that `vision` takes at once.")
     fit: Literal["pad", "stretch"] = Field(description="pad: keep the aspect ratio, centre, fill with `pad_rgb`.")
-    pad_rgb: tuple[int, int, int]
+    pad_rgb: tuple[Colour, Colour, Colour]
     resample: Literal["bilinear", "bicubic", "lanczos"] = Field(description="As Pillow does it, with antialiasing.")
-    visual_tokens: int = Field(description="N: the model's tokens of one picture, before any is pruned.")
+    visual_tokens: Count = Field(description="N: the model's tokens of one picture, before any is pruned.")
     segments: list[SegmentSpec] = Field(description="Where in the picture the N tokens are.", min_length=1)
 
 
@@ -114,10 +120,10 @@ class StageSpec(_Record):
 class KvLayerSpec(_Record):
     """Cache of one decoder layer: key_cache_i and value_cache_i of `decode` and `extend`."""
 
-    kv_heads: int
-    head_dim: int
-    base: int = Field(description="Slot of the first text token after the image; the prefix and it come before.")
-    slots: int = Field(description="base + text_len + max_new_tokens")
+    kv_heads: Count
+    head_dim: Count
+    base: Count = Field(description="Slot of the first text token after the image; the prefix and it come before.")
+    slots: Count = Field(description="base + text_len + max_new_tokens")
 
 
 class KvSpec(_Record):
@@ -129,7 +135,7 @@ class KvSpec(_Record):
         "binds the buffer of key_cache_0 to the output key_0 too.",
     )
     dtype: Literal["float32", "float16"]
-    layers: list[KvLayerSpec] = Field(min_length=1)
+    layers: list[KvLayerSpec] = Field(min_length=1, max_length=1024)
 
 
 class ShapeSpec(_Record):
@@ -180,17 +186,17 @@ class ShapeSpec(_Record):
 class PromptSpec(_Record):
     """The chat template around the image and the user's text. `{prompt}` marks the user's text."""
 
-    prefix_ids: list[int] = Field(
+    prefix_ids: list[TokenId] = Field(
         description="Token ids up to the image, with BOS and what the model's processor puts before it; baked into "
         "`prefill`."
     )
-    first: str = Field(description="Text from the end of the image to the start of the answer.")
-    following: str = Field(description="Text of a later turn, from the answer's end token on.")
-    text_len: int = Field(description="T: token bucket of `prefill` and `extend`.")
-    max_new_tokens: int = Field(description="G: cache room after the first prompt, for answers and later turns.")
-    end_ids: list[int] = Field(description="Token ids that end an answer.")
-    end_text_id: int = Field(description="The token that closes a turn in the template; fed before `following`.")
-    pad_id: int
+    first: Template = Field(description="Text from the end of the image to the start of the answer.")
+    following: Template = Field(description="Text of a later turn, from the answer's end token on.")
+    text_len: Count = Field(description="T: token bucket of `prefill` and `extend`.")
+    max_new_tokens: Count = Field(description="G: cache room after the first prompt, for answers and later turns.")
+    end_ids: list[TokenId] = Field(description="Token ids that end an answer.")
+    end_text_id: TokenId = Field(description="The token that closes a turn in the template; fed before `following`.")
+    pad_id: TokenId
     template_file: str = Field(
         default="", description="The checkpoint's file that the template is from, where it is known."
     )
@@ -260,7 +266,7 @@ class Manifest(_Record):
     target: str
     precision: Literal["float32", "float16"]
     quantization: str
-    vocab_size: int
+    vocab_size: Count
     prompt: PromptSpec
     shapes: list[ShapeSpec] = Field(description="Picture sizes over one set of weights.", min_length=1)
     methods: dict[str, MethodSpec]
@@ -284,6 +290,17 @@ class Manifest(_Record):
                     raise ValueError(f"methods: prefill has no output kept_{number} of stage {number}")
         return self
 
+    @model_validator(mode="after")
+    def _fitting(self) -> Self:
+        for name, token in (("end_text_id", self.prompt.end_text_id), ("pad_id", self.prompt.pad_id)):
+            if token >= self.vocab_size:
+                raise ValueError(f"prompt.{name} is {token}, which is not in the vocabulary of {self.vocab_size}")
+        text_room = self.prompt.text_len + self.prompt.max_new_tokens
+        for number, layer in enumerate(self.shape.kv.layers):
+            if layer.slots != layer.base + text_room:
+                raise ValueError(f"kv.layers.{number}: slots must be base, text_len and max_new_tokens together")
+        return self
+
     @property
     def shape(self) -> ShapeSpec:
         """The picture size that is run."""
@@ -292,6 +309,11 @@ class Manifest(_Record):
     def method(self, name: MethodName) -> MethodSpec:
         """What a step of `shape` is."""
         return self.methods[self.shape.methods[name]]
+
+
+def from_json(raw: Any) -> Manifest:
+    """The manifest of a JSON value, in which a number in quotes is no number. Raises pydantic's ValidationError."""
+    return Manifest.model_validate_json(json.dumps(raw), strict=True)
 
 
 def json_schema() -> str:

@@ -1,15 +1,16 @@
 """Manifests of schema version 1: one picture size, one pruner, two kinds of caches. They are read as version 2."""
 
-from typing import Any, Literal
+import json
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, Field
-from vlmp.runtimes.bundle.manifest import METHODS, SCHEMA_VERSION, Manifest
+from pydantic import BaseModel, Field, model_validator
+from vlmp.runtimes.bundle.manifest import METHODS, SCHEMA_VERSION, Count, Manifest, from_json
 
 
 class _Image(BaseModel):
-    height: int
-    width: int
-    grid: tuple[int, int]
+    height: Count
+    width: Count
+    grid: tuple[Count, Count]
     fit: Literal["pad", "stretch"]
     pad_rgb: tuple[int, int, int]
     resample: Literal["bicubic"]
@@ -18,7 +19,7 @@ class _Image(BaseModel):
 class _Pruner(BaseModel):
     name: str
     layer: int
-    visual_tokens: int
+    visual_tokens: Count
     kept_tokens: int
     settings: dict[str, float | int]
     loop: Literal["while", "unroll", "scan"]
@@ -29,14 +30,20 @@ class _Pruner(BaseModel):
 class _Kv(BaseModel):
     update: Literal["rows", "in_place"] = "rows"
     layers: int = Field(ge=1, le=1024)
-    kv_heads: int
-    head_dim: int
+    kv_heads: Count
+    head_dim: Count
     dtype: Literal["float32", "float16"]
-    early_layers: int
-    early_base: int
-    early_slots: int
-    late_base: int
-    late_slots: int
+    early_layers: int = Field(ge=0)
+    early_base: Count
+    early_slots: Count
+    late_base: Count
+    late_slots: Count
+
+    @model_validator(mode="after")
+    def _split(self) -> Self:
+        if self.early_layers > self.layers:
+            raise ValueError(f"early_layers is {self.early_layers}, more than all {self.layers} layers")
+        return self
 
 
 class _Parts(BaseModel):
@@ -50,7 +57,7 @@ class _Parts(BaseModel):
 
 def upgraded(raw: dict[str, Any]) -> Manifest:
     """A manifest of version 1 as one of today's. Raises pydantic's ValidationError where a field does not fit."""
-    parts = _Parts.model_validate(raw)
+    parts = _Parts.model_validate_json(json.dumps(raw), strict=True)
     image, pruner, kv = parts.image, parts.pruner, parts.kv
     rows, columns = image.grid
     shape = {
@@ -82,4 +89,4 @@ def upgraded(raw: dict[str, Any]) -> Manifest:
     cost = raw.get("cost")
     if isinstance(cost, dict):
         cost = {**cost, "steps": cost.get("stages", [])}
-    return Manifest.model_validate({**raw, "schema_version": SCHEMA_VERSION, "shapes": [shape], "cost": cost})
+    return from_json({**raw, "schema_version": SCHEMA_VERSION, "shapes": [shape], "cost": cost})

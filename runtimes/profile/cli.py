@@ -30,7 +30,9 @@ MOST_COOL_DOWN_S = 3600
 PHONE_OPTIONS = ("runner", "cool_down", "keep_files")
 """Of no meaning without `--device adb`."""
 TURN_OPTIONS = ("image", "prompt", "runs", "decode_tokens", "threads")
-"""Of no meaning with `--device ios`, which measures nothing."""
+"""Of no meaning with a device of `APPS`, on which nothing is measured from here."""
+APPS = ("ios", "android-app", "browser")
+"""Devices on which an app measures itself and writes a file."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -77,7 +79,9 @@ def parser() -> OneLineParser:
     parser.add_argument("--html", type=local_path, metavar="FILE", help="write a report to look at")
     phone = parser.add_argument_group("phones, see docs/profile-on-a-phone.md")
     phone.add_argument(
-        "--device", metavar="adb[:SERIAL]|ios", help="measure on an Android phone; read an iPhone's file"
+        "--device",
+        metavar="DEVICE",
+        help=f"adb or adb:SERIAL: measure on an Android phone; {', '.join(APPS)}: read what an app measured there",
     )
     phone.add_argument(
         "--runner", type=local_path, metavar="FILE", help="the native runner for adb (the one built here)"
@@ -87,7 +91,7 @@ def parser() -> OneLineParser:
     )
     phone.add_argument("--keep-files", action="store_true", help="leave them on the phone: the next push is short")
     phone.add_argument("--import", type=local_path, action="append", dest="imported", metavar="FILE",
-                       help="with ios: what the demo's benchmark wrote; repeatable")  # fmt: skip
+                       help="what an app's benchmark wrote on that device; repeatable")  # fmt: skip
     add_debug(parser)
     return parser
 
@@ -113,8 +117,8 @@ def _report(arguments: Namespace, command: str) -> None:
     from vlmp.runtimes.profile.phones import estimates
     from vlmp.runtimes.profile.schema import Profile
 
-    if arguments.device == "ios":
-        imported = read_imported(arguments.imported, different=arguments.different)
+    if arguments.device in APPS:
+        imported = read_imported(arguments.imported, arguments.device, different=arguments.different)
         _finish(imported.model_copy(update={"command": command}), arguments)
         return
     task = _task(arguments)
@@ -265,21 +269,23 @@ def _check_output(what: str, path: Path) -> None:
 def _check_device(arguments: Namespace) -> None:
     """Which options belong together."""
     kind = None if arguments.device is None else arguments.device.partition(":")[0]
-    if kind not in (None, "adb", "ios") or (kind == "ios" and arguments.device != kind):
-        raise UserError(f"--device {arguments.device}: adb, adb:SERIAL or ios")
+    if kind not in (None, "adb", *APPS) or (kind in APPS and arguments.device != kind):
+        raise UserError(f"--device {arguments.device}: {', '.join(('adb', 'adb:SERIAL', *APPS[:-1]))} or {APPS[-1]}")
     defaults = parser()
     given = {name for name, value in vars(arguments).items() if value != defaults.get_default(name)}
     if kind != "adb" and (named := first_of(PHONE_OPTIONS, given)):
         raise UserError(f"{option(named)} is for --device adb")
-    if kind == "ios":
+    if kind in APPS:
         if named := first_of(TURN_OPTIONS, given):
-            raise UserError(f"--device ios measures nothing: {option(named)} is of no use with it")
+            raise UserError(f"--device {kind} measures nothing: {option(named)} is of no use with it")
         if not arguments.imported:
-            raise UserError("--device ios reads what the iOS demo's benchmark wrote: name it by --import FILE")
+            raise UserError(f"--device {kind} reads what an app's benchmark wrote: name it by --import FILE")
         if arguments.bundle or arguments.compare or arguments.estimate:
-            raise UserError("--device ios takes no bundle and no estimate: all that it shows is in the imported file")
+            raise UserError(
+                f"--device {kind} takes no bundle and no estimate: all that it shows is in the imported file"
+            )
     elif arguments.imported:
-        raise UserError("--import is for --device ios")
+        raise UserError(f"--import is for --device {', '.join(APPS[:-1])} or {APPS[-1]}")
     elif arguments.bundle is None:
         raise UserError("the following arguments are required: bundle")
 

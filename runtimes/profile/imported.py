@@ -1,6 +1,6 @@
-"""Profiles that a phone wrote itself, as the iOS demo's benchmark does: the schema of `schema.py`, `machine.kind` ios.
+"""Profiles that an app wrote itself, on an iPhone, on Android or in a browser: the schema of `schema.py`.
 
-The files may come from several runs of the app on one phone, a bundle each; they are put side by side.
+The files may come from several runs of the app on one device, a bundle each; they are put side by side.
 """
 
 import re
@@ -30,20 +30,21 @@ NEVER_ZERO: tuple[PhaseName, ...] = ("prefill", "decode", "first_token")
 CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 """What a terminal obeys instead of showing it, and halves of characters."""
 MOST = 1e12
-"""No figure of a phone reaches it."""
+"""No figure of a device reaches it."""
 CLOSE = 0.01
 """Figures that have to be equal may differ by so much: the app may round them."""
 
 
-def read_imported(paths: Sequence[Path], *, different: bool) -> Profile:
+def read_imported(paths: Sequence[Path], kind: str, *, different: bool) -> Profile:
     """All bundles of the files, the first one being what the others are compared with. Equal names get numbers.
 
-    different: whether bundles may differ in more than pruning. Raises UserError when they do and may not, and on files
-    that are no profiles of an iPhone, hold no bundle or figures that cannot be, or do not belong together.
+    kind: of the machine that they have to be from. different: whether bundles may differ in more than pruning. Raises
+    UserError when they do and may not, and on files that are no profiles of such a machine, hold no bundle or figures
+    that cannot be, or do not belong together.
     """
     profiles = [read_profile(path) for path in paths]
     for path, profile in zip(paths, profiles, strict=True):
-        _check(path, profile, paths[0], profiles[0])
+        _check(path, profile, kind, paths[0], profiles[0])
     bundles: list[BundleProfile] = []
     conditions: list[RunCondition] = []
     for profile in profiles:
@@ -68,15 +69,15 @@ def read_imported(paths: Sequence[Path], *, different: bool) -> Profile:
     )
 
 
-def _check(path: Path, profile: Profile, first_path: Path, first: Profile) -> None:
-    if profile.machine.kind != "ios":
-        raise UserError(f"{path} was measured on a machine of kind {profile.machine.kind!r}, not on ios")
+def _check(path: Path, profile: Profile, kind: str, first_path: Path, first: Profile) -> None:
+    if profile.machine.kind != kind:
+        raise UserError(f"{path} was measured on a machine of kind {profile.machine.kind!r}, not on {kind}")
     if not profile.bundles:
         raise UserError(f"{path} holds no bundle")
     if profile.peaks or profile.estimates:
-        raise UserError(f"{path} holds peaks or estimates, which nobody measures on an iPhone")
+        raise UserError(f"{path} holds peaks or estimates, which no app measures")
     for what, mine, its in (
-        ("phones", first.machine.name, profile.machine.name),
+        ("devices", first.machine.name, profile.machine.name),
         ("systems", first.machine.os, profile.machine.os),
         ("settings", first.settings, profile.settings),
     ):
@@ -124,7 +125,7 @@ def _check_conditions(profile: Profile) -> None:
 def _check_bundle(where: str, bundle: BundleProfile, runs: int) -> None:
     """Raises UserError where its figures contradict each other, or are none that the app measures."""
     if bundle.roofline:
-        raise UserError(f"{where}.roofline holds limits, which nobody measures on an iPhone")
+        raise UserError(f"{where}.roofline holds limits, which no app measures")
     times = {name: phase.median_ms for name, phase in bundle.phases.items()}
     for name, phase in bundle.phases.items():
         _check_phase(f"{where}.phases.{name}", phase, runs)

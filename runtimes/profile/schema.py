@@ -39,13 +39,15 @@ class _Strict(BaseModel):
 class Machine(_Strict):
     """What the figures were measured on. What a device does not tell stays None."""
 
-    kind: Literal["host", "android", "ios"]
+    kind: Literal["host", "android", "ios", "android-app", "browser"] = Field(
+        description="android: an Android phone over adb, by the C++ runner. The last three: an app measured itself."
+    )
     name: str = Field(description="The device's model; of a host, its CPU.")
     os: str
     cpu: str
     cores: int
     flags: list[str] = Field(default=[], description="Those of the CPU's features that kernels choose by.")
-    memory_mib: float
+    memory_mib: float = Field(description="0 where nothing tells it, as in most browsers.")
     runtimes: dict[str, str] = Field(description="Name and version of each runtime that was used.")
     facts: dict[str, str] = Field(default={}, description="Of a device: chip, battery, temperature, governor.")
 

@@ -12,10 +12,10 @@ def show(profile: Profile) -> None:
     """Print all of it."""
     console = Console(width=None if sys.stdout.isatty() else 150, emoji=False)
     machine = profile.machine
+    memory = f"{machine.memory_mib / 1024:.1f} GiB" if machine.memory_mib else "memory unknown"
     console.print(
         f"{machine_name(profile)}, {machine.cores} cores ({' '.join(machine.flags) or 'features unknown'}), "
-        f"{machine.memory_mib / 1024:.1f} GiB, {machine.os}, "
-        + ", ".join(f"{name} {version}" for name, version in machine.runtimes.items()),
+        f"{memory}, {machine.os}, " + ", ".join(f"{name} {version}" for name, version in machine.runtimes.items()),
         markup=False,
     )
     if machine.kind != "host" and machine.facts:

@@ -303,7 +303,11 @@ void stop_before_the_first_token(const Given& given) {
       if (answer->num_tokens > 0) continue;
       seen = true;
       require(answer->stopped == 1 && turn.heard.empty() && answer->num_kept == 0, "an empty answer has something");
-      require(tokens_of(reply(handle)) == first, "a turn that did not begin changed the conversation");
+      if (of_picture) {
+        expect(vlmp_reply(handle, kSecond, nullptr, nullptr), VLMP_ERROR_CONVERSATION, "a reply without a picture");
+      } else {
+        require(tokens_of(reply(handle)) == first, "a turn that did not begin changed the conversation");
+      }
     }
     require(seen, "no turn was stopped before its first token");
   }

@@ -7,6 +7,9 @@
 //   probe picture IMAGE               stdout: width and height in a line, then RGB bytes
 //   probe resize IMAGE WIDTH HEIGHT   the same
 //   probe pixels IMAGE MANIFEST       stdout: float32 [3, height, width]
+//   probe fit IMAGE HEIGHT WIDTH FIT RED GREEN BLUE   stdout: the fitted picture, as `picture` has it
+//   probe facts MANIFEST              stdout: what was read of it, as tests/conformance has it
+//   probe bundle FOLDER               stdout: the model's name
 //   probe pick TEMPERATURE TOP_P SEED COUNT   stdin: a JSON list of logits; stdout: a JSON list of tokens
 #include <functional>
 #include <iostream>
@@ -73,6 +76,72 @@ void pixels(const Arguments& values) {
   std::cout.write(reinterpret_cast<const char*>(found.data()), static_cast<std::streamsize>(found.size() * 4));
 }
 
+void fit(const Arguments& values) {
+  vlmp::ImageSpec spec{};
+  spec.height = std::stoi(values.at(1));
+  spec.width = std::stoi(values.at(2));
+  spec.pad = values.at(3) == "pad";
+  for (std::size_t channel = 0; channel < 3; ++channel) {
+    spec.pad_rgb[channel] = static_cast<std::uint8_t>(std::stoi(values.at(4 + channel)));
+  }
+  write(vlmp::fit(vlmp::open_picture(values.at(0)), spec));
+}
+
+Json tensors(const std::vector<vlmp::TensorSpec>& specs) {
+  Json all = Json::array();
+  for (const vlmp::TensorSpec& spec : specs) {
+    all.push_back({spec.name, spec.shape, spec.dtype == vlmp::Dtype::int32 ? "int32" : "float32"});
+  }
+  return all;
+}
+
+void facts(const Arguments& values) {
+  const vlmp::Manifest manifest = vlmp::parse_manifest(vlmp::read_file(values.at(0), 1 << 26), values.at(0));
+  const vlmp::ImageSpec& image = manifest.image;
+  const vlmp::PromptSpec& prompt = manifest.prompt;
+  Json stages = Json::array(), layers = Json::array(), methods;
+  for (const vlmp::StageSpec& stage : manifest.stages) {
+    stages.push_back(
+        {{"index", stage.index}, {"pruner", stage.pruner}, {"tokens", stage.tokens}, {"num_kept", stage.num_kept}});
+  }
+  for (const vlmp::KvLayerSpec& layer : manifest.kv) {
+    layers.push_back({layer.heads, layer.head_dim, layer.base, layer.slots});
+  }
+  for (const vlmp::MethodName name : vlmp::kMethods) {
+    const vlmp::MethodSpec& method = manifest.method(name);
+    methods[vlmp::name_of(name)] = {{"file", method.file},
+                                    {"entry", method.entry},
+                                    {"data_file", method.data_file},
+                                    {"inputs", tensors(method.inputs)},
+                                    {"outputs", tensors(method.outputs)}};
+  }
+  std::cout << Json{{"model", manifest.model},
+                    {"target", manifest.target},
+                    {"precision", manifest.precision},
+                    {"quantization", manifest.quantization},
+                    {"vocab_size", manifest.vocab_size},
+                    {"image",
+                     {{"height", image.height},
+                      {"width", image.width},
+                      {"fit", image.pad ? "pad" : "stretch"},
+                      {"pad_rgb", image.pad_rgb},
+                      {"visual_tokens", image.visual_tokens}}},
+                    {"stages", stages},
+                    {"num_kept", manifest.num_kept()},
+                    {"kv", {{"layers", layers}}},
+                    {"prompt",
+                     {{"first", prompt.first},
+                      {"following", prompt.following},
+                      {"text_len", prompt.text_len},
+                      {"max_new_tokens", prompt.max_new_tokens},
+                      {"end_ids", prompt.end_ids},
+                      {"end_text_id", prompt.end_text_id},
+                      {"pad_id", prompt.pad_id},
+                      {"control_tokens", prompt.control_tokens},
+                      {"tokenizer_file", prompt.tokenizer_file}}},
+                    {"methods", methods}};
+}
+
 void pick(const Arguments& values) {
   vlmp::Sampler sampler(std::stod(values.at(0)), std::stod(values.at(1)), std::stoull(values.at(2)));
   const auto logits = input().get<std::vector<float>>();
@@ -94,6 +163,9 @@ int main(int count, char** values) {
          write(vlmp::resize(vlmp::open_picture(given.at(0)), std::stoi(given.at(1)), std::stoi(given.at(2))));
        }},
       {"pixels", pixels},
+      {"fit", fit},
+      {"facts", facts},
+      {"bundle", [](const Arguments& given) { std::cout << vlmp::read_manifest(given.at(0)).model; }},
       {"pick", pick},
   };
   try {

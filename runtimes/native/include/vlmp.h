@@ -143,7 +143,8 @@ typedef struct vlmp_answer {
   const int32_t* tokens; /* ids, with the one that ends the answer */
   size_t num_tokens;
   int32_t stopped; /* 1 when it was stopped before it had ended. Then `tokens` are those until there, and a reply goes
-                      on after them. Without tokens, the conversation is as it was before the call */
+                      on after them. Without tokens, a question has left no picture, and a reply the conversation as it
+                      was */
   vlmp_timings timings;
   /* Of a question with a picture; of a reply all are empty, NULL and 0: */
   const int32_t* kept;  /* visual tokens that were left at the end, ascending; all of an unpruned bundle */
@@ -173,8 +174,9 @@ VLMP_API vlmp_status vlmp_ask_pixels(vlmp_handle handle, const uint8_t* rgb, int
 VLMP_API vlmp_status vlmp_reply(vlmp_handle handle, const char* prompt, const vlmp_turn* turn, vlmp_answer** answer);
 
 /* Ends the answer that the handle is giving, if any: at once between two steps, otherwise after the token, or the phase
-   before the first token, that is being computed. The call that gives it returns VLMP_OK with `stopped` set. Does not
-   wait, neither for that nor for the handle. An answer that has not begun yet, or waits, is not stopped.
+   before the first token, that is being computed, which is dropped. The call that gives it returns VLMP_OK with
+   `stopped` set. Does not wait, neither for that nor for the handle. An answer that has not begun yet, or waits, is not
+   stopped.
    Fails with HANDLE. */
 VLMP_API vlmp_status vlmp_stop(vlmp_handle handle);
 

@@ -9,6 +9,7 @@ it does not tell, come from Python for the code points that it reorders.
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import tokenizers
 from tokenizers import Regex, normalizers
@@ -27,8 +28,23 @@ def main() -> None:
     print(f"{HEADER}: {HEADER.stat().st_size} bytes")
 
 
-def header() -> str:
-    """The C++ header."""
+class Tables(NamedTuple):
+    """letters, numbers, spaces: ranges [first, last]. marks: [first, last, combining class], of those that are not 0.
+
+    decompositions: [code point, [what it is apart]], of the canonical ones but Hangul. compositions: [first, second,
+    both].
+    """
+
+    letters: list[tuple[int, int]]
+    numbers: list[tuple[int, int]]
+    spaces: list[tuple[int, int]]
+    marks: list[tuple[int, int, int]]
+    decompositions: list[tuple[int, list[int]]]
+    compositions: list[tuple[int, int, int]]
+
+
+def tables() -> Tables:
+    """What the library says."""
     nfc = normalizers.NFC().normalize_str
     nfd = normalizers.NFD().normalize_str
     classes = {point: unicodedata.combining(chr(point)) for point in POINTS if moves(chr(point), nfd)}
@@ -36,8 +52,21 @@ def header() -> str:
     if 0 in classes.values():
         raise SystemExit("tokenizers knows marks that this Python does not: run this with a newer Python")
     apart = {point: nfd(chr(point)) for point in POINTS if point not in HANGUL and nfd(chr(point)) != chr(point)}
+    return Tables(
+        letters=list(ranges(matching(r"\p{L}"))),
+        numbers=list(ranges(matching(r"\p{N}"))),
+        spaces=list(ranges(matching(r"\s"))),
+        marks=list(marks(classes)),
+        decompositions=[(point, [ord(part) for part in parts]) for point, parts in sorted(apart.items())],
+        compositions=sorted((*halves(point), point) for point in apart if nfc(chr(point)) == chr(point)),
+    )
+
+
+def header() -> str:
+    """The C++ header."""
+    found = tables()
+    apart = {point: "".join(map(chr, parts)) for point, parts in found.decompositions}
     pool = "".join(dict.fromkeys(apart.values()))
-    pairs = sorted((*halves(point), point) for point in apart if nfc(chr(point)) == chr(point))
     return "\n".join(
         [
             f"// Written by make_unicode.py, asking tokenizers {tokenizers.__version__}. Do not edit.",
@@ -60,17 +89,17 @@ def header() -> str:
             "  char32_t first, second, composed;",
             "};",
             "",
-            *array("Range", "kLetters", (f"{{{a:#x}, {b:#x}}}" for a, b in ranges(matching(r"\p{L}")))),
-            *array("Range", "kNumbers", (f"{{{a:#x}, {b:#x}}}" for a, b in ranges(matching(r"\p{N}")))),
-            *array("Range", "kSpaces", (f"{{{a:#x}, {b:#x}}}" for a, b in ranges(matching(r"\s")))),
-            *array("Mark", "kMarks", (f"{{{a:#x}, {b:#x}, {c}}}" for a, b, c in marks(classes))),
+            *array("Range", "kLetters", (f"{{{a:#x}, {b:#x}}}" for a, b in found.letters)),
+            *array("Range", "kNumbers", (f"{{{a:#x}, {b:#x}}}" for a, b in found.numbers)),
+            *array("Range", "kSpaces", (f"{{{a:#x}, {b:#x}}}" for a, b in found.spaces)),
+            *array("Mark", "kMarks", (f"{{{a:#x}, {b:#x}, {c}}}" for a, b, c in found.marks)),
             *array("char32_t", "kParts", (f"{ord(character):#x}" for character in pool)),
             *array(
                 "Decomposition",
                 "kDecompositions",
-                (f"{{{point:#x}, {pool.index(parts)}, {len(parts)}}}" for point, parts in sorted(apart.items())),
+                (f"{{{point:#x}, {pool.index(parts)}, {len(parts)}}}" for point, parts in apart.items()),
             ),
-            *array("Composition", "kCompositions", (f"{{{a:#x}, {b:#x}, {c:#x}}}" for a, b, c in pairs)),
+            *array("Composition", "kCompositions", (f"{{{a:#x}, {b:#x}, {c:#x}}}" for a, b, c in found.compositions)),
             "}  // namespace vlmp::tables",
             "",
         ]

@@ -125,6 +125,9 @@ PromptSpec read_prompt(const Field& field, int vocab_size) {
   PromptSpec prompt;
   prompt.first = field.at("first").text();
   prompt.following = field.at("following").text();
+  for (const char* form : {"first", "following"}) {
+    if (field.at(form).text().find("{prompt}") == std::string::npos) field.at(form).refuse("has no {prompt}");
+  }
   prompt.tokenizer_file = field.at("tokenizer_file").text();
   if (field.has("control_tokens")) {
     for (const Field& token : field.at("control_tokens").items()) {
@@ -330,9 +333,10 @@ void read_parts_1(const Field& root, Manifest& manifest) {
     manifest.image.grid_rows = grid[0];
     manifest.image.grid_columns = grid[1];
   }
-  manifest.stages = {{count(pruner.at("layer"), 0), pruner.at("name").text(), manifest.image.visual_tokens,
-                      count(pruner.at("kept_tokens"), 1, manifest.image.visual_tokens)}};
   manifest.kv = read_kv_1(root.at("kv"));
+  const auto layers = static_cast<std::int64_t>(manifest.kv.size());
+  manifest.stages = {{count(pruner.at("layer"), 0, layers - 1), pruner.at("name").text(), manifest.image.visual_tokens,
+                      count(pruner.at("kept_tokens"), 1, manifest.image.visual_tokens)}};
   for (const MethodName name : kMethods) {
     manifest.methods[static_cast<std::size_t>(name)] = read_method(root.at("methods").at(name_of(name)));
   }
@@ -356,7 +360,8 @@ Manifest parse_manifest(std::string_view json, const std::string& where) {
   if (manifest.target != "executorch") {
     fail(where, ": target is ", in_quotes(manifest.target), ": this vlmp runs executorch");
   }
-  manifest.precision = root.at("precision").text();
+  root.at("precision").require("float32");
+  manifest.precision = "float32";
   manifest.quantization = root.at("quantization").text();
   manifest.vocab_size = count(root.at("vocab_size"));
   manifest.prompt = read_prompt(root.at("prompt"), manifest.vocab_size);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "error.h"
 #include "files.h"
@@ -72,6 +73,7 @@ Prefilled Session::prefill(const std::vector<std::int32_t>& ids, const std::vect
   const auto length = static_cast<std::int32_t>(ids.size());
   const Outputs outputs = program_.run(
       MethodName::prefill, {{"ids", padded.data()}, {"text_len", &length}, {"visual", visual.data()}});
+  std::vector<float> logits = logits_of(outputs);  // before anything is kept: if it throws, the call has failed
   for (Cache& cache : caches_) {
     store(manifest_.method(MethodName::prefill), outputs, cache, 0, manifest_.kv[cache.layer].base + length);
   }
@@ -81,7 +83,7 @@ Prefilled Session::prefill(const std::vector<std::int32_t>& ids, const std::vect
     return std::vector<std::int32_t>(values, values + count);
   };
   const int last = manifest_.num_kept();
-  Prefilled filled{logits_of(outputs), picked("kept", last), picked("order", last), {}};
+  Prefilled filled{std::move(logits), picked("kept", last), picked("order", last), {}};
   for (std::size_t stage = 0; stage + 1 < manifest_.stages.size(); ++stage) {
     filled.earlier.push_back(picked(kept_of(stage), manifest_.stages[stage].num_kept));
   }
@@ -128,11 +130,12 @@ std::vector<float> Session::step(MethodName method, Inputs inputs, int tokens) {
   inputs["past"] = &past;
   for (const Cache& cache : caches_) inputs[cache.input] = cache.rows.data();
   const Outputs outputs = program_.run(method, inputs);
+  std::vector<float> logits = logits_of(outputs);
   for (Cache& cache : caches_) {
     store(manifest_.method(method), outputs, cache, manifest_.kv[cache.layer].base + past, tokens);
   }
   progress = {past + tokens, {}};
-  return logits_of(outputs);
+  return logits;
 }
 
 void Session::store(const MethodSpec& method, const Outputs& outputs, Cache& cache, int slot, int rows) {

@@ -36,8 +36,8 @@ bool ends_with(const std::string& text, const std::string& end) {
   return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
 }
 
-// Adds tokens up to an end token, which is included, the limit, or a stop. Text is handed out as it comes, but no
-// character of which bytes are still to come, unless the answer is over.
+// Adds tokens up to an end token, which is included, the limit, or a stop, which drops what a call then returns. Text
+// is handed out as it comes, but no character of which bytes are still to come, unless the answer is over.
 void decode_turn(Session& session, std::vector<float> logits, Sampler& sampler, const Turn& turn, Answer& answer) {
   const std::vector<std::int32_t>& ends = session.manifest().prompt.end_ids;
   const auto limit = static_cast<std::size_t>(limit_of(session, turn));
@@ -49,17 +49,25 @@ void decode_turn(Session& session, std::vector<float> logits, Sampler& sampler, 
     answer.tokens.push_back(token);
     session.progress.unfed = is_end ? std::nullopt : std::optional(token);
     const bool ended = (is_end && !turn.ignore_end) || answer.tokens.size() == limit || session.room() == 0;
-    answer.stopped = !ended && turn.stop();
     const std::string text = session.tokenizer().decode(answer.tokens);
-    if (text.size() > shown && (ended || answer.stopped || !ends_with(text, kReplacement))) {
+    const auto show = [&] {
+      if (text.size() <= shown) return;
       session.tell([&] { turn.on_text(std::string_view(text).substr(shown)); });
       shown = text.size();
+    };
+    if (ended || !ends_with(text, kReplacement)) show();
+    if (ended) return;
+    const Progress before = session.progress;
+    answer.stopped = turn.stop();  // who was just told may have had enough
+    if (!answer.stopped) {
+      logits = session.decode(token);
+      answer.stopped = turn.stop();
     }
-    if (ended || answer.stopped) return;
-    // Who was just told may have had enough. With a part of a character held back, one more token is made.
-    answer.stopped = shown == text.size() && turn.stop();
-    if (answer.stopped) return;
-    logits = session.decode(token);
+    if (answer.stopped) {
+      session.progress = before;
+      show();
+      return;
+    }
   }
 }
 
@@ -118,13 +126,19 @@ Answer first_turn(Session& session, const std::function<Picture()>& picture, con
   const std::vector<float> pixels = to_pixels(photo, spec);
   timings.preprocess_ms = watch.lap_ms();
   session.tell([&] { turn.on_phase({"preprocess", timings.preprocess_ms}); });
-  if ((answer.stopped = turn.stop())) return answer;
+  // As it cannot always be kept, the conversation before is not kept by any stop.
+  const auto is_stopped = [&] {
+    answer.stopped = turn.stop();
+    if (answer.stopped) session.progress = {};
+    return answer.stopped;
+  };
+  if (is_stopped()) return answer;
   const std::vector<float> visual = session.vision(pixels);
   timings.vision_ms = watch.lap_ms();
   session.tell([&] { turn.on_phase({"vision", timings.vision_ms}); });
-  // The last place where the caches still hold the conversation before. With prefill comes the first token.
-  if ((answer.stopped = turn.stop())) return answer;
+  if (is_stopped()) return answer;
   Prefilled first = session.prefill(ids, visual);
+  if (is_stopped()) return answer;
   answer.kept = std::move(first.kept);
   answer.order = std::move(first.order);
   answer.earlier = std::move(first.earlier);
@@ -149,14 +163,18 @@ Answer next_turn(Session& session, const std::string& prompt, Sampler& sampler, 
   std::vector<float> logits;
   try {
     if (before.unfed) session.decode(*before.unfed);
-    if ((answer.stopped = turn.stop())) {
-      session.progress = before;
-      return answer;
+    answer.stopped = turn.stop();
+    if (!answer.stopped) {
+      logits = session.extend(ids);
+      answer.stopped = turn.stop();
     }
-    logits = session.extend(ids);
   } catch (...) {
     session.progress = before;
     throw;
+  }
+  if (answer.stopped) {
+    session.progress = before;
+    return answer;
   }
   finish(session, std::move(logits), sampler, turn, watch, answer);
   return answer;

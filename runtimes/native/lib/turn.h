@@ -50,8 +50,8 @@ struct Turn {
   std::function<bool()> stop = [] { return false; };
 };
 
-// `stopped`: before it had ended. Without tokens it was stopped before the first one, and the conversation is as it was
-// before the turn.
+// `stopped`: before it had ended. Without tokens it was stopped before the first one: a first turn then leaves no
+// picture, a later one the conversation as it was.
 struct Answer {
   std::vector<std::int32_t> tokens, kept, order;
   std::vector<std::vector<std::int32_t>> earlier;  // kept by each stage before the last

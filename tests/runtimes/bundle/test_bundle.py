@@ -15,6 +15,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+from bundle_cases import with_tensors
 from vlmp.export.config import ExportConfig
 from vlmp.export.describe import describe
 from vlmp.export.plan import make_plan, open_source
@@ -48,7 +49,9 @@ def described() -> Manifest:
 
 def describe_tiny(**pruning: Any) -> Manifest:
     """What the pipeline says about an export of vlmp-tiny, with made-up files."""
-    config = ExportConfig(model="vlmp-tiny", targets=("onnx",), output=Path("out"), image_size=(112, 140), **pruning)
+    config = ExportConfig(
+        model="vlmp-tiny", targets=("executorch",), output=Path("out"), image_size=(112, 140), **pruning
+    )
     source = open_source(config)
     specs = {
         name: MethodSpec(
@@ -59,7 +62,7 @@ def describe_tiny(**pruning: Any) -> Manifest:
         )
         for name in METHODS
     }
-    return describe(make_plan(config, source, open_target("onnx")), specs)
+    return describe(make_plan(config, source, open_target("executorch")), specs)
 
 
 def write_files(folder: Path) -> None:
@@ -118,7 +121,7 @@ def test_the_manifest_says_everything_that_an_app_needs(described: Manifest) -> 
         wanted = [layer.kv_heads, layer.slots, layer.head_dim]
         assert caches[f"key_cache_{number}"] == caches[f"value_cache_{number}"] == wanted
     assert prompt.end_text_id in prompt.end_ids
-    assert set(described.tools) >= {"vlmp", "torch", "onnxruntime"}
+    assert set(described.tools) >= {"vlmp", "torch", "executorch"}
 
 
 def test_the_manifest_of_two_stages() -> None:
@@ -271,6 +274,7 @@ def followed_by(**fields: Any) -> Callable[[dict[str, Any]], object]:
 
 def test_stages_follow_one_another(folder: Path) -> None:
     edit(folder, followed_by())
+    edit(folder, with_tensors)
     shape = read_manifest(folder).shape
     assert [(stage.index, stage.num_kept) for stage in shape.stages] == [(2, 6), (4, 3)]
     assert (shape.num_kept, shape.pruner, shape.prune_layer) == (3, "vlm-pruner+vlm-pruner", 2)

@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 from adb_phone import Phone
-from bundle_cases import image_spec, shape_spec
+from bundle_cases import image_spec, shape_spec, with_tensors
 from estimate_cases import make_manifest
 from report_cases import make_profile
 from vlmp.runtimes.bundle.folder import write_manifest
-from vlmp.runtimes.bundle.manifest import PromptSpec
+from vlmp.runtimes.bundle.manifest import Manifest, PromptSpec
 
 PHASES = ("load_warm", "preprocess", "vision", "prefill", "decode", "first_token")
 STAND_IN = "stand-in"
@@ -46,13 +46,12 @@ def make_bundle_folder(folder: Path, *, kept: int, size: int = 1000) -> Path:
     manifest = make_manifest(target="executorch")
     prompt = manifest.prompt.model_dump() | {"tokenizer_file": "tokenizer.json", "max_new_tokens": 32}
     methods = {name: spec.model_copy(update={"file": "model.pte"}) for name, spec in manifest.methods.items()}
-    shape = shape_spec(image_spec(4, 4), kept=kept, layer=1, layers=2, text_room=2, pruner="none")
-    write_manifest(
-        folder,
-        manifest.model_copy(
-            update={"prompt": PromptSpec.model_validate(prompt), "methods": methods, "shapes": [shape]}
-        ),
+    room = manifest.prompt.text_len + 32
+    shape = shape_spec(image_spec(4, 4), kept=kept, layer=1, layers=2, text_room=room, pruner="none")
+    whole = manifest.model_copy(
+        update={"prompt": PromptSpec.model_validate(prompt), "methods": methods, "shapes": [shape]}
     )
+    write_manifest(folder, Manifest.model_validate(with_tensors(whole.model_dump(mode="json"))))
     return folder
 
 
