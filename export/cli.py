@@ -229,6 +229,7 @@ def read_config(arguments: Namespace) -> ExportConfig:
         quant=arguments.quant,
         overwrite=arguments.overwrite,
         verify=not arguments.no_verify,
+        single_file=arguments.single_file,
     )
 
 
