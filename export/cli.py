@@ -27,7 +27,7 @@ from vlmp.export.schedule import (
     named_schedule,
     parse_stage,
 )
-from vlmp.export.targets import OFFERS, TARGETS
+from vlmp.export.targets import OFFERS, TARGETS, check_single_file
 from vlmp.pruner import PRUNERS, TRAITS
 from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.console.command import (
@@ -94,6 +94,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--quant", metavar="PRESET", help=f"{', '.join(PRESETS)}; the model's default when not given")
     parser.add_argument(
         "--output", type=local_folder, metavar="DIR", help="bundle folder; DIR/<target> for several targets"
+    )
+    parser.add_argument(
+        "--single-file",
+        action="store_true",
+        help="executorch: put the weights into model.pte, for Android's Java Module",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing bundle")
     parser.add_argument("--no-verify", action="store_true", help="skip verification; recorded in the manifest")
@@ -166,6 +171,7 @@ def check(config: ExportConfig) -> None:
     _ = config.schedule  # which checks it
     for name in config.targets:
         if name in OFFERS:
+            check_single_file(name, config.single_file)
             check_precision(name, OFFERS[name].precisions, config.precision)
             check_preset(name, OFFERS[name].presets, UNQUANTIZED if config.quant is None else config.quant)
     if config.checkpoint is not None:
@@ -223,6 +229,7 @@ def read_config(arguments: Namespace) -> ExportConfig:
         quant=arguments.quant,
         overwrite=arguments.overwrite,
         verify=not arguments.no_verify,
+        single_file=arguments.single_file,
     )
 
 

@@ -52,6 +52,8 @@ class ExportConfig:
     """None is the target's default."""
     quant: str | None = None
     """Preset of quantization; None is the model's default."""
+    single_file: bool = False
+    """Put the weights into the file of the graphs, where the target can."""
     overwrite: bool = False
     verify: bool = True
 

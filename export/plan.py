@@ -82,7 +82,7 @@ def open_targets(config: ExportConfig) -> list[Target]:
     """The targets of the config, after all checks that need no checkpoint. Raises UserError."""
     model_entry(config.model, config.checkpoint)
     _ = config.schedule  # which checks it
-    targets = [open_target(name) for name in config.targets]
+    targets = [open_target(name, single_file=config.single_file) for name in config.targets]
     if len(targets) > 1 and (config.output / MANIFEST_NAME).exists():
         raise UserError(f"output {config.output} is itself a bundle, not a folder for several: choose another --output")
     for target in targets:

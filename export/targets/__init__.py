@@ -68,23 +68,37 @@ class Offer(NamedTuple):
 
     precisions: "tuple[Precision, ...]"
     presets: tuple[str, ...]
+    single_file: bool = False
+    """Whether its weights can stand in the file of its graphs."""
 
 
 OFFERS: dict[str, Offer] = {
     "onnx": Offer(("float32",), ("int8", "int4")),
-    "executorch": Offer(("float32",), ("int8", "int4")),
+    "executorch": Offer(("float32",), ("int8", "int4"), single_file=True),
     "coreml": Offer(("float16", "float32"), ("int8", "int4", "palette4")),
 }
 """What the classes say themselves, told before they are imported."""
 
 
-def open_target(name: str) -> Target:
-    """The target `name`. Raises UserError listing the choices, or naming the extra to install."""
+def check_single_file(name: str, single_file: bool) -> None:
+    """Raises UserError when it is asked for and the target's weights cannot stand in the file of its graphs."""
+    if single_file and not OFFERS[name].single_file:
+        able = ", ".join(target for target, offer in OFFERS.items() if offer.single_file)
+        raise UserError(f"--single-file: target {name} keeps its weights in a file of their own, {able} need not")
+
+
+def open_target(name: str, *, single_file: bool = False) -> Target:
+    """The target `name`. single_file: its weights are to stand in the file of its graphs.
+
+    Raises UserError listing the choices, naming the extra to install, or when it has no single file.
+    """
     if name not in TARGETS:
         raise UserError(f"unknown target {name!r}: choose one of {', '.join(TARGETS)}, all")
+    check_single_file(name, single_file)
     module, attribute = TARGETS[name].split(":")
     try:
-        return getattr(import_module(module), attribute)()
+        kind = getattr(import_module(module), attribute)
+        return kind(single_file=True) if single_file else kind()
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("vlmp"):
             raise

@@ -1,4 +1,4 @@
-"""ExecuTorch with XNNPACK: one program with four methods, all weights once in a data file beside it."""
+"""ExecuTorch with XNNPACK: one program with four methods, all weights once in a data file beside it, or inside."""
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -53,6 +53,10 @@ class ExecuTorchTarget:
         ),
     }
 
+    def __init__(self, *, single_file: bool = False) -> None:
+        """single_file: weights in the program, for a runtime that takes no data file (ExecuTorch's Java Module)."""
+        self.single_file = single_file
+
     def quantized(self, weight_OI: Tensor, scheme: Scheme) -> QuantLinear:
         """What XNNPACK knows as qd8-f32-qc8w, and as qd8-f32-qb4w."""
         return DynamicLinear(weight_OI, scheme)
@@ -67,15 +71,14 @@ class ExecuTorchTarget:
         report: Report,
     ) -> dict[MethodName, MethodSpec]:
         """Trace all methods, then lower them together, so that equal weights are stored once."""
+        data_file = "" if self.single_file else f"{WEIGHTS_TAG}.ptd"
         programs: dict[str, ExportedProgram] = {}
         specs: dict[MethodName, MethodSpec] = {}
         for name, module in methods.items():
             report(f"executorch: trace {name}")
             inputs, outputs = geometry.inputs(name, precision), geometry.outputs(name, precision)
-            programs[name] = _trace(module, example_inputs(inputs))
-            specs[name] = MethodSpec(
-                file=PROGRAM_NAME, entry=name, data_file=f"{WEIGHTS_TAG}.ptd", inputs=inputs, outputs=outputs
-            )
+            programs[name] = _trace(module, example_inputs(inputs), tagged=not self.single_file)
+            specs[name] = MethodSpec(file=PROGRAM_NAME, entry=name, data_file=data_file, inputs=inputs, outputs=outputs)
         report("executorch: lower to XNNPACK")
         with shared_weights(), _stored_once(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -87,13 +90,14 @@ class ExecuTorchTarget:
             report("executorch: write")
             program = edge.to_executorch(
                 ExecutorchBackendConfig(
-                    external_constants=_external_tag,
+                    external_constants=False if self.single_file else _external_tag,
                     # The caches come in as they are, instead of being copied into the program's memory.
                     memory_planning_pass=MemoryPlanningPass(alloc_graph_input=False),
                 )
             )
         program.save(str(folder / PROGRAM_NAME))
-        program.write_tensor_data_to_file(str(folder))
+        if data_file:
+            program.write_tensor_data_to_file(str(folder))
         for method in programs:
             for manager in (edge, program):
                 _empty(manager.exported_program(method))
@@ -142,17 +146,18 @@ def _empty(program: ExportedProgram) -> None:
                 part.named_data_store_output.buffers.clear()
 
 
-def _trace(module: nn.Module, example: tuple[torch.Tensor, ...]) -> ExportedProgram:
-    """Export with every weight tagged for the data file; delegates and portable kernels then share one copy.
+def _trace(module: nn.Module, example: tuple[torch.Tensor, ...], *, tagged: bool) -> ExportedProgram:
+    """Export, with every weight tagged for the data file if there is one; delegates and kernels then share one copy.
 
     Weights only: the file finds data by name, and constants of the same name differ from method to method.
     """
     traced = torch.export.export(module, example, strict=False)
     unlifted = traced.run_decompositions(_IN_XNNPACK_OPS).module()
     weights = {name for name, _ in module.named_parameters(remove_duplicate=False)}
-    delegate_external_constants_pass_unlifted(
-        unlifted, lambda node: WEIGHTS_TAG if str(node.target) in weights else None
-    )
+    if tagged:
+        delegate_external_constants_pass_unlifted(
+            unlifted, lambda node: WEIGHTS_TAG if str(node.target) in weights else None
+        )
     return torch.export.export(unlifted, example, strict=False)
 
 

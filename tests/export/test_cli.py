@@ -48,6 +48,7 @@ EXPORT = {
     "--precision": "None of float32|float16",
     "--quant": None,
     "--output": None,
+    "--single-file": "flag",
     "--overwrite": "flag",
     "--no-verify": "flag",
     "--list": "None of models|targets|pruners|schedules",
@@ -115,7 +116,7 @@ def test_every_option_reaches_the_config() -> None:
         *("--target", "onnx", "--target", "coreml", "--checkpoint", "c", "--pruner", "dart", "--keep", "0.5"),
         *("--prune-layer", "3", "--image-size", "112x140", "--image-fit", "stretch", "--system-prompt", "Hi"),
         *("--text-len", "32", "--max-new-tokens", "9", "--precision", "float16", "--quant", "int8"),
-        *("--output", "o", "--overwrite", "--no-verify"),
+        *("--output", "o", "--single-file", "--overwrite", "--no-verify"),
     )
     wanted = ExportConfig(
         model="vlmp-tiny",
@@ -132,6 +133,7 @@ def test_every_option_reaches_the_config() -> None:
         max_new_tokens=9,
         precision="float16",
         quant="int8",
+        single_file=True,
         overwrite=True,
         verify=False,
     )

@@ -47,7 +47,7 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Bundles of 168 pixels by name: pruned, staged, unpruned, int4. Exported when they are first asked for."""
+    """Bundles of 168 pixels by name: pruned, staged, unpruned, int4, single. Exported when they are first asked for."""
     # Processes of one run share what lies above their own folders.
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "tiny"
@@ -61,6 +61,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         config = ExportConfig(
             model="vlmp-tiny", targets=("executorch",), output=folder / name, **pruning,
             quant="int4" if name == "int4" else "none", image_size=(168, 168), max_new_tokens=20, verify=False,
+            single_file=name == "single",
         )  # fmt: skip
         with locked(folder / f"{name}.lock"):
             if not config.output.exists():

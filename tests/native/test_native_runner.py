@@ -54,7 +54,7 @@ def python_answers(
     return first(), second(), np.stack(rows)
 
 
-@pytest.mark.parametrize("name", ["pruned", "unpruned", "int4", "staged"])
+@pytest.mark.parametrize("name", ["pruned", "unpruned", "int4", "staged", "single"])
 def test_answers_are_pythons_to_the_last_bit(host: Path, tiny: Tiny, photo: Path, tmp_path: Path, name: str) -> None:
     chat = Chat(load(tiny(name), threads=1))
     first, second, logits = python_answers(chat, lambda: chat.ask(photo, PROMPT), lambda: chat.reply(REPLY))
@@ -68,6 +68,16 @@ def test_answers_are_pythons_to_the_last_bit(host: Path, tiny: Tiny, photo: Path
     fed, turn = len(logits) - len(told.logits), len(first.token_ids)
     assert fed in (0, 1)
     np.testing.assert_array_equal(told.logits, np.delete(logits, range(turn, turn + fed), 0))
+
+
+def test_a_single_file_holds_the_weights_of_two(tiny: Tiny) -> None:
+    """That the answer is the same is compared above, as for any bundle."""
+    two, one = (tiny(name) for name in ("pruned", "single"))
+    assert {path.name for path in two.iterdir()} - {path.name for path in one.iterdir()} == {"weights.ptd"}
+    assert all(method.data_file == "" for method in read_manifest(one).methods.values())
+    sizes = [sum((folder / name).stat().st_size for name in names) for folder, names in
+             ((two, ("model.pte", "weights.ptd")), (one, ("model.pte",)))]  # fmt: skip
+    assert sizes[0] < sizes[1] < 1.2 * sizes[0], "the table of the tokens stands twice, and nothing else"
 
 
 def test_what_each_stage_keeps_is_part_of_what_the_one_before_kept(

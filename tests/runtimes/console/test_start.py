@@ -19,6 +19,7 @@ from typing import get_type_hints
 import pytest
 from vlmp.export.targets import OFFERS, TARGETS, open_target
 from vlmp.pruner import PRUNERS, SETTINGS, TRAITS, PrunerConfig, pruner_class
+from vlmp.runtimes.bundle.errors import UserError
 
 ROOT = Path(__file__).parents[3]
 PHOTO = ROOT / "runtimes/assets/photo.jpg"
@@ -155,7 +156,14 @@ def test_settings_are_the_fields_of_their_config() -> None:
 @pytest.mark.parametrize("name", TARGETS)
 def test_offers_are_those_of_the_targets(name: str) -> None:
     target = open_target(name)
-    assert OFFERS[name] == (target.precisions, tuple(target.presets))
+    assert OFFERS[name][:2] == (target.precisions, tuple(target.presets))
+    if OFFERS[name].single_file:
+        assert open_target(name, single_file=True).name == name
+    else:
+        with pytest.raises(
+            UserError, match=f"^--single-file: target {name} keeps its weights in a file of their own, "
+        ):
+            open_target(name, single_file=True)
 
 
 # --- Signals ----------------------------------------------------------------------------------------------------------
