@@ -139,9 +139,7 @@ def peers_table(benches: Sequence[Bench]) -> str:
 def schedules_table(benches: Sequence[Bench], schedules: Sequence[str]) -> str:
     """Accuracy and work of schedules, against unpruned and against the default of one stage."""
     whole, base = ([bench.measure(one) for bench in benches] for one in (UNPRUNED, schedules[0]))
-    lines = [
-        "| schedule | kept | before layers | prefill | caches | accuracy | of unpruned | against the first | codes |"
-    ]
+    lines = ["| schedule | kept | before layers | prefill | caches | accuracy | of unpruned | difference | codes |"]
     lines += ["|---|---|---|" + "---:|" * 6]
     named = {stages: name for name, stages in SCHEDULES.items()}
     for schedule in (UNPRUNED, *schedules):
