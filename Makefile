@@ -36,7 +36,7 @@ android-apk: setup
 	$(BIN)/python android_demo/build_apk.py apk
 
 android-test: setup
-	$(BIN)/python android_demo/build_apk.py test
+	$(BIN)/python -m pytest -m android tests/android
 
 # A file's tests stay in one process: they share what they have exported.
 test: lint typecheck

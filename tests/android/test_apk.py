@@ -22,6 +22,8 @@ from vlmp.runtimes.bundle.manifest import Manifest
 from vlmp.runtimes.profile.cli import main
 from vlmp.runtimes.profile.schema import read_profile
 
+pytestmark = pytest.mark.android
+
 ABI_FIRST_BYTES = {"arm64-v8a": (2, 183), "x86_64": (2, 62)}
 """ELF class (64 bits) and machine."""
 

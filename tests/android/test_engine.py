@@ -19,6 +19,8 @@ from step_bundles import shared_folder, step_bundle
 from vlmp.runtimes.profile.cli import main
 from vlmp.runtimes.profile.schema import json_schema, read_profile
 
+pytestmark = pytest.mark.android
+
 ENGINE = build_apk.SOURCE / "engine"
 BUNDLES = ("onnx-pruned", "onnx-unpruned", "onnx-staged", "onnx-int4")
 EXPECTED_SKIPS = ["conversations from a photo and words to text(String)[4]"]
