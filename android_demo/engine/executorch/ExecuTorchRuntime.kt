@@ -73,7 +73,7 @@ private constructor(
             if (manifest.methods.values.any { it.dataFile.isNotEmpty() || it.file != spec.file }) {
                 throw BadBundle(
                     BadBundle.Kind.RUNTIME,
-                    "${folder.name}: ExecuTorch's Android library takes bundles of one .pte file without a data file",
+                    "${folder.name}: ExecuTorch's Android library takes bundles of one .pte file: export with --single-file",
                 )
             }
             val path = File(folder, spec.file).path
