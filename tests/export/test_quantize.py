@@ -315,7 +315,7 @@ def test_limits_follow_what_rounding_does_to_pytorch_itself(quantized: Exported)
 
 
 def test_each_part_is_quantized_as_the_preset_says(quantized: Exported) -> None:
-    manifest, methods = quantized.manifest, quantized.eager.methods
+    manifest, methods = quantized.manifest, quantized.eager.session.methods
     parts = open_target(manifest.target).presets[manifest.quantization].parts
     decoder, seen = methods["decode"].decoder, set()
     for index, layer in enumerate(decoder.layers):
@@ -332,7 +332,7 @@ def test_each_part_is_quantized_as_the_preset_says(quantized: Exported) -> None:
 
 def test_files_hold_the_bits_that_the_preset_says(quantized: Exported) -> None:
     held: dict[int, int] = {}
-    for method in quantized.eager.methods.values():
+    for method in quantized.eager.session.methods.values():
         held |= {id(p): p.numel() * p.itemsize for p in method.parameters()}
         held |= {id(t): n for m in method.modules() if isinstance(m, QuantLinear) for t, n in m.kernel_bytes()}
     weights = sum(file.size_bytes for file in quantized.manifest.files if "weight" in file.path)
@@ -358,9 +358,9 @@ def test_the_work_counts_codes_as_kernels_read_them(quantized: Exported) -> None
 
 
 def test_the_pruner_and_norms_are_not_quantized(quantized: Exported) -> None:
-    pruners = list(quantized.eager.methods["prefill"].pruners.modules())
+    pruners = list(quantized.eager.session.methods["prefill"].pruners.modules())
     assert {type(module).__name__ for module in pruners} == {"ModuleList", "VlmPruner"}
-    norm = quantized.eager.methods["prefill"].decoder.norm
+    norm = quantized.eager.session.methods["prefill"].decoder.norm
     assert norm.weight.dtype in (torch.float32, torch.float16)
 
 

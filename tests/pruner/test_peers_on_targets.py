@@ -88,7 +88,7 @@ def on_session(opened: Any, target: str, module: Alone, folder: Path) -> Callabl
     place, attribute = RUNTIMES[target].split(":")
     methods = {"prefill": spec, "decode": spec}
     shape = ShapeSpec.model_construct(methods={name: name for name in methods})
-    manifest = Manifest.model_construct(quantization="none", methods=methods, shapes=[shape])
+    manifest = Manifest.model_construct(target=target, quantization="none", methods=methods, shapes=[shape])
     session: Session = getattr(import_module(place), attribute)(folder, manifest)
 
     def run(*values: Tensor) -> tuple[Tensor, ...]:

@@ -252,9 +252,9 @@ def valid_outputs(
 
 def test_rows_and_logits_equal_pytorch_on_any_input(other: Exported) -> None:
     """Every output of every method, not only the logits: broken KV rows cannot hide."""
-    session = load(other.folder)
+    session, eager = load(other.folder), other.eager.session
     random = np.random.default_rng(1)
-    for name, method in other.eager.manifest.methods.items():
+    for name, method in eager.manifest.methods.items():
         inputs = {}
         for spec in method.inputs:
             if spec.dtype == "int32":
@@ -267,7 +267,7 @@ def test_rows_and_logits_equal_pytorch_on_any_input(other: Exported) -> None:
                 session._caches[spec.name][0] = inputs[spec.name]
         given = {"text_len": np.ones(1, np.int32), "past": np.zeros(1, np.int32), **inputs}
         found = valid_outputs(session, name, inputs, session.run(name, given))
-        wanted = valid_outputs(other.eager, name, inputs, other.eager.run(name, inputs))
+        wanted = valid_outputs(eager, name, inputs, eager.run(name, inputs))
         assert found.keys() == wanted.keys()
         for key, value in wanted.items():
             if value.dtype == np.int32:
