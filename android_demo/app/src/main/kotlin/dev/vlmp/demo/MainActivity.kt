@@ -145,7 +145,7 @@ class MainActivity : Activity() {
             if (id == tab) page.draw()
         }
         part<TextView>(R.id.status).text = when (demo.phase) {
-            State.EMPTY -> getString(R.string.phase_empty)
+            State.EMPTY -> getString(if (demo.measuring == null) R.string.phase_empty else R.string.phase_measuring)
             State.LOADING -> getString(R.string.phase_loading)
             State.READY -> getString(R.string.phase_ready, demo.loaded?.name.orEmpty())
             State.ANSWERING -> getString(R.string.phase_answering)

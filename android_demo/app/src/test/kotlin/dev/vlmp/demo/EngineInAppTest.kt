@@ -10,6 +10,8 @@ import android.widget.RadioGroup
 import android.widget.Spinner
 import dev.vlmp.engine.Answer
 import dev.vlmp.engine.End
+import dev.vlmp.engine.OnnxRuntime
+import dev.vlmp.engine.RuntimeOpener
 import dev.vlmp.engine.State
 import java.io.File
 import org.json.JSONArray
@@ -31,7 +33,8 @@ import org.robolectric.shadows.ShadowActivityManager
 
 /** The app with its engine, and what that tells the pages at once: a test sees each piece of an answer as it comes. */
 class EngineApp : TestApp() {
-    override val loader: ChatLoader by lazy { EngineLoader { phone.freeMemory() } }
+    override val runtimes: Map<String, RuntimeOpener> = mapOf("onnx" to OnnxRuntime)
+    override val loader: ChatLoader by lazy { EngineLoader(runtimes) { phone.freeMemory() } }
     override val main = java.util.concurrent.Executor { it.run() }
 }
 
@@ -181,8 +184,31 @@ class EngineInAppTest {
         press(R.id.benchmark)
         app.settle()
         assertNull(app.demo.problem)
-        val made = checkNotNull(app.demo.benchmark)
-        File(System.getProperty("demo.pictures")!!).apply { mkdirs() }.resolve("engine-benchmark.json").writeText(made.json().toString())
+        val measured = app.demo.history.list().single()
+        measured.file.copyTo(File(System.getProperty("demo.pictures")!!, "engine-benchmark.json"), overwrite = true)
+        draw(activity, "engine-benchmark")
+    }
+
+    @Test
+    fun aStoppedBenchmark() {
+        activity
+        openPage(R.id.tab_benchmark)
+        var pressed = false
+        val stop = {
+            if (!pressed && app.demo.measuring?.done == 1L) {
+                pressed = true
+                press(R.id.benchmark_stop)
+            }
+        }
+        app.demo.listeners += stop
+        press(R.id.benchmark)
+        app.settle()
+        app.demo.listeners -= stop
+        assertTrue(pressed)
+        assertNull(app.demo.problem)
+        assertEquals(emptyList<Measured>(), app.demo.history.list())
+        openPage(R.id.tab_ask)
+        assertEquals("the app goes on", End.FINISHED, answered(ask("tiny-pruned", FIRST)).end)
     }
 
     @Test

@@ -245,16 +245,26 @@ class MainActivityTest {
         activity.press(R.id.benchmark)
         app.settle()
         draw(activity, "benchmark")
-        assertTrue(activity.window.decorView.shows("first_token: 171 ms (171 to 171)"))
-        val loads = app.chats.calls.filter { it.startsWith("load") }.map { it.removePrefix("load ") }
-        assertEquals("bundles take turns", listOf("tiny-unpruned", "tiny-pruned", "tiny-unpruned"), loads.take(3))
-        activity.press(R.id.share)
+        assertNull(app.demo.problem)
+        val measured = app.demo.history.list().single()
+        val figure = measured.bundles[0].phases.first { it.name == "first_token" }
+        val panels = activity.part<ViewGroup>(R.id.measured)
+        assertTrue(panels.shows("first_token: ${ms(figure.median)} ms (${ms(figure.low)} to ${ms(figure.high)})"))
+        assertTrue(panels.shows("Heat: none."))
+        val turns = app.chats.calls.map { it.removePrefix("measure ") }
+        assertEquals("bundles take turns", List(6) { listOf("tiny-unpruned", "tiny-pruned")[it % 2] }, turns)
+        panels.getChildAt(0).part<Button>(R.id.act).performClick()
         val sent = org.robolectric.Shadows.shadowOf(activity).nextStartedActivity
         assertEquals(Intent.ACTION_CHOOSER, sent.action)
-        val lent = activity.contentResolver.openInputStream(LentFiles.uri(BenchmarkPage.FILE))
+        val lent = activity.contentResolver.openInputStream(LentFiles.uri(measured.file.name))
         assertTrue("others can read it", checkNotNull(lent).use { it.read() } == '{'.code)
-        val file = java.io.File(LentFiles.folder(activity), BenchmarkPage.FILE)
-        file.copyTo(java.io.File(System.getProperty("demo.pictures")!!, BenchmarkPage.FILE), overwrite = true)
+        val pictures = java.io.File(System.getProperty("demo.pictures")!!)
+        measured.file.copyTo(java.io.File(pictures, "scripted-benchmark.json"), overwrite = true)
+        panels.getChildAt(0).part<Button>(R.id.act_too).performClick()
+        org.robolectric.shadows.ShadowAlertDialog.getLatestAlertDialog().getButton(-1).performClick()
+        org.robolectric.shadows.ShadowLooper.idleMainLooper()
+        assertEquals(0, panels.childCount)
+        assertFalse(measured.file.exists())
     }
 
     private fun all(view: View): List<View> =
