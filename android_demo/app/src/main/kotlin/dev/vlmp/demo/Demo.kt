@@ -21,6 +21,9 @@ class Compared(val bundle: Bundle, val answer: Answer)
 /** How far a long task is, of [total] runs or bytes. */
 class Progress(val what: String, val done: Long, val total: Long)
 
+/** Tokens of an answer that warms a bundle up: one from the photo, one from the caches. */
+private const val WARM_UP_TOKENS = 2
+
 /**
  * All that the pages show, and all that they can ask for. It outlives the activity, so that turning the phone changes
  * nothing. Public members are for the main thread; the engine is called on [worker], one task at a time.
@@ -126,7 +129,7 @@ class Demo(
         }
     }
 
-    /** The same question to each bundle, one after another. */
+    /** The same question to each bundle in its turn, with the clock after another one that warms it up. */
     fun compare(bundles: List<Bundle>, prompt: String, maxTokens: Int) = task {
         val photo = photo ?: return@task
         compared.clear()
@@ -134,10 +137,12 @@ class Demo(
             for (bundle in bundles) {
                 if (halt.asked) break
                 val chat = open(bundle)
+                val onText = { _: String -> if (halt.asked) chat.stop() }
                 show { enter(State.ANSWERING) }
-                val answer = chat.ask(photo.picture, prompt, maxTokens) { if (halt.asked) chat.stop() }
+                chat.ask(photo.picture, prompt, WARM_UP_TOKENS, onText)
+                val answer = if (halt.asked) null else chat.ask(photo.picture, prompt, maxTokens, onText)
                 show {
-                    compared += Compared(bundle, answer)
+                    if (answer != null && answer.tokens.isNotEmpty()) compared += Compared(bundle, answer)
                     enter(State.READY)
                 }
             }

@@ -151,6 +151,19 @@ class DemoTest {
         assertEquals(setOf("tiny-pruned"), chats.open)
     }
 
+    @Test
+    fun aComparisonThatIsStoppedWhileItWarmsUpShowsNothing() {
+        chats.hold = true
+        demo.compare(bundles, "What?", 8)
+        until { demo.phase == State.ANSWERING }
+        chats.begun.await()
+        demo.stop()
+        settled()
+        assertEquals(emptyList<Compared>(), demo.compared)
+        assertEquals(listOf("load tiny-unpruned", "ask tiny-unpruned"), chats.calls)
+        assertEquals(State.READY, demo.phase)
+    }
+
     private var minute = 10
     private val benchmark = Benchmark(
         mapOf("onnx" to ScriptedRuntimes(chats)), Machine("test", "test", "test", 1, 1.0), { Condition("light") },
