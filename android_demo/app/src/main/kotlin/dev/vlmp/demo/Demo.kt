@@ -91,6 +91,12 @@ class Demo(
         changed()
     }
 
+    /** Shows turns of a process that has ended. Its caches went with it: the next question begins anew. */
+    fun recall(turns: List<Turn>) {
+        if (this.turns.isEmpty()) this.turns += turns
+        changed()
+    }
+
     /** Says something in the place where problems are told. */
     fun tell(problem: String?) {
         this.problem = problem

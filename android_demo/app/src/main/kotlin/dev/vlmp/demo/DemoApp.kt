@@ -29,7 +29,7 @@ open class DemoApp : Application() {
         val now = { Instant.now().truncatedTo(ChronoUnit.MILLIS).toString() }
         Benchmark(runtimes, phone.machine(), phone::condition, now, phone::memory, phone::freeMemory)
     }
-    val demo by lazy { Demo(loader, store, History(File(filesDir, "benchmarks")), worker, main) }
+    open val demo by lazy { newDemo() }
 
     /** The imported bundles, by name: those without pruning first, since others are compared with them. */
     val bundles: List<Bundle> get() = store.list().sortedBy { it.manifest.pruned }
@@ -41,6 +41,8 @@ open class DemoApp : Application() {
     fun packed(): List<String> = assets.list(AssetSource.FOLDER).orEmpty()
         .map { it.substringBefore('/') }.distinct() // Robolectric lists what is in folders, too
         .filter { name -> bundles.none { it.name == name } }
+
+    protected fun newDemo() = Demo(loader, store, History(File(filesDir, "benchmarks")), worker, main)
 
     private val store by lazy { BundleStore(File(filesDir, AssetSource.FOLDER)) }
 }

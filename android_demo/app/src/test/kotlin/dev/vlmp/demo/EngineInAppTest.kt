@@ -43,10 +43,11 @@ class EngineApp : TestApp() {
 @Config(sdk = [35], application = EngineApp::class, qualifiers = "w411dp-h891dp-xhdpi")
 @GraphicsMode(GraphicsMode.Mode.NATIVE)
 class EngineInAppTest {
-    private val activity by lazy {
+    private val controller by lazy {
         val share = Intent(Intent.ACTION_SEND).setType("image/jpeg").putExtra(Intent.EXTRA_STREAM, photoUri())
-        Robolectric.buildActivity(MainActivity::class.java, share).setup().also { app.settle() }.get()
+        Robolectric.buildActivity(MainActivity::class.java, share).setup().also { app.settle() }
     }
+    private val activity get() = controller.get()
 
     @Before
     fun importBundles() {
@@ -144,6 +145,26 @@ class EngineInAppTest {
         assertTrue(activity.window.decorView.shows("Stopped."))
         assertEquals(End.FINISHED, answered(ask("tiny-pruned", SECOND)).end)
         assertEquals(2, app.demo.turns.size)
+    }
+
+    @Test
+    fun turnedAndThenStoppedWhileItAnswers() {
+        var turned: MainActivity? = null
+        val act = {
+            if (turned == null && app.demo.phase == State.ANSWERING && app.demo.turns.single().text.isNotEmpty()) {
+                turned = activity
+                controller.turn()
+                press(R.id.stop)
+            }
+        }
+        activity // the photo
+        app.demo.listeners += act
+        val stopped = answered(ask("tiny-pruned", FIRST))
+        app.demo.listeners -= act
+        assertTrue("another activity", turned != null && turned !== activity)
+        assertEquals("within a token", Pair(End.STOPPED, 1), Pair(stopped.end, stopped.tokens.size))
+        assertTrue(activity.window.decorView.shows("Stopped."))
+        assertEquals(End.FINISHED, answered(ask("tiny-pruned", SECOND)).end)
     }
 
     /** Nothing of a turn that is stopped before its first token is left to go on from. */

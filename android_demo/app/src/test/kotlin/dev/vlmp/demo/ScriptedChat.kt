@@ -103,8 +103,17 @@ open class TestApp : DemoApp() {
     val tasks = ArrayDeque<Runnable>()
     override val loader: ChatLoader get() = chats
     override val runtimes: Map<String, RuntimeOpener> by lazy { mapOf("onnx" to ScriptedRuntimes(chats)) }
+    private var living: Demo? = null
+    override val demo: Demo get() = living ?: newDemo().also { living = it }
 
     override val worker = java.util.concurrent.Executor { tasks += it }
+
+    /** Android ends the process: what is in memory is gone. */
+    fun die() {
+        living = null
+        tasks.clear()
+        chats.open.clear()
+    }
 
     /** Runs what is to be done, and what the main thread is then told, until nothing is left. */
     fun settle() {
