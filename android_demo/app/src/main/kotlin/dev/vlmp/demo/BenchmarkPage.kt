@@ -59,10 +59,11 @@ class BenchmarkPage(private val activity: MainActivity, private val app: DemoApp
 
     private fun panel(measured: Measured): Panel {
         val head = activity.getString(R.string.measured_head, measured.time, measured.photo, measured.runs)
-        val lines = measured.bundles.flatMap { bundle ->
-            listOf(bundle.name) + bundle.phases.map {
+        val figures = measured.bundles.map { bundle ->
+            val lines = bundle.phases.map {
                 activity.getString(R.string.phase_line, it.name, ms(it.median), ms(it.low), ms(it.high))
             }
+            (listOf(bundle.name) + lines).joinToString("\n")
         }
         val heat = measured.heat.joinToString().ifEmpty { activity.getString(R.string.heat_unknown) }
         val foot = activity.getString(R.string.heat, heat, ms(measured.bundles.maxOf { it.peak }))
@@ -72,7 +73,7 @@ class BenchmarkPage(private val activity: MainActivity, private val app: DemoApp
         val delete = Press(
             activity.getString(R.string.delete), activity.getString(R.string.delete_named, measured.time), true,
         ) { askToDelete(activity, measured.time) { forget(measured) } }
-        return Panel(head, lines.joinToString("\n"), foot, share, delete)
+        return Panel(head, figures.joinToString("\n\n"), foot, share, delete)
     }
 
     private fun forget(measured: Measured) {
