@@ -244,8 +244,8 @@ def test_engine_and_app_pass_their_own_tests(apk: Path) -> None:
     assert all(each[1:3] == ("0", "0") for each in counted)
     # The engine's tests skip other bundles than those of the APK: test_engine.py brings them.
     assert [each[3] for each in counted][1:] == ["0"]
-    profile = read_profile(pictures / "vlmp-benchmark.json")
-    assert "Answers ended by themselves, the shortest after 3 of 32 tokens." in profile.warnings
+    profile = read_profile(pictures / "scripted-benchmark.json")
+    assert profile.machine.runtimes == {"scripted": "1.0"}
     assert {"first.png", "engine-answered.png", "engine-compared-dark.png"} <= {
         path.name for path in pictures.iterdir()
     }
@@ -259,6 +259,8 @@ def test_what_its_benchmark_writes_is_imported(apk: Path, tmp_path: Path) -> Non
     assert [each.manifest.kept_tokens for each in profile.bundles] == [144, 16]
     assert [each.manifest.pruner for each in profile.bundles] == ["none", "vlm-pruner"]
     assert all(len(each.phases["first_token"].samples_ms) == profile.settings.runs for each in profile.bundles)
+    assert all(each.memory is not None and each.memory.peak_rss_mib > 50 for each in profile.bundles)
+    assert profile.machine.runtimes == {"onnxruntime": build_apk.version("onnxruntime")}
 
 
 @pytest.mark.parametrize("name", build_apk.BUNDLES)

@@ -41,8 +41,3 @@ def test_the_app_is_the_same() -> None:
 def test_both_have_the_same_modules() -> None:
     modules = re.findall(r"<module>(\w+)</module>", gradle("pom.xml"))
     assert re.findall(r'":(\w+)"', gradle("settings.gradle.kts")) == modules
-
-
-def test_the_app_names_the_onnxruntime_that_it_has() -> None:
-    text = gradle("app/src/main/kotlin/dev/vlmp/demo/DemoApp.kt")
-    assert f'"onnxruntime" to "{build_apk.version("onnxruntime")}"' in text

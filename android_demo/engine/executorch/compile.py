@@ -5,7 +5,6 @@ has its Java classes.
 """
 
 import hashlib
-import re
 import shutil
 import subprocess
 import sys
@@ -36,12 +35,8 @@ def compiled() -> Path:
     """The folder of the compiled classes. Raises Missing, and RuntimeError when something does not compile."""
     if shutil.which("mvn") is None:
         raise Missing("mvn is missing: apt-get install maven openjdk-17-jdk-headless")
-    gson = re.search(r"<gson\.version>(.+)</", (HERE.parent / "pom.xml").read_text(encoding="utf-8"))
-    assert gson is not None
-    settings = [f"-Dexecutorch.classes={classes()}", f"-Dgson.version={gson[1]}"]
-    done = subprocess.run(
-        ["mvn", "-B", "-q", "-T1", "-f", HERE, *settings, "compile"], capture_output=True, text=True, check=False
-    )
+    command = ["mvn", "-B", "-q", "-T1", "-f", HERE, f"-Dexecutorch.classes={classes()}", "compile"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"it does not compile:\n{done.stdout}{done.stderr}")
     return HERE.parents[2] / "build/android/maven/engine-executorch/classes"

@@ -9,7 +9,7 @@ import android.widget.EditText
 import android.widget.TextView
 import java.io.File
 
-/** Several bundles in turns: median and spread of each phase, heat, memory, and the figures as a file. */
+/** Several bundles in turns: median and spread of each phase, heat, memory. All that was measured stays, as files. */
 class BenchmarkPage(private val activity: MainActivity, private val app: DemoApp) : Page {
     override val root: View = activity.part(R.id.page_benchmark)
     private val demo = app.demo
@@ -17,12 +17,10 @@ class BenchmarkPage(private val activity: MainActivity, private val app: DemoApp
     private val runs: EditText = root.part(R.id.runs)
     private val measure: Button = root.part(R.id.benchmark)
     private val stop: Button = root.part(R.id.benchmark_stop)
-    private val share: Button = root.part(R.id.share)
 
     init {
         measure.setOnClickListener { begin() }
         stop.setOnClickListener { demo.stop() }
-        share.setOnClickListener { share() }
     }
 
     private val boxes get() = List(chosen.childCount) { chosen.getChildAt(it) as CheckBox }
@@ -31,7 +29,7 @@ class BenchmarkPage(private val activity: MainActivity, private val app: DemoApp
         val names = boxes.filter { it.isChecked }.map { it.text.toString() }
         val bundles = app.bundles.filter { it.name in names }
         val rounds = (runs.text.toString().toIntOrNull() ?: 1).coerceAtLeast(1)
-        demo.measure(bundles, activity.getString(R.string.question_hint), TOKENS, rounds, app.phone)
+        demo.measure(app.benchmark, bundles, activity.getString(R.string.question_hint), TOKENS, rounds)
     }
 
     /** The unpruned bundles come first: others are compared with the first one. */
@@ -49,41 +47,51 @@ class BenchmarkPage(private val activity: MainActivity, private val app: DemoApp
                 chosen.addView(box)
             }
         }
-        val running = demo.progress?.takeIf { demo.phase.busy && it.total > 0 }
+        val running = demo.measuring
         root.part<TextView>(R.id.benchmark_photo).text = when (running) {
             null -> photoLine(activity, demo.photo)
-            else -> activity.getString(R.string.benchmark_running, running.done + 1, running.total)
+            else -> activity.getString(R.string.benchmark_running, minOf(running.done + 1, running.total), running.total)
         }
         measure.isEnabled = demo.free && demo.photo != null && boxes.any { it.isChecked }
         stop.isEnabled = running != null
-        share.isEnabled = demo.benchmark != null
-        val made = demo.benchmark
-        root.part<ViewGroup>(R.id.measured).panels(made?.bundles?.map { panel(made, it) }.orEmpty())
+        root.part<ViewGroup>(R.id.measured).panels(demo.history.list().map { panel(it) })
     }
 
-    private fun panel(made: Benchmark, bundle: Bundle): Panel {
-        val lines = made.phases(bundle).map { (name, samples) ->
-            activity.getString(R.string.phase_line, name, ms(samples.median), ms(samples.low), ms(samples.high))
+    private fun panel(measured: Measured): Panel {
+        val head = activity.getString(R.string.measured_head, measured.time, measured.photo, measured.runs)
+        val figures = measured.bundles.map { bundle ->
+            val lines = bundle.phases.map {
+                activity.getString(R.string.phase_line, it.name, ms(it.median), ms(it.low), ms(it.high))
+            }
+            (listOf(bundle.name) + lines).joinToString("\n")
         }
-        val heat = app.phone.thermal() ?: activity.getString(R.string.heat_unknown)
-        return Panel(
-            bundle.name, lines.joinToString("\n"), activity.getString(R.string.heat, heat, ms(app.phone.peak())),
-        )
+        val heat = measured.heat.joinToString().ifEmpty { activity.getString(R.string.heat_unknown) }
+        val foot = activity.getString(R.string.heat, heat, ms(measured.bundles.maxOf { it.peak }))
+        val share = Press(
+            activity.getString(R.string.share), activity.getString(R.string.share_named, measured.time), true,
+        ) { share(measured) }
+        val delete = Press(
+            activity.getString(R.string.delete), activity.getString(R.string.delete_named, measured.time), true,
+        ) { askToDelete(activity, measured.time) { forget(measured) } }
+        return Panel(head, figures.joinToString("\n\n"), foot, share, delete)
     }
 
-    private fun share() {
-        val made = demo.benchmark ?: return
-        File(LentFiles.folder(activity), FILE).writeText(made.json().toString(2))
+    private fun forget(measured: Measured) {
+        demo.history.delete(measured)
+        draw()
+    }
+
+    private fun share(measured: Measured) {
+        val lent = File(LentFiles.folder(activity), measured.file.name)
+        measured.file.copyTo(lent, overwrite = true)
         val intent = Intent(Intent.ACTION_SEND).setType("application/json")
-            .putExtra(Intent.EXTRA_STREAM, LentFiles.uri(FILE))
+            .putExtra(Intent.EXTRA_STREAM, LentFiles.uri(lent.name))
             .addFlags(Intent.FLAG_GRANT_READ_URI_PERMISSION)
         activity.startActivity(Intent.createChooser(intent, null))
     }
 
-    companion object {
-        const val FILE = "vlmp-benchmark.json"
-
-        /** Tokens of a timed answer. */
+    private companion object {
+        /** Tokens of a timed answer, unless a bundle allows less. */
         const val TOKENS = 32
     }
 }

@@ -1,6 +1,5 @@
 package dev.vlmp.demo
 
-import android.app.AlertDialog
 import android.content.Intent
 import android.view.View
 import android.view.ViewGroup
@@ -28,7 +27,7 @@ class BundlesPage(private val activity: MainActivity, private val app: DemoApp) 
     override fun draw() {
         folder.isEnabled = demo.free
         zip.isEnabled = demo.free
-        val running = demo.progress?.takeIf { !demo.phase.busy && it.total > 0 }
+        val running = demo.importing
         root.part<View>(R.id.importing).visible(running != null)
         if (running != null) {
             val percent = (running.done * 100 / running.total).toInt()
@@ -55,19 +54,12 @@ class BundlesPage(private val activity: MainActivity, private val app: DemoApp) 
         )
         val delete = activity.getString(R.string.delete_named, bundle.name)
         return Panel(
-            bundle.name, null, facts, Press(activity.getString(R.string.delete), delete, demo.free) { askToDelete(bundle) },
+            bundle.name, null, facts, Press(activity.getString(R.string.delete), delete, demo.free) { askToDelete(activity, bundle.name) { demo.delete(bundle) } },
         )
     }
 
     private fun source(name: String, where: Int, act: () -> Unit): Panel {
         val import = activity.getString(R.string.import_named, name)
         return Panel(name, null, activity.getString(where), Press(activity.getString(R.string.import_one), import, demo.free, act))
-    }
-
-    private fun askToDelete(bundle: Bundle) {
-        AlertDialog.Builder(activity).setMessage(activity.getString(R.string.delete_really, bundle.name))
-            .setPositiveButton(R.string.delete) { _, _ -> demo.delete(bundle) }
-            .setNegativeButton(R.string.cancel, null)
-            .show()
     }
 }

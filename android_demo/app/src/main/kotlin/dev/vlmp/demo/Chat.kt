@@ -3,6 +3,7 @@ package dev.vlmp.demo
 import dev.vlmp.engine.Answer
 import dev.vlmp.engine.Engine
 import dev.vlmp.engine.Picture
+import dev.vlmp.engine.RuntimeOpener
 import java.io.File
 
 /** What the app asks of the engine: opens bundles. */
@@ -23,10 +24,10 @@ interface Chat : AutoCloseable {
     fun stop()
 }
 
-/** The engine. [freeMemory]: bytes that a bundle may take. */
-class EngineLoader(private val freeMemory: () -> Long) : ChatLoader {
+/** The engine. [runtimes]: by the target of a bundle. [freeMemory]: bytes that a bundle may take. */
+class EngineLoader(private val runtimes: Map<String, RuntimeOpener>, private val freeMemory: () -> Long) : ChatLoader {
     override fun load(folder: File): Chat {
-        val engine = Engine(freeMemory = freeMemory)
+        val engine = Engine(runtimes, freeMemory)
         engine.load(folder, checkHashes = false) // they were compared when it was imported
         return EngineChat(engine)
     }

@@ -1,9 +1,12 @@
 package dev.vlmp.demo
 
 import dev.vlmp.engine.Answer
+import dev.vlmp.engine.Benchmark
+import dev.vlmp.engine.BenchmarkSettings
 import dev.vlmp.engine.End
 import dev.vlmp.engine.EngineException
 import dev.vlmp.engine.State
+import dev.vlmp.engine.Stop
 import java.util.concurrent.Executor
 
 /** A question with what is there of its answer. [answer] is null until it is over. */
@@ -15,11 +18,11 @@ class Turn(val question: String) {
 /** The same question to two bundles. */
 class Compared(val bundle: Bundle, val answer: Answer)
 
-/** Whether a task is running: bundles stay where they are, and no other task starts. */
-val State.busy get() = this == State.LOADING || this == State.ANSWERING || this == State.STOPPING
-
-/** How far a long task is, of [total] steps or bytes. */
+/** How far a long task is, of [total] runs or bytes. */
 class Progress(val what: String, val done: Long, val total: Long)
+
+/** Tokens of an answer that warms a bundle up: one from the photo, one from the caches. */
+private const val WARM_UP_TOKENS = 2
 
 /**
  * All that the pages show, and all that they can ask for. It outlives the activity, so that turning the phone changes
@@ -28,6 +31,7 @@ class Progress(val what: String, val done: Long, val total: Long)
 class Demo(
     private val loader: ChatLoader,
     private val store: BundleStore,
+    val history: History,
     private val worker: Executor,
     private val main: Executor,
 ) {
@@ -46,9 +50,13 @@ class Demo(
         private set
     val turns = ArrayList<Turn>()
     val compared = ArrayList<Compared>()
-    var benchmark: Benchmark? = null
+
+    /** How far an import is, null without one. */
+    var importing: Progress? = null
         private set
-    var progress: Progress? = null
+
+    /** How far a benchmark is, null without one. */
+    var measuring: Progress? = null
         private set
 
     /** Called after each change. */
@@ -57,12 +65,14 @@ class Demo(
     @Volatile
     private var chat: Chat? = null
 
-    /** Set when a task of several turns is to end. */
+    private var running = false
+
+    /** Ends the task that runs. */
     @Volatile
-    private var stopped = false
+    private var halt = Stop()
 
     /** Whether another task can start. */
-    val free get() = !phase.busy && progress == null
+    val free get() = !running
 
     /** Whether a further question goes to the same photo. */
     val canReply
@@ -71,11 +81,19 @@ class Demo(
 
     /** Takes another photo, which begins a new conversation. An import goes on meanwhile, an answer does not. */
     fun choose(photo: Photo) {
-        if (phase.busy) return tell("The photo was not taken, since an answer is running: stop it, and choose again.")
+        if (!free && importing == null) {
+            return tell("The photo was not taken, since another task is running: stop it, and choose again.")
+        }
         this.photo = photo
         turns.clear()
         compared.clear()
         problem = null
+        changed()
+    }
+
+    /** Shows turns of a process that has ended. Its caches went with it: the next question begins anew. */
+    fun recall(turns: List<Turn>) {
+        if (this.turns.isEmpty()) this.turns += turns
         changed()
     }
 
@@ -91,7 +109,7 @@ class Demo(
         val follows = canReply && loaded?.name == bundle.name
         work {
             val chat = open(bundle)
-            if (stopped) return@work
+            if (halt.asked) return@work
             val turn = Turn(prompt)
             show {
                 if (!follows) turns.clear()
@@ -100,7 +118,7 @@ class Demo(
             }
             val onText = { text: String ->
                 // A person may have asked to stop just before the turn began.
-                if (stopped) chat.stop()
+                if (halt.asked) chat.stop()
                 show { turn.text += text }
             }
             val answer = try {
@@ -117,18 +135,20 @@ class Demo(
         }
     }
 
-    /** The same question to each bundle, one after another. */
+    /** The same question to each bundle in its turn, with the clock after another one that warms it up. */
     fun compare(bundles: List<Bundle>, prompt: String, maxTokens: Int) = task {
         val photo = photo ?: return@task
         compared.clear()
         work {
             for (bundle in bundles) {
-                if (stopped) break
+                if (halt.asked) break
                 val chat = open(bundle)
+                val onText = { _: String -> if (halt.asked) chat.stop() }
                 show { enter(State.ANSWERING) }
-                val answer = chat.ask(photo.picture, prompt, maxTokens) { if (stopped) chat.stop() }
+                chat.ask(photo.picture, prompt, WARM_UP_TOKENS, onText)
+                val answer = if (halt.asked) null else chat.ask(photo.picture, prompt, maxTokens, onText)
                 show {
-                    compared += Compared(bundle, answer)
+                    if (answer != null && answer.tokens.isNotEmpty()) compared += Compared(bundle, answer)
                     enter(State.READY)
                 }
             }
@@ -136,36 +156,26 @@ class Demo(
         }
     }
 
-    /** Loads each bundle [runs] times in turns, and times a question after one that warms it up. */
-    fun measure(bundles: List<Bundle>, prompt: String, tokens: Int, runs: Int, device: Device) = task {
+    /** Times the bundles in turns, with nothing else in memory, and saves the figures unless it is stopped. */
+    fun measure(benchmark: Benchmark, bundles: List<Bundle>, prompt: String, tokens: Int, runs: Int) = task {
         val photo = photo ?: return@task
         turns.clear()
-        val made = Benchmark(bundles, photo, prompt, tokens, runs, device)
-        benchmark = null
+        measuring = Progress(photo.name, 0, runs.toLong() * bundles.size)
+        val most = bundles.minOf { it.manifest.prompt.maxNewTokens }
+        val settings = BenchmarkSettings(runs, minOf(tokens, most), null, prompt, photo.name)
         work {
-            for (round in 1..runs) {
-                for (bundle in bundles) {
-                    if (stopped) break
-                    shut()
-                    val run = made.begin(round, bundle)
-                    val done = (round - 1L) * bundles.size + bundles.indexOf(bundle)
-                    show { progress = Progress(bundle.name, done, runs.toLong() * bundles.size) }
-                    val started = System.nanoTime()
-                    val chat = open(bundle)
-                    run.loaded((System.nanoTime() - started) / 1e6)
-                    show { enter(State.ANSWERING) }
-                    chat.ask(photo.picture, prompt, tokens) { if (stopped) chat.stop() }
-                    if (!stopped) run.answered(chat.ask(photo.picture, prompt, tokens) { if (stopped) chat.stop() })
-                    show { enter(State.READY) }
-                }
-            }
-            show { if (made.complete) benchmark = made }
+            shut()
+            show { if (phase != State.EMPTY) enter(State.EMPTY) }
+            val folders = bundles.map { it.folder }
+            val onProgress = { done: Int, all: Int -> show { measuring = Progress(photo.name, done.toLong(), all.toLong()) } }
+            // Hashes were compared when the bundles were imported.
+            benchmark.run(folders, photo.picture, settings, false, onProgress, halt)?.let { history.save(it) }
         }
     }
 
     /** Ends what is running: within a token, or at the next block of an import. */
     fun stop() {
-        stopped = true
+        halt.ask()
         if (phase == State.ANSWERING) enter(State.STOPPING)
         chat?.stop()
         changed()
@@ -173,15 +183,15 @@ class Demo(
 
     /** Copies a bundle into the store, and does [then] once it is there and another task can start. */
     fun import(source: BundleSource, then: () -> Unit = {}) = task {
-        progress = Progress(source.name, 0, 1)
+        importing = Progress(source.name, 0, 1)
         work(then) {
             var shown = 0L
             store.import(source) { done, total ->
                 if (done - shown > total / 100) {
                     shown = done
-                    show { progress = Progress(source.name, done, total) }
+                    show { importing = Progress(source.name, done, total) }
                 }
-                !stopped
+                !halt.asked
             }
         }
     }
@@ -202,7 +212,7 @@ class Demo(
 
     private fun task(begin: () -> Unit) {
         if (!free) return
-        stopped = false
+        halt = Stop()
         problem = null
         begin()
         changed()
@@ -210,7 +220,7 @@ class Demo(
 
     /** Runs [body] on the worker. Whatever it throws ends as a line, and leaves a state from which one can go on. */
     private fun work(then: () -> Unit = {}, body: () -> Unit) {
-        if (progress == null) progress = Progress("", 0, 0)
+        running = true
         worker.execute {
             val trouble = try {
                 body()
@@ -229,11 +239,13 @@ class Demo(
                 "${error.javaClass.simpleName}: ${error.message}"
             }
             main.execute {
-                progress = null
+                running = false
+                importing = null
+                measuring = null
                 problem = trouble
                 when {
                     phase == State.LOADING -> enter(if (loaded == null) State.FAILED else State.READY)
-                    phase.busy -> enter(State.READY)
+                    phase == State.ANSWERING || phase == State.STOPPING -> enter(State.READY)
                 }
                 if (phase == State.READY && loaded == null) enter(State.EMPTY)
                 if (trouble == null) then()

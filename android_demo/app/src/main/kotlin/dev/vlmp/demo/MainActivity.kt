@@ -39,6 +39,8 @@ class MainActivity : Activity() {
         if (saved == null) {
             takeShared(intent)
             importPacked()
+        } else if (demo.photo == null) {
+            recall(saved)
         }
     }
 
@@ -51,6 +53,25 @@ class MainActivity : Activity() {
     override fun onStop() {
         demo.listeners -= render
         super.onStop()
+    }
+
+    /** What is not in the views, for the case that Android ends the process in the background. */
+    override fun onSaveInstanceState(saved: Saved) {
+        super.onSaveInstanceState(saved)
+        val told = demo.turns.filter { it.text.isNotEmpty() }
+        saved.putParcelable(PHOTO, demo.photo?.uri)
+        saved.putStringArrayList(QUESTIONS, told.mapTo(ArrayList()) { it.question })
+        saved.putStringArrayList(ANSWERS, told.mapTo(ArrayList()) { it.text })
+    }
+
+    private fun recall(saved: Saved) {
+        @Suppress("DEPRECATION")
+        val uri = saved.getParcelable<Uri>(PHOTO) ?: return
+        val answers = saved.getStringArrayList(ANSWERS).orEmpty()
+        val turns = saved.getStringArrayList(QUESTIONS).orEmpty().zip(answers) { question, answer ->
+            Turn(question).apply { text = answer }
+        }
+        open(uri) { demo.recall(turns) }
     }
 
     override fun onNewIntent(intent: Intent) {
@@ -102,8 +123,8 @@ class MainActivity : Activity() {
         intent.getParcelableExtra(Intent.EXTRA_STREAM)
     }
 
-    /** Reads a photo beside the main thread, since it may be large or far away. */
-    private fun open(uri: Uri) {
+    /** Reads a photo beside the main thread, since it may be large or far away. Does [then] afterwards. */
+    private fun open(uri: Uri, then: () -> Unit = {}) {
         val resolver = applicationContext.contentResolver
         app.worker.execute {
             val read = try {
@@ -118,7 +139,10 @@ class MainActivity : Activity() {
             } catch (_: OutOfMemoryError) {
                 "The photo is too large for the memory that is free."
             }
-            app.main.execute { if (read is Photo) demo.choose(read) else demo.tell(read as String) }
+            app.main.execute {
+                if (read is Photo) demo.choose(read) else demo.tell(read as String)
+                then()
+            }
         }
     }
 
@@ -145,7 +169,7 @@ class MainActivity : Activity() {
             if (id == tab) page.draw()
         }
         part<TextView>(R.id.status).text = when (demo.phase) {
-            State.EMPTY -> getString(R.string.phase_empty)
+            State.EMPTY -> getString(if (demo.measuring == null) R.string.phase_empty else R.string.phase_measuring)
             State.LOADING -> getString(R.string.phase_loading)
             State.READY -> getString(R.string.phase_ready, demo.loaded?.name.orEmpty())
             State.ANSWERING -> getString(R.string.phase_answering)
@@ -167,6 +191,9 @@ class MainActivity : Activity() {
         const val TAKE = 2
         const val FOLDER = 3
         const val ZIP = 4
+        private const val PHOTO = "photo"
+        private const val QUESTIONS = "questions"
+        private const val ANSWERS = "answers"
         private const val CAMERA_FILE = "photo.jpg"
         private const val PACKED = "packed bundles were imported"
     }

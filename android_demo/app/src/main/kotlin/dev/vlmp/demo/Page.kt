@@ -1,6 +1,7 @@
 package dev.vlmp.demo
 
 import android.app.Activity
+import android.app.AlertDialog
 import android.view.LayoutInflater
 import android.view.View
 import android.view.ViewGroup
@@ -51,8 +52,8 @@ fun Spinner.onChoice(act: () -> Unit) {
     }
 }
 
-/** What a panel shows, and what its button does. */
-class Panel(val head: String, val body: String?, val foot: String?, val press: Press? = null)
+/** What a panel shows, and what its buttons do, two at most. */
+class Panel(val head: String, val body: String?, val foot: String?, vararg val presses: Press)
 
 class Press(val label: String, val description: String, val enabled: Boolean, val act: () -> Unit)
 
@@ -65,15 +66,26 @@ fun ViewGroup.panels(all: List<Panel>) {
         view.part<TextView>(R.id.head).show(panel.head)
         view.part<TextView>(R.id.body).show(panel.body)
         view.part<TextView>(R.id.foot).show(panel.foot)
-        val button = view.part<Button>(R.id.act)
-        button.visible(panel.press != null)
-        panel.press?.let { press ->
+        BUTTONS.forEachIndexed { place, id ->
+            val (button, press) = Pair(view.part<Button>(id), panel.presses.getOrNull(place))
+            button.visible(press != null)
+            if (press == null) return@forEachIndexed
             button.text = press.label
             button.contentDescription = press.description
             button.isEnabled = press.enabled
             button.setOnClickListener { press.act() }
         }
     }
+}
+
+private val BUTTONS = listOf(R.id.act, R.id.act_too)
+
+/** Asks before something is deleted. */
+fun askToDelete(activity: Activity, name: String, delete: () -> Unit) {
+    AlertDialog.Builder(activity).setMessage(activity.getString(R.string.delete_really, name))
+        .setPositiveButton(R.string.delete) { _, _ -> delete() }
+        .setNegativeButton(R.string.cancel, null)
+        .show()
 }
 
 /** Milliseconds as a person reads them. */

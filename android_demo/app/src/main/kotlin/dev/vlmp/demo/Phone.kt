@@ -4,27 +4,32 @@ import android.app.ActivityManager
 import android.content.Context
 import android.os.Build
 import android.os.PowerManager
+import dev.vlmp.engine.Condition
+import dev.vlmp.engine.Machine
+import dev.vlmp.engine.Memory
 import java.io.File
 
 /** This phone. */
-class Phone(private val context: Context, override val runtimes: Map<String, String>) : Device {
-    override val name = "${Build.MANUFACTURER} ${Build.MODEL}"
-    override val os = "Android ${Build.VERSION.RELEASE}"
-    override val cpu: String = if (Build.VERSION.SDK_INT >= Build.VERSION_CODES.S) Build.SOC_MODEL else Build.HARDWARE
-    override val cores = Runtime.getRuntime().availableProcessors()
-    override val memory get() = memoryInfo().totalMem / 1048576.0
+class Phone(private val context: Context) {
+    fun machine() = Machine(
+        name = "${Build.MANUFACTURER} ${Build.MODEL}",
+        os = "Android ${Build.VERSION.RELEASE}",
+        cpu = if (Build.VERSION.SDK_INT >= Build.VERSION_CODES.S) Build.SOC_MODEL else Build.HARDWARE,
+        cores = Runtime.getRuntime().availableProcessors(),
+        memoryMib = memoryInfo().totalMem / 1048576.0,
+    )
 
     /** Bytes that can be taken before Android ends processes. */
     fun freeMemory(): Long = memoryInfo().let { it.availMem - it.threshold }
 
-    override fun resident() = status("VmRSS")
+    /** Of this process. */
+    fun memory() = Memory(status("VmRSS"), status("VmHWM"))
 
-    override fun peak() = status("VmHWM")
-
-    override fun thermal(): String? {
-        if (Build.VERSION.SDK_INT < Build.VERSION_CODES.Q) return null
+    /** How hot it is. Before Android 10 nothing tells it. */
+    fun condition(): Condition {
+        if (Build.VERSION.SDK_INT < Build.VERSION_CODES.Q) return Condition()
         val power = checkNotNull(context.getSystemService(PowerManager::class.java))
-        return WORDS.getOrNull(power.currentThermalStatus)
+        return Condition(WORDS.getOrNull(power.currentThermalStatus))
     }
 
     private fun memoryInfo() = ActivityManager.MemoryInfo().also {

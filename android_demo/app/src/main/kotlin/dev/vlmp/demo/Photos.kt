@@ -11,8 +11,14 @@ import android.os.Build
 import dev.vlmp.engine.Picture
 import java.io.IOException
 
-/** A photo as the model sees it, and a small one for the screen. */
-class Photo(val name: String, val original: Pair<Int, Int>, val picture: Picture, val preview: Bitmap)
+/** A photo as the model sees it, and a small one for the screen. [uri]: where it was read. */
+class Photo(
+    val name: String,
+    val original: Pair<Int, Int>,
+    val picture: Picture,
+    val preview: Bitmap,
+    val uri: Uri? = null,
+)
 
 /** More pixels than this are decoded at a half, a quarter, … of the size: a phone's memory holds no 100 megapixels. */
 const val MAX_PIXELS = 12_500_000L
@@ -40,7 +46,7 @@ fun readPhoto(resolver: ContentResolver, uri: Uri): Photo {
     }
     val picture = pixelsOf(decoded).upright(orientation)
     decoded.recycle()
-    return Photo(displayName(resolver, uri), Pair(bounds.outWidth, bounds.outHeight), picture, preview(picture))
+    return Photo(displayName(resolver, uri), Pair(bounds.outWidth, bounds.outHeight), picture, preview(picture), uri)
 }
 
 /** The smallest power of two by which a photo must be reduced. */

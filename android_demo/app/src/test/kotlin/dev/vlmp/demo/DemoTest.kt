@@ -2,9 +2,15 @@ package dev.vlmp.demo
 
 import android.graphics.Bitmap
 import dev.vlmp.engine.BadPrompt
+import dev.vlmp.engine.Benchmark
+import dev.vlmp.engine.Condition
 import dev.vlmp.engine.End
+import dev.vlmp.engine.Machine
+import dev.vlmp.engine.Memory
 import dev.vlmp.engine.Picture
 import dev.vlmp.engine.State
+import java.io.File
+import java.util.concurrent.CountDownLatch
 import java.util.concurrent.Executors
 import java.util.concurrent.TimeUnit
 import org.junit.Assert.assertEquals
@@ -30,7 +36,7 @@ class DemoTest {
     private val phases = ArrayList<State>()
     private val bundles = listOf(Bundle(bundleFolder("tiny-unpruned")), Bundle(bundleFolder("tiny-pruned")))
     private val demo by lazy {
-        Demo(chats, BundleStore(temporary.newFolder()), worker, { told.put(it) }).also { demo ->
+        Demo(chats, BundleStore(temporary.newFolder()), History(temporary.newFolder()), worker, { told.put(it) }).also { demo ->
             demo.listeners += { if (phases.lastOrNull() != demo.phase) phases += demo.phase }
         }
     }
@@ -85,7 +91,7 @@ class DemoTest {
         demo.delete(bundles[1])
         demo.import(FolderSource(bundleFolder("tiny-pruned")))
         demo.choose(checkNotNull(demo.photo))
-        assertTrue(checkNotNull(demo.problem).contains("an answer is running"))
+        assertTrue(checkNotNull(demo.problem).contains("another task is running"))
         chats.begun.await()
         demo.stop()
         settled()
@@ -146,34 +152,64 @@ class DemoTest {
     }
 
     @Test
-    fun aStoppedBenchmarkShowsNoFigures() {
+    fun aComparisonThatIsStoppedWhileItWarmsUpShowsNothing() {
         chats.hold = true
-        val device = object : Device {
-            override val name = "test"
-            override val os = "test"
-            override val cpu = "test"
-            override val cores = 1
-            override val memory = 1.0
-            override val runtimes = emptyMap<String, String>()
-
-            override fun resident() = 1.0
-
-            override fun peak() = 1.0
-
-            override fun thermal(): String? = null
-        }
-        demo.measure(bundles, "What?", 8, 5, device)
+        demo.compare(bundles, "What?", 8)
         until { demo.phase == State.ANSWERING }
         chats.begun.await()
         demo.stop()
         settled()
-        assertNull(demo.benchmark)
-        assertEquals("one turn, and no other", 1, chats.calls.count { it.startsWith("ask") })
+        assertEquals(emptyList<Compared>(), demo.compared)
+        assertEquals(listOf("load tiny-unpruned", "ask tiny-unpruned"), chats.calls)
+        assertEquals(State.READY, demo.phase)
+    }
+
+    private var minute = 10
+    private val benchmark = Benchmark(
+        mapOf("onnx" to ScriptedRuntimes(chats)), Machine("test", "test", "test", 1, 1.0), { Condition("light") },
+        { "2026-01-31T12:${minute++}:00Z" }, { Memory(1.0, 2.0) },
+    )
+
+    @Test
+    fun aStoppedBenchmarkShowsNoFigures() {
+        demo.ask(bundles[1], "What?", 8)
+        settled()
+        chats.calls.clear()
+        chats.hold = true
+        chats.begun = CountDownLatch(1)
+        demo.measure(benchmark, bundles, "What?", 8, 5)
+        until { demo.phase == State.EMPTY }
+        assertEquals(10L, demo.measuring?.total)
+        chats.begun.await()
+        demo.delete(bundles[1])
+        demo.choose(checkNotNull(demo.photo))
+        assertTrue(checkNotNull(demo.problem).contains("another task is running"))
+        demo.stop()
+        settled()
+        assertEquals("no bundle after the first", listOf("close tiny-pruned", "measure tiny-unpruned"), chats.calls)
+        assertEquals(emptyList<Measured>(), demo.history.list())
+        assertEquals(emptySet<String>(), chats.open)
+        assertEquals(State.EMPTY, demo.phase)
+        assertNull(demo.measuring)
+        assertTrue(bundles[1].folder.isDirectory)
     }
 
     @Test
-    fun theQuartilesAreThoseOfNumpy() {
-        val samples = Samples(listOf(4.0, 1.0, 3.0, 2.0))
-        assertEquals(listOf(1.75, 2.5, 3.25), listOf(samples.low, samples.median, samples.high))
+    fun benchmarksStayUntilTheyAreDeleted() {
+        for (rounds in listOf(1, 2)) {
+            demo.measure(benchmark, bundles, "What?", 8, rounds)
+            settled()
+            assertNull(demo.problem)
+        }
+        val folder = demo.history.list().first().file.parentFile!!
+        File(folder, "damaged.json").writeText("{")
+        val again = History(folder)
+        assertEquals("the newest first", listOf(2, 1), again.list().map { it.runs })
+        assertEquals(listOf("2026-01-31 12:11 UTC", "2026-01-31 12:10 UTC"), again.list().map { it.time })
+        assertEquals(listOf("tiny-unpruned", "tiny-pruned"), again.list().first().bundles.map { it.name })
+        assertEquals(listOf(2.0, 2.0), again.list().first().bundles.map { it.peak })
+        assertEquals(listOf("light"), again.list().first().heat)
+        again.delete(again.list().first())
+        assertEquals(listOf(1), History(folder).list().map { it.runs })
     }
 }

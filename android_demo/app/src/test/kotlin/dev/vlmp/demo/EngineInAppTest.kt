@@ -10,6 +10,8 @@ import android.widget.RadioGroup
 import android.widget.Spinner
 import dev.vlmp.engine.Answer
 import dev.vlmp.engine.End
+import dev.vlmp.engine.OnnxRuntime
+import dev.vlmp.engine.RuntimeOpener
 import dev.vlmp.engine.State
 import java.io.File
 import org.json.JSONArray
@@ -31,7 +33,8 @@ import org.robolectric.shadows.ShadowActivityManager
 
 /** The app with its engine, and what that tells the pages at once: a test sees each piece of an answer as it comes. */
 class EngineApp : TestApp() {
-    override val loader: ChatLoader by lazy { EngineLoader { phone.freeMemory() } }
+    override val runtimes: Map<String, RuntimeOpener> = mapOf("onnx" to OnnxRuntime)
+    override val loader: ChatLoader by lazy { EngineLoader(runtimes) { phone.freeMemory() } }
     override val main = java.util.concurrent.Executor { it.run() }
 }
 
@@ -40,10 +43,11 @@ class EngineApp : TestApp() {
 @Config(sdk = [35], application = EngineApp::class, qualifiers = "w411dp-h891dp-xhdpi")
 @GraphicsMode(GraphicsMode.Mode.NATIVE)
 class EngineInAppTest {
-    private val activity by lazy {
+    private val controller by lazy {
         val share = Intent(Intent.ACTION_SEND).setType("image/jpeg").putExtra(Intent.EXTRA_STREAM, photoUri())
-        Robolectric.buildActivity(MainActivity::class.java, share).setup().also { app.settle() }.get()
+        Robolectric.buildActivity(MainActivity::class.java, share).setup().also { app.settle() }
     }
+    private val activity get() = controller.get()
 
     @Before
     fun importBundles() {
@@ -143,6 +147,26 @@ class EngineInAppTest {
         assertEquals(2, app.demo.turns.size)
     }
 
+    @Test
+    fun turnedAndThenStoppedWhileItAnswers() {
+        var turned: MainActivity? = null
+        val act = {
+            if (turned == null && app.demo.phase == State.ANSWERING && app.demo.turns.single().text.isNotEmpty()) {
+                turned = activity
+                controller.turn()
+                press(R.id.stop)
+            }
+        }
+        activity // the photo
+        app.demo.listeners += act
+        val stopped = answered(ask("tiny-pruned", FIRST))
+        app.demo.listeners -= act
+        assertTrue("another activity", turned != null && turned !== activity)
+        assertEquals("within a token", Pair(End.STOPPED, 1), Pair(stopped.end, stopped.tokens.size))
+        assertTrue(activity.window.decorView.shows("Stopped."))
+        assertEquals(End.FINISHED, answered(ask("tiny-pruned", SECOND)).end)
+    }
+
     /** Nothing of a turn that is stopped before its first token is left to go on from. */
     @Test
     fun stoppedBeforeTheFirstToken() {
@@ -181,8 +205,31 @@ class EngineInAppTest {
         press(R.id.benchmark)
         app.settle()
         assertNull(app.demo.problem)
-        val made = checkNotNull(app.demo.benchmark)
-        File(System.getProperty("demo.pictures")!!).apply { mkdirs() }.resolve("engine-benchmark.json").writeText(made.json().toString())
+        val measured = app.demo.history.list().single()
+        measured.file.copyTo(File(System.getProperty("demo.pictures")!!, "engine-benchmark.json"), overwrite = true)
+        draw(activity, "engine-benchmark")
+    }
+
+    @Test
+    fun aStoppedBenchmark() {
+        activity
+        openPage(R.id.tab_benchmark)
+        var pressed = false
+        val stop = {
+            if (!pressed && app.demo.measuring?.done == 1L) {
+                pressed = true
+                press(R.id.benchmark_stop)
+            }
+        }
+        app.demo.listeners += stop
+        press(R.id.benchmark)
+        app.settle()
+        app.demo.listeners -= stop
+        assertTrue(pressed)
+        assertNull(app.demo.problem)
+        assertEquals(emptyList<Measured>(), app.demo.history.list())
+        openPage(R.id.tab_ask)
+        assertEquals("the app goes on", End.FINISHED, answered(ask("tiny-pruned", FIRST)).end)
     }
 
     @Test

@@ -1,7 +1,6 @@
 package dev.vlmp.demo
 
 import android.content.Intent
-import android.content.res.Configuration
 import android.graphics.Bitmap
 import android.view.View
 import android.view.ViewGroup
@@ -155,15 +154,82 @@ class MainActivityTest {
         val controller = asked()
         controller.get().part<EditText>(R.id.question).setText("half a ques")
         controller.get().openPage(R.id.tab_compare)
-        val turned = Configuration(controller.get().resources.configuration)
-        turned.orientation = Configuration.ORIENTATION_LANDSCAPE
-        controller.configurationChange(turned)
+        controller.turn()
         val activity = controller.get()
         assertEquals(View.VISIBLE, activity.part<View>(R.id.page_compare).visibility)
         activity.openPage(R.id.tab_ask)
         assertTrue(activity.window.decorView.shows("A red square."))
         assertEquals("half a ques", activity.part<EditText>(R.id.question).text.toString())
         assertEquals("the bundle was not loaded again", 1, app.chats.calls.count { it.startsWith("load") })
+    }
+
+    /** Does something once, as soon as the answer has its first word. */
+    private fun atTheFirstWord(act: () -> Unit) {
+        var done = false
+        app.demo.listeners += {
+            if (!done && app.demo.turns.lastOrNull()?.text == "A ") {
+                done = true
+                act()
+            }
+        }
+    }
+
+    private fun MainActivity.ask(question: String) {
+        part<android.widget.Spinner>(R.id.bundle).setSelection(1)
+        part<EditText>(R.id.question).setText(question)
+        press(R.id.ask)
+        app.settle()
+    }
+
+    @Test
+    fun turningThePhoneWhileItAnswers() {
+        val controller = shared()
+        val before = controller.get()
+        atTheFirstWord { controller.turn() }
+        before.ask("What is in it?")
+        assertFalse("another activity", before === controller.get())
+        assertTrue(controller.get().window.decorView.shows("A red square."))
+        assertEquals(listOf("load tiny-pruned", "ask tiny-pruned"), app.chats.calls)
+    }
+
+    /** Android ends the process in the background, and starts another one with what was saved. */
+    private fun startedAgain(controller: ActivityController<MainActivity>, saved: android.os.Bundle): MainActivity {
+        controller.pause().stop().destroy()
+        app.die()
+        return Robolectric.buildActivity(MainActivity::class.java).setup(saved).also { app.settle() }.get()
+    }
+
+    @Test
+    fun aProcessThatIsEndedLosesNothing() {
+        val controller = asked()
+        controller.get().part<EditText>(R.id.question).setText("And now?")
+        val saved = android.os.Bundle().also { controller.saveInstanceState(it) }
+        val activity = startedAgain(controller, saved)
+        assertNull(app.demo.problem)
+        assertEquals("photo.jpg", app.demo.photo?.name)
+        assertTrue(activity.window.decorView.shows("You: What is in it?"))
+        assertTrue(activity.window.decorView.shows("A red square."))
+        assertEquals("And now?", activity.part<EditText>(R.id.question).text.toString())
+        assertEquals("Ask", activity.part<Button>(R.id.ask).text)
+        activity.press(R.id.ask)
+        app.settle()
+        assertEquals("a new conversation", listOf("And now?"), app.demo.turns.map { it.question })
+        assertEquals("ask tiny-pruned", app.chats.calls.last())
+    }
+
+    @Test
+    fun aProcessThatIsEndedWhileItAnswers() {
+        val controller = shared()
+        val saved = android.os.Bundle()
+        atTheFirstWord { controller.saveInstanceState(saved) }
+        controller.get().ask("What is in it?")
+        val activity = startedAgain(controller, saved)
+        assertEquals(listOf("A "), app.demo.turns.map { it.text })
+        assertTrue(activity.part<Button>(R.id.ask).isEnabled)
+        saved.putParcelable("photo", android.net.Uri.parse("file:///nowhere.jpg"))
+        val without = startedAgain(started(), saved)
+        assertTrue(checkNotNull(app.demo.problem).startsWith("The photo cannot be read"))
+        assertTrue("what was said stays", without.window.decorView.shows("You: What is in it?"))
     }
 
     // --- What one does ------------------------------------------------------------------------------------------------
@@ -218,7 +284,11 @@ class MainActivityTest {
         assertTrue(seen.shows("First token after 299 ms"))
         assertTrue(seen.shows("the first token comes after 57 % of the time"))
         assertEquals(
-            listOf("load tiny-unpruned", "ask tiny-unpruned", "close tiny-unpruned", "load tiny-pruned", "ask tiny-pruned"),
+            "each is warmed up",
+            listOf(
+                "load tiny-unpruned", "ask tiny-unpruned", "ask tiny-unpruned", "close tiny-unpruned",
+                "load tiny-pruned", "ask tiny-pruned", "ask tiny-pruned",
+            ),
             app.chats.calls,
         )
     }
@@ -238,6 +308,27 @@ class MainActivityTest {
     }
 
     @Test
+    fun aDamagedBundleIsSaidAndLeavesTheOthers() {
+        val damaged = java.io.File(app.cacheDir, "damaged")
+        bundleFolder("tiny-pruned").copyRecursively(damaged)
+        java.io.RandomAccessFile(java.io.File(damaged, "weights.bin"), "rw").use {
+            val byte = it.read()
+            it.seek(0)
+            it.write(byte xor 1)
+        }
+        val activity = shared().get()
+        activity.openPage(R.id.tab_bundles)
+        app.demo.import(FolderSource(damaged))
+        app.settle()
+        assertTrue(activity.window.decorView.shows("weights.bin is damaged: its sha256 is not the manifest's."))
+        assertEquals(listOf("tiny-unpruned", "tiny-pruned"), app.bundles.map { it.name })
+        app.demo.import(FolderSource(bundleFolder("tiny-pruned")))
+        app.settle()
+        assertNull(app.demo.problem)
+        assertTrue("the same one again", activity.part<ViewGroup>(R.id.bundles).shows("tiny-pruned-2"))
+    }
+
+    @Test
     fun aBenchmarkIsAProfile() {
         val activity = shared().get()
         activity.openPage(R.id.tab_benchmark)
@@ -245,16 +336,26 @@ class MainActivityTest {
         activity.press(R.id.benchmark)
         app.settle()
         draw(activity, "benchmark")
-        assertTrue(activity.window.decorView.shows("first_token: 171 ms (171 to 171)"))
-        val loads = app.chats.calls.filter { it.startsWith("load") }.map { it.removePrefix("load ") }
-        assertEquals("bundles take turns", listOf("tiny-unpruned", "tiny-pruned", "tiny-unpruned"), loads.take(3))
-        activity.press(R.id.share)
+        assertNull(app.demo.problem)
+        val measured = app.demo.history.list().single()
+        val figure = measured.bundles[0].phases.first { it.name == "first_token" }
+        val panels = activity.part<ViewGroup>(R.id.measured)
+        assertTrue(panels.shows("first_token: ${ms(figure.median)} ms (${ms(figure.low)} to ${ms(figure.high)})"))
+        assertTrue(panels.shows("Heat: none."))
+        val turns = app.chats.calls.map { it.removePrefix("measure ") }
+        assertEquals("bundles take turns", List(6) { listOf("tiny-unpruned", "tiny-pruned")[it % 2] }, turns)
+        panels.getChildAt(0).part<Button>(R.id.act).performClick()
         val sent = org.robolectric.Shadows.shadowOf(activity).nextStartedActivity
         assertEquals(Intent.ACTION_CHOOSER, sent.action)
-        val lent = activity.contentResolver.openInputStream(LentFiles.uri(BenchmarkPage.FILE))
+        val lent = activity.contentResolver.openInputStream(LentFiles.uri(measured.file.name))
         assertTrue("others can read it", checkNotNull(lent).use { it.read() } == '{'.code)
-        val file = java.io.File(LentFiles.folder(activity), BenchmarkPage.FILE)
-        file.copyTo(java.io.File(System.getProperty("demo.pictures")!!, BenchmarkPage.FILE), overwrite = true)
+        val pictures = java.io.File(System.getProperty("demo.pictures")!!)
+        measured.file.copyTo(java.io.File(pictures, "scripted-benchmark.json"), overwrite = true)
+        panels.getChildAt(0).part<Button>(R.id.act_too).performClick()
+        org.robolectric.shadows.ShadowAlertDialog.getLatestAlertDialog().getButton(-1).performClick()
+        org.robolectric.shadows.ShadowLooper.idleMainLooper()
+        assertEquals(0, panels.childCount)
+        assertFalse(measured.file.exists())
     }
 
     private fun all(view: View): List<View> =

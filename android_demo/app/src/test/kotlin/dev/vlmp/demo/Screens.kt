@@ -1,11 +1,13 @@
 package dev.vlmp.demo
 
+import android.content.res.Configuration
 import android.graphics.Bitmap
 import android.graphics.Canvas
 import android.net.Uri
 import android.view.View
 import java.io.File
 import org.robolectric.RuntimeEnvironment
+import org.robolectric.android.controller.ActivityController
 
 val app get() = RuntimeEnvironment.getApplication() as TestApp
 
@@ -24,6 +26,13 @@ fun draw(activity: MainActivity, name: String): Bitmap {
     file.parentFile!!.mkdirs()
     file.outputStream().use { check(bitmap.compress(Bitmap.CompressFormat.PNG, 100, it)) }
     return bitmap
+}
+
+/** Turns the phone: Android makes the activity anew. */
+fun ActivityController<MainActivity>.turn() {
+    val turned = Configuration(get().resources.configuration)
+    turned.orientation = Configuration.ORIENTATION_LANDSCAPE
+    configurationChange(turned)
 }
 
 /** The repository's photo. */

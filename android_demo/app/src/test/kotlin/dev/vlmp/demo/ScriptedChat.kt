@@ -5,8 +5,14 @@ import dev.vlmp.engine.BadBundle
 import dev.vlmp.engine.End
 import dev.vlmp.engine.Manifest
 import dev.vlmp.engine.Picture
+import dev.vlmp.engine.Runtime
+import dev.vlmp.engine.RuntimeOpener
+import dev.vlmp.engine.Step
+import dev.vlmp.engine.Stop
 import dev.vlmp.engine.Timings
 import java.io.File
+import java.nio.ByteBuffer
+import java.nio.ByteOrder
 import java.util.concurrent.CountDownLatch
 
 /**
@@ -16,7 +22,7 @@ import java.util.concurrent.CountDownLatch
 class ScriptedChats(var hold: Boolean = false, var refuse: String? = null, var fault: Exception? = null) : ChatLoader {
     val calls = ArrayList<String>()
     val open = LinkedHashSet<String>()
-    val begun = CountDownLatch(1)
+    var begun = CountDownLatch(1)
 
     override fun load(folder: File): Chat {
         calls += "load ${folder.name}"
@@ -65,12 +71,49 @@ private class ScriptedChat(private val chats: ScriptedChats, private val name: S
     }
 }
 
+/** Runs no graph: outputs are zeros. It waits in the first call until it is stopped, if [chats] hold. */
+class ScriptedRuntimes(private val chats: ScriptedChats) : RuntimeOpener {
+    override fun open(folder: File, manifest: Manifest, caches: Map<String, ByteBuffer>, threads: Int?): Runtime {
+        chats.calls += "measure ${folder.name}"
+        check(chats.open.isEmpty()) { "two bundles in memory at once" }
+        chats.open += folder.name
+        return object : Runtime {
+            override val name = "scripted 1.0"
+
+            override fun run(step: Step, inputs: Map<String, ByteBuffer>, stop: Stop): Map<String, ByteBuffer> {
+                val ended = CountDownLatch(1)
+                chats.begun.countDown()
+                if (chats.hold) stop.during({ ended.countDown() }) { ended.await() }
+                return manifest.method(step).outputs.associate {
+                    val bytes = it.shape.fold(4) { all, size -> all * size }
+                    Pair(it.name, ByteBuffer.allocateDirect(bytes).order(ByteOrder.nativeOrder()))
+                }
+            }
+
+            override fun close() {
+                chats.open -= folder.name
+            }
+        }
+    }
+}
+
 /** The app with that in it. Its tasks run when the test lets them, so that every state in between can be looked at. */
 open class TestApp : DemoApp() {
     val chats = ScriptedChats()
     val tasks = ArrayDeque<Runnable>()
     override val loader: ChatLoader get() = chats
+    override val runtimes: Map<String, RuntimeOpener> by lazy { mapOf("onnx" to ScriptedRuntimes(chats)) }
+    private var living: Demo? = null
+    override val demo: Demo get() = living ?: newDemo().also { living = it }
+
     override val worker = java.util.concurrent.Executor { tasks += it }
+
+    /** Android ends the process: what is in memory is gone. */
+    fun die() {
+        living = null
+        tasks.clear()
+        chats.open.clear()
+    }
 
     /** Runs what is to be done, and what the main thread is then told, until nothing is left. */
     fun settle() {

@@ -14,6 +14,9 @@ class Machine(
     val facts: Map<String, String> = emptyMap(),
 )
 
+/** Memory of this process at a moment, and the most that it ever had. */
+class Memory(val residentMib: Double, val peakMib: Double)
+
 /** How hot it is at a moment. [thermalStatus]: Android's word in small letters, null where it does not say. */
 class Condition(val thermalStatus: String? = null, val batteryC: Double? = null)
 
@@ -26,19 +29,22 @@ class BenchmarkSettings(val runs: Int, val decodeTokens: Int, val threads: Int?,
  * Times bundles in turns, so that a phone that grows hot slows all of them alike: in each round each bundle is loaded,
  * asked once to warm it up, asked once more with a clock, and closed. Close an [Engine] first: it holds memory.
  *
- * [openers]: by a manifest's target. [condition] is asked before and after each run. [clock]: nanoseconds. [now]: the
- * time as ISO 8601, in UTC.
+ * [openers]: by a manifest's target. [condition] is asked before and after each run, [memory] also in between, null
+ * where nobody knows. [freeMemory]: bytes that a bundle may take. [now]: the time as ISO 8601, in UTC. [clock]:
+ * nanoseconds.
  */
 class Benchmark(
     private val openers: Map<String, RuntimeOpener>,
     private val machine: Machine,
     private val condition: () -> Condition,
     private val now: () -> String,
+    private val memory: () -> Memory? = { null },
+    private val freeMemory: () -> Long? = { null },
     private val clock: () -> Long = System::nanoTime,
 ) {
     /**
-     * Measures. [onProgress] gets runs that are done, and all. [stopped] is asked before each run: null comes back
-     * then.
+     * Measures. [checkHashes] can be left out where they were compared already. [onProgress] gets runs that are done,
+     * and all. [stop] ends it within a token: null comes back then.
      *
      * Returns JSON in the schema of `vlmp-profile`, which `--device android-app --import` reads. Raises what
      * [Engine.load] and [Chat.ask] raise.
@@ -47,13 +53,14 @@ class Benchmark(
         folders: List<File>,
         picture: Picture,
         settings: BenchmarkSettings,
+        checkHashes: Boolean = true,
         onProgress: (Int, Int) -> Unit = { _, _ -> },
-        stopped: () -> Boolean = { false },
+        stop: Stop = Stop(),
     ): String? {
         require(settings.runs > 0 && settings.decodeTokens > 0 && folders.isNotEmpty()) {
             "at least one run, one token, one bundle"
         }
-        val subjects = folders.map { Subject(it, readBundle(it)) }
+        val subjects = folders.map { Subject(it, readBundle(it, checkHashes)) }
         for (subject in subjects) {
             val most = subject.manifest.prompt.maxNewTokens
             if (settings.decodeTokens > most) {
@@ -65,17 +72,24 @@ class Benchmark(
             }
         }
         val conditions = ArrayList<RunCondition>()
-        for (round in 1..settings.runs) {
-            for ((number, subject) in subjects.withIndex()) {
-                if (stopped()) return null
-                val before = condition()
-                subject.measure(picture, settings)
-                conditions += RunCondition(round, number, before, condition())
-                onProgress(conditions.size, settings.runs * subjects.size)
+        try {
+            for (round in 1..settings.runs) {
+                for ((number, subject) in subjects.withIndex()) {
+                    stop.check()
+                    val before = condition()
+                    subject.measure(picture, settings, stop)
+                    conditions += RunCondition(round, number, before, condition())
+                    onProgress(conditions.size, settings.runs * subjects.size)
+                }
             }
+        } catch (_: Stopped) {
+            return null
         }
         return Writer(subjects, conditions, picture, settings).json()
     }
+
+    /** Before loading, loaded, and after both questions. */
+    private class RunMemory(val before: Memory, val loaded: Memory, val ran: Memory)
 
     private class RunCondition(val round: Int, val bundle: Int, val before: Condition, val after: Condition)
 
@@ -85,39 +99,46 @@ class Benchmark(
             listOf("load_warm", "preprocess", "vision", "prefill", "decode", "first_token").associateWith {
                 ArrayList<Double>()
             }
+        val memories = ArrayList<RunMemory>()
         var runtimeName = ""
             private set
 
-        fun measure(picture: Picture, settings: BenchmarkSettings) {
-            val opener =
-                openers[manifest.target]
-                    ?: throw BadBundle(
-                        BadBundle.Kind.TARGET,
-                        "${folder.name} is for ${manifest.target}: this app runs ${openers.keys.joinToString(" and ")}",
-                    )
+        fun measure(picture: Picture, settings: BenchmarkSettings, stop: Stop) {
+            val opener = openers.fitting(folder, manifest, freeMemory())
+            val before = memory()
             val start = clock()
             val tokenizer = readTokenizer(folder, manifest)
             Session(manifest, folder, opener, settings.threads).use { session ->
                 add("load_warm", start)
+                val loaded = memory()
                 runtimeName = session.runtimeName
                 val spec = manifest.prompt
                 checkWords(settings.prompt)
                 val ids =
                     encodePrompt(tokenizer, manifest, spec.first, settings.prompt, spec.textLen, controlTokens = false)
-                turn(session, picture, ids, settings.decodeTokens, timed = false)
-                turn(session, picture, ids, settings.decodeTokens, timed = true)
+                turn(session, picture, ids, settings.decodeTokens, stop, timed = false)
+                turn(session, picture, ids, settings.decodeTokens, stop, timed = true)
+                val ran = memory()
+                if (before != null && loaded != null && ran != null) memories += RunMemory(before, loaded, ran)
             }
         }
 
-        private fun turn(session: Session, picture: Picture, ids: IntArray, decodeTokens: Int, timed: Boolean) {
+        private fun turn(
+            session: Session,
+            picture: Picture,
+            ids: IntArray,
+            decodeTokens: Int,
+            stop: Stop,
+            timed: Boolean,
+        ) {
             val start = clock()
             val pixels = toPixels(picture, manifest.image)
             val seen = clock()
-            val visual = session.vision(pixels)
+            val visual = session.vision(pixels, stop)
             val known = clock()
-            var logits = session.prefill(ids, visual).logits
+            var logits = session.prefill(ids, visual, stop).logits
             val first = clock()
-            repeat(decodeTokens) { logits = session.decode(Greedy.sample(logits)) }
+            repeat(decodeTokens) { logits = session.decode(Greedy.sample(logits), stop) }
             val end = clock()
             if (!timed) return
             for ((phase, ns) in
@@ -156,7 +177,9 @@ class Benchmark(
                 thing { machine() }
                 json.name("settings")
                 thing { settings() }
-                json.name("warnings").beginArray().endArray()
+                json.name("warnings").beginArray()
+                for (warning in warnings()) json.value(warning)
+                json.endArray()
                 list("conditions", conditions) { condition(it) }
                 list("bundles", subjects) { bundle(it) }
             }
@@ -187,6 +210,17 @@ class Benchmark(
             json.name("photo_size").beginArray().value(picture.width).value(picture.height).endArray()
         }
 
+        private fun warnings(): List<String> {
+            val warnings = ArrayList<String>()
+            if (subjects.size > 1 && subjects.any { it.memories.isNotEmpty() }) {
+                warnings += "Memory is that of one process, which ran all bundles: its peak is that of the largest."
+            }
+            val told = conditions.flatMap { listOf(it.before, it.after) }.mapNotNull { it.thermalStatus }.distinct()
+            val hot = told.filter { it != "none" }
+            if (hot.isNotEmpty()) warnings += "The phone was hot: ${hot.joinToString()}."
+            return warnings
+        }
+
         private fun condition(run: RunCondition) {
             json.name("round").value(run.round).name("bundle").value(run.bundle).name("waited_s").value(0)
             for ((name, condition) in listOf("before" to run.before, "after" to run.after)) {
@@ -214,7 +248,15 @@ class Benchmark(
                 }
             }
             json.name("prefill_split").value("not split: the app asks for no operator's time")
-            json.name("cold_cached_share").nullValue().name("memory").nullValue()
+            json.name("cold_cached_share").nullValue().name("memory")
+            if (subject.memories.isEmpty()) json.nullValue() else thing { memory(subject.memories) }
+        }
+
+        private fun memory(runs: List<RunMemory>) {
+            json.name("libraries_pss_mib").nullValue().name("libraries_rss_mib").value(runs.first().before.residentMib)
+            json.name("loaded_pss_mib").nullValue().name("loaded_rss_mib").value(runs.maxOf { it.loaded.residentMib })
+            json.name("ran_pss_mib").nullValue().name("ran_rss_mib").value(runs.maxOf { it.ran.residentMib })
+            json.name("peak_rss_mib").value(runs.maxOf { it.ran.peakMib })
         }
 
         private fun manifest(manifest: Manifest) {

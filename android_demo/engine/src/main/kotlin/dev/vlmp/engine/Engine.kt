@@ -151,22 +151,7 @@ class Engine(
 
     private fun open(folder: File, threads: Int?, checkHashes: Boolean, onProgress: (Long, Long) -> Unit): Chat {
         val manifest = readBundle(folder, checkHashes, onProgress)
-        val opener =
-            openers[manifest.target]
-                ?: throw BadBundle(
-                    BadBundle.Kind.TARGET,
-                    "${folder.name} is for ${manifest.target}: this app runs ${openers.keys.joinToString(" and ")}",
-                )
-        val free = freeMemory()
-        if (free != null && manifest.memoryBytes > free) {
-            val (needs, has) = Pair(manifest.memoryBytes shr 20, free shr 20)
-            throw TooLittleMemory(
-                manifest.memoryBytes,
-                free,
-                "${folder.name} needs about $needs MiB of memory, and $has are free: " +
-                    "close other apps, or take a smaller bundle.",
-            )
-        }
+        val opener = openers.fitting(folder, manifest, freeMemory())
         val started = clock()
         val tokenizer = readTokenizer(folder, manifest)
         val chat = Chat(Session(manifest, folder, opener, threads), tokenizer, clock)
@@ -227,4 +212,24 @@ class Engine(
     private companion object {
         val WORKING = setOf(State.LOADING, State.ANSWERING, State.STOPPING)
     }
+}
+
+/** What opens a bundle that fits into [freeBytes]. Raises [BadBundle], [TooLittleMemory]. */
+internal fun Map<String, RuntimeOpener>.fitting(folder: File, manifest: Manifest, freeBytes: Long?): RuntimeOpener {
+    val opener =
+        this[manifest.target]
+            ?: throw BadBundle(
+                BadBundle.Kind.TARGET,
+                "${folder.name} is for ${manifest.target}: this app runs ${keys.joinToString(" and ")}",
+            )
+    if (freeBytes != null && manifest.memoryBytes > freeBytes) {
+        val (needs, has) = Pair(manifest.memoryBytes shr 20, freeBytes shr 20)
+        throw TooLittleMemory(
+            manifest.memoryBytes,
+            freeBytes,
+            "${folder.name} needs about $needs MiB of memory, and $has are free: " +
+                "close other apps, or take a smaller bundle.",
+        )
+    }
+    return opener
 }
