@@ -93,7 +93,7 @@ class Chat:
         started = perf_counter()
         if tokenizer is None:
             if session.folder is None:
-                raise UserError("this session has no bundle to take a tokenizer from: give one")
+                raise UserError("a session without a bundle has no tokenizer: give one")
             tokenizer = load_tokenizer(session.folder, session.manifest)
         self.session = session
         self.tokenizer = tokenizer

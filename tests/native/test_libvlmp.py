@@ -176,7 +176,9 @@ def test_the_header_alone(tmp_path: Path, language: str) -> None:
     options = C99 if language == "c" else ("-std=c++98", *C99[1:])
     (tmp_path / "alone").write_text("#include <vlmp.h>\nint f(void) { return (int)vlmp_default_turn().size; }\n")
     compiler = ("gcc" if language == "c" else "g++", "-x", language)
-    run(*compiler, *options, "-I", HEADER.parent, "-c", tmp_path / "alone", "-o", tmp_path / "alone.o")
+    told_nothing = run(*compiler, *options, "-I", HEADER.parent, "-c", tmp_path / "alone", "-o", tmp_path / "alone.o")
+    assert told_nothing == ""
+    assert (tmp_path / "alone.o").is_file()
 
 
 PROJECT = """

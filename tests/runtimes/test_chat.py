@@ -398,7 +398,7 @@ def test_the_tokenizer_is_the_bundles_own(folder: Path) -> None:
 def test_a_session_without_a_bundle_needs_one(tokenizer: Tokenizer) -> None:
     session = FakeSession(Path(), make_manifest())
     session.folder = None
-    with pytest.raises(UserError, match="this session has no bundle to take a tokenizer from: give one"):
+    with pytest.raises(UserError, match="a session without a bundle has no tokenizer: give one"):
         Chat(session)
     assert Chat(session, tokenizer).tokenizer is tokenizer
 
