@@ -31,7 +31,7 @@ PHONE_OPTIONS = ("runner", "cool_down", "keep_files")
 """Of no meaning without `--device adb`."""
 TURN_OPTIONS = ("image", "prompt", "runs", "decode_tokens", "threads")
 """Of no meaning with a device of `APPS`, on which nothing is measured from here."""
-APPS = ("ios", "android-app", "browser")
+APPS = ("ios", "android", "browser")
 """Devices on which an app measures itself and writes a file."""
 
 

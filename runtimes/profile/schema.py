@@ -39,8 +39,8 @@ class _Strict(BaseModel):
 class Machine(_Strict):
     """What the figures were measured on. What a device does not tell stays None."""
 
-    kind: Literal["host", "android", "ios", "android-app", "browser"] = Field(
-        description="android: an Android phone over adb, by the C++ runner. The last three: an app measured itself."
+    kind: Literal["host", "android", "ios", "browser"] = Field(
+        description="On Android over adb or by an app: `command` tells which, and apps leave it empty."
     )
     name: str = Field(description="The device's model; of a host, its CPU.")
     os: str

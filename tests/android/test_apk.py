@@ -253,9 +253,9 @@ def test_engine_and_app_pass_their_own_tests(apk: Path) -> None:
 
 def test_what_its_benchmark_writes_is_imported(apk: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.json"
-    main(["--device", "android-app", "--import", str(app_wrote("engine-benchmark.json")), "--json", str(out)])
+    main(["--device", "android", "--import", str(app_wrote("engine-benchmark.json")), "--json", str(out)])
     profile = read_profile(out)
-    assert profile.machine.kind == "android-app"
+    assert profile.machine.kind == "android"
     assert [each.manifest.kept_tokens for each in profile.bundles] == [144, 16]
     assert [each.manifest.pruner for each in profile.bundles] == ["none", "vlm-pruner"]
     assert all(len(each.phases["first_token"].samples_ms) == profile.settings.runs for each in profile.bundles)

@@ -77,7 +77,7 @@ def test_nothing_is_skipped_with_bundles(tested: Tested) -> None:
 def test_its_benchmark_is_imported(tested: Tested, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     jsonschema.validate(json.loads(tested.profile.read_bytes()), json.loads(json_schema()))
     out = tmp_path / "out.json"
-    main(["--device", "android-app", "--import", str(tested.profile), "--json", str(out)])
+    main(["--device", "android", "--import", str(tested.profile), "--json", str(out)])
     profile = read_profile(out)
     assert [bundle.name for bundle in profile.bundles] == ["onnx-unpruned", "onnx-pruned"]
     assert [bundle.manifest.kept_tokens for bundle in profile.bundles] == [36, 9]

@@ -13,7 +13,7 @@ MACHINES: dict[str, dict[str, Any]] = {
         "name": "example iPhone", "os": "iOS 26.1", "cpu": "unknown", "cores": 6, "memory_mib": 7600,
         "runtimes": {"Core ML": "26.1"}, "facts": {"battery": "91 %", "low power mode": "off"},
     },
-    "android-app": {
+    "android": {
         "name": "example Android phone", "os": "Android 16", "cpu": "unknown", "cores": 8, "memory_mib": 11500,
         "runtimes": {"onnxruntime": "1.29.0"}, "facts": {"power save": "off"},
     },
@@ -22,8 +22,8 @@ MACHINES: dict[str, dict[str, Any]] = {
         "runtimes": {"onnxruntime-web": "1.30.0"}, "facts": {"threads": "2", "cross-origin isolated": "yes"},
     },
 }  # fmt: skip
-TARGETS = {"ios": "coreml", "android-app": "onnx", "browser": "onnx"}
-THERMAL = {"ios": "nominal", "android-app": "none", "browser": None}
+TARGETS = {"ios": "coreml", "android": "onnx", "browser": "onnx"}
+THERMAL = {"ios": "nominal", "android": "none", "browser": None}
 SAMPLES = {
     "load_warm": [61.0, 60.5, 63.0, 61.5, 62.0], "preprocess": [3.0, 3.0, 3.5, 3.0, 3.0],
     "vision": [40.0, 41.0, 40.5, 44.0, 40.0], "prefill": [25.0, 25.5, 25.0, 26.0, 25.5],
@@ -39,11 +39,11 @@ def make_profiles(folder: Path) -> None:
     for kind in MACHINES:
         write_json(folder / f"profile/{kind}.json", **profile(kind))
         cases.append({"file": f"{kind}.json", "device": kind, "says": None})
-    wrong = profile("android-app")
+    wrong = profile("android")
     wrong["bundles"][0]["phases"]["prefill"]["median_ms"] = 1.0
     write_json(folder / "profile/wrong-median.json", **wrong)
     says = "bundles.0.phases.prefill.median_ms is 1, but the median of its samples 38.25"
-    cases.append({"file": "wrong-median.json", "device": "android-app", "says": f"wrong-median.json: {says}"})
+    cases.append({"file": "wrong-median.json", "device": "android", "says": f"wrong-median.json: {says}"})
     cases.append(
         {"file": "ios.json", "device": "browser",
          "says": "ios.json was measured on a machine of kind 'ios', not on browser"}

@@ -46,7 +46,7 @@ class Benchmark(
      * Measures. [checkHashes] can be left out where they were compared already. [onProgress] gets runs that are done,
      * and all. [stop] ends it within a token: null comes back then.
      *
-     * Returns JSON in the schema of `vlmp-profile`, which `--device android-app --import` reads. Raises what
+     * Returns JSON in the schema of `vlmp-profile`, which `--device android --import` reads. Raises what
      * [Engine.load] and [Chat.ask] raise.
      */
     fun run(
@@ -187,7 +187,7 @@ class Benchmark(
         }
 
         private fun machine() {
-            json.name("kind").value("android-app").name("name").value(machine.name).name("os").value(machine.os)
+            json.name("kind").value("android").name("name").value(machine.name).name("os").value(machine.os)
             json
                 .name("cpu")
                 .value(machine.cpu)
