@@ -36,7 +36,7 @@ android-apk: setup
 	$(BIN)/python android_demo/build_apk.py apk
 
 android-test: setup
-	$(BIN)/python -m pytest -m android tests/android
+	$(BIN)/python -m pytest tests/android
 
 # A file's tests stay in one process: they share what they have exported.
 test: lint typecheck

@@ -7,6 +7,7 @@ Needs JDK 17 or newer, Maven and Debian's aapt, android-framework-res, zipalign 
 Maven, once (or from npm: ONNX Runtime's Android package, where Maven does not serve it). Later calls need no network.
 """
 
+import fcntl
 import hashlib
 import re
 import shutil
@@ -14,6 +15,8 @@ import subprocess
 import sys
 import zipfile
 from argparse import ArgumentParser
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from xml.etree import ElementTree
@@ -25,6 +28,7 @@ SOURCE = Path(__file__).parent
 APP = SOURCE / "app/src/main"
 OUTPUT = ROOT / "build/android"
 APK = OUTPUT / "vlmp-demo.apk"
+RESOURCES = OUTPUT / "resources"
 ABIS = ("arm64-v8a", "x86_64")
 PAGE = 16384
 """Newer phones map native libraries straight from the APK, in pages of 16 KB."""
@@ -65,23 +69,49 @@ def main() -> None:
     """Build or test."""
     parser = ArgumentParser(description="Build or test the Android demo.")
     parser.add_argument("what", choices=["apk", "test"])
+    what = parser.parse_args().what
     try:
-        print(build() if parser.parse_args().what == "apk" else test())
+        with alone():
+            print(build() if what == "apk" else test())
     except (Missing, RuntimeError) as error:
         raise SystemExit(f"build_apk.py: {error}") from None
 
 
+@contextmanager
+def alone() -> Iterator[None]:
+    """Wait until no other process builds or tests: all of them write to `OUTPUT`."""
+    OUTPUT.mkdir(parents=True, exist_ok=True)
+    with (OUTPUT / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def build() -> Path:
     """Build the APK. Raises Missing, and RuntimeError when something does not compile."""
-    for program in ("zipalign", "apksigner"):
-        need(program, f"apt-get install {program}")
-    tools = read_tools()
-    resources = make_resources()
+    read_tools()
+    make_resources()
     maven("process-classes")
-    package = onnxruntime_package()
-    dex = make_dex(tools, package / "classes.jar")
+    return package()
+
+
+def test(*settings: str) -> str:
+    """Run the tests of engine and app, after which `package` can follow. Returns what Maven says of them.
+
+    settings: -DNAME=VALUE, properties of the engine's pom.xml. Raises as `build`.
+    """
+    read_tools()
+    make_resources()
+    told = maven("test", "-Dsurefire.printSummary=true", *settings)
+    return "\n".join(line for line in told.splitlines() if "Tests run" in line)
+
+
+def package() -> Path:
+    """Make the APK of what Maven has compiled."""
+    tools = read_tools()
+    runtime = onnxruntime_package()
+    dex = make_dex(tools, runtime / "classes.jar")
     unsigned = OUTPUT / "unsigned.apk"
-    pack(unsigned, resources, dex, package)
+    pack(unsigned, RESOURCES / "resources.apk", dex, runtime)
     run("zipalign", "-c", "4", unsigned)
     signed = APK.with_suffix(".part")
     run("apksigner", "sign", "--ks", debug_key(), "--ks-pass", "pass:android", "--v4-signing-enabled", "false",
@@ -89,14 +119,6 @@ def build() -> Path:
     signed.replace(APK)
     unsigned.unlink()
     return APK
-
-
-def test() -> str:
-    """Run the tests of engine and app. Returns what Maven says of them."""
-    read_tools()
-    make_resources()
-    told = maven("test", "-Dsurefire.printSummary=true")
-    return "\n".join(line for line in told.splitlines() if "Tests run" in line)
 
 
 # --- Tools ------------------------------------------------------------------------------------------------------------
@@ -112,10 +134,12 @@ def version(name: str) -> str:
 
 @cache
 def read_tools() -> list[Path]:
-    """The jars of tools/pom.xml, android.jar among them. Raises Missing where a tool of the system is missing."""
+    """The jars of tools/pom.xml, android.jar among them. Raises Missing where a tool or the network is missing."""
     need("mvn", "apt-get install maven")
     need("javac", "apt-get install openjdk-17-jdk-headless")
     need("aapt2", "apt-get install aapt")
+    for program in ("zipalign", "apksigner"):
+        need(program, f"apt-get install {program}")
     if not FRAMEWORK.is_file():
         raise Missing(f"{FRAMEWORK} is missing: apt-get install android-framework-res")
     told = run("javac", "-version")
@@ -124,7 +148,12 @@ def read_tools() -> list[Path]:
         raise Missing(f"JDK 17 or newer is needed, not {told.strip()}: apt-get install openjdk-17-jdk-headless")
     OUTPUT.mkdir(parents=True, exist_ok=True)
     listed = OUTPUT / "tools.txt"
-    run("mvn", "-B", "-q", "-f", SOURCE / "tools", "dependency:build-classpath", f"-Dmdep.outputFile={listed}")
+    try:
+        run("mvn", "-B", "-q", "-f", SOURCE / "tools", "dependency:build-classpath", f"-Dmdep.outputFile={listed}")
+    except RuntimeError as error:
+        if found := re.search(r"(Could not transfer artifact|No plugin found for prefix) .*", str(error)):
+            raise Missing(f"Maven cannot download what the build needs: {found[0][:300]}") from None
+        raise
     return [Path(path) for path in listed.read_text(encoding="utf-8").strip().split(":")]
 
 
@@ -185,26 +214,24 @@ def onnxruntime_package() -> Path:
 # --- Parts of the APK -------------------------------------------------------------------------------------------------
 
 
-def make_resources() -> Path:
-    """Compile `res` and the manifest. Returns an APK of them and the bundles; R.java and what Robolectric reads of it
-    lie beside it.
+def make_resources() -> None:
+    """Compile `res` and the manifest into an APK of them and the bundles; R.java and what Robolectric reads of it lie
+    beside it.
     """
     for name in BUNDLES:
         make_bundle(name)
-    made = OUTPUT / "resources"
-    shutil.rmtree(made, ignore_errors=True)
-    (made / "settings/com/android/tools").mkdir(parents=True)
-    run("aapt2", "compile", "--dir", APP / "res", "-o", made / "res.zip")
-    linked = made / "resources.apk"
+    shutil.rmtree(RESOURCES, ignore_errors=True)
+    (RESOURCES / "settings/com/android/tools").mkdir(parents=True)
+    run("aapt2", "compile", "--dir", APP / "res", "-o", RESOURCES / "res.zip")
+    linked = RESOURCES / "resources.apk"
     run("aapt2", "link", "-I", FRAMEWORK, "--manifest", APP / "AndroidManifest.xml", "-A", OUTPUT / "assets",
-        "--java", made / "java", "-o", linked, made / "res.zip")  # fmt: skip
-    (made / "settings/com/android/tools/test_config.properties").write_text(
+        "--java", RESOURCES / "java", "-o", linked, RESOURCES / "res.zip")  # fmt: skip
+    (RESOURCES / "settings/com/android/tools/test_config.properties").write_text(
         f"android_merged_manifest={APP / 'AndroidManifest.xml'}\n"
         f"android_resource_apk={linked}\n"
         "android_custom_package=dev.vlmp.demo\n",
         encoding="utf-8",
     )
-    return linked
 
 
 def make_dex(tools: list[Path], onnxruntime: Path) -> Path:

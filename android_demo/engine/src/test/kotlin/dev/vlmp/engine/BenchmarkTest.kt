@@ -30,7 +30,7 @@ class BenchmarkTest {
             ns
         }
 
-    /** Whoever runs this test with -Dvlmp.profile=FILE imports what it writes: tests/android/test_engine.py. */
+    /** With -Dvlmp.profile=FILE it leaves what it writes: tests/android/test_android_demo.py imports it. */
     @Test
     fun `two bundles in turns`() {
         val folders = listOf(Bundles.folder("onnx-unpruned"), Bundles.folder("onnx-pruned"))

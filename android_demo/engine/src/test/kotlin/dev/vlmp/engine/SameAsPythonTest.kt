@@ -1,0 +1,70 @@
+package dev.vlmp.engine
+
+import com.google.gson.JsonArray
+import com.google.gson.JsonObject
+import java.io.DataOutputStream
+import java.io.File
+import java.nio.ByteBuffer
+import org.junit.jupiter.api.Assertions.assertEquals
+import org.junit.jupiter.api.Assumptions.assumeTrue
+import org.junit.jupiter.api.Test
+
+/** Answers of the bundles of the APK, which tests/android/test_android_demo.py compares with Python's. */
+class SameAsPythonTest {
+    private fun folder(property: String): File {
+        val path = System.getProperty(property).orEmpty()
+        assumeTrue(path.isNotEmpty(), "no -D$property=FOLDER")
+        return File(path)
+    }
+
+    /** Leaves NAME.json, and in NAME.logits what each call of a step has returned: big-endian float32. */
+    @Test
+    fun `three photos, each with a question and a second one`() {
+        val answers = folder("vlmp.answers")
+        for (bundle in folder("vlmp.demo").listFiles()!!.sorted()) {
+            DataOutputStream(File(answers, "${bundle.name}.logits").outputStream().buffered()).use { logits ->
+                val recording = RuntimeOpener { folder, manifest, caches, threads ->
+                    Recording(OnnxRuntime.open(folder, manifest, caches, threads), logits)
+                }
+                Engine(mapOf("onnx" to recording)).use { engine ->
+                    engine.load(bundle, threads = 1)
+                    val told = JsonArray()
+                    for (case in QUESTIONS) {
+                        val photo = Bundles.photo(case.first)
+                        told.add(json(engine.ask(photo, case.second, LIMIT)))
+                        told.add(json(engine.reply(case.third, LIMIT)))
+                    }
+                    File(answers, "${bundle.name}.json").writeText(told.toString())
+                    assertEquals(2 * QUESTIONS.size, told.size())
+                }
+            }
+        }
+    }
+
+    private class Recording(private val runtime: Runtime, private val logits: DataOutputStream) : Runtime by runtime {
+        override fun run(step: Step, inputs: Map<String, ByteBuffer>, stop: Stop): Map<String, ByteBuffer> =
+            runtime.run(step, inputs, stop).also { outputs ->
+                outputs["logits"]?.floats()?.forEach { logits.writeFloat(it) }
+            }
+    }
+
+    private fun json(answer: Answer) =
+        JsonObject().apply {
+            add("tokens", array(answer.tokens))
+            addProperty("text", answer.text)
+            add("stages", JsonArray().apply { answer.stages.forEach { add(array(it.toList())) } })
+            add("order", array(answer.order.toList()))
+        }
+
+    private fun array(numbers: List<Int>) = JsonArray().apply { numbers.forEach { add(it) } }
+
+    private companion object {
+        const val LIMIT = 8
+        val QUESTIONS =
+            listOf(
+                Triple("photo-1.png", "List the objects.", "What colour is it?"),
+                Triple("photo-2.png", "How many are there?", "Why?"),
+                Triple("photo-3.png", "Describe the picture.", "And now?"),
+            )
+    }
+}
