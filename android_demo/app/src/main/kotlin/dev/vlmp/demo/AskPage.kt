@@ -1,5 +1,6 @@
 package dev.vlmp.demo
 
+import android.os.Bundle as Saved
 import android.view.View
 import android.view.ViewGroup
 import android.widget.Button
@@ -12,7 +13,7 @@ import dev.vlmp.engine.End
 import dev.vlmp.engine.State
 
 /** A photo, questions about it, streamed answers, and which visual tokens were kept. */
-class AskPage(private val activity: MainActivity, private val app: DemoApp) : Page {
+class AskPage(private val activity: MainActivity, private val app: DemoApp, saved: Saved?) : Page {
     override val root: View = activity.part(R.id.page_ask)
     private val demo = app.demo
     private val photo: KeptView = root.part(R.id.photo)
@@ -31,6 +32,7 @@ class AskPage(private val activity: MainActivity, private val app: DemoApp) : Pa
     private var drawn: Answer? = null
 
     init {
+        bundle.chosen = saved?.getString(BUNDLE)
         root.part<Button>(R.id.pick).setOnClickListener { activity.pickPhoto() }
         root.part<Button>(R.id.take).setOnClickListener { activity.takePhoto() }
         ask.setOnClickListener { send() }
@@ -47,7 +49,7 @@ class AskPage(private val activity: MainActivity, private val app: DemoApp) : Pa
     }
 
     private fun send() {
-        val chosen = app.bundles.firstOrNull { it.name == bundle.selectedItem } ?: return
+        val chosen = app.bundles.named(bundle.selectedItem) ?: return
         val asked = question.text.toString().trim().ifEmpty { activity.getString(R.string.question_hint) }
         question.text.clear()
         demo.ask(chosen, asked, ANSWER_TOKENS)
@@ -70,7 +72,7 @@ class AskPage(private val activity: MainActivity, private val app: DemoApp) : Pa
         val first = demo.turns.firstOrNull()?.answer
         if (first !== drawn) {
             drawn = first
-            val stages = demo.loaded?.manifest?.stages.orEmpty()
+            val stages = demo.asked?.manifest?.stages.orEmpty()
             this.stages.offer(stages.map { activity.getString(R.string.stage, it.index, it.numKept, it.tokens) })
             this.stages.setSelection(maxOf(0, stages.size - 1))
             drawKept(moved = true)
@@ -95,7 +97,8 @@ class AskPage(private val activity: MainActivity, private val app: DemoApp) : Pa
             End.STOPPED -> activity.getString(R.string.was_stopped)
             End.FULL -> activity.getString(R.string.no_room)
             End.LIMIT -> activity.getString(R.string.at_limit)
-            else -> null
+            // Turns that fail are taken back, so this one is of a process that has ended.
+            else -> if (answer == null && demo.free) activity.getString(R.string.cut_off) else null
         }
         val head = activity.getString(R.string.question_line, turn.question)
         return Panel(head, turn.text.ifEmpty { "…" }, listOfNotNull(figures, end).joinToString(" "))
@@ -104,9 +107,10 @@ class AskPage(private val activity: MainActivity, private val app: DemoApp) : Pa
     /** Draws the photo with the tokens of the chosen stage. [moved]: another stage or answer, of which all are shown. */
     private fun drawKept(moved: Boolean) {
         val answer = drawn
-        val manifest = demo.loaded?.manifest
-        kept.visible(answer != null && manifest != null)
-        if (answer == null || manifest == null || answer.stages.isEmpty()) {
+        val manifest = demo.asked?.manifest
+        val drawable = demo.photo != null && manifest != null && answer?.stages?.isNotEmpty() == true
+        kept.visible(drawable)
+        if (!drawable) {
             photo.show(demo.photo, null, IntArray(0), false)
             return
         }
@@ -128,5 +132,11 @@ class AskPage(private val activity: MainActivity, private val app: DemoApp) : Pa
         }
         val padded = photo.onPadding()
         shownLine.text = if (padded > 0) activity.getString(R.string.on_padding, line, padded) else line
+    }
+
+    override fun save(saved: Saved) = saved.putString(BUNDLE, bundle.chosen)
+
+    private companion object {
+        const val BUNDLE = "asked bundle"
     }
 }

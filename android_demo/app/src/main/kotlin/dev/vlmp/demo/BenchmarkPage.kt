@@ -1,6 +1,7 @@
 package dev.vlmp.demo
 
 import android.content.Intent
+import android.os.Bundle as Saved
 import android.view.View
 import android.view.ViewGroup
 import android.widget.Button
@@ -10,13 +11,14 @@ import android.widget.TextView
 import java.io.File
 
 /** Several bundles in turns: median and spread of each phase, heat, memory. All that was measured stays, as files. */
-class BenchmarkPage(private val activity: MainActivity, private val app: DemoApp) : Page {
+class BenchmarkPage(private val activity: MainActivity, private val app: DemoApp, saved: Saved?) : Page {
     override val root: View = activity.part(R.id.page_benchmark)
     private val demo = app.demo
     private val chosen: ViewGroup = root.part(R.id.chosen)
     private val runs: EditText = root.part(R.id.runs)
     private val measure: Button = root.part(R.id.benchmark)
     private val stop: Button = root.part(R.id.benchmark_stop)
+    private val unticked = LinkedHashSet(saved?.getStringArrayList(UNTICKED).orEmpty())
 
     init {
         measure.setOnClickListener { begin() }
@@ -26,8 +28,7 @@ class BenchmarkPage(private val activity: MainActivity, private val app: DemoApp
     private val boxes get() = List(chosen.childCount) { chosen.getChildAt(it) as CheckBox }
 
     private fun begin() {
-        val names = boxes.filter { it.isChecked }.map { it.text.toString() }
-        val bundles = app.bundles.filter { it.name in names }
+        val bundles = app.bundles.filter { it.name !in unticked }
         val rounds = (runs.text.toString().toIntOrNull() ?: 1).coerceAtLeast(1)
         demo.measure(app.benchmark, bundles, activity.getString(R.string.question_hint), TOKENS, rounds)
     }
@@ -40,9 +41,12 @@ class BenchmarkPage(private val activity: MainActivity, private val app: DemoApp
             names.forEach { name ->
                 val box = CheckBox(activity).apply {
                     text = name
-                    isChecked = true
+                    isChecked = name !in unticked
                     minHeight = (48 * resources.displayMetrics.density).toInt()
-                    setOnCheckedChangeListener { _, _ -> draw() }
+                    setOnCheckedChangeListener { _, ticked ->
+                        if (ticked) unticked -= name else unticked += name
+                        draw()
+                    }
                 }
                 chosen.addView(box)
             }
@@ -90,7 +94,11 @@ class BenchmarkPage(private val activity: MainActivity, private val app: DemoApp
         activity.startActivity(Intent.createChooser(intent, null))
     }
 
+    override fun save(saved: Saved) = saved.putStringArrayList(UNTICKED, ArrayList(unticked))
+
     private companion object {
+        const val UNTICKED = "unticked bundles"
+
         /** Tokens of a timed answer, unless a bundle allows less. */
         const val TOKENS = 32
     }

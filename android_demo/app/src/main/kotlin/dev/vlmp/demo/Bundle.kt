@@ -13,6 +13,8 @@ class Bundle(val folder: File) {
     val manifest = parseManifest(File(folder, MANIFEST_NAME).readText(), MANIFEST_NAME)
 }
 
+fun List<Bundle>.named(name: Any?): Bundle? = firstOrNull { it.name == name }
+
 val Manifest.pruned get() = numKept < image.visualTokens
 val Manifest.pruner get() = stages.joinToString("+") { it.pruner }
 

@@ -7,7 +7,6 @@ import android.provider.DocumentsContract
 import android.provider.DocumentsContract.Document
 import android.provider.OpenableColumns
 import java.io.File
-import java.io.IOException
 import java.io.InputStream
 import java.util.zip.ZipInputStream
 
@@ -89,4 +88,4 @@ fun displayName(resolver: ContentResolver, uri: Uri): String {
 }
 
 private fun open(resolver: ContentResolver, uri: Uri): InputStream =
-    resolver.openInputStream(uri) ?: throw IOException("$uri cannot be opened")
+    resolver.openInputStream(uri) ?: throw Refused(R.string.not_opened, uri)

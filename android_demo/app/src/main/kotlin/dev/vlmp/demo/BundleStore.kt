@@ -60,7 +60,7 @@ class BundleStore(private val folder: File) {
         val manifest = parseManifest(text, MANIFEST_NAME)
         val room = free()
         if (manifest.sizeBytes + SPARE > room) {
-            throw Refused("The bundle needs ${mebibytes(manifest.sizeBytes + SPARE)}, but only ${mebibytes(room)} are free.")
+            throw Refused(R.string.storage_full, mebibytes(manifest.sizeBytes + SPARE), mebibytes(room))
         }
         val name = freeName(source.name)
         val part = File(folder, PART + name)
@@ -68,7 +68,7 @@ class BundleStore(private val folder: File) {
             part.deleteRecursively()
             copy(source, manifest, part, progress)
             File(part, MANIFEST_NAME).writeText(text)
-            if (!part.renameTo(File(folder, name))) throw IOException("$name cannot be renamed")
+            if (!part.renameTo(File(folder, name))) throw Refused(R.string.not_renamed, name)
         } finally {
             part.deleteRecursively()
         }
@@ -82,7 +82,7 @@ class BundleStore(private val folder: File) {
             if (path == MANIFEST_NAME) found = String(content.readAtMost(MANIFEST_LIMIT), Charsets.UTF_8)
             found == null
         }
-        return found ?: throw Refused("There is no ${MANIFEST_NAME} in it: choose the folder or archive of a bundle.")
+        return found ?: throw Refused(R.string.no_manifest, MANIFEST_NAME)
     }
 
     private fun copy(source: BundleSource, manifest: Manifest, part: File, progress: (Long, Long) -> Boolean) {
@@ -108,13 +108,13 @@ class BundleStore(private val folder: File) {
                     }
                     output.fd.sync()
                 }
-                if (size != wanted.sizeBytes) throw Refused("$path is damaged: its size is not the manifest's.")
+                if (size != wanted.sizeBytes) throw Refused(R.string.wrong_size, path)
                 val sha256 = digest.digest().joinToString("") { "%02x".format(it) }
-                if (sha256 != wanted.sha256) throw Refused("$path is damaged: its sha256 is not the manifest's.")
+                if (sha256 != wanted.sha256) throw Refused(R.string.wrong_hash, path)
             }
             missing.isNotEmpty()
         }
-        if (missing.isNotEmpty()) throw Refused("${missing.keys.first()} is missing in the bundle.")
+        if (missing.isNotEmpty()) throw Refused(R.string.missing_file, missing.keys.first())
     }
 
     private fun freeName(wanted: String): String {
@@ -138,6 +138,6 @@ private fun InputStream.readAtMost(limit: Int): ByteArray {
         val count = read(block)
         if (count < 0) return output.toByteArray()
         output.write(block, 0, count)
-        if (output.size() > limit) throw Refused("${MANIFEST_NAME} is larger than that of any bundle.")
+        if (output.size() > limit) throw Refused(R.string.large_manifest, MANIFEST_NAME)
     }
 }

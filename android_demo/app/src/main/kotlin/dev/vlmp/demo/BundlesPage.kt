@@ -1,6 +1,7 @@
 package dev.vlmp.demo
 
 import android.content.Intent
+import android.os.Bundle as Saved
 import android.view.View
 import android.view.ViewGroup
 import android.widget.Button
@@ -45,6 +46,8 @@ class BundlesPage(private val activity: MainActivity, private val app: DemoApp) 
         val none = if (there.isEmpty()) listOf(Panel(activity.getString(R.string.no_bundles), null, null)) else emptyList()
         list.panels(none + there.map { panel(it) } + packed + pushed)
     }
+
+    override fun save(saved: Saved) = Unit
 
     private fun panel(bundle: Bundle): Panel {
         val manifest = bundle.manifest

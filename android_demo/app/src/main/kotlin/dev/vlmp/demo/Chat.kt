@@ -46,6 +46,3 @@ private class EngineChat(private val engine: Engine) : Chat {
 
     override fun close() = engine.close()
 }
-
-/** What a person can mend, in words: no stack trace is of use. */
-class Refused(message: String) : Exception(message)

@@ -1,5 +1,6 @@
 package dev.vlmp.demo
 
+import android.os.Bundle as Saved
 import android.view.View
 import android.view.ViewGroup
 import android.widget.Button
@@ -10,7 +11,7 @@ import dev.vlmp.engine.State
 import java.util.Locale
 
 /** One question to an unpruned and a pruned bundle, and what each takes. */
-class ComparePage(private val activity: MainActivity, private val app: DemoApp) : Page {
+class ComparePage(private val activity: MainActivity, private val app: DemoApp, saved: Saved?) : Page {
     override val root: View = activity.part(R.id.page_compare)
     private val demo = app.demo
     private val unpruned: Spinner = root.part(R.id.unpruned)
@@ -20,12 +21,14 @@ class ComparePage(private val activity: MainActivity, private val app: DemoApp) 
     private val stop: Button = root.part(R.id.compare_stop)
 
     init {
+        unpruned.chosen = saved?.getString(UNPRUNED)
+        pruned.chosen = saved?.getString(PRUNED)
         compare.setOnClickListener { send() }
         stop.setOnClickListener { demo.stop() }
     }
 
     private fun send() {
-        val chosen = listOf(unpruned, pruned).map { choice -> app.bundles.firstOrNull { it.name == choice.selectedItem } ?: return }
+        val chosen = listOf(unpruned, pruned).map { choice -> app.bundles.named(choice.selectedItem) ?: return }
         demo.compare(chosen, question.text.toString().trim().ifEmpty { activity.getString(R.string.question_hint) }, ANSWER_TOKENS)
     }
 
@@ -53,6 +56,16 @@ class ComparePage(private val activity: MainActivity, private val app: DemoApp) 
     }
 
     private fun percent(share: Double) = String.format(Locale.ROOT, "%.0f %%", share * 100)
+
+    override fun save(saved: Saved) {
+        saved.putString(UNPRUNED, unpruned.chosen)
+        saved.putString(PRUNED, pruned.chosen)
+    }
+
+    private companion object {
+        const val UNPRUNED = "unpruned bundle"
+        const val PRUNED = "pruned bundle"
+    }
 }
 
 /** Which photo is asked about. */

@@ -1,5 +1,6 @@
 package dev.vlmp.demo
 
+import android.net.Uri
 import dev.vlmp.engine.Answer
 import dev.vlmp.engine.Benchmark
 import dev.vlmp.engine.BenchmarkSettings
@@ -7,6 +8,7 @@ import dev.vlmp.engine.End
 import dev.vlmp.engine.EngineException
 import dev.vlmp.engine.State
 import dev.vlmp.engine.Stop
+import java.io.IOException
 import java.util.concurrent.Executor
 
 /** A question with what is there of its answer. [answer] is null until it is over. */
@@ -44,12 +46,27 @@ class Demo(
         private set
 
     /** What went wrong last, null when nothing did. */
-    var problem: String? = null
+    var problem: Words? = null
         private set
     var photo: Photo? = null
         private set
+
+    /** Where the photo is, also while that of an earlier process is still being read. */
+    var photoUri: Uri? = null
+        private set
     val turns = ArrayList<Turn>()
+
+    /** The bundle that [turns] are with, null without any. */
+    var asked: Bundle? = null
+        private set
     val compared = ArrayList<Compared>()
+
+    /** Whether somebody sees what changes. */
+    var watched = false
+
+    /** Whether the last task came to its end unwatched. */
+    var endedUnseen = false
+        private set
 
     /** How far an import is, null without one. */
     var importing: Progress? = null
@@ -65,6 +82,9 @@ class Demo(
     @Volatile
     private var chat: Chat? = null
 
+    /** The chat that remembers [turns], null where none does. */
+    private var remembering: Chat? = null
+
     private var running = false
 
     /** Ends the task that runs. */
@@ -76,29 +96,42 @@ class Demo(
 
     /** Whether a further question goes to the same photo. */
     val canReply
-        get() = phase == State.READY && turns.lastOrNull()?.answer.let { it != null && it.end != End.FULL } &&
+        get() = phase == State.READY && remembering != null && remembering === chat &&
+            turns.lastOrNull()?.answer.let { it != null && it.end != End.FULL } &&
             turns.first().answer?.tokens?.isEmpty() == false // stopped before its first token, it leaves no picture
 
     /** Takes another photo, which begins a new conversation. An import goes on meanwhile, an answer does not. */
     fun choose(photo: Photo) {
         if (!free && importing == null) {
-            return tell("The photo was not taken, since another task is running: stop it, and choose again.")
+            return tell(Words(R.string.photo_refused))
         }
-        this.photo = photo
-        turns.clear()
+        forget()
         compared.clear()
         problem = null
+        endedUnseen = false
+        photoUri = photo.uri
+        this.photo = photo
         changed()
     }
 
-    /** Shows turns of a process that has ended. Its caches went with it: the next question begins anew. */
-    fun recall(turns: List<Turn>) {
-        if (this.turns.isEmpty()) this.turns += turns
+    /** Shows what a process has shown that has ended. Its caches went with it: the next question begins anew. */
+    fun recall(shown: Shown) {
+        photoUri = shown.photo
+        asked = shown.asked
+        turns += shown.turns
+        compared += shown.compared
+        changed()
+    }
+
+    /** Takes the photo of what was recalled, unless there is another one by now. */
+    fun takeAgain(photo: Photo) {
+        if (photoUri != photo.uri) return
+        this.photo = photo
         changed()
     }
 
     /** Says something in the place where problems are told. */
-    fun tell(problem: String?) {
+    fun tell(problem: Words) {
         this.problem = problem
         changed()
     }
@@ -112,8 +145,10 @@ class Demo(
             if (halt.asked) return@work
             val turn = Turn(prompt)
             show {
-                if (!follows) turns.clear()
+                if (!follows) forget()
                 turns += turn
+                asked = bundle
+                remembering = chat
                 enter(State.ANSWERING)
             }
             val onText = { text: String ->
@@ -139,6 +174,7 @@ class Demo(
     fun compare(bundles: List<Bundle>, prompt: String, maxTokens: Int) = task {
         val photo = photo ?: return@task
         compared.clear()
+        remembering = null
         work {
             for (bundle in bundles) {
                 if (halt.asked) break
@@ -152,14 +188,14 @@ class Demo(
                     enter(State.READY)
                 }
             }
-            show { turns.clear() }
+            show { forget() }
         }
     }
 
     /** Times the bundles in turns, with nothing else in memory, and saves the figures unless it is stopped. */
     fun measure(benchmark: Benchmark, bundles: List<Bundle>, prompt: String, tokens: Int, runs: Int) = task {
         val photo = photo ?: return@task
-        turns.clear()
+        forget()
         measuring = Progress(photo.name, 0, runs.toLong() * bundles.size)
         val most = bundles.minOf { it.manifest.prompt.maxNewTokens }
         val settings = BenchmarkSettings(runs, minOf(tokens, most), null, prompt, photo.name)
@@ -202,7 +238,7 @@ class Demo(
             if (loaded?.name == bundle.name) {
                 shut()
                 show {
-                    turns.clear()
+                    forget()
                     enter(State.EMPTY)
                 }
             }
@@ -214,6 +250,7 @@ class Demo(
         if (!free) return
         halt = Stop()
         problem = null
+        endedUnseen = false
         begin()
         changed()
     }
@@ -226,17 +263,19 @@ class Demo(
                 body()
                 null
             } catch (_: ImportCancelled) {
-                "The import was cancelled; nothing of it is left."
+                Words(R.string.import_cancelled)
             } catch (error: Refused) {
-                error.message
+                error.words
             } catch (error: EngineException) {
-                error.message
+                Words.of(error.message.orEmpty())
+            } catch (error: IOException) {
+                Words(R.string.file_failed, error.message.orEmpty())
             } catch (_: OutOfMemoryError) {
                 shut()
-                "Memory ran out. Close other apps, or choose a smaller bundle."
+                Words(R.string.memory_ran_out)
             } catch (error: Exception) {
                 shut() // nobody knows what state the engine is in
-                "${error.javaClass.simpleName}: ${error.message}"
+                Words.of("${error.javaClass.simpleName}: ${error.message}")
             }
             main.execute {
                 running = false
@@ -248,6 +287,7 @@ class Demo(
                     phase == State.ANSWERING || phase == State.STOPPING -> enter(State.READY)
                 }
                 if (phase == State.READY && loaded == null) enter(State.EMPTY)
+                endedUnseen = !watched && trouble == null
                 if (trouble == null) then()
                 changed()
             }
@@ -264,6 +304,12 @@ class Demo(
         loaded = bundle
         show { enter(State.READY) }
         return opened
+    }
+
+    private fun forget() {
+        turns.clear()
+        asked = null
+        remembering = null
     }
 
     private fun shut() {

@@ -42,7 +42,11 @@ open class DemoApp : Application() {
         .map { it.substringBefore('/') }.distinct() // Robolectric lists what is in folders, too
         .filter { name -> bundles.none { it.name == name } }
 
+    /** What outlives the process. */
+    val shown by lazy { ShownFile(File(filesDir, "shown.json")) }
+
     protected fun newDemo() = Demo(loader, store, History(File(filesDir, "benchmarks")), worker, main)
+        .also { it.listeners += Watch(this, it) }
 
     private val store by lazy { BundleStore(File(filesDir, AssetSource.FOLDER)) }
 }

@@ -58,12 +58,12 @@ class History(private val folder: File) {
             }
         }
 
-    /** Saves a profile under the time at which it was made. The file is there whole or not at all. */
+    /** Saves a profile under the time at which it was made. The file is there whole or not at all. Throws [Refused]. */
     fun save(profile: String) {
         folder.mkdirs()
         val created = JSONObject(profile).getString("created").replace(":", "")
         val part = File(folder, "part").apply { writeText(profile) }
-        if (!part.renameTo(File(folder, "vlmp-benchmark-$created.json"))) throw IOException("The benchmark cannot be saved.")
+        if (!part.renameTo(File(folder, "vlmp-benchmark-$created.json"))) throw Refused(R.string.benchmark_not_saved)
         known = null
     }
 
@@ -73,4 +73,4 @@ class History(private val folder: File) {
     }
 }
 
-private fun objects(array: JSONArray) = List(array.length()) { array.getJSONObject(it) }
+internal fun objects(array: JSONArray) = List(array.length()) { array.getJSONObject(it) }

@@ -27,10 +27,10 @@ class MainActivity : Activity() {
         setContentView(R.layout.main)
         part<View>(R.id.main).setOnApplyWindowInsetsListener { view, insets -> insets.also { keepOffBars(view, it) } }
         pages = mapOf(
-            R.id.tab_ask to AskPage(this, app),
-            R.id.tab_compare to ComparePage(this, app),
+            R.id.tab_ask to AskPage(this, app, saved),
+            R.id.tab_compare to ComparePage(this, app, saved),
             R.id.tab_bundles to BundlesPage(this, app),
-            R.id.tab_benchmark to BenchmarkPage(this, app),
+            R.id.tab_benchmark to BenchmarkPage(this, app, saved),
         )
         part<RadioGroup>(R.id.tabs).apply {
             setOnCheckedChangeListener { _, _ -> draw() }
@@ -39,39 +39,35 @@ class MainActivity : Activity() {
         if (saved == null) {
             takeShared(intent)
             importPacked()
-        } else if (demo.photo == null) {
-            recall(saved)
+        } else if (demo.photoUri == null) {
+            recall()
         }
     }
 
     override fun onStart() {
         super.onStart()
         demo.listeners += render
+        demo.watched = true
         draw()
     }
 
     override fun onStop() {
         demo.listeners -= render
+        demo.watched = false
         super.onStop()
     }
 
     /** What is not in the views, for the case that Android ends the process in the background. */
     override fun onSaveInstanceState(saved: Saved) {
         super.onSaveInstanceState(saved)
-        val told = demo.turns.filter { it.text.isNotEmpty() }
-        saved.putParcelable(PHOTO, demo.photo?.uri)
-        saved.putStringArrayList(QUESTIONS, told.mapTo(ArrayList()) { it.question })
-        saved.putStringArrayList(ANSWERS, told.mapTo(ArrayList()) { it.text })
+        pages.values.forEach { it.save(saved) }
+        app.shown.save(demo) // also in the middle of an answer
     }
 
-    private fun recall(saved: Saved) {
-        @Suppress("DEPRECATION")
-        val uri = saved.getParcelable<Uri>(PHOTO) ?: return
-        val answers = saved.getStringArrayList(ANSWERS).orEmpty()
-        val turns = saved.getStringArrayList(QUESTIONS).orEmpty().zip(answers) { question, answer ->
-            Turn(question).apply { text = answer }
-        }
-        open(uri) { demo.recall(turns) }
+    private fun recall() {
+        val shown = app.shown.read(app.bundles) ?: return
+        demo.recall(shown)
+        shown.photo?.let { open(it, demo::takeAgain) }
     }
 
     override fun onNewIntent(intent: Intent) {
@@ -86,7 +82,7 @@ class MainActivity : Activity() {
         try {
             startActivityForResult(intent, request)
         } catch (_: ActivityNotFoundException) {
-            demo.tell("No app on this phone does that.")
+            demo.tell(Words(R.string.no_app))
         }
     }
 
@@ -123,25 +119,24 @@ class MainActivity : Activity() {
         intent.getParcelableExtra(Intent.EXTRA_STREAM)
     }
 
-    /** Reads a photo beside the main thread, since it may be large or far away. Does [then] afterwards. */
-    private fun open(uri: Uri, then: () -> Unit = {}) {
+    /** Reads a photo beside the main thread, since it may be large or far away. */
+    private fun open(uri: Uri, use: (Photo) -> Unit = demo::choose) {
         val resolver = applicationContext.contentResolver
         app.worker.execute {
             val read = try {
                 readPhoto(resolver, uri)
             } catch (error: Refused) {
-                error.message
+                error.words
             } catch (error: IOException) {
-                "The photo cannot be read: ${error.message}"
+                Words(R.string.photo_not_read, error.message.orEmpty())
             } catch (error: RuntimeException) {
                 // Whatever the app that lends it throws, a refused permission among others.
-                "The photo cannot be read: ${error.message}"
+                Words(R.string.photo_not_read, error.message.orEmpty())
             } catch (_: OutOfMemoryError) {
-                "The photo is too large for the memory that is free."
+                Words(R.string.photo_too_large)
             }
             app.main.execute {
-                if (read is Photo) demo.choose(read) else demo.tell(read as String)
-                then()
+                if (read is Photo) use(read) else demo.tell(read as Words)
             }
         }
     }
@@ -168,7 +163,7 @@ class MainActivity : Activity() {
             page.root.visibility = if (id == tab) View.VISIBLE else View.GONE
             if (id == tab) page.draw()
         }
-        part<TextView>(R.id.status).text = when (demo.phase) {
+        val status = when (demo.phase) {
             State.EMPTY -> getString(if (demo.measuring == null) R.string.phase_empty else R.string.phase_measuring)
             State.LOADING -> getString(R.string.phase_loading)
             State.READY -> getString(R.string.phase_ready, demo.loaded?.name.orEmpty())
@@ -176,7 +171,9 @@ class MainActivity : Activity() {
             State.STOPPING -> getString(R.string.phase_stopping)
             State.FAILED -> getString(R.string.phase_failed)
         }
-        part<TextView>(R.id.problem).show(demo.problem)
+        part<TextView>(R.id.status).text = if (demo.endedUnseen) getString(R.string.ended_unseen, status) else status
+        part<TextView>(R.id.problem).show(demo.problem?.text(resources))
+        part<View>(R.id.main).keepScreenOn = !demo.free
     }
 
     /** From Android 15 on an app draws under the system's bars. */
@@ -191,9 +188,6 @@ class MainActivity : Activity() {
         const val TAKE = 2
         const val FOLDER = 3
         const val ZIP = 4
-        private const val PHOTO = "photo"
-        private const val QUESTIONS = "questions"
-        private const val ANSWERS = "answers"
         private const val CAMERA_FILE = "photo.jpg"
         private const val PACKED = "packed bundles were imported"
     }

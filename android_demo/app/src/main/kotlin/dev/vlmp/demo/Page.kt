@@ -2,6 +2,7 @@ package dev.vlmp.demo
 
 import android.app.Activity
 import android.app.AlertDialog
+import android.os.Bundle as Saved
 import android.view.LayoutInflater
 import android.view.View
 import android.view.ViewGroup
@@ -18,6 +19,9 @@ interface Page {
 
     /** Shows what the demo is at now. */
     fun draw()
+
+    /** Keeps what was chosen on it, for the next activity or process. What was typed is kept by Android. */
+    fun save(saved: Saved)
 }
 
 /** Tokens of an answer at most. */
@@ -33,11 +37,18 @@ fun View.visible(seen: Boolean) {
     visibility = if (seen) View.VISIBLE else View.GONE
 }
 
+/** What is chosen, or is to be: it waits in the tag until it is offered, which a page does when it is first seen. */
+var Spinner.chosen: String?
+    get() = (selectedItem ?: tag) as String?
+    set(choice) {
+        tag = choice
+    }
+
 /** Offers [choices], and keeps what was chosen while that is one of them. */
 fun Spinner.offer(choices: List<String>) {
     val now = List(adapter?.count ?: 0) { adapter.getItem(it) as String }
     if (now == choices) return
-    val chosen = selectedItem as String?
+    val chosen = chosen
     val all = ArrayAdapter(context, android.R.layout.simple_spinner_item, choices)
     all.setDropDownViewResource(android.R.layout.simple_spinner_dropdown_item)
     adapter = all

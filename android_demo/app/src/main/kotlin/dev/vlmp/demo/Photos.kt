@@ -27,18 +27,18 @@ private const val PREVIEW_SIDE = 1024
 /** Reads a photo. Throws [Refused] where it is none, IOException where it cannot be read. */
 fun readPhoto(resolver: ContentResolver, uri: Uri): Photo {
     fun <T> opened(read: (java.io.InputStream) -> T): T =
-        (resolver.openInputStream(uri) ?: throw IOException("the photo cannot be opened")).use(read)
+        (resolver.openInputStream(uri) ?: throw Refused(R.string.photo_not_opened)).use(read)
 
     val bounds = BitmapFactory.Options().apply { inJustDecodeBounds = true }
     opened { BitmapFactory.decodeStream(it, null, bounds) }
-    if (bounds.outWidth <= 0 || bounds.outHeight <= 0) throw Refused("This is no picture that Android can read.")
+    if (bounds.outWidth <= 0 || bounds.outHeight <= 0) throw Refused(R.string.no_picture)
     val options = BitmapFactory.Options().apply {
         inSampleSize = sampleSize(bounds.outWidth, bounds.outHeight)
         inPreferredConfig = Bitmap.Config.ARGB_8888
         inPremultiplied = false
     }
     val decoded = opened { BitmapFactory.decodeStream(it, null, options) }
-        ?: throw Refused("The picture is damaged: Android cannot decode it.")
+        ?: throw Refused(R.string.damaged_picture)
     val orientation = try {
         opened { ExifInterface(it).getAttributeInt(ExifInterface.TAG_ORIENTATION, 1) }
     } catch (_: IOException) {

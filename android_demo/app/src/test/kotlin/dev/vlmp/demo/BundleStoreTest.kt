@@ -54,7 +54,7 @@ class BundleStoreTest {
 
     private fun refused(change: () -> Unit): String {
         change()
-        val line = checkNotNull(assertThrows(Exception::class.java) { import() }.message)
+        val line = assertThrows(Exception::class.java) { import() }.said
         assertEquals("nothing is left", emptyList<String>(), folder.list().orEmpty().toList())
         return line
     }
@@ -123,7 +123,7 @@ class BundleStoreTest {
     fun aFullPhoneIsSaidBeforeAnythingIsCopied() {
         var copied = 0
         val error = assertThrows(Refused::class.java) { store.import(source, { 60L shl 20 }) { _, _ -> copied++ >= 0 } }
-        assertTrue(error.message, checkNotNull(error.message).contains("only 60 MiB are free"))
+        assertTrue(error.said, error.said.contains("only 60 MiB are free"))
         assertEquals(0, copied)
     }
 

@@ -91,7 +91,7 @@ class DemoTest {
         demo.delete(bundles[1])
         demo.import(FolderSource(bundleFolder("tiny-pruned")))
         demo.choose(checkNotNull(demo.photo))
-        assertTrue(checkNotNull(demo.problem).contains("another task is running"))
+        assertTrue(checkNotNull(demo.said).contains("another task is running"))
         chats.begun.await()
         demo.stop()
         settled()
@@ -105,13 +105,13 @@ class DemoTest {
         demo.ask(bundles[1], "What?", 8)
         settled()
         assertEquals(State.FAILED, demo.phase)
-        assertEquals("language.onnx is damaged", demo.problem)
+        assertEquals("language.onnx is damaged", demo.said)
         assertNull(demo.loaded)
         chats.refuse = null
         demo.ask(bundles[0], "What?", 8)
         settled()
         assertEquals(State.READY, demo.phase)
-        assertNull(demo.problem)
+        assertNull(demo.said)
     }
 
     @Test
@@ -120,7 +120,7 @@ class DemoTest {
         demo.ask(bundles[1], "What?", 8)
         settled()
         assertEquals(State.EMPTY, demo.phase)
-        assertEquals("IllegalStateException: out of range", demo.problem)
+        assertEquals("IllegalStateException: out of range", demo.said)
         assertEquals(emptySet<String>(), chats.open)
         chats.fault = null
         demo.ask(bundles[1], "What?", 8)
@@ -136,7 +136,7 @@ class DemoTest {
         demo.ask(bundles[1], "And?", 8)
         settled()
         assertEquals(State.READY, demo.phase)
-        assertEquals("The question is too long.", demo.problem)
+        assertEquals("The question is too long.", demo.said)
         assertEquals(listOf("What?"), demo.turns.map { it.question })
         assertTrue(demo.canReply)
     }
@@ -183,7 +183,7 @@ class DemoTest {
         chats.begun.await()
         demo.delete(bundles[1])
         demo.choose(checkNotNull(demo.photo))
-        assertTrue(checkNotNull(demo.problem).contains("another task is running"))
+        assertTrue(checkNotNull(demo.said).contains("another task is running"))
         demo.stop()
         settled()
         assertEquals("no bundle after the first", listOf("close tiny-pruned", "measure tiny-unpruned"), chats.calls)
@@ -199,7 +199,7 @@ class DemoTest {
         for (rounds in listOf(1, 2)) {
             demo.measure(benchmark, bundles, "What?", 8, rounds)
             settled()
-            assertNull(demo.problem)
+            assertNull(demo.said)
         }
         val folder = demo.history.list().first().file.parentFile!!
         File(folder, "damaged.json").writeText("{")

@@ -56,7 +56,7 @@ class EngineInAppTest {
             app.demo.import(FolderSource(bundleFolder(name)))
             app.settle()
         }
-        assertNull(app.demo.problem)
+        assertNull(app.demo.said)
     }
 
     private fun room(bytes: Long) {
@@ -80,13 +80,13 @@ class EngineInAppTest {
         activity.part<EditText>(R.id.question).setText(question)
         press(R.id.ask)
         app.settle()
-        assertNull(app.demo.problem)
+        assertNull(app.demo.said)
         return app.demo.turns.last()
     }
 
     private fun answered(turn: Turn): Answer = checkNotNull(turn.answer)
 
-    /** tests/android/test_apk.py asks Python the same, and compares. A PNG, since decoders of JPEG differ. */
+    /** tests/android/test_android_demo.py asks Python the same, and compares. A PNG, since decoders of JPEG differ. */
     @Test
     fun photoQuestionAndFurtherQuestion() {
         val answers = JSONObject()
@@ -190,7 +190,7 @@ class EngineInAppTest {
         openPage(R.id.tab_compare)
         press(R.id.compare)
         app.settle()
-        assertNull(app.demo.problem)
+        assertNull(app.demo.said)
         assertEquals(listOf("tiny-unpruned", "tiny-pruned"), app.demo.compared.map { it.bundle.name })
         assertEquals(listOf(144, 16), app.demo.compared.map { it.answer.kept.size })
         assertTrue(activity.window.decorView.shows("Pruned, the first token comes after"))
@@ -204,7 +204,7 @@ class EngineInAppTest {
         activity.part<EditText>(R.id.runs).setText("2")
         press(R.id.benchmark)
         app.settle()
-        assertNull(app.demo.problem)
+        assertNull(app.demo.said)
         val measured = app.demo.history.list().single()
         measured.file.copyTo(File(System.getProperty("demo.pictures")!!, "engine-benchmark.json"), overwrite = true)
         draw(activity, "engine-benchmark")
@@ -226,7 +226,7 @@ class EngineInAppTest {
         app.settle()
         app.demo.listeners -= stop
         assertTrue(pressed)
-        assertNull(app.demo.problem)
+        assertNull(app.demo.said)
         assertEquals(emptyList<Measured>(), app.demo.history.list())
         openPage(R.id.tab_ask)
         assertEquals("the app goes on", End.FINISHED, answered(ask("tiny-pruned", FIRST)).end)
@@ -238,7 +238,7 @@ class EngineInAppTest {
         activity.part<EditText>(R.id.question).setText("why ".repeat(500))
         press(R.id.ask)
         app.settle()
-        assertTrue(app.demo.problem, checkNotNull(app.demo.problem).contains("tokens"))
+        assertTrue(app.demo.said, checkNotNull(app.demo.said).contains("tokens"))
         assertEquals("the conversation stays", listOf(FIRST), app.demo.turns.map { it.question })
         assertTrue(app.demo.canReply)
     }
@@ -250,7 +250,7 @@ class EngineInAppTest {
         press(R.id.ask)
         app.settle()
         assertEquals(State.FAILED, app.demo.phase)
-        assertTrue(app.demo.problem, checkNotNull(app.demo.problem).contains("of memory, and 64 are free"))
+        assertTrue(app.demo.said, checkNotNull(app.demo.said).contains("of memory, and 64 are free"))
         assertFalse(app.demo.canReply)
     }
 

@@ -6,64 +6,17 @@ import android.view.View
 import android.view.ViewGroup
 import android.widget.Button
 import android.widget.EditText
-import android.widget.RadioGroup
 import android.widget.SeekBar
 import android.widget.TextView
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertFalse
 import org.junit.Assert.assertNull
 import org.junit.Assert.assertTrue
-import org.junit.Before
 import org.junit.Test
-import org.junit.runner.RunWith
-import org.robolectric.Robolectric
-import org.robolectric.RobolectricTestRunner
 import org.robolectric.RuntimeEnvironment
-import org.robolectric.android.controller.ActivityController
 import org.robolectric.annotation.Config
-import org.robolectric.annotation.GraphicsMode
-import org.robolectric.shadows.ShadowActivityManager
 
-@RunWith(RobolectricTestRunner::class)
-@Config(sdk = [35], application = TestApp::class, qualifiers = "w411dp-h891dp-xhdpi")
-@GraphicsMode(GraphicsMode.Mode.NATIVE)
-class MainActivityTest {
-    @Before
-    fun aPhoneWithRoom() {
-        val info = android.app.ActivityManager.MemoryInfo().apply {
-            availMem = 2L shl 30
-            totalMem = 8L shl 30
-        }
-        val manager = app.getSystemService(android.app.ActivityManager::class.java)
-        org.robolectric.shadow.api.Shadow.extract<ShadowActivityManager>(manager).setMemoryInfo(info)
-        for (name in listOf("tiny-unpruned", "tiny-pruned")) {
-            app.demo.import(FolderSource(bundleFolder(name)))
-            app.settle()
-        }
-        assertNull(app.demo.problem)
-    }
-
-    private fun started(intent: Intent = Intent(Intent.ACTION_MAIN)): ActivityController<MainActivity> =
-        Robolectric.buildActivity(MainActivity::class.java, intent).setup().also { app.settle() }
-
-    /** With a photo that another app has shared. */
-    private fun shared() = started(Intent(Intent.ACTION_SEND).setType("image/jpeg").putExtra(Intent.EXTRA_STREAM, photoUri()))
-
-    private fun MainActivity.press(id: Int) = assertTrue("$id can be pressed", part<Button>(id).performClick())
-
-    private fun MainActivity.openPage(id: Int) {
-        part<RadioGroup>(R.id.tabs).check(id)
-        app.settle()
-    }
-
-    private fun asked(): ActivityController<MainActivity> = shared().also {
-        val activity = it.get()
-        activity.part<android.widget.Spinner>(R.id.bundle).setSelection(1)
-        activity.part<EditText>(R.id.question).setText("What is in it?")
-        activity.press(R.id.ask)
-        app.settle()
-    }
-
+class MainActivityTest : PagesTest() {
     // --- What one sees ------------------------------------------------------------------------------------------------
 
     @Test
@@ -83,7 +36,7 @@ class MainActivityTest {
         }
         assertEquals(emptyList<String>(), app.bundles.map { it.name })
         shared()
-        assertNull(app.demo.problem)
+        assertNull(app.demo.said)
         assertEquals("a photo that is shared meanwhile is taken", "photo.jpg", app.demo.photo?.name)
         assertEquals(listOf("tiny-unpruned", "tiny-pruned"), app.bundles.map { it.name })
         app.demo.delete(app.bundles[0])
@@ -112,8 +65,10 @@ class MainActivityTest {
     @Test
     @Config(qualifiers = "+night")
     fun darkMode() {
-        val dark = draw(asked().get(), "dark")
+        val activity = asked().get()
+        val dark = draw(activity, "dark")
         assertTrue("the background is dark", android.graphics.Color.luminance(dark.getPixel(2, dark.height - 2)) < 0.1)
+        drawOtherPages(activity, "dark")
     }
 
     @Test
@@ -126,12 +81,30 @@ class MainActivityTest {
             assertTrue("the words of $id fit", button.layout.height <= button.height)
             assertTrue("$id is not cut off", button.bottom <= (button.parent as View).height)
         }
+        drawOtherPages(activity, "large-fonts")
     }
 
     @Test
     @Config(qualifiers = "w891dp-h411dp-land-xhdpi")
     fun landscape() {
-        draw(asked().get(), "landscape")
+        val activity = asked().get()
+        draw(activity, "landscape")
+        drawOtherPages(activity, "landscape")
+    }
+
+    /** With something on each, for a person to look at. */
+    private fun drawOtherPages(activity: MainActivity, mode: String) {
+        for ((name, tab, button) in listOf(
+            Triple("compare", R.id.tab_compare, R.id.compare),
+            Triple("bundles", R.id.tab_bundles, null),
+            Triple("benchmark", R.id.tab_benchmark, R.id.benchmark),
+        )) {
+            activity.openPage(tab)
+            if (button != null) activity.press(button)
+            app.settle()
+            assertNull(app.demo.said)
+            draw(activity, "$name-$mode")
+        }
     }
 
     @Test
@@ -145,91 +118,6 @@ class MainActivityTest {
                 assertTrue("$view is too small for a finger", view.height >= 48 * activity.resources.displayMetrics.density - 1)
             }
         }
-    }
-
-    // --- What stays ---------------------------------------------------------------------------------------------------
-
-    @Test
-    fun turningThePhoneKeepsEverything() {
-        val controller = asked()
-        controller.get().part<EditText>(R.id.question).setText("half a ques")
-        controller.get().openPage(R.id.tab_compare)
-        controller.turn()
-        val activity = controller.get()
-        assertEquals(View.VISIBLE, activity.part<View>(R.id.page_compare).visibility)
-        activity.openPage(R.id.tab_ask)
-        assertTrue(activity.window.decorView.shows("A red square."))
-        assertEquals("half a ques", activity.part<EditText>(R.id.question).text.toString())
-        assertEquals("the bundle was not loaded again", 1, app.chats.calls.count { it.startsWith("load") })
-    }
-
-    /** Does something once, as soon as the answer has its first word. */
-    private fun atTheFirstWord(act: () -> Unit) {
-        var done = false
-        app.demo.listeners += {
-            if (!done && app.demo.turns.lastOrNull()?.text == "A ") {
-                done = true
-                act()
-            }
-        }
-    }
-
-    private fun MainActivity.ask(question: String) {
-        part<android.widget.Spinner>(R.id.bundle).setSelection(1)
-        part<EditText>(R.id.question).setText(question)
-        press(R.id.ask)
-        app.settle()
-    }
-
-    @Test
-    fun turningThePhoneWhileItAnswers() {
-        val controller = shared()
-        val before = controller.get()
-        atTheFirstWord { controller.turn() }
-        before.ask("What is in it?")
-        assertFalse("another activity", before === controller.get())
-        assertTrue(controller.get().window.decorView.shows("A red square."))
-        assertEquals(listOf("load tiny-pruned", "ask tiny-pruned"), app.chats.calls)
-    }
-
-    /** Android ends the process in the background, and starts another one with what was saved. */
-    private fun startedAgain(controller: ActivityController<MainActivity>, saved: android.os.Bundle): MainActivity {
-        controller.pause().stop().destroy()
-        app.die()
-        return Robolectric.buildActivity(MainActivity::class.java).setup(saved).also { app.settle() }.get()
-    }
-
-    @Test
-    fun aProcessThatIsEndedLosesNothing() {
-        val controller = asked()
-        controller.get().part<EditText>(R.id.question).setText("And now?")
-        val saved = android.os.Bundle().also { controller.saveInstanceState(it) }
-        val activity = startedAgain(controller, saved)
-        assertNull(app.demo.problem)
-        assertEquals("photo.jpg", app.demo.photo?.name)
-        assertTrue(activity.window.decorView.shows("You: What is in it?"))
-        assertTrue(activity.window.decorView.shows("A red square."))
-        assertEquals("And now?", activity.part<EditText>(R.id.question).text.toString())
-        assertEquals("Ask", activity.part<Button>(R.id.ask).text)
-        activity.press(R.id.ask)
-        app.settle()
-        assertEquals("a new conversation", listOf("And now?"), app.demo.turns.map { it.question })
-        assertEquals("ask tiny-pruned", app.chats.calls.last())
-    }
-
-    @Test
-    fun aProcessThatIsEndedWhileItAnswers() {
-        val controller = shared()
-        val saved = android.os.Bundle()
-        atTheFirstWord { controller.saveInstanceState(saved) }
-        controller.get().ask("What is in it?")
-        val activity = startedAgain(controller, saved)
-        assertEquals(listOf("A "), app.demo.turns.map { it.text })
-        assertTrue(activity.part<Button>(R.id.ask).isEnabled)
-        saved.putParcelable("photo", android.net.Uri.parse("file:///nowhere.jpg"))
-        val without = startedAgain(started(), saved)
-        assertTrue(checkNotNull(app.demo.problem).startsWith("The photo cannot be read"))
-        assertTrue("what was said stays", without.window.decorView.shows("You: What is in it?"))
     }
 
     // --- What one does ------------------------------------------------------------------------------------------------
@@ -269,7 +157,7 @@ class MainActivityTest {
         assertEquals("photo.jpg", app.demo.photo?.name)
         controller.newIntent(Intent(share).putExtra(Intent.EXTRA_STREAM, android.net.Uri.parse("file:///nowhere.jpg")))
         app.settle()
-        assertTrue(checkNotNull(app.demo.problem).startsWith("The photo cannot be read"))
+        assertTrue(checkNotNull(app.demo.said).startsWith("The photo cannot be read"))
         assertEquals("the photo stays", "photo.jpg", app.demo.photo?.name)
     }
 
@@ -324,7 +212,7 @@ class MainActivityTest {
         assertEquals(listOf("tiny-unpruned", "tiny-pruned"), app.bundles.map { it.name })
         app.demo.import(FolderSource(bundleFolder("tiny-pruned")))
         app.settle()
-        assertNull(app.demo.problem)
+        assertNull(app.demo.said)
         assertTrue("the same one again", activity.part<ViewGroup>(R.id.bundles).shows("tiny-pruned-2"))
     }
 
@@ -336,7 +224,7 @@ class MainActivityTest {
         activity.press(R.id.benchmark)
         app.settle()
         draw(activity, "benchmark")
-        assertNull(app.demo.problem)
+        assertNull(app.demo.said)
         val measured = app.demo.history.list().single()
         val figure = measured.bundles[0].phases.first { it.name == "first_token" }
         val panels = activity.part<ViewGroup>(R.id.measured)

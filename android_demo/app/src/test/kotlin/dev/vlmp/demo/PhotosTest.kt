@@ -56,7 +56,7 @@ class PhotosTest {
     @Test
     fun whatIsNoPictureIsRefused() {
         val file = temporary.newFile("text.jpg").apply { writeText("not a picture") }
-        assertEquals("This is no picture that Android can read.", assertThrows(Refused::class.java) { read(file) }.message)
+        assertEquals("This is no picture that Android can read.", assertThrows(Refused::class.java) { read(file) }.said)
     }
 
     private fun greyPng(width: Int, height: Int): File = temporary.newFile("large.png").also { file ->

@@ -40,6 +40,11 @@ fun photoUri(): Uri = Uri.fromFile(File(System.getProperty("demo.photo")!!))
 
 fun bundleFolder(name: String) = File(System.getProperty("demo.bundles")!!, name)
 
+/** The line that is told, null without one. */
+val Demo.said: String? get() = problem?.text(app.resources)
+
+val Throwable.said: String get() = (this as? Refused)?.words?.text(app.resources) ?: message.orEmpty()
+
 /** A text that is seen anywhere under a view. */
 fun View.shows(text: String): Boolean = when {
     visibility != View.VISIBLE -> false
