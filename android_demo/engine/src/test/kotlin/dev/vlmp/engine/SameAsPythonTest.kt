@@ -9,7 +9,7 @@ import org.junit.jupiter.api.Assertions.assertEquals
 import org.junit.jupiter.api.Assumptions.assumeTrue
 import org.junit.jupiter.api.Test
 
-/** Answers of the bundles of the APK, which tests/android/test_android_demo.py compares with Python's. */
+/** Answers of the bundles of the APK. tests/android/ask_bundles.py asks Python the same, and both are compared. */
 class SameAsPythonTest {
     private fun folder(property: String): File {
         val path = System.getProperty(property).orEmpty()
