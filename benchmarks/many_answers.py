@@ -71,8 +71,7 @@ def chunks(pictures: list[str]) -> Iterator[list[str]]:
 
 
 def picture_caches(session: TorchSession, visual: Array, ids: list[int]) -> Seen:
-    """What prefix and picture leave in the caches, [J, C, d] twice and [C]. ids: any question, which leaves them alone.
-    """
+    """What prefix and picture leave in the caches, [J, C, d] twice and [C]. ids: any question; they do not count."""
     prefill = cast(Prefill, session.methods["prefill"])
     text, geometry = torch.tensor([ids], dtype=torch.int32), prefill.geometry
     made = prefill(text, torch.tensor([len(ids)], dtype=torch.int32), torch.from_numpy(visual))

@@ -62,8 +62,8 @@ WEIGH = "weigh"
 """The one that all methods take, but `none`."""
 
 __all__ = [
-    "DEFAULT_PIVOTS", "PRUNERS", "SETTINGS", "TRAITS", "WEIGH", "Loop", "PruneResult", "Pruner", "PrunerConfig", "Traits",
-    "build_pruner", "prune", "pruner_class",
+    "DEFAULT_PIVOTS", "PRUNERS", "SETTINGS", "TRAITS", "WEIGH", "Loop", "PruneResult", "Pruner", "PrunerConfig",
+    "Traits", "build_pruner", "prune", "pruner_class",
 ]  # fmt: skip
 
 

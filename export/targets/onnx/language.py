@@ -294,10 +294,14 @@ def _inputs(geometry: Geometry) -> list[ir.Value]:
         ir.val("past", ir.DataType.INT32, [1]),
         ir.val("visual", ir.DataType.FLOAT, ["visual_tokens", geometry.hidden]),
     ]
-    return numbers + [
-        ir.val(f"{name}_cache_{layer}", ir.DataType.FLOAT, _cache_shape(geometry, layer))
-        for name, layer in cache_names(range(geometry.layers))
-    ] + [_bias_input(geometry, stage) for stage, cut in enumerate(geometry.cuts) if cut.weighs]
+    return (
+        numbers
+        + [
+            ir.val(f"{name}_cache_{layer}", ir.DataType.FLOAT, _cache_shape(geometry, layer))
+            for name, layer in cache_names(range(geometry.layers))
+        ]
+        + [_bias_input(geometry, stage) for stage, cut in enumerate(geometry.cuts) if cut.weighs]
+    )
 
 
 def _bias_input(geometry: Geometry, stage: int) -> ir.Value:
