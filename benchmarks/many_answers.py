@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from vlmp.evaluation.data import DataSet
 from vlmp.evaluation.run import answer
-from vlmp.export.models.decoder import Decoder, Layer, Prefill, split_heads
+from vlmp.export.models.decoder import Decoder, Layer, Prefill, over_slots, split_heads
 from vlmp.export.models.layers import MASKED, rotate
 from vlmp.runtimes.chat import Chat
 from vlmp.runtimes.image import to_pixels
@@ -25,8 +25,8 @@ from vlmp.runtimes.session import Array
 
 PICTURES = 24
 """Pictures whose questions run together."""
-Pairs = list[tuple[Tensor, Tensor]]
-"""Keys and values of each layer."""
+Seen = list[tuple[Tensor, Tensor, Tensor]]
+"""Of each layer: keys, values, and what is added to the scores of the keys."""
 
 
 def see(chat: Chat, data: DataSet) -> dict[str, Array]:
@@ -58,7 +58,7 @@ def many_answers(chat: Chat, seen: dict[str, Array], data: DataSet, most: int) -
             tuple(torch.stack(each)[owner_B] for each in zip(*layer, strict=True))
             for layer in zip(*caches, strict=True)
         ]
-        chats = Chats(session, cast(Pairs, shared))
+        chats = Chats(session, cast(Seen, shared))
         for number, tokens in zip(asked, chats.answers([ids[number] for number in asked], most), strict=True):
             texts[number] = chat.tokenizer.decode(tokens, skip_special_tokens=True).strip()
     return texts
@@ -70,22 +70,26 @@ def chunks(pictures: list[str]) -> Iterator[list[str]]:
         yield pictures[start : start + PICTURES]
 
 
-def picture_caches(session: TorchSession, visual: Array, ids: list[int]) -> Pairs:
-    """What prefix and picture leave in the caches, [J, C, d] each. ids: any question, which leaves them alone."""
+def picture_caches(session: TorchSession, visual: Array, ids: list[int]) -> Seen:
+    """What prefix and picture leave in the caches, [J, C, d] twice and [C]. ids: any question; they do not count."""
     prefill = cast(Prefill, session.methods["prefill"])
     text, geometry = torch.tensor([ids], dtype=torch.int32), prefill.geometry
     made = prefill(text, torch.tensor([len(ids)], dtype=torch.int32), torch.from_numpy(visual))
-    rows = made[-2 * geometry.layers :]
-    bases = [geometry.base(layer) for layer in range(geometry.layers)]
-    return [(rows[2 * n][:, :base], rows[2 * n + 1][:, :base]) for n, base in enumerate(bases)]
+    named = dict(zip((spec.name for spec in session.manifest.method("prefill").outputs), made, strict=True))
+    found: Seen = []
+    for group, (layers, base) in enumerate(zip(geometry.groups, geometry.bases, strict=True)):
+        bias_S = named.get(f"bias_{group - 1}", torch.zeros(base - geometry.prefix))
+        bias_C = over_slots(bias_S, geometry.prefix, base)[0]
+        found += [(named[f"key_{n}"][:, :base], named[f"value_{n}"][:, :base], bias_C) for n in layers]
+    return found
 
 
 @dataclass
 class Chats:
-    """B first turns over the caches of their pictures, [B, J, C, d] each."""
+    """B first turns over the caches of their pictures, [B, J, C, d] and [B, C]."""
 
     session: TorchSession
-    pictures: Pairs
+    pictures: Seen
 
     def __post_init__(self) -> None:
         self.decoder = cast(Decoder, cast(Prefill, self.session.methods["prefill"]).decoder)
@@ -135,10 +139,10 @@ class Chats:
         if (before := self.texts[number]) is not None:
             key, value = torch.cat([before[0], key], 2), torch.cat([before[1], value], 2)
         self.texts[number] = key, value
-        old_key, old_value = self.pictures[number]
+        old_key, old_value, bias_BC = self.pictures[number]
         slots, head_dim = old_key.shape[2], key.shape[3]
         query = query.reshape(batch, kv_heads, -1, tokens, head_dim) * head_dim**-0.5
-        old = torch.einsum("bjgld,bjcd->bjglc", query, old_key)
+        old = torch.einsum("bjgld,bjcd->bjglc", query, old_key) + bias_BC[:, None, None, None]
         new = torch.einsum("bjgld,bjmd->bjglm", query, key) + (mask[:, None, None] if mask.ndim == 3 else mask)
         share = torch.softmax(torch.cat([old, new], -1), -1)
         mixed = torch.einsum("bjglc,bjcd->bjgld", share[..., :slots], old_value)

@@ -26,9 +26,10 @@ from vlmp.export.schedule import (
     least_layer,
     named_schedule,
     parse_stage,
+    settings_of,
 )
 from vlmp.export.targets import OFFERS, TARGETS, check_single_file
-from vlmp.pruner import PRUNERS, TRAITS
+from vlmp.pruner import PRUNERS
 from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.console.command import (
     OneLineParser,
@@ -158,7 +159,7 @@ def described(pruner: str) -> str:
     """A pruner, its place and its settings."""
     layer = layer_of(pruner)
     where = f"before decoder layer {layer}" if layer else "before the language model"
-    takes = TRAITS[pruner].settings
+    takes = settings_of(pruner)
     settings = f"; takes {', '.join(takes)}" if takes else ""
     return f"{pruner:<12}{where} (--prune-layer {layer}, at least {least_layer(pruner)}){settings}"
 

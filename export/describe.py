@@ -55,7 +55,7 @@ def shape_of(plan: Plan) -> ShapeSpec:
         StageSpec(
             place="layer", index=cut.layer, pruner=stage.pruner, tokens=pruner.tokens, num_kept=cut.kept,
             settings={name: getattr(pruner.config, name) for name in pruner.settings}, loop=plan.target.loop,
-            by_prompt="attention" in pruner.needs, exact=pruner.exact,
+            by_prompt="attention" in pruner.needs, weighs=cut.weighs, exact=pruner.exact,
         )
         for stage, cut, pruner in zip(plan.config.schedule, geometry.cuts, plan.pruners, strict=True)
     ]  # fmt: skip

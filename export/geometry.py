@@ -25,6 +25,8 @@ class Cut:
 
     layer: int
     kept: int
+    weighs: bool = False
+    """Whether attention counts each of them as those that it stands for."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,7 +97,7 @@ class Geometry:
             TensorSpec(name=f"{kind}_cache_{layer}", shape=[kv.heads, self.slots(layer), kv.head_dim], dtype=dtype)
             for layer, kv in enumerate(self.kv)
             for kind in ("key", "value")
-        ]
+        ] + self._biases("bias_cache", dtype)
         match method:
             case "vision":
                 return [TensorSpec(name="image", shape=[1, 3, self.height, self.width], dtype=dtype)]
@@ -123,7 +125,15 @@ class Geometry:
             for layer, kv in enumerate(self.kv)
             for kind in ("key", "value")
         ]
-        return [logits, *(kept if method == "prefill" else []), *rows]
+        return [logits, *kept, *rows, *self._biases("bias", dtype)] if method == "prefill" else [logits, *rows]
+
+    def _biases(self, name: str, dtype: Literal["float32", "float16"]) -> list[TensorSpec]:
+        """What is added to the scores of the tokens that each stage has kept, where it weighs them."""
+        return [
+            TensorSpec(name=f"{name}_{stage}", shape=[cut.kept], dtype=dtype)
+            for stage, cut in enumerate(self.cuts)
+            if cut.weighs
+        ]
 
     def _rows(self, method: MethodName, layer: int) -> int:
         if method == "prefill":

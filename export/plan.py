@@ -106,7 +106,9 @@ def open_source(config: ExportConfig) -> Source:
     pruners = pruner_configs(config, (height // side) * (width // side), family.layers)
     prompt = read_prompt(folder, family.prompt, config.system_prompt)
     check_text_len(config, prompt)
-    cuts = tuple(Cut(at.place.index, own.num_kept) for at, own in zip(config.schedule, pruners, strict=True))
+    cuts = tuple(
+        Cut(at.place.index, own.num_kept, bool(own.weigh)) for at, own in zip(config.schedule, pruners, strict=True)
+    )
     geometry = family.geometry(
         height=height, width=width, prefix=len(prompt.prefix_ids), cuts=cuts, text=config.text_len,
         room=config.max_new_tokens,

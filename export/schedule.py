@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from vlmp.pruner import PRUNERS, SETTINGS, TRAITS
+from vlmp.pruner import PRUNERS, SETTINGS, TRAITS, WEIGH
 from vlmp.runtimes.bundle.errors import UserError
 
 DEFAULT_PRUNER = "vlm-pruner"
@@ -113,13 +113,14 @@ def parse_pruner(text: str) -> tuple[str, dict[str, float], bool]:
     """`NAME[,SETTING=VALUE ...]` -> name, settings, whether the others are the published ones. Raises UserError."""
     name, *given = text.split(",")
     check_pruner(name)
+    takes = settings_of(name)
     settings: dict[str, float] = {}
     for item in given:
         key, _, value = item.partition("=")
         if item == PUBLISHED:
             continue
-        if key not in TRAITS[name].settings:
-            known = ", ".join((*TRAITS[name].settings, PUBLISHED))
+        if key not in takes:
+            known = ", ".join((*takes, PUBLISHED))
             raise UserError(f"pruner {text}: {name} has no setting {key!r}: it takes {known}")
         if key in settings:
             raise UserError(f"pruner {text}: {key} is given twice")
@@ -129,6 +130,11 @@ def parse_pruner(text: str) -> tuple[str, dict[str, float], bool]:
             kind = "a whole number" if SETTINGS[key] is int else "a number"
             raise UserError(f"pruner {text}: {key}={value} must be {kind}") from None
     return name, settings, PUBLISHED in given
+
+
+def settings_of(pruner: str) -> tuple[str, ...]:
+    """What may be set of a pruner."""
+    return (*TRAITS[pruner].settings, *([] if pruner == "none" else [WEIGH]))
 
 
 def spelled(pruner: str, settings: Mapping[str, float], published: bool) -> str:

@@ -54,13 +54,16 @@ TRAITS: dict[str, Traits] = {
 
 SETTINGS: dict[str, type[int] | type[float]] = {
     "pivots": int, "channels": int, "bss_weight": float, "threshold": float, "threshold_step": float, "batch": int,
-    "fuse_weight": float, "seed": int,
+    "fuse_weight": float, "seed": int, "weigh": int,
 }  # fmt: skip
 """Field of PrunerConfig, beside num_kept -> its type."""
 
+WEIGH = "weigh"
+"""The one that all methods take, but `none`."""
+
 __all__ = [
-    "DEFAULT_PIVOTS", "PRUNERS", "SETTINGS", "TRAITS", "Loop", "PruneResult", "Pruner", "PrunerConfig", "Traits",
-    "build_pruner", "prune", "pruner_class",
+    "DEFAULT_PIVOTS", "PRUNERS", "SETTINGS", "TRAITS", "WEIGH", "Loop", "PruneResult", "Pruner", "PrunerConfig",
+    "Traits", "build_pruner", "prune", "pruner_class",
 ]  # fmt: skip
 
 

@@ -51,11 +51,16 @@ class PrunerConfig:
     """beta, the share of a kept token's own hidden state when discarded ones are fused into it."""
     seed: int = 0
     """Which of the random sets is drawn."""
+    weigh: int = 0
+    """1: attention counts each kept token as those that it stands for (`weighing.py`). Of any method, which does not
+    read it."""
 
     def __post_init__(self) -> None:
         for name in ("num_kept", "pivots", "channels", "batch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: must be at least 1")
+        if self.weigh not in (0, 1):
+            raise ValueError(f"weigh={self.weigh}: must be 0 or 1")
         if self.seed < 0:
             raise ValueError(f"seed={self.seed}: must be at least 0")
         if self.num_kept < self.pivots:

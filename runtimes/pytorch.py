@@ -60,8 +60,9 @@ def with_rows(manifest: Manifest) -> Manifest:
 
     def rows(name: MethodName, method: MethodSpec) -> MethodSpec:
         inputs = [spec for spec in method.inputs if any(part in spec.name for part in taken[name])]
+        made = [spec for spec in method.outputs if name == "prefill" or not spec.name.startswith("bias_")]
         return method.model_copy(
-            update={"inputs": [one(i, name) for i in inputs], "outputs": [one(o, name) for o in method.outputs]}
+            update={"inputs": [one(i, name) for i in inputs], "outputs": [one(o, name) for o in made]}
         )
 
     methods = {name: rows(name, manifest.method(name)) for name in METHODS}

@@ -227,6 +227,9 @@ class Session(ABC):
                 for kind in ("key", "value"):
                     rows = outputs[f"{kind}_{layer}"]
                     self._caches[f"{kind}_cache_{layer}"][:, first:end] = rows[:, : end - first]
+            if method == "prefill":
+                for stage in self.manifest.shape.weighed:
+                    self._caches[f"bias_cache_{stage}"][:] = outputs[f"bias_{stage}"]
         self.progress = self.progress._replace(past=self.past + tokens)
         return outputs
 

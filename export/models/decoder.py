@@ -24,6 +24,7 @@ from vlmp.export.models.layers import (
 from vlmp.export.models.spec import DecoderSpec, LayerSpec
 from vlmp.export.quantize import QuantEmbedding, QuantLinear
 from vlmp.pruner import Pruner, PruneResult
+from vlmp.pruner.weighing import tokens_stood_for
 
 
 class Context(NamedTuple):
@@ -209,8 +210,9 @@ class Prefill(nn.Module):
             self.register_buffer(f"mask_{group}", causal_mask(base + geometry.text, rope[0].dtype), persistent=False)
 
     def forward(self, ids: Tensor, text_len: Tensor, visual: Tensor) -> tuple[Tensor, ...]:
-        """ids int32 [1, T], text_len int32 [1], visual [N, D] -> logits [V], what is kept, keys and values.
+        """ids int32 [1, T], text_len int32 [1], visual [N, D] -> logits [V], what is kept, keys and values, biases.
 
+        biases [S]: of each stage that weighs, added to the scores of what it has kept in all layers after it.
         What is kept: kept of each stage but the last, then its kept, order and filled, as `Geometry.outputs` has them.
         ids may be fewer than T where no graph is traced.
         """
@@ -220,8 +222,10 @@ class Prefill(nn.Module):
         words = decoder.embed(torch.cat([self.prefix_P, ids[0]])).to(visual.dtype)
         hidden_LD = torch.cat([words[:first], visual, words[first:]])
         rows: list[Tensor] = []
+        biases: list[Tensor] = []
+        bias_S: Tensor | None = None
         choice = Choice()
-        context = self.context(0, cos_Ld, sin_Ld)
+        context = self.context(0, cos_Ld, sin_Ld, bias_S)
         hidden_LD, last = self.run_group(0, hidden_LD, context, rows)
         for stage, pruner in enumerate(self.pruners):
             after = geometry.bases[stage]
@@ -233,20 +237,27 @@ class Prefill(nn.Module):
 
             pruned = pruner(hidden_LD[first:after], keys_NC, attention_N, choice.place_N)
             choice = choice.then(pruned)
+            weighs = geometry.cuts[stage].weighs
+            bias_S = tokens_stood_for(hidden_LD[first:after], pruned.kept_S, bias_S) if weighs else None
+            if bias_S is not None:
+                biases.append(bias_S.to(visual.dtype))
             hidden_LD = torch.cat([hidden_LD[:first], pruned.hidden_SD, hidden_LD[after:]])
             cos_Ld, sin_Ld = (
                 torch.cat([rope[:first], rope[first:after].index_select(0, pruned.kept_S), rope[after:]])
                 for rope in (cos_Ld, sin_Ld)
             )
-            context = self.context(stage + 1, cos_Ld, sin_Ld)
+            context = self.context(stage + 1, cos_Ld, sin_Ld, bias_S)
             hidden_LD, last = self.run_group(stage + 1, hidden_LD, context, rows)
         logits = decoder.logits(hidden_LD, text_len + (geometry.bases[-1] - 1))
-        return (logits, *choice.outputs(), *rows)
+        return (logits, *choice.outputs(), *rows, *biases)
 
-    def context(self, group: int, cos_Ld: Tensor, sin_Ld: Tensor) -> Context:
-        """What the layers of a group are given beside their tokens."""
+    def context(self, group: int, cos_Ld: Tensor, sin_Ld: Tensor, bias_S: Tensor | None) -> Context:
+        """What the layers of a group are given beside their tokens. bias_S: added to the scores of visual tokens."""
         tokens = cos_Ld.shape[0]
-        return Context(cos_Ld, sin_Ld, _cut(self.get_buffer(f"mask_{group}"), tokens, tokens))
+        mask_LL = _cut(self.get_buffer(f"mask_{group}"), tokens, tokens)
+        if bias_S is not None:
+            mask_LL = mask_LL + over_slots(bias_S.to(mask_LL.dtype), self.geometry.prefix, tokens)
+        return Context(cos_Ld, sin_Ld, mask_LL)
 
     def run_group(
         self, group: int, hidden_LD: Tensor, context: Context, rows: list[Tensor]
@@ -320,9 +331,17 @@ class Step(nn.Module):
         position_L = torch.minimum(past + _cut(self.index_L, tokens), self.last_position)
         cos_Ld, sin_Ld = self.cos.index_select(0, position_L), self.sin.index_select(0, position_L)
         mask_LL = _cut(self.mask_LL, tokens, tokens)
-        masks = {base: self.cache_mask(past, base) for base in geometry.bases}
+        biases = iter(caches[2 * geometry.layers :])
+        masks = [self.cache_mask(past, geometry.bases[0])]
+        for cut, base in zip(geometry.cuts, geometry.bases[1:], strict=True):
+            mask_1C = self.cache_mask(past, base)
+            if cut.weighs:
+                mask_1C = mask_1C + over_slots(next(biases), geometry.prefix, mask_1C.shape[1])
+            masks.append(mask_1C)
         filled = [
-            (caches[2 * layer], caches[2 * layer + 1], masks[geometry.base(layer)]) for layer in range(geometry.layers)
+            (caches[2 * layer], caches[2 * layer + 1], mask_1C)
+            for layers, mask_1C in zip(geometry.groups, masks, strict=True)
+            for layer in layers
         ]
         rows: list[Tensor] = []
         words_LD, context = decoder.embed(ids[0]).to(cos_Ld.dtype), Context(cos_Ld, sin_Ld, mask_LL)
@@ -342,7 +361,10 @@ class Decode(Step):
         super().__init__(decoder, geometry, rope, 1)
 
     def forward(self, ids: Tensor, past: Tensor, *caches: Tensor) -> tuple[Tensor, ...]:
-        """ids int32 [1, 1], past int32 [1] text tokens in the cache, caches [J, C, d] -> logits, keys and values."""
+        """ids int32 [1, 1], past int32 [1] text tokens in the cache, caches -> logits, keys and values.
+
+        caches: keys and values [J, C, d] of each layer, then the biases [S] of each stage that weighs.
+        """
         return self.step(ids, past * 0, past, caches)
 
 
@@ -355,9 +377,16 @@ class Extend(Step):
     def forward(self, ids: Tensor, text_len: Tensor, past: Tensor, *caches: Tensor) -> tuple[Tensor, ...]:
         """ids int32 [1, T], text_len int32 [1] of them valid, past int32 [1], caches -> logits, keys and values.
 
+        caches: as `Decode` takes them.
         ids may be fewer than T where no graph is traced.
         """
         return self.step(ids, text_len - 1, past, caches)
+
+
+def over_slots(bias_S: Tensor, first: int, slots: int) -> Tensor:
+    """A row of scores with `bias_S` from slot `first` on, and zeros elsewhere. [1, slots]."""
+    after = slots - first - bias_S.shape[0]
+    return torch.cat([bias_S.new_zeros(first), bias_S, bias_S.new_zeros(after)]).unsqueeze(0)
 
 
 def _cut(table: Tensor, *sizes: int) -> Tensor:

@@ -109,6 +109,11 @@ class StageSpec(_Record):
     settings: dict[str, float | int] = Field(description="Those that the pruner reads.")
     loop: Literal["while", "unroll", "scan"]
     by_prompt: bool = Field(default=False, description="Whether the text of the first turn has a say in the choice.")
+    weighs: bool = Field(
+        default=False,
+        description="Whether attention counts each kept token as those that it stands for: prefill returns bias_i of "
+        "stage i, which decode and extend take as bias_cache_i.",
+    )
     exact: bool = Field(description="False when an unrolled graph may fill the last tokens by lowest score.")
 
     @property
@@ -171,6 +176,11 @@ class ShapeSpec(_Record):
     def num_kept(self) -> int:
         """S: visual tokens after the last stage."""
         return self.stages[-1].num_kept if self.stages else self.image.visual_tokens
+
+    @property
+    def weighed(self) -> list[int]:
+        """Numbers of the stages that weigh what they have kept."""
+        return [number for number, stage in enumerate(self.stages) if stage.weighs]
 
     @property
     def pruner(self) -> str:

@@ -38,13 +38,20 @@ def expected_tensors(manifest: Manifest, name: MethodName) -> tuple[Tensors, Ten
     if name == "vision":
         image = shape.image
         return {"image": ([1, 3, image.height, image.width], precision)}, visual_ND
-    caches = rows("key_cache", "value_cache", lambda layer: layer.slots)
+
+    def biases(name: str) -> Tensors:
+        stages = enumerate(shape.stages)
+        return {f"{name}_{number}": ([stage.num_kept], kv.dtype) for number, stage in stages if stage.weighs}
+
+    caches = rows("key_cache", "value_cache", lambda layer: layer.slots) | biases("bias_cache")
     tokens = 1 if name == "decode" else bucket
     counts: dict[str, Callable[[KvLayerSpec], int]] = {
         "prefill": lambda layer: layer.base + bucket, "decode": lambda _: 1, "extend": lambda _: bucket,
     }  # fmt: skip
     made: Tensors = {"logits": ([manifest.vocab_size], precision)}
     made |= rows("key", "value", (lambda layer: layer.slots) if in_place else counts[name])
+    if in_place or name == "prefill":
+        made |= biases("bias")
     taken: Tensors = {"ids": ([1, tokens], "int32")}
     if in_place or name != "decode":
         taken["text_len"] = ([1], "int32")

@@ -116,6 +116,10 @@ class Pruned:
         self.order_S = torch.zeros(0, dtype=torch.int64)
         self.attention_L = torch.zeros(0)
         """What the last token attends to in the layer that ran last."""
+        self.log_weight_L = torch.zeros(0)
+        """Of the tokens that are left of the first turn: what is added to the scores of each."""
+        self.biases: dict[int, Tensor] = {}
+        """Layer -> the same, as that layer saw the first turn."""
 
     @torch.no_grad()
     def prefill(self, inputs: dict[str, Tensor]) -> Tensor:
@@ -130,6 +134,7 @@ class Pruned:
         self.next_position = int(position_3L.max()) + 1
         # Where on the grid a token stands; text nowhere.
         place_L = torch.where(is_visual_L, is_visual_L.cumsum(0) - 1, -1)
+        self.log_weight_L = torch.zeros(len(place_L))
 
         first = 0
         for stage in self.stages:
@@ -138,9 +143,14 @@ class Pruned:
             result = self._choose(stage, hidden_LD, place_L, self.original.grid(inputs))
             self.kept.append(place_L[visual_N][result.kept_S])
             self.order_S = place_L[visual_N][result.order_S]
+            log_weight_S = torch.zeros(len(result.kept_S))
+            if stage.config.weigh:
+                log_weight_S = log_weights(hidden_LD[visual_N], result.kept_S, self.log_weight_L[visual_N])
+            self.log_weight_L[visual_N[result.kept_S]] = log_weight_S
             hidden_LD[visual_N[result.kept_S]] = result.hidden_SD
             stays_L = torch.logical_or(place_L < 0, torch.isin(place_L, self.kept[-1]))
             hidden_LD, position_3L, place_L = hidden_LD[stays_L], position_3L[:, stays_L], place_L[stays_L]
+            self.log_weight_L = self.log_weight_L[stays_L]
             first = stage.layer
         return self._logits(self._run(slice(first, None), hidden_LD, position_3L))
 
@@ -176,9 +186,14 @@ class Pruned:
         decoder, tokens = self.original.model.model.language_model, hidden_LD.shape[0]
         hidden = hidden_LD[None]
         rope = decoder.rotary_emb(hidden, position_3L[:, None])
-        # Several tokens come at once only in the prefill, when the caches are empty.
-        mask = torch.full((1, 1, tokens, tokens), -math.inf).triu(1) if tokens > 1 else None
-        for layer in decoder.layers[which]:
+        for number, layer in list(enumerate(decoder.layers))[which]:
+            # Several tokens come at once only in the prefill, when the caches are empty.
+            if tokens > 1:
+                self.biases[number] = self.log_weight_L.clone()
+            bias_L = self.biases[number]
+            seen = tokens if tokens > 1 else self.cache.get_seq_length(number) + 1
+            mask = torch.full((1, 1, tokens, tokens), -math.inf).triu(1) if tokens > 1 else torch.zeros(1, 1, 1, seen)
+            mask = mask + torch.cat([bias_L, torch.zeros(seen - len(bias_L))])
             note = layer.self_attn.register_forward_hook(self._note)
             hidden = layer(hidden, attention_mask=mask, position_embeddings=rope, past_key_values=self.cache)
             note.remove()
@@ -189,6 +204,19 @@ class Pruned:
 
     def _logits(self, hidden_LD: Tensor) -> Tensor:
         return self.original.model.lm_head(self.original.model.model.language_model.norm(hidden_LD[-1]))
+
+
+def log_weights(hidden_ND: Tensor, kept_S: Tensor, before_N: Tensor) -> Tensor:
+    """How many tokens each kept one stands for, as a logarithm, token by token in float64. before_N: the same before.
+
+    Each token is divided among the kept ones by exp(20 cosine).
+    """
+    hidden_ND = hidden_ND.double()
+    weight_S = torch.zeros(len(kept_S), dtype=torch.float64)
+    for hidden_D, before in zip(hidden_ND, before_N.double(), strict=True):
+        pull_S = torch.stack([torch.cosine_similarity(hidden_D, hidden_ND[kept], 0) for kept in kept_S]).mul(20).exp()
+        weight_S += before.exp() * pull_S / pull_S.sum()
+    return weight_S.log().float()
 
 
 # Gains over 1/sqrt(fan in), found by a part of the name. With 1.7 for queries and keys an attention row rests on a few

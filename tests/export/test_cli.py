@@ -193,9 +193,10 @@ def test_list(capsys: pytest.CaptureFixture[str], what: str, choices: dict[str, 
 def test_list_of_pruners_shows_their_place(capsys: pytest.CaptureFixture[str]) -> None:
     cli.main(["--list", "pruners"])
     shown = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
-    settings = "pivots, channels, bss_weight, threshold, threshold_step, batch, fuse_weight"
+    settings = "pivots, channels, bss_weight, threshold, threshold_step, batch, fuse_weight, weigh"
     assert shown["vlm-pruner"] == f"before decoder layer 2 (--prune-layer 2, at least 1); takes {settings}"
-    assert shown["divprune"] == "before the language model (--prune-layer 0, at least 0)"
+    assert shown["divprune"] == "before the language model (--prune-layer 0, at least 0); takes weigh"
+    assert shown["none"] == "before decoder layer 2 (--prune-layer 2, at least 0)"
     assert {name for name, place in shown.items() if "at least 1" in place} == {"vlm-pruner", "fastv", "dart"}
 
 

@@ -138,8 +138,8 @@ STAGES: list[tuple[str, list[str]]] = [
     ("2:0.5:fastest", ["unknown pruner 'fastest'", *PRUNERS]),
     ("2:0.5:dart:pivots=2", ["unknown pruner 'dart:pivots=2'"]),
     ("2:0.5:,pivots=2", ["unknown pruner ''"]),
-    ("2:0.5:dart,batch=4", ["dart has no setting 'batch'", "it takes pivots, settings=published"]),
-    ("2:0.5:uniform,seed=1", ["uniform has no setting 'seed'", "it takes settings=published"]),
+    ("2:0.5:dart,batch=4", ["dart has no setting 'batch'", "it takes pivots, weigh, settings=published"]),
+    ("2:0.5:uniform,seed=1", ["uniform has no setting 'seed'", "it takes weigh, settings=published"]),
     ("2:0.5:vlm-pruner,num_kept=4", ["no setting 'num_kept'", *TRAITS["vlm-pruner"].settings]),
     ("2:0.5:dart,", ["dart has no setting ''"]),
     ("2:0.5:dart,settings=mine", ["dart has no setting 'settings'"]),
@@ -355,11 +355,24 @@ def test_the_manifest_says_each_stage() -> None:
     assert (last.place, last.index, last.pruner, last.tokens, last.num_kept) == ("layer", 3, "vlm-pruner", 12, 8)
     assert (first.by_prompt, last.by_prompt) == (True, False)
     assert (first.settings, last.settings["fuse_weight"]) == ({}, 1)
-    assert set(last.settings) == {field.name for field in fields(PrunerConfig)} - {"num_kept", "seed"}
+    assert set(last.settings) == {field.name for field in fields(PrunerConfig)} - {"num_kept", "seed", "weigh"}
     assert [(layer.base, layer.slots) for layer in shape.kv.layers] == [
         (15 + 16, 15 + 16 + 28), *[(15 + 12, 15 + 12 + 28)] * 2, *[(15 + 8, 15 + 8 + 28)] * 3,
     ]  # fmt: skip
+    assert [stage.weighs for stage in shape.stages] == [False, False]
     assert parse_pruner("vlm-pruner,fuse_weight=1") == ("vlm-pruner", {"fuse_weight": 1.0}, False)
+
+
+def test_a_stage_that_weighs_says_so_and_adds_its_biases() -> None:
+    config = config_of(stages=parse_schedule("1:0.75:uniform,weigh=1+3:0.5:vlm-pruner"))
+    manifest = open_eager(config).session.manifest
+    assert [stage.weighs for stage in manifest.shape.stages] == [True, False]
+    assert all("weigh" not in stage.settings for stage in manifest.shape.stages)
+    assert manifest.method("prefill").outputs[-1].model_dump() == {"name": "bias_0", "shape": [12], "dtype": "float32"}
+    for name in ("decode", "extend"):
+        method = manifest.method(name)
+        assert method.inputs[-1].model_dump() == {"name": "bias_cache_0", "shape": [12], "dtype": "float32"}
+        assert not any(spec.name.startswith("bias") for spec in method.outputs)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from vlmp.export.config import ExportConfig
 from vlmp.export.pipeline import export
 from vlmp.export.schedule import parse_schedule
 
-STAGES = "2:0.5:divprune+4:0.25:dart"
+STAGES = "2:0.5:divprune,weigh=1+4:0.25:dart,weigh=1"
 """Of 36 tokens 18 and 9 are left; neither method takes long to export."""
 
 

@@ -522,12 +522,14 @@ def without_kept_0(raw: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    (without_kept_0, "methods.prefill: has 16 outputs, must have 17"),
+    (without_kept_0, "methods.prefill: has 18 outputs, must have 19"),
     (output("kept_0", name="kept_1"), "output 'kept_1' is unknown or there twice"),
     (output("kept_0", name="filled", shape=[1]), "output 'filled' is unknown or there twice"),
     (output("kept_0", shape=[9]), "shape or dtype of output kept_0 does not follow from the sizes of the bundle"),
     (output("kept_0", dtype="float32"), "shape or dtype of output kept_0 does not follow"),
-    (lambda raw: raw["shapes"][0]["stages"].pop(), "methods.prefill: has 17 outputs, must have 16"),
+    (lambda raw: raw["shapes"][0]["stages"].pop(), "methods.prefill: has 19 outputs, must have 17"),
+    (lambda raw: raw["shapes"][0]["stages"][0].update(weighs=False), "methods.prefill: has 19 outputs, must have 18"),
+    (output("bias_0", shape=[9]), "shape or dtype of output bias_0 does not follow from the sizes of the bundle"),
 ], ids=lambda value: value if isinstance(value, str) else "")  # fmt: skip
 def test_what_stages_keep_is_an_output_of_prefill(
     host: Path, staged: Path, change: Callable[[dict[str, Any]], object], message: str

@@ -21,6 +21,8 @@ from vlmp.runtimes.bundle.manifest import MethodName, MethodSpec, TensorSpec
 from vlmp.runtimes.versions import package_version
 
 VISION_NAME, LANGUAGE_NAME = "vision.onnx", "language.onnx"
+CACHED = ("key_", "value_", "bias_")
+"""What a method returns to be taken by the next one."""
 ROWS = Scheme(bits=8)
 GROUPS = Scheme(bits=4, group=64, smaller_groups=(32, 16))
 TABLE = Scheme(bits=8, group=128, smaller_groups=(64, 32, 16))
@@ -85,7 +87,7 @@ def language_spec(name: MethodName, geometry: Geometry, precision: Precision) ->
     given = {spec.name: spec for spec in (*geometry.inputs("extend", precision), *geometry.inputs(name, precision))}
     visual = given.get("visual", TensorSpec(name="visual", shape=[0, geometry.hidden], dtype=precision))
     caches = [_batched(spec) for spec in given.values() if "_cache_" in spec.name]
-    outputs = [spec for spec in geometry.outputs(name, precision) if not spec.name.startswith(("key_", "value_"))]
+    outputs = [spec for spec in geometry.outputs(name, precision) if not spec.name.startswith(CACHED)]
     updated = [spec.model_copy(update={"name": spec.name.replace("_cache", "")}) for spec in caches]
     return MethodSpec(
         file=LANGUAGE_NAME,
@@ -96,4 +98,5 @@ def language_spec(name: MethodName, geometry: Geometry, precision: Precision) ->
 
 
 def _batched(spec: TensorSpec) -> TensorSpec:
-    return spec.model_copy(update={"shape": [1, *spec.shape]})
+    """Keys and values as the operator takes them."""
+    return spec if spec.name.startswith("bias_") else spec.model_copy(update={"shape": [1, *spec.shape]})

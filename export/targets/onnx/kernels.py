@@ -158,6 +158,7 @@ class CacheContext(NamedTuple):
     sin: Tensor
     seen: Tensor
     total: Tensor
+    bias: Tensor | None
 
 
 class FusedAttention(nn.Module):
@@ -177,7 +178,10 @@ class FusedAttention(nn.Module):
             inputs = (hidden, context.position, context.cos, context.sin)
             return contrib("RotaryEmbedding", inputs, {"num_heads": heads})
 
-        inputs = (rotated(query, self.heads), rotated(key, self.kv_heads), value, *cache, context.seen, context.total)
+        turned = rotated(query, self.heads), rotated(key, self.kv_heads)
+        inputs: tuple[Tensor | None, ...] = (*turned, value, *cache, context.seen, context.total)
+        if context.bias is not None:
+            inputs = (*inputs, None, None, None, context.bias)
         return torch.onnx.ops.symbolic_multi_out(
             "com.microsoft::GroupQueryAttention",
             inputs,

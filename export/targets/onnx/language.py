@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 from vlmp.export.geometry import Geometry
-from vlmp.export.models.decoder import Decode, Decoder, Layer, Prefill, run_layers
+from vlmp.export.models.decoder import Decode, Decoder, Layer, Prefill, over_slots, run_layers
 from vlmp.export.targets.onnx.graphs import OPSET, Assembly, trace
 from vlmp.export.targets.onnx.kernels import CacheContext
 from vlmp.pruner import Pruner
+from vlmp.pruner.weighing import tokens_stood_for
 from vlmp.runtimes.bundle.manifest import Region
 
 
@@ -46,7 +47,7 @@ class PromptTokens(nn.Module):
     def forward(self, ids: Tensor, text_len: Tensor, visual: Tensor) -> tuple[Tensor, ...]:
         """ids int32 [1, T], text_len int32 [1], visual [N, D] -> TOKENS."""
         geometry = self.geometry
-        valid = _valid(text_len, geometry.text)
+        valid = _size(text_len, geometry.text)
         words = self.embed(torch.cat([self.prefix_P, ids[0, :valid]]))
         hidden = torch.cat([words[: geometry.prefix], visual, words[geometry.prefix :]])
         position = torch.arange(geometry.whole_base + valid)
@@ -62,7 +63,7 @@ class TextTokens(nn.Module):
 
     def forward(self, ids: Tensor, text_len: Tensor, past: Tensor) -> tuple[Tensor, ...]:
         """ids int32 [1, up to T], text_len int32 [1], past int32 [1] -> TOKENS."""
-        valid = _valid(text_len, self.geometry.text)
+        valid = _size(text_len, self.geometry.text)
         position = torch.arange(valid) + (past + self.geometry.whole_base)
         return self.embed(ids[0, :valid]).unsqueeze(0), position.unsqueeze(0), *_totals(self.geometry, past + text_len)
 
@@ -73,19 +74,32 @@ class Layers(nn.Module):
     cos: Tensor
     sin: Tensor
 
-    def __init__(self, layers: Sequence[Layer], cos_Xd: Tensor, sin_Xd: Tensor) -> None:
+    def __init__(self, layers: Sequence[Layer], cos_Xd: Tensor, sin_Xd: Tensor, first: int, slots: int) -> None:
+        """first: slot of the first visual token. slots: of each cache."""
         super().__init__()
-        self.layers = nn.ModuleList(layers)
+        self.layers, self.first, self.slots = nn.ModuleList(layers), first, slots
         half = cos_Xd.shape[1] // 2  # the other half is the same
         self.register_buffer("cos", cos_Xd[:, :half].contiguous(), persistent=False)
         self.register_buffer("sin", sin_Xd[:, :half].contiguous(), persistent=False)
 
     def forward(
-        self, hidden: Tensor, position: Tensor, seen: Tensor, total: Tensor, caches: list[Tensor]
+        self,
+        hidden: Tensor,
+        position: Tensor,
+        seen: Tensor,
+        total: Tensor,
+        caches: list[Tensor],
+        bias: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
-        """TOKENS and caches [1, J, C, d] -> hidden [1, L, D], the input of the last layer, updated caches."""
+        """TOKENS and caches [1, J, C, d] -> hidden [1, L, D], the input of the last layer, updated caches.
+
+        bias [S]: added to the scores of the visual tokens.
+        """
         rows: list[Tensor] = []
-        context = CacheContext(position, self.cos, self.sin, seen, total)
+        if bias is not None:
+            bias = over_slots(bias, self.first, self.slots)[:, : _size(total, self.slots)]
+            bias = bias.expand(1, 1, hidden.shape[1], -1)
+        context = CacheContext(position, self.cos, self.sin, seen, total, bias)
         pairs = [caches[index : index + 2] for index in range(0, len(caches), 2)]
         hidden, last = run_layers(self.layers, hidden, context, rows, pairs)
         return hidden, last.before, *rows
@@ -102,6 +116,7 @@ class PromptPruner(nn.Module):
         self.pruner = cast(Pruner, prefill.pruners[stage])
         self.row_attention = prefill.row_attention
         self.first, self.after, self.whole = prefill.geometry.prefix, prefill.geometry.bases[stage], stage == 0
+        self.weighs = prefill.geometry.cuts[stage].weighs
         # Nothing else of the model: what a module holds is given to the tracer, needed or not.
         self.layer: Layer | None = None
         if "attention" in self.pruner.needs:
@@ -110,11 +125,16 @@ class PromptPruner(nn.Module):
             self.register_buffer("sin", prefill.sin, persistent=False)
 
     def forward(
-        self, hidden: Tensor, position: Tensor, before: Tensor | None = None, key: Tensor | None = None
+        self,
+        hidden: Tensor,
+        position: Tensor,
+        before: Tensor | None = None,
+        key: Tensor | None = None,
+        bias: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
-        """hidden [1, L, D], position [1, L] -> hidden, position, kept, order, filled.
+        """hidden [1, L, D], position [1, L] -> hidden, position, kept, order, filled, and the bias [S] if it weighs.
 
-        before [1, L, D] and the key cache [1, J, C, d] are of layer K-1, where there is one.
+        before [1, L, D] and the key cache [1, J, C, d] are of layer K-1, where there is one. bias: of the stage before.
         """
         first, after = self.first, self.after
         keys_NC = attention_N = None
@@ -123,22 +143,27 @@ class PromptPruner(nn.Module):
         if self.layer is not None:
             assert before is not None
             assert key is not None
-            attention_N = self._last_attention(self.layer, before, position, key)[first:after]
+            attention_N = self._last_attention(self.layer, before, position, key, bias)[first:after]
         visual_N = position[0, first:after]
         pruned = self.pruner(hidden[0, first:after], keys_NC, attention_N, None if self.whole else visual_N - first)
+        biases = [tokens_stood_for(hidden[0, first:after], pruned.kept_S, bias)] if self.weighs else []
         hidden = torch.cat([hidden[0, :first], pruned.hidden_SD, hidden[0, after:]])
         position = torch.cat([position[0, :first], visual_N[pruned.kept_S.long()], position[0, after:]])
         kept_S, order_S = (
             index_S if self.whole else (visual_N - first)[index_S] for index_S in (pruned.kept_S, pruned.order_S)
         )
         indices = [index.to(torch.int32) for index in (kept_S, order_S, pruned.filled_1)]
-        return hidden.unsqueeze(0), position.unsqueeze(0), *indices
+        return hidden.unsqueeze(0), position.unsqueeze(0), *indices, *biases
 
-    def _last_attention(self, layer: Layer, before: Tensor, position: Tensor, key: Tensor) -> Tensor:
+    def _last_attention(
+        self, layer: Layer, before: Tensor, position: Tensor, key: Tensor, bias: Tensor | None
+    ) -> Tensor:
         """What the last token attends to in layer K-1. float32 [L]."""
+        tokens = before.shape[1]
         last_1 = position[0, -1:]
         query_H1d = layer.queries(before[0, -1:], self.cos.index_select(0, last_1), self.sin.index_select(0, last_1))
-        return self.row_attention(query_H1d, key[0, :, : before.shape[1]], torch.zeros(1, 1))
+        mask_1L = torch.zeros(1, 1) if bias is None else over_slots(bias, self.first, tokens)
+        return self.row_attention(query_H1d, key[0, :, :tokens], mask_1L)
 
 
 class Head(nn.Module):
@@ -165,15 +190,17 @@ def language_graph(prefill: Prefill, decode: Decode) -> ir.Model:
     for stage, cut in enumerate(geometry.cuts):
         if cut.layer:
             whole.values["key"] = whole.values[f"key_{cut.layer - 1}"]
-        whole.choose("pruner", has_image, _pruned(prefill, stage), _unpruned(geometry))
-        whole.values |= {f"kept_{stage}": whole.values["kept"], f"filled_{stage}": whole.values["filled"]}
+        whole.choose("pruner", has_image, _pruned(prefill, stage), _unpruned(geometry, stage))
+        left = ("kept", "filled", *(["bias"] if cut.weighs else []))
+        whole.values |= {f"{name}_{stage}": whole.values[name] for name in left}
         kept, filled = [*kept, f"kept_{stage}"], [*filled, f"filled_{stage}"]
         _add_layers(whole, "after", stage + 1, prefill, decode)
     hidden = {"hidden": torch.zeros(1, 3, geometry.hidden)}
     whole.add("after", trace(Head(prefill.decoder), hidden, ["logits"], {"hidden": {1: Dim("tokens")}}))
     rows = [f"{name}_{layer}" for name, layer in cache_names(range(geometry.layers))]
     whole.values["filled"] = whole.values[_sum(whole, filled)]
-    return whole.model(["logits", *kept[:-1], "kept", "order", "filled", *rows])
+    biases = [f"bias_{stage}" for stage, cut in enumerate(geometry.cuts) if cut.weighs]
+    return whole.model(["logits", *kept[:-1], "kept", "order", "filled", *rows, *biases])
 
 
 def _sum(whole: Assembly, names: Sequence[str]) -> str:
@@ -226,9 +253,12 @@ def _add_layers(whole: Assembly, region: Region, group: int, prefill: Prefill, d
     }
     tokens, names = Dim("tokens"), cache_names(place)
     dynamic = {"hidden": {1: tokens}, "position": {1: tokens}, "caches": [None] * len(names)}
+    if group and geometry.cuts[group - 1].weighs:
+        example["bias"] = torch.zeros(geometry.cuts[group - 1].kept)
     outputs = ["hidden", "before", *(f"{name}_{layer}" for name, layer in names)]
     given = {f"caches_{index}": f"{name}_cache_{layer}" for index, (name, layer) in enumerate(names)}
-    part = trace(Layers(layers, cos_Xd, sin_Xd), example, outputs, dynamic)
+    module = Layers(layers, cos_Xd, sin_Xd, geometry.prefix, geometry.slots(place.start))
+    part = trace(module, example, outputs, dynamic)
     whole.add(region, part, {**given, "seen": f"seen_{group}", "total": f"total_{group}"})
 
 
@@ -245,7 +275,10 @@ def _pruned(prefill: Prefill, stage: int) -> ir.Model:
         example["key"] = torch.zeros(_cache_shape(geometry, layer - 1))
     tokens = Dim("tokens", min=base + 2, max=most)
     varies: dict[str, Any] = {name: {1: tokens} for name in example if name != "key"}
-    return trace(PromptPruner(prefill, stage), example, ["hidden", "position", "kept", "order", "filled"], varies)
+    if stage and geometry.cuts[stage - 1].weighs:
+        example["bias"] = torch.zeros(geometry.cuts[stage - 1].kept)
+    outputs = ["hidden", "position", "kept", "order", "filled", *(["bias"] if geometry.cuts[stage].weighs else [])]
+    return trace(PromptPruner(prefill, stage), example, outputs, varies)
 
 
 def cache_names(layers: range) -> list[tuple[str, int]]:
@@ -261,10 +294,18 @@ def _inputs(geometry: Geometry) -> list[ir.Value]:
         ir.val("past", ir.DataType.INT32, [1]),
         ir.val("visual", ir.DataType.FLOAT, ["visual_tokens", geometry.hidden]),
     ]
-    return numbers + [
-        ir.val(f"{name}_cache_{layer}", ir.DataType.FLOAT, _cache_shape(geometry, layer))
-        for name, layer in cache_names(range(geometry.layers))
-    ]
+    return (
+        numbers
+        + [
+            ir.val(f"{name}_cache_{layer}", ir.DataType.FLOAT, _cache_shape(geometry, layer))
+            for name, layer in cache_names(range(geometry.layers))
+        ]
+        + [_bias_input(geometry, stage) for stage, cut in enumerate(geometry.cuts) if cut.weighs]
+    )
+
+
+def _bias_input(geometry: Geometry, stage: int) -> ir.Value:
+    return ir.val(f"bias_cache_{stage}", ir.DataType.FLOAT, [geometry.cuts[stage].kept])
 
 
 def _cache_shape(geometry: Geometry, layer: int) -> list[int]:
@@ -282,7 +323,7 @@ def _has_image(whole: Assembly) -> ir.Value:
     return has_any
 
 
-def _unpruned(geometry: Geometry) -> ir.Model:
+def _unpruned(geometry: Geometry, stage: int) -> ir.Model:
     """What stands for the pruner where there is no image."""
     inputs = [
         ir.val("hidden", ir.DataType.FLOAT, [1, "tokens", geometry.hidden]),
@@ -292,16 +333,19 @@ def _unpruned(geometry: Geometry) -> ir.Model:
     for name in ("kept", "order", "filled"):
         nothing = ir.tensor(np.zeros(0, np.int32))
         nodes.append(ir.node("Constant", [], {"value": nothing}, outputs=[ir.val(name, nothing.dtype)]))
+    if geometry.cuts[stage].weighs:
+        inputs.append(_bias_input(geometry, stage))
+        nodes.append(ir.node("Identity", [inputs[-1]], outputs=[ir.val("bias", ir.DataType.FLOAT)]))
     outputs = [node.outputs[0] for node in nodes]
     return ir.Model(ir.Graph(inputs, outputs, nodes=nodes, opset_imports={"": OPSET}, name="unpruned"), ir_version=10)
 
 
-def _valid(text_len: Tensor, bucket: int) -> int:
-    """The number of valid tokens, as a size."""
-    valid = cast(int, text_len.item())
-    torch._check(valid >= 1)
-    torch._check(valid <= bucket)
-    return valid
+def _size(number: Tensor, most: int) -> int:
+    """A number from 1 to `most`, as a size."""
+    size = cast(int, number.item())
+    torch._check(size >= 1)
+    torch._check(size <= most)
+    return size
 
 
 def _totals(geometry: Geometry, text_1: Tensor) -> list[Tensor]:

@@ -84,7 +84,8 @@ std::vector<StageSpec> read_stages(const Field& field, int visual_tokens, std::s
   for (const Field& item : field.items()) {
     item.at("place").require("layer");
     const StageSpec stage{count(item.at("index"), 0, static_cast<std::int64_t>(layers) - 1), item.at("pruner").text(),
-                          count(item.at("tokens")), count(item.at("num_kept"))};
+                          count(item.at("tokens")), count(item.at("num_kept")),
+                          item.has("weighs") && item.at("weighs").boolean()};
     if (!stages.empty() && stage.index <= stages.back().index) {
       item.at("index").refuse("is not after the stage before, " + std::to_string(stages.back().index));
     }
@@ -180,6 +181,7 @@ class ShapeCheck {
       filled.push_back({kept_of(stage), {manifest_.stages[stage].num_kept}, Dtype::int32});
     }
     add_rows(filled, "key_", "value_", [&](const KvLayerSpec& layer) { return layer.base + text; });
+    add_biases(filled, bias_of);
     outputs(filled);
 
     for (const bool one : {true, false}) {
@@ -187,6 +189,7 @@ class ShapeCheck {
       std::vector<TensorSpec> step = {one ? TensorSpec{"ids", {1, 1}, Dtype::int32} : bucket, past};
       if (!one) step.push_back(length);
       add_rows(step, "key_cache_", "value_cache_", [](const KvLayerSpec& layer) { return layer.slots; });
+      add_biases(step, bias_cache_of);
       inputs(step);
       std::vector<TensorSpec> rows = {logits};
       add_rows(rows, "key_", "value_", [&](const KvLayerSpec&) { return one ? 1 : text; });
@@ -195,6 +198,13 @@ class ShapeCheck {
   }
 
  private:
+  void add_biases(std::vector<TensorSpec>& specs, std::string name_of(std::size_t)) const {
+    for (std::size_t stage = 0; stage < manifest_.stages.size(); ++stage) {
+      const StageSpec& spec = manifest_.stages[stage];
+      if (spec.weighs) specs.push_back({name_of(stage), {spec.num_kept}, Dtype::float32});
+    }
+  }
+
   template <typename RowsOf>
   void add_rows(std::vector<TensorSpec>& specs, const char* key, const char* value, RowsOf rows_of) const {
     for (std::size_t number = 0; number < manifest_.kv.size(); ++number) {
@@ -284,6 +294,8 @@ const char* name_of(MethodName method) {
 }
 
 std::string kept_of(std::size_t stage) { return "kept_" + std::to_string(stage); }
+std::string bias_of(std::size_t stage) { return "bias_" + std::to_string(stage); }
+std::string bias_cache_of(std::size_t stage) { return "bias_cache_" + std::to_string(stage); }
 
 std::size_t TensorSpec::elements() const {
   std::size_t product = 1;

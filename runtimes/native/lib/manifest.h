@@ -21,6 +21,10 @@ const char* name_of(MethodName method);
 // The output of prefill with what a stage before the last has kept.
 std::string kept_of(std::size_t stage);
 
+// What prefill tells of the tokens that a stage has kept, where it weighs them, and the later methods take.
+std::string bias_of(std::size_t stage);
+std::string bias_cache_of(std::size_t stage);
+
 enum class Dtype { float32, int32 };
 
 struct TensorSpec {
@@ -53,6 +57,7 @@ struct StageSpec {
   int index;
   std::string pruner;
   int tokens, num_kept;
+  bool weighs = false;  // attention counts each kept token as those that it stands for
 };
 
 // The cache of one decoder layer. `base` is the slot of the first text token after the image.

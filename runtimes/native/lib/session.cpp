@@ -31,6 +31,11 @@ Session::Session(const std::filesystem::path& bundle, const Manifest& manifest, 
       caches_.push_back({kind + ("_cache_" + number), kind + ("_" + number), layer, std::vector<float>(elements)});
     }
   }
+  for (std::size_t stage = 0; stage < manifest_.stages.size(); ++stage) {
+    const StageSpec& spec = manifest_.stages[stage];
+    if (!spec.weighs) continue;
+    biases_.push_back({bias_cache_of(stage), bias_of(stage), std::vector<float>(static_cast<std::size_t>(spec.num_kept))});
+  }
 }
 
 Session::Hold::Hold(Session& session) {
@@ -77,6 +82,7 @@ Prefilled Session::prefill(const std::vector<std::int32_t>& ids, const std::vect
   for (Cache& cache : caches_) {
     store(manifest_.method(MethodName::prefill), outputs, cache, 0, manifest_.kv[cache.layer].base + length);
   }
+  for (Bias& bias : biases_) std::copy_n(outputs.floats(bias.output), bias.values.size(), bias.values.data());
   progress = {length, {}};
   const auto picked = [&](const std::string& name, int count) {
     const std::int32_t* values = outputs.integers(name);
@@ -129,6 +135,7 @@ std::vector<float> Session::step(MethodName method, Inputs inputs, int tokens) {
   const auto past = static_cast<std::int32_t>(progress.past);
   inputs["past"] = &past;
   for (const Cache& cache : caches_) inputs[cache.input] = cache.rows.data();
+  for (const Bias& bias : biases_) inputs[bias.input] = bias.values.data();
   const Outputs outputs = program_.run(method, inputs);
   std::vector<float> logits = logits_of(outputs);
   for (Cache& cache : caches_) {

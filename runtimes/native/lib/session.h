@@ -90,6 +90,11 @@ class Session {
     std::vector<float> rows;  // [heads, slots, head_dim]
   };
 
+  struct Bias {  // of a stage that weighs what it has kept: replaced by each prefill
+    std::string input, output;
+    std::vector<float> values;  // [num_kept]
+  };
+
   std::vector<std::int32_t> bucket(const std::vector<std::int32_t>& ids) const;
   std::vector<float> step(MethodName method, Inputs inputs, int tokens);
   void store(const MethodSpec& method, const Outputs& outputs, Cache& cache, int slot, int rows);
@@ -99,6 +104,7 @@ class Session {
   Tokenizer tokenizer_;
   Program program_;
   std::vector<Cache> caches_;
+  std::vector<Bias> biases_;
   std::recursive_mutex mutex_;
   std::atomic<std::thread::id> telling_{};  // the thread that makes a callback
 };

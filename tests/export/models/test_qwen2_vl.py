@@ -39,6 +39,8 @@ NEXT_QUESTION = "How many spoons are there?"
 SCHEDULES = (
     "1:0.5+2:0.25", "0:0.5:divprune+2:0.3:fastv", "1:0.6:random+2:0.4:dart+3:0.2:vlm-pruner",
     "0:0.6:uniform+1:0.45:vlm-pruner,pivots=2,batch=5+3:0.3:divprune+4:0.2:uniform",
+    "2:0.2:vlm-pruner,weigh=1", "0:0.5:divprune,weigh=1+2:0.3:fastv,weigh=1",
+    "1:0.6:random,weigh=1+2:0.4:dart+3:0.2:vlm-pruner,weigh=1",
 )  # fmt: skip
 TOLERANCE = 1e-4
 ANSWER_TOKENS = 40
@@ -207,7 +209,10 @@ def test_trained_answers_equal_generate() -> None:
 
 def configs_of(chat: Chat) -> list[PrunerConfig]:
     """The settings that the manifest tells of each stage."""
-    return [PrunerConfig(num_kept=stage.num_kept, **stage.settings) for stage in chat.session.manifest.shape.stages]
+    return [
+        PrunerConfig(num_kept=stage.num_kept, weigh=int(stage.weighs), **stage.settings)
+        for stage in chat.session.manifest.shape.stages
+    ]
 
 
 def test_reference_that_keeps_all_tokens_equals_generate(case: Case) -> None:

@@ -39,7 +39,7 @@ CASES: list[tuple[str, Precision]] = [("onnx", "float32"), ("executorch", "float
 OTHER: list[tuple[str, Precision]] = [("onnx", "float32"), ("executorch", "float32"), ("coreml", "float32")]
 
 
-STAGES = "0:0.75:uniform+1:0.5:fastv+2:0.3:vlm-pruner,batch=3"
+STAGES = "0:0.75:uniform,weigh=1+1:0.5:fastv+2:0.3:vlm-pruner,batch=3,weigh=1"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -186,6 +186,10 @@ def test_the_manifest_says_every_stage(staged: Exported) -> None:
     assert all(layer.slots == layer.base + 40 + 24 for layer in shape.kv.layers)
     names = [spec.name for spec in staged.manifest.method("prefill").outputs]
     assert names[:6] == ["logits", "kept_0", "kept_1", "kept", "order", "filled"]
+    assert [stage.weighs for stage in shape.stages] == [True, False, True]
+    assert names[-2:] == ["bias_0", "bias_2"]
+    decoded = {spec.name: spec.shape for spec in staged.manifest.method("decode").inputs}
+    assert (decoded["bias_cache_0"], decoded["bias_cache_2"]) == ([15], [6])
 
 
 def test_stages_verify_and_answer_as_pytorch(staged: Exported) -> None:
@@ -209,6 +213,10 @@ def test_stages_verify_and_answer_as_pytorch(staged: Exported) -> None:
             cache, right = chat.session._caches[name], staged.eager.session._caches[name][:, :held]
             cache = cache[0] if staged.manifest.shape.kv.update == "in_place" else cache
             assert relative_error(cache[:, :held], right) < 1e-4, name
+    for name, tokens in (("bias_cache_0", 20), ("bias_cache_2", 10)):
+        found_S = chat.session._caches[name]
+        assert relative_error(found_S, staged.eager.session._caches[name]) < 1e-5, name
+        assert np.exp(found_S.astype(np.float64)).sum() == pytest.approx(tokens, rel=1e-4)
 
 
 def test_methods_return_what_the_manifest_says(tiny: Exported) -> None:

@@ -129,6 +129,8 @@ FOLDED: list[Case] = [
     *case("abs sigmoid", x=5 * A),
     *case("softmax", x=5 * A, axis=-1),
     *case("sqrt", x=np.abs(A)),
+    *case("exp", x=A),
+    *case("log", x=np.abs(A) + 1, epsilon=np.float32(1e-3)),
     *case("rsqrt", x=np.abs(A) + 1, epsilon=np.float32(1e-3)),
     *case("add sub mul real_div maximum minimum floor_div", x=A, y=B),
     *case("equal not_equal less less_equal greater greater_equal", x=A, y=B),

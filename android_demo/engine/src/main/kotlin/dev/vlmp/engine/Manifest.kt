@@ -91,8 +91,12 @@ internal constructor(val rows: Int, val columns: Int, val first: Int, val stride
     }
 }
 
-/** Before decoder layer [index], [tokens] visual tokens become [numKept]. */
-class StageSpec internal constructor(val index: Int, val pruner: String, val tokens: Int, val numKept: Int)
+/**
+ * Before decoder layer [index], [tokens] visual tokens become [numKept]. [weighs]: attention counts each of them as
+ * those that it stands for.
+ */
+class StageSpec
+internal constructor(val index: Int, val pruner: String, val tokens: Int, val numKept: Int, val weighs: Boolean)
 
 /** [inPlace]: graphs write into the caches; otherwise they return rows, which the host stores. */
 class KvSpec internal constructor(val inPlace: Boolean, val layers: List<KvLayerSpec>)

@@ -133,6 +133,7 @@ private fun readStages(field: Field, visualTokens: Int, layers: Int): List<Stage
                 item.at("pruner").text(),
                 item.at("tokens").count(),
                 item.at("num_kept").count(),
+                item.has("weighs") && item.at("weighs").boolean(),
             )
         val before = stages.lastOrNull()
         if (before != null && stage.index <= before.index)
@@ -215,9 +216,10 @@ private fun checkTensors(manifest: Manifest, file: String) {
             TensorSpec("order", listOf(manifest.numKept), "int32") +
             TensorSpec("filled", listOf(1), "int32")
     val inPlace = manifest.kv.inPlace
-    val caches = manifest.caches("_cache") { it.slots }
+    val caches = manifest.caches("_cache") { it.slots } + manifest.biases("_cache")
+    val biases = manifest.biases("")
 
-    /** What a step returns for the caches: all of them, or so many rows of each. */
+    /** What a step returns for the caches of keys and values: all of them, or so many rows of each. */
     fun returned(rows: (KvLayerSpec) -> Int) = manifest.caches("") { if (inPlace) it.slots else rows(it) }
     val compare = { step: Step, inputs: List<TensorSpec>, outputs: List<TensorSpec> ->
         compare(file, step, "input", manifest.method(step).inputs, inputs)
@@ -229,11 +231,12 @@ private fun checkTensors(manifest: Manifest, file: String) {
         listOf(visual),
     )
     if (inPlace) {
-        compare(Step.PREFILL, listOf(ids, textLength, past, visual) + caches, kept + logits + returned { 0 })
-        compare(Step.DECODE, listOf(one, textLength, past, noVisual) + caches, returned { 0 } + logits)
-        compare(Step.EXTEND, listOf(ids, textLength, past, noVisual) + caches, returned { 0 } + logits)
+        val updated = returned { it.slots } + biases
+        compare(Step.PREFILL, listOf(ids, textLength, past, visual) + caches, kept + logits + updated)
+        compare(Step.DECODE, listOf(one, textLength, past, noVisual) + caches, updated + logits)
+        compare(Step.EXTEND, listOf(ids, textLength, past, noVisual) + caches, updated + logits)
     } else {
-        compare(Step.PREFILL, listOf(ids, textLength, visual), kept + logits + returned { it.base + textLen })
+        compare(Step.PREFILL, listOf(ids, textLength, visual), kept + logits + returned { it.base + textLen } + biases)
         compare(Step.DECODE, listOf(one, past) + caches, returned { 1 } + logits)
         compare(Step.EXTEND, listOf(ids, textLength, past) + caches, returned { textLen } + logits)
     }
@@ -244,6 +247,12 @@ private fun Manifest.caches(infix: String, rows: (KvLayerSpec) -> Int): List<Ten
     kv.layers.flatMapIndexed { number, layer ->
         val shape = listOf(layer.kvHeads, rows(layer), layer.headDim)
         CACHE_KINDS.map { TensorSpec("$it${infix}_$number", if (kv.inPlace) listOf(1) + shape else shape, "float32") }
+    }
+
+/** A tensor for each stage that weighs what it has kept. */
+private fun Manifest.biases(infix: String): List<TensorSpec> =
+    stages.withIndex().filter { it.value.weighs }.map { (number, stage) ->
+        TensorSpec("$BIAS${infix}_$number", listOf(stage.numKept), "float32")
     }
 
 private fun compare(file: String, step: Step, kind: String, found: List<TensorSpec>, wanted: List<TensorSpec>) {
@@ -290,3 +299,4 @@ private fun leaves(path: String) =
         ".." in path.split('/')
 
 internal val CACHE_KINDS = listOf("key", "value")
+internal const val BIAS = "bias"

@@ -114,9 +114,11 @@ class Session(val manifest: Manifest, folder: File, opener: RuntimeOpener, threa
         return outputs
     }
 
-    /** Copies the rows of valid tokens into a cache. Padding's rows are left out. */
+    /** Copies the rows of valid tokens into a cache, without those of padding, or all of a stage's bias. */
     private fun store(step: Step, tensor: TensorSpec, rows: ByteBuffer, tokens: Int) {
-        val (kind, number) = tensor.name.split('_').let { if (it.size == 2 && it[0] in CACHE_KINDS) it else return }
+        val (kind, number) = tensor.name.split('_').let { if (it.size == 2) it else return }
+        if (kind == BIAS) copy(rows, 0, caches.getValue("${BIAS}_cache_$number"), 0, FLOAT_BYTES * tensor.elements)
+        if (kind !in CACHE_KINDS) return
         val layer = manifest.kv.layers[number.toInt()]
         val cache = caches.getValue("${kind}_cache_$number")
         val width = FLOAT_BYTES * layer.headDim
