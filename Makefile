@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 TYPED := build/typed
 FOLDERS := evaluation export pruner runtimes
 
-.PHONY: setup demo native native-arm64 emulated-phone android-apk android-test test test-slow lint typecheck clean
+.PHONY: setup demo native native-arm64 emulated-phone android-apk android-test web-demo web-test test test-slow lint typecheck clean
 
 setup: $(VENV)/.installed
 
@@ -37,6 +37,13 @@ android-apk: setup
 
 android-test: setup
 	$(BIN)/python -m pytest -m android tests/android
+
+# The browser demo on localhost, and its tests: docs/web.md.
+web-demo: setup
+	$(BIN)/python web_demo/build_web.py serve
+
+web-test: setup
+	$(BIN)/python -m pytest -m web tests/web
 
 # A file's tests stay in one process: they share what they have exported.
 test: lint typecheck
