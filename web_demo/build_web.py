@@ -70,34 +70,38 @@ def make_bundle(name: str) -> Path:
 
 
 class Handler(SimpleHTTPRequestHandler):
-    """A static host. isolated: with the headers that give the page threads."""
+    """A static host. headers: what it sends with every file."""
 
     extensions_map = SimpleHTTPRequestHandler.extensions_map | TYPES
 
-    def __init__(self, *arguments: Any, isolated: bool = True, **named: Any) -> None:
-        self.isolated = isolated
+    def __init__(self, *arguments: Any, headers: dict[str, str], **named: Any) -> None:
+        self.more_headers = headers
         super().__init__(*arguments, **named)
 
     def end_headers(self) -> None:
-        """Isolation is what threads need: memory that several of them share."""
-        if self.isolated:
-            self.send_header("Cross-Origin-Opener-Policy", "same-origin")
-            self.send_header("Cross-Origin-Embedder-Policy", "require-corp")
-        self.send_header("Cache-Control", "no-cache")
+        """Add ours."""
+        for name, value in self.more_headers.items():
+            self.send_header(name, value)
         super().end_headers()
 
     def log_message(self, *_: Any) -> None:
         """Say nothing: the address was printed."""
 
 
-def server(port: int, *, isolated: bool = True) -> ThreadingHTTPServer:
+def server(port: int, headers: dict[str, str]) -> ThreadingHTTPServer:
     """Serve web_demo/dist to this machine only. port 0: any that is free."""
-    return ThreadingHTTPServer(("127.0.0.1", port), partial(Handler, directory=str(DIST), isolated=isolated))
+    return ThreadingHTTPServer(("127.0.0.1", port), partial(Handler, directory=str(DIST), headers=headers))
+
+
+def wanted_headers() -> dict[str, str]:
+    """What the build has written into `_headers`: isolation, which threads need, and where nothing may be sent."""
+    lines = (DIST / "_headers").read_text(encoding="ascii").splitlines()[1:]
+    return {name.strip(): value.strip() for name, value in (line.split(":", 1) for line in lines)}
 
 
 def serve_until_stopped(port: int) -> None:
     """Print where the page is, also for a phone."""
-    with server(port) as serving:
+    with server(port, wanted_headers()) as serving:
         address = f"http://localhost:{serving.server_port}/"
         print(
             f"{address}\n"

@@ -44,7 +44,7 @@ export async function readBundle(
   for (const [number, [file, wanted]] of found.entries()) {
     const digest = new FileDigest();
     const { path } = manifest.files[number];
-    await eachBlock(file, `${folder.name}: ${quoted(path)}`, (block) => {
+    await eachBlock(file.stream(), `${folder.name}: ${quoted(path)}`, (block) => {
       digest.add(block);
       onProgress((done += block.length), all);
     });
@@ -82,13 +82,13 @@ export class FileDigest {
   }
 }
 
-/** Hands out the bytes of a file in their order. `name` is named in messages. Throws BadBundle. */
+/** Hands out the bytes of a stream in their order. `name` is named in messages. Throws BadBundle. */
 export async function eachBlock(
-  file: Blob,
+  stream: ReadableStream<Uint8Array>,
   name: string,
   onBlock: (block: Uint8Array<ArrayBuffer>) => void | Promise<void>,
 ): Promise<void> {
-  const reader = file.stream().getReader();
+  const reader = stream.getReader();
   while (true) {
     const { done, value } = await reader.read().catch((error: unknown) => {
       throw new BadBundle("unreadable", `${name} cannot be read: ${oneLine(error)}`, { cause: error });
