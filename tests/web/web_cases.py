@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import re
 import shutil
+from collections.abc import Callable
+from functools import cache
 
 import build_web
 import pytest
@@ -14,6 +16,16 @@ BROWSER = next((path for path in map(shutil.which, ("chromium", "chromium-browse
 
 def ready() -> None:
     """Install the packages of package-lock.json; skips the test without Node."""
+    _once(build_web.install_packages)
+
+
+@cache
+def built() -> None:
+    """The page in web_demo/dist, with its bundles."""
+    _once(build_web.build)
+
+
+def _once(make: Callable[[], None]) -> None:
     if shutil.which("node") is None:
         pytest.skip("node is missing: install Node 20 or later, with npm")
     output = build_web.ROOT / "build/web"
@@ -21,7 +33,7 @@ def ready() -> None:
     with (output / "lock").open("w") as lock:  # tests in several processes share the folder
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
-            build_web.install_packages()
+            make()
         except build_web.Missing as error:
             pytest.skip(str(error))
 

@@ -15,6 +15,7 @@ const around = surroundings();
 const demo = new Demo(new Client(around));
 const pages = [askPage(demo), comparePage(demo), bundlesPage(demo), measurePage(demo, machine(around)), drawAround];
 
+Object.assign(globalThis, { demo }); // for the console, and for tests
 tabs();
 part("surroundings", HTMLElement).textContent = inWords(around);
 part("cancel", HTMLButtonElement).onclick = () => demo.stop();

@@ -1,4 +1,4 @@
-import type { Machine } from "vlmp-web";
+import { isPruned, type Machine } from "vlmp-web";
 import { QUESTION } from "./ask.js";
 import type { Demo } from "./demo.js";
 import { make, part, time } from "./dom.js";
@@ -39,9 +39,10 @@ export function measurePage(demo: Demo, machine: Machine): () => void {
   subjects.onchange = draw;
 
   function draw(): void {
-    const names = demo.bundles
-      .map(({ name }) => name)
-      .sort((one, other) => Number(/^un|-un/.test(other)) - Number(/^un|-un/.test(one)));
+    const unprunedFirst = [...demo.bundles].sort(
+      (one, other) => Number(isPruned(one.manifest)) - Number(isPruned(other.manifest)),
+    );
+    const names = unprunedFirst.map(({ name }) => name); // the first is what the others are compared with
     if (names.join() !== offered) {
       offered = names.join();
       const boxes = names.map((name) =>

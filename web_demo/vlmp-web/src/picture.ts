@@ -53,7 +53,8 @@ export function fit(picture: Picture, spec: ImageSpec): Picture {
   const place = placement(picture.width, picture.height, spec);
   const inner = resize(picture, place.width, place.height);
   if (inner.width === spec.width && inner.height === spec.height) return inner;
-  const rgb = Uint8Array.from({ length: 3 * spec.width * spec.height }, (_, index) => spec.padRgb[index % 3]);
+  const rgb = new Uint8Array(3 * spec.width * spec.height);
+  for (let place = 0; place < rgb.length; place++) rgb[place] = spec.padRgb[place % 3];
   for (let y = 0; y < inner.height; y++) {
     const row = inner.rgb.subarray(3 * y * inner.width, 3 * (y + 1) * inner.width);
     rgb.set(row, 3 * ((place.top + y) * spec.width + place.left));
