@@ -114,7 +114,7 @@ export class Visit {
     return this.page.evaluate(async () => {
       const root = await navigator.storage.getDirectory();
       const names: string[] = [];
-      for await (const name of ((await root.getDirectoryHandle("bundles")) as Json).keys()) names.push(name);
+      for await (const name of ((await root.getDirectoryHandle("vlmp-bundles")) as Json).keys()) names.push(name);
       return names.sort();
     });
   }

@@ -14,10 +14,12 @@ export function askPage(demo: Demo): () => void {
   const bundle = part("bundle", HTMLSelectElement);
   const question = part("question", HTMLInputElement);
   const ask = part("ask", HTMLButtonElement);
+  const log = part("turns", HTMLElement);
+  const panels = new Map<Turn, HTMLElement>();
   let drawn: unknown; // what the slider is set to
 
-  for (const id of ["pick", "take"]) {
-    const input = part(id, HTMLInputElement);
+  const inputs = ["pick", "take"].map((id) => part(id, HTMLInputElement));
+  for (const input of inputs) {
     input.onchange = () => {
       const file = input.files?.[0];
       input.value = ""; // or the same photo could not be chosen again
@@ -46,7 +48,9 @@ export function askPage(demo: Demo): () => void {
       bundle,
       demo.bundles.map(({ name }) => ({ value: name, text: name })),
     );
-    part("turns", HTMLElement).replaceChildren(...turns.map(turnPanel));
+    for (const input of inputs) input.disabled = !demo.free;
+    drawTurns(turns);
+    log.ariaBusy = String(!demo.free); // a screen reader reads an answer when it is whole
     ask.textContent = demo.canReply(bundle.value) ? "Reply" : "Ask";
     ask.disabled = !demo.free || photo === null || bundle.value === "";
     part("stop", HTMLButtonElement).disabled = demo.phase !== "busy";
@@ -61,6 +65,22 @@ export function askPage(demo: Demo): () => void {
     part("stage-label", HTMLElement).hidden = stages.length < 2;
     if (demo.turns[0]?.answer !== drawn && stages.length > 0) stage.value = String(stages.length - 1);
     drawPhoto();
+  }
+
+  /** Parts that stay are not made anew: what reads the page aloud would begin again. */
+  function drawTurns(turns: readonly Turn[]): void {
+    for (const [turn, element] of panels) {
+      if (turns.includes(turn)) continue;
+      element.remove();
+      panels.delete(turn);
+    }
+    for (const turn of turns) {
+      const element = panels.get(turn) ?? log.appendChild(panel(turn.question, "", ""));
+      panels.set(turn, element);
+      const [text, quiet] = element.querySelectorAll("p");
+      text.textContent = turn.text || "…";
+      quiet.textContent = turn.answer === null ? "" : figures(turn.answer);
+    }
   }
 
   function drawPhoto(): void {
@@ -98,10 +118,6 @@ export function askPage(demo: Demo): () => void {
   }
 
   return draw;
-}
-
-function turnPanel({ question, text, answer }: Turn): HTMLElement {
-  return panel(question, text || "…", answer === null ? "" : figures(answer));
 }
 
 function figures(answer: NonNullable<Turn["answer"]>): string {

@@ -108,18 +108,13 @@ export class Demo {
     });
   }
 
-  /** Times the bundles in turns. `runs`: of each; `tokens`: after the first. */
-  measure(bundles: readonly string[], words: string, runs: number, tokens: number, machine: Machine): Promise<void> {
+  /** Times the bundles in turns. */
+  measure(bundles: readonly string[], wanted: Omit<BenchmarkSettings, "photo">, machine: Machine): Promise<void> {
     return this.task(async (listener) => {
       this.forget();
       const most = Math.min(...bundles.map((name) => this.bundle(name).manifest.prompt.maxNewTokens));
-      const settings: BenchmarkSettings = {
-        runs,
-        decodeTokens: Math.min(tokens, most),
-        threads: Number(machine.facts["threads"]),
-        prompt: words,
-        photo: this.photo?.name ?? "",
-      };
+      const decodeTokens = Math.min(wanted.decodeTokens, most);
+      const settings: BenchmarkSettings = { ...wanted, decodeTokens, photo: this.photo?.name ?? "" };
       this.profile = (await this.client.do("measure", { bundles, settings, machine }, listener)) ?? this.profile;
     });
   }

@@ -13,14 +13,20 @@ import { tabs } from "./tabs.js";
 
 const around = surroundings();
 const demo = new Demo(new Client(around));
-const pages = [askPage(demo), comparePage(demo), bundlesPage(demo), measurePage(demo, machine(around)), drawAround];
+const pages = [
+  askPage(demo),
+  comparePage(demo),
+  bundlesPage(demo),
+  measurePage(demo, machine(around), around.threads),
+  drawAround,
+];
 
 Object.assign(globalThis, { demo }); // for the console, and for tests
 tabs();
 part("surroundings", HTMLElement).textContent = inWords(around);
 part("cancel", HTMLButtonElement).onclick = () => demo.stop();
 demo.onChange(() => pages.forEach((draw) => draw()));
-void begin();
+begin().catch((error: unknown) => demo.tell(`The page cannot begin: ${String(error)}`));
 
 async function begin(): Promise<void> {
   showProgress("Downloading the page", 0, 0);

@@ -22,7 +22,7 @@ const PHASES = [
 ] as const;
 
 /** Times bundles in turns. Returns what draws it anew. */
-export function measurePage(demo: Demo, machine: Machine): () => void {
+export function measurePage(demo: Demo, machine: Machine, threads: number): () => void {
   const subjects = part("subjects", HTMLFieldSetElement);
   const measure = part("measure", HTMLButtonElement);
   const figures = part("figures", HTMLElement);
@@ -34,7 +34,9 @@ export function measurePage(demo: Demo, machine: Machine): () => void {
   const number = (id: string): number => part(id, HTMLInputElement).valueAsNumber;
   part("benchmark-form", HTMLFormElement).onsubmit = (event) => {
     event.preventDefault();
-    if (!measure.disabled) void demo.measure(chosen(), QUESTION, number("runs"), number("tokens"), machine);
+    if (measure.disabled) return;
+    const settings = { runs: number("runs"), decodeTokens: number("tokens"), threads, prompt: QUESTION };
+    void demo.measure(chosen(), settings, machine);
   };
   subjects.onchange = draw;
 

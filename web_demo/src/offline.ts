@@ -1,4 +1,4 @@
-const PATIENCE_MS = 60_000;
+const PATIENCE_MS = 20_000; // without anything that comes in
 
 /**
  * Lets the service worker keep the page, and waits until it answers for it: the first time all files come through it, so
@@ -11,16 +11,21 @@ export async function keepOffline(onProgress: (done: number, all: number) => voi
     return;
   }
   const controlled = new Promise<void>((resolve) => {
+    let patience = setTimeout(resolve, PATIENCE_MS);
     container.addEventListener("controllerchange", () => resolve(), { once: true });
     container.addEventListener("message", ({ data }: MessageEvent<{ done: number; all: number }>) => {
+      clearTimeout(patience);
+      patience = setTimeout(resolve, PATIENCE_MS);
       onProgress(data.done, data.all);
     });
     container.startMessages();
-    setTimeout(resolve, PATIENCE_MS);
   });
   try {
-    await container.register("sw.js");
-    await controlled;
+    const { installing } = await container.register("sw.js");
+    const failed = new Promise<void>((resolve) => {
+      installing?.addEventListener("statechange", () => installing.state === "redundant" && resolve());
+    });
+    await Promise.race([controlled, failed]);
   } catch {
     // A browser that forbids it: the page needs a network then.
   }

@@ -12,7 +12,8 @@ interface Kept {
 declare const self: ServiceWorkerGlobalScope & { readonly KEPT: Kept };
 
 const { version, files, headers } = self.KEPT;
-const NAME = `vlmp-${version}`;
+const OURS = `vlmp ${self.registration.scope} `; // other pages of the same host have caches, too
+const NAME = OURS + version;
 const all = files.reduce((sum, [, bytes]) => sum + bytes, 0);
 
 self.addEventListener("install", (event) => event.waitUntil(keepAll()));
@@ -43,7 +44,7 @@ async function keepAll(): Promise<void> {
 
 /** Pages that are open already are served from now on, too. */
 async function takeOver(): Promise<void> {
-  for (const name of await caches.keys()) if (name !== NAME) await caches.delete(name);
+  for (const name of await caches.keys()) if (name.startsWith(OURS) && name !== NAME) await caches.delete(name);
   await self.clients.claim();
 }
 

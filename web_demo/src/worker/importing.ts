@@ -18,8 +18,8 @@ import type { Store } from "./store.js";
 export class ImportError extends VlmpError {}
 
 /**
- * Copies a bundle into the store, and checks sizes and hashes on the way. What it cannot be is said before anything is
- * copied: damaged, too large for the memory or for the store. An import that fails or is stopped leaves nothing.
+ * Copies a bundle into the store, and checks sizes and hashes on the way. Whether it fits into memory and store is
+ * compared before anything is copied. An import that fails or is stopped leaves nothing.
  *
  * Throws BadBundle, TooLittleMemory, ImportError, Stopped.
  */

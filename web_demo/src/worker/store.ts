@@ -1,7 +1,7 @@
 import type { BundleFolder } from "vlmp-web";
 import { MANIFEST_NAME } from "vlmp-web";
 
-const FOLDER = "bundles";
+const FOLDER = "vlmp-bundles"; // other pages of the same host have folders, too
 
 /** A file that is being written. */
 export interface FileWriter {
@@ -124,5 +124,5 @@ export async function sweep(store: Store): Promise<void> {
 /** Does something that only one tab may do at a time. */
 export async function alone<Made>(options: LockOptions, act: () => Promise<Made>): Promise<Made | undefined> {
   if (!("locks" in navigator)) return act(); // without HTTPS, where tabs share no store
-  return navigator.locks.request("bundles", options, (lock) => (lock === null ? undefined : act()));
+  return navigator.locks.request(FOLDER, options, (lock) => (lock === null ? undefined : act()));
 }
