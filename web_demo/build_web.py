@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -34,10 +35,12 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         build()
-    except (Missing, RuntimeError) as error:
+        if arguments.task == "serve":
+            serve_until_stopped(arguments.port)
+    except (Missing, RuntimeError, OSError) as error:
         sys.exit(f"build_web.py: {error}")
-    if arguments.task == "serve":
-        serve_until_stopped(arguments.port)
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 def build() -> None:
@@ -101,7 +104,7 @@ def wanted_headers() -> dict[str, str]:
 
 def serve_until_stopped(port: int) -> None:
     """Print where the page is, also for a phone."""
-    with server(port, wanted_headers()) as serving:
+    with server(port, wanted_headers()) as serving, suppress(KeyboardInterrupt):
         address = f"http://localhost:{serving.server_port}/"
         print(
             f"{address}\n"
@@ -110,10 +113,7 @@ def serve_until_stopped(port: int) -> None:
             "Without a cable: put web_demo/dist on a host with HTTPS (docs/web.md). Ctrl-C ends this.",
             flush=True,
         )
-        try:
-            serving.serve_forever()
-        except KeyboardInterrupt:
-            print()
+        serving.serve_forever()
 
 
 def run(program: str | Path, *arguments: str | Path) -> str:
