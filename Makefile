@@ -64,3 +64,4 @@ typecheck: setup
 
 clean:
 	rm -rf build $(VENV) .mypy_cache .pytest_cache .ruff_cache
+	rm -rf web_demo/build web_demo/dist web_demo/node_modules web_demo/vlmp-web/build web_demo/vlmp-web/dist

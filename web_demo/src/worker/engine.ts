@@ -115,7 +115,7 @@ export class Engine {
       if (this.stopping.asked) break;
       const chat = await this.chatOf(name, teller);
       teller.progress({ what: "answering", name, done: compared.length, all: bundles.length });
-      await chat.ask(this.photo(), words, { limit: WARM_UP_TOKENS, stop: this.stopping });
+      await chat.ask(this.photo(), words, { limit: Math.min(limit, WARM_UP_TOKENS), stop: this.stopping });
       const answer = await chat.ask(this.photo(), words, { limit, stop: this.stopping });
       if (answer.tokens.length > 0) compared.push({ bundle: { name, manifest: chat.session.manifest }, answer });
     }
