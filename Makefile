@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 TYPED := build/typed
 FOLDERS := evaluation export pruner runtimes
 
-.PHONY: setup demo native native-arm64 emulated-phone android-apk android-test test test-slow lint typecheck clean
+.PHONY: setup demo native native-arm64 emulated-phone android-apk android-test web-demo web-test test test-slow lint typecheck clean
 
 setup: $(VENV)/.installed
 
@@ -38,6 +38,13 @@ android-apk: setup
 android-test: setup
 	$(BIN)/python -m pytest tests/android
 
+# The browser demo on localhost, and its tests: docs/web.md.
+web-demo: setup
+	$(BIN)/python web_demo/build_web.py serve
+
+web-test: setup
+	$(BIN)/python -m pytest -m web tests/web
+
 # A file's tests stay in one process: they share what they have exported.
 test: lint typecheck
 	$(BIN)/python -m pytest -n 2 --dist loadfile
@@ -57,3 +64,4 @@ typecheck: setup
 
 clean:
 	rm -rf build $(VENV) .mypy_cache .pytest_cache .ruff_cache
+	rm -rf web_demo/build web_demo/dist web_demo/node_modules web_demo/vlmp-web/build web_demo/vlmp-web/dist

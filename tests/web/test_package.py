@@ -1,0 +1,86 @@
+"""vlmp-web in Node: its own tests, on bundles that are exported here, and what comes of them in Python."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import build_web
+import jsonschema
+import pytest
+from step_bundles import shared_folder, step_bundle
+from vlmp.runtimes.profile.cli import main
+from vlmp.runtimes.profile.schema import json_schema, read_profile
+from web_cases import outcomes, ready
+
+pytestmark = pytest.mark.web
+
+PACKAGE = build_web.SOURCE / "vlmp-web"
+BUNDLES = ("onnx-pruned", "onnx-unpruned", "onnx-staged", "onnx-int4")
+
+
+@dataclass
+class Tested:
+    """What a run of the package's tests has left. outcomes: test -> "ok", "not ok" or "skipped"."""
+
+    outcomes: dict[str, str]
+    profile: Path
+    log: str
+
+
+@pytest.fixture(scope="module")
+def tested(tmp_path_factory: pytest.TempPathFactory) -> Tested:
+    """The package's tests, run once with real bundles."""
+    ready()
+    bundles = shared_folder(tmp_path_factory)
+    for name in BUNDLES:
+        step_bundle(bundles, name)
+    profile = tmp_path_factory.mktemp("profile") / "profile.json"
+    done = subprocess.run(
+        ["npm", "test"], cwd=PACKAGE, capture_output=True, text=True, check=False,
+        env={**os.environ, "VLMP_BUNDLES": str(bundles), "VLMP_PROFILE": str(profile)},
+    )  # fmt: skip
+    return Tested(outcomes(done.stdout), profile, done.stdout + done.stderr)
+
+
+def test_all_pass(tested: Tested) -> None:
+    bad = [name for name, outcome in tested.outcomes.items() if outcome != "ok"]
+    assert len(tested.outcomes) > 400, tested.log[-4000:]
+    assert bad == [], tested.log[-4000:]
+
+
+def test_its_benchmark_is_imported(tested: Tested, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    jsonschema.validate(json.loads(tested.profile.read_bytes()), json.loads(json_schema()))
+    out = tmp_path / "out.json"
+    main(["--device", "browser", "--import", str(tested.profile), "--json", str(out)])
+    profile = read_profile(out)
+    assert [bundle.name for bundle in profile.bundles] == ["onnx-unpruned", "onnx-pruned"]
+    assert [bundle.manifest.kept_tokens for bundle in profile.bundles] == [36, 9]
+    assert list(profile.machine.runtimes) == ["onnxruntime-web"]
+    assert "onnx-pruned" in capsys.readouterr().out
+
+
+def test_types_and_format() -> None:
+    ready()
+    done = subprocess.run(["npm", "run", "check"], cwd=build_web.SOURCE, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_unicode_tables_are_those_of_the_conformance_files() -> None:
+    tables = script("make_unicode.py")
+    assert tables.OUTPUT.read_text(encoding="ascii") == tables.tables(), "run web_demo/vlmp-web/make_unicode.py"
+
+
+def script(path: str) -> ModuleType:
+    """A script of the package as a module."""
+    spec = importlib.util.spec_from_file_location(f"vlmp_web_{path.removesuffix('.py')}", PACKAGE / path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,129 @@
+"""Builds the browser demo in web_demo/dist, and serves it: docs/web.md."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+from contextlib import suppress
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+SOURCE = Path(__file__).resolve().parent
+ROOT = SOURCE.parent
+DIST = SOURCE / "dist"
+BUNDLES: dict[str, list[str]] = {"tiny-pruned": [], "tiny-unpruned": ["--pruner", "none"]}
+"""Bundles of vlmp-tiny that come with the page, and how their exports differ."""
+PORT = 8321
+TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".wasm": "application/wasm"}
+"""Where the system has others, browsers refuse modules."""
+
+
+class Missing(Exception):
+    """A tool is not installed. The message says how to get it."""
+
+
+def main() -> None:
+    """Build, and serve until Ctrl-C."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("task", choices=("build", "serve"), help="serve: build it first")
+    parser.add_argument("--port", type=int, default=PORT)
+    arguments = parser.parse_args()
+    try:
+        build()
+        if arguments.task == "serve":
+            serve_until_stopped(arguments.port)
+    except (Missing, RuntimeError, OSError) as error:
+        sys.exit(f"build_web.py: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def build() -> None:
+    """Make web_demo/dist, which any static host can serve."""
+    install_packages()
+    run("npm", "run", "build")
+    for name in BUNDLES:
+        shutil.copytree(make_bundle(name), DIST / "bundles" / name)
+    (DIST / "bundles/index.json").write_text(json.dumps(list(BUNDLES)), encoding="ascii")
+    print(f"built {DIST.relative_to(ROOT)}")
+
+
+def install_packages() -> None:
+    """What package-lock.json names, once. Raises Missing without npm."""
+    if shutil.which("npm") is None:
+        raise Missing("npm is missing: install Node 20 or later, https://nodejs.org")
+    lock = SOURCE / "package-lock.json"
+    installed = SOURCE / "node_modules/.package-lock.json"
+    if not installed.is_file() or installed.stat().st_mtime < lock.stat().st_mtime:
+        run("npm", "ci", "--ignore-scripts")
+
+
+def make_bundle(name: str) -> Path:
+    """Export a bundle that comes with the page, once."""
+    folder = ROOT / "build/web/bundles" / name
+    if not folder.is_dir():
+        command = [Path(sys.executable).with_name("vlmp-export"), "--model", "vlmp-tiny", "--target", "onnx"]
+        run(*command, "--quant", "int4", *BUNDLES[name], "--output", folder)
+    return folder
+
+
+class Handler(SimpleHTTPRequestHandler):
+    """A static host. headers: what it sends with every file."""
+
+    extensions_map = SimpleHTTPRequestHandler.extensions_map | TYPES
+
+    def __init__(self, *arguments: Any, headers: dict[str, str], **named: Any) -> None:
+        self.more_headers = headers
+        super().__init__(*arguments, **named)
+
+    def end_headers(self) -> None:
+        """Add ours."""
+        for name, value in self.more_headers.items():
+            self.send_header(name, value)
+        super().end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing: the address was printed."""
+
+
+def server(port: int, headers: dict[str, str]) -> ThreadingHTTPServer:
+    """Serve web_demo/dist to this machine only. port 0: any that is free."""
+    return ThreadingHTTPServer(("127.0.0.1", port), partial(Handler, directory=str(DIST), headers=headers))
+
+
+def wanted_headers() -> dict[str, str]:
+    """What the build has written into `_headers`: isolation, which threads need, and where nothing may be sent."""
+    lines = (DIST / "_headers").read_text(encoding="ascii").splitlines()[1:]
+    return {name.strip(): value.strip() for name, value in (line.split(":", 1) for line in lines)}
+
+
+def serve_until_stopped(port: int) -> None:
+    """Print where the page is, also for a phone."""
+    with server(port, wanted_headers()) as serving, suppress(KeyboardInterrupt):
+        address = f"http://localhost:{serving.server_port}/"
+        print(
+            f"{address}\n"
+            f"On a phone with a cable and USB debugging: adb reverse tcp:{serving.server_port} "
+            f"tcp:{serving.server_port}, then open {address} there.\n"
+            "Without a cable: put web_demo/dist on a host with HTTPS (docs/web.md). Ctrl-C ends this.",
+            flush=True,
+        )
+        serving.serve_forever()
+
+
+def run(program: str | Path, *arguments: str | Path) -> str:
+    """Run a program. Returns its standard output. Raises RuntimeError with all that it said."""
+    command = [str(program), *(str(argument) for argument in arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=SOURCE)
+    if done.returncode:
+        raise RuntimeError(f"{Path(command[0]).name} failed:\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+// P prefix, N visual, S kept visual tokens, T text bucket, G room for answers, V vocabulary, D hidden, H KV heads, C head
+// size
+
+/** The four methods of a bundle. */
+export const STEPS = ["vision", "prefill", "decode", "extend"] as const;
+export type Step = (typeof STEPS)[number];
+
+/** Those of the caches: `key_cache_0`, `value_cache_0`, ... */
+export const CACHE_KINDS = ["key", "value"] as const;
+
+export const FLOAT_BYTES = 4;
+
+/**
+ * What a bundle is: its manifest of schema version 2 with the first picture size. docs/bundle.md explains each field.
+ * It is plain data, so that a worker can send it to its page.
+ */
+export interface Manifest {
+  readonly model: string;
+  readonly checkpoint: string;
+  readonly target: string;
+  readonly precision: string;
+  readonly quantization: string;
+  /** V */
+  readonly vocabSize: number;
+  readonly prompt: PromptSpec;
+  readonly image: ImageSpec;
+  /** Where tokens are pruned; an unpruned bundle has one whose pruner is `none`, or none at all. */
+  readonly stages: readonly StageSpec[];
+  readonly kv: KvSpec;
+  /** What each step runs. */
+  readonly methods: Readonly<Record<Step, MethodSpec>>;
+  readonly files: readonly FileSpec[];
+}
+
+/** How words become tokens. No `controlTokens`: all special tokens of the tokenizer. */
+export interface PromptSpec {
+  readonly first: string;
+  readonly following: string;
+  /** T */
+  readonly textLen: number;
+  /** G */
+  readonly maxNewTokens: number;
+  readonly endIds: readonly number[];
+  readonly endTextId: number;
+  readonly padId: number;
+  readonly controlTokens: readonly string[];
+  readonly tokenizerFile: string;
+}
+
+/** The picture that the model sees, in pixels. `padRgb`: 0..255, of the bars. `visualTokens`: N. */
+export interface ImageSpec {
+  readonly height: number;
+  readonly width: number;
+  readonly fit: "pad" | "stretch";
+  readonly padRgb: readonly number[];
+  readonly resample: "bicubic";
+  readonly visualTokens: number;
+  readonly segments: readonly SegmentSpec[];
+}
+
+/** Tokens on a grid over `box`: left, top, right, bottom, in pixels of the fitted picture. */
+export interface SegmentSpec {
+  readonly rows: number;
+  readonly columns: number;
+  readonly first: number;
+  readonly stride: number;
+  readonly box: readonly number[];
+}
+
+/** Before decoder layer `index`, `tokens` visual tokens become `numKept`. */
+export interface StageSpec {
+  readonly index: number;
+  readonly pruner: string;
+  readonly tokens: number;
+  readonly numKept: number;
+}
+
+/** rows: graphs return new rows, which the host stores. in_place: they return the caches after the call. */
+export interface KvSpec {
+  readonly update: "rows" | "in_place";
+  readonly layers: readonly KvLayerSpec[];
+}
+
+/** H, C, the slot of the first text token after the picture, and all slots. */
+export interface KvLayerSpec {
+  readonly kvHeads: number;
+  readonly headDim: number;
+  readonly base: number;
+  readonly slots: number;
+}
+
+/** A graph: `file` and `dataFile` (empty: none) inside the bundle, `entry` its name there. */
+export interface MethodSpec {
+  readonly file: string;
+  readonly entry: string;
+  readonly dataFile: string;
+  readonly inputs: readonly TensorSpec[];
+  readonly outputs: readonly TensorSpec[];
+}
+
+export interface TensorSpec {
+  readonly name: string;
+  readonly shape: readonly number[];
+  readonly dtype: "float32" | "float16" | "int32";
+}
+
+export interface FileSpec {
+  readonly path: string;
+  /** 64 hexadecimal digits */
+  readonly sha256: string;
+  readonly sizeBytes: number;
+}
+
+/** S: visual tokens that are left after the last stage. */
+export function numKept(manifest: Manifest): number {
+  return manifest.stages.at(-1)?.numKept ?? manifest.image.visualTokens;
+}
+
+/** Whether any visual token is left out. */
+export function isPruned(manifest: Manifest): boolean {
+  return numKept(manifest) < manifest.image.visualTokens;
+}
+
+/** Bytes of all files of the bundle. */
+export function sizeBytes(manifest: Manifest): number {
+  return manifest.files.reduce((sum, file) => sum + file.sizeBytes, 0);
+}
+
+/** Bytes of all KV caches. */
+export function cacheBytes(manifest: Manifest): number {
+  const elements = manifest.kv.layers.map((layer) => 2 * layer.kvHeads * layer.headDim * layer.slots);
+  return FLOAT_BYTES * elements.reduce((sum, count) => sum + count, 0);
+}
+
+/**
+ * Bytes that running the bundle takes, about: its files as they are read, once more in the runtime's memory, the caches
+ * as they go in and come out, and what the runtime itself takes.
+ */
+export function memoryBytes(manifest: Manifest): number {
+  return 2 * sizeBytes(manifest) + 3 * cacheBytes(manifest) + 96 * 2 ** 20;
+}
+
+/** Numbers in a tensor. */
+export function elements(shape: readonly number[]): number {
+  return shape.reduce((product, size) => product * size, 1);
+}
+
+/** Row and column of a visual token, null where it is not on this grid. */
+export function cellOf(segment: SegmentSpec, token: number): { row: number; column: number } | null {
+  const row = Math.floor((token - segment.first) / segment.stride);
+  const column = token - segment.first - row * segment.stride;
+  return row >= 0 && row < segment.rows && column < segment.columns ? { row, column } : null;
+}

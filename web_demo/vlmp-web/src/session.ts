@@ -1,0 +1,178 @@
+// P prefix, N visual, S kept visual tokens, T text bucket, G room for answers, V vocabulary, H KV heads, C head size
+import { BadTurn, RuntimeFailure } from "./errors.js";
+import { CACHE_KINDS, elements, type Manifest, type Step } from "./manifest.js";
+import { type Numbers, type Runtime, Stop } from "./runtime.js";
+
+/**
+ * What prefill tells beside filling the caches. logits [V]; stages: kept of each stage, ascending; order: the last one's
+ * as chosen.
+ */
+export interface Prefilled {
+  readonly logits: Float32Array;
+  readonly stages: readonly number[][];
+  readonly order: readonly number[];
+}
+
+/**
+ * A loaded bundle with the caches of one conversation, in tensors and token ids. A Chat puts words around it.
+ *
+ * One call at a time. A call that fails or is stopped leaves `past` as it was.
+ */
+export class Session {
+  private readonly caches: Map<string, Numbers>;
+  private held = 0;
+
+  constructor(
+    readonly manifest: Manifest,
+    private readonly runtime: Runtime,
+  ) {
+    const specs = manifest.methods.decode.inputs.filter((tensor) => tensor.name.includes("_cache_"));
+    this.caches = new Map(specs.map((tensor) => [tensor.name, new Float32Array(elements(tensor.shape))]));
+  }
+
+  /** Name and version of what runs the graphs. */
+  get runtimeName(): string {
+    return this.runtime.name;
+  }
+
+  /** Text tokens after the picture that the caches hold. Rows after them are never read. */
+  get past(): number {
+    return this.held;
+  }
+
+  /** Text tokens that still fit. */
+  get room(): number {
+    return this.manifest.prompt.textLen + this.manifest.prompt.maxNewTokens - this.held;
+  }
+
+  /** A cache by its input's name; for tests. */
+  cache(name: string): Numbers {
+    return this.caches.get(name)!;
+  }
+
+  /** pixels float32 [1, 3, height, width], 0..255 -> visual tokens, float32 [N, D]. */
+  async vision(pixels: Float32Array, stop = new Stop()): Promise<Numbers> {
+    const outputs = await this.run("vision", { image: pixels }, stop);
+    return outputs.get("visual")!;
+  }
+
+  /** Fills the caches with prefix, picture and the first text, 1 to T ids. If it fails there is no picture. */
+  async prefill(ids: readonly number[], visual: Numbers, stop = new Stop()): Promise<Prefilled> {
+    this.reset();
+    const outputs = await this.call("prefill", { ...this.bucket(ids), visual }, ids.length, stop);
+    const earlier = this.manifest.stages.slice(1).map((_, number) => `kept_${number}`);
+    return {
+      logits: outputs.get("logits") as Float32Array,
+      stages: [...earlier, "kept"].map((name) => [...outputs.get(name)!]),
+      order: [...outputs.get("order")!],
+    };
+  }
+
+  /** Appends one token. Returns logits [V] of the next one. Throws BadTurn when the caches are full. */
+  async decode(token: number, stop = new Stop()): Promise<Float32Array> {
+    this.checkRoom(1);
+    const outputs = await this.call("decode", { ids: Int32Array.of(token), text_len: Int32Array.of(1) }, 1, stop);
+    return outputs.get("logits") as Float32Array;
+  }
+
+  /** Appends 1 to T ids at once. Returns logits [V] of the next one. Throws BadTurn when the caches are full. */
+  async extend(ids: readonly number[], stop = new Stop()): Promise<Float32Array> {
+    this.checkRoom(ids.length);
+    const outputs = await this.call("extend", this.bucket(ids), ids.length, stop);
+    return outputs.get("logits") as Float32Array;
+  }
+
+  /** Throws BadTurn unless so many text tokens can be appended. */
+  checkRoom(tokens: number): void {
+    if (this.held === 0) throw new BadTurn("no_image", "There is no picture yet: ask about one first.");
+    if (tokens > this.room) {
+      throw new BadTurn(
+        "full",
+        `The conversation is full: ${tokens} more tokens, room for ${this.room}. Start a new one.`,
+        tokens,
+        this.room,
+      );
+    }
+  }
+
+  /** Forgets all text tokens after the first `past` ones. */
+  rewind(past: number): void {
+    if (past < 0 || past > this.held) throw new RangeError(`cannot go back to ${past}: the caches hold ${this.held}`);
+    this.held = past;
+  }
+
+  /** Forgets the conversation. */
+  reset(): void {
+    this.rewind(0);
+  }
+
+  async close(): Promise<void> {
+    await this.runtime.close();
+  }
+
+  /** Runs a method that puts `tokens` text tokens into the caches. */
+  private async call(
+    step: Step,
+    inputs: Record<string, Numbers>,
+    tokens: number,
+    stop: Stop,
+  ): Promise<ReadonlyMap<string, Numbers>> {
+    const outputs = await this.run(step, { ...inputs, past: Int32Array.of(this.held) }, stop);
+    if (!outputs.get("logits")!.every(Number.isFinite)) {
+      throw new RuntimeFailure("The model returned numbers that are not finite: its weights or its graph are broken.");
+    }
+    for (const kind of CACHE_KINDS) {
+      this.manifest.kv.layers.forEach((_, number) => {
+        const returned = outputs.get(`${kind}_${number}`)!;
+        if (this.manifest.kv.update === "in_place") this.caches.set(`${kind}_cache_${number}`, returned);
+        else this.store(step, kind, number, returned, tokens);
+      });
+    }
+    this.held += tokens;
+    return outputs;
+  }
+
+  /** Runs a method on those of the inputs that it takes. */
+  private async run(step: Step, given: Record<string, Numbers>, stop: Stop): Promise<ReadonlyMap<string, Numbers>> {
+    const { inputs, outputs } = this.manifest.methods[step];
+    const feeds = new Map(
+      inputs.map(({ name, shape }): [string, Numbers] => {
+        const empty = elements(shape) === 0; // `visual` of later steps
+        return [name, empty ? new Float32Array() : (this.caches.get(name) ?? given[name])];
+      }),
+    );
+    stop.check();
+    const made = await this.runtime.run(step, feeds, stop);
+    stop.check();
+    for (const { name, shape } of outputs) {
+      const found = made.get(name)?.length ?? 0;
+      if (found !== elements(shape)) {
+        throw new RuntimeFailure(`The graph returned ${found} numbers of ${name}, not ${elements(shape)}.`);
+      }
+    }
+    return made;
+  }
+
+  /** Copies the rows of valid tokens into a cache. Padding's rows are left out. */
+  private store(step: Step, kind: string, number: number, rows: Numbers, tokens: number): void {
+    const { kvHeads, headDim, base, slots } = this.manifest.kv.layers[number];
+    const cache = this.caches.get(`${kind}_cache_${number}`)!;
+    const first = step === "prefill" ? 0 : base + this.held;
+    const count = step === "prefill" ? base + tokens : tokens;
+    const returned = rows.length / (kvHeads * headDim);
+    for (let head = 0; head < kvHeads; head++) {
+      const from = head * returned * headDim;
+      cache.set(rows.subarray(from, from + count * headDim), (head * slots + first) * headDim);
+    }
+  }
+
+  private bucket(ids: readonly number[]): Record<string, Numbers> {
+    const { textLen, padId } = this.manifest.prompt;
+    if (ids.length < 1 || ids.length > textLen) {
+      throw new RangeError(`${ids.length} text tokens: this bundle takes 1 to ${textLen} at once`);
+    }
+    const padded = new Int32Array(textLen).fill(padId);
+    padded.set(ids);
+    return { ids: padded, text_len: Int32Array.of(ids.length) };
+  }
+}
