@@ -48,7 +48,7 @@ def shape_of(plan: Plan) -> ShapeSpec:
     whole = (0, 0, geometry.width, geometry.height)
     image = ImageSpec(
         height=geometry.height, width=geometry.width, fit=plan.config.image_fit, pad_rgb=plan.source.family.pad_rgb,
-        resample="bicubic", visual_tokens=geometry.visual,
+        resample=plan.source.family.picture.resample, visual_tokens=geometry.visual,
         segments=[SegmentSpec(rows=rows, columns=columns, first=0, stride=columns, box=whole)],
     )  # fmt: skip
     stages = [

@@ -7,10 +7,11 @@ from typing import Any
 
 from vlmp.export.checkpoint import read_json
 from vlmp.runtimes.bundle.errors import UserError
+from vlmp.runtimes.bundle.manifest import Resample
 
 Channels = tuple[float, float, float]
-BICUBIC = 3
-"""Pillow's number of the filter that a photo is resized with."""
+RESAMPLES: dict[int, Resample] = {1: "lanczos", 2: "bilinear", 3: "bicubic"}
+"""Pillow's numbers of the filters that a photo may be resized with."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,7 +36,7 @@ def read_normalisation(folder: Path, default: Normalisation, sizes: dict[str, in
     config.json. Raises UserError on settings that the graph does not compute.
     """
     path, settings = _settings(folder)
-    wanted = {"do_normalize": True, "do_rescale": True, "resample": BICUBIC, **sizes}
+    wanted = {"do_normalize": True, "do_rescale": True, **sizes}
     for name, right in wanted.items():
         if settings.get(name, right) != right:
             raise UserError(f"{path}: {name} is {settings[name]!r}, only {right!r} is supported")
@@ -47,6 +48,19 @@ def read_normalisation(folder: Path, default: Normalisation, sizes: dict[str, in
         std=_channels(path, settings, "image_std", default.std, above=0),
         rescale=float(rescale),
     )
+
+
+def read_resample(folder: Path, default: Resample) -> Resample:
+    """The filter that a photo is resized with, from the same file; default: what it is where the file is silent.
+
+    Raises UserError on one that readers do not compute.
+    """
+    path, settings = _settings(folder)
+    number = settings.get("resample", next(key for key, name in RESAMPLES.items() if name == default))
+    if not isinstance(number, int) or isinstance(number, bool) or number not in RESAMPLES:
+        known = ", ".join(f"{key} ({name})" for key, name in RESAMPLES.items())
+        raise UserError(f"{path}: resample is {number!r}, only {known} are supported")
+    return RESAMPLES[number]
 
 
 def _settings(folder: Path) -> tuple[Path, dict[str, Any]]:

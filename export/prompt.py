@@ -1,6 +1,7 @@
 """The chat template around image and text, rendered at export so that an app only inserts the user's words."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,11 @@ from typing import Any
 from jinja2 import Environment
 from tokenizers import Tokenizer
 from vlmp.export.checkpoint import read_json
+from vlmp.export.dummy_space import without_dummy_space
 from vlmp.export.models.spec import PromptSpec
 from vlmp.runtimes.bundle import manifest
 from vlmp.runtimes.bundle.errors import UserError, one_line
-from vlmp.runtimes.prompt import MARK, encode_between
+from vlmp.runtimes.prompt import MARK, encode_between, encode_turn
 
 MOST_IDS = 2**31
 """Of a vocabulary: readers keep ids in 32 bits."""
@@ -29,6 +31,8 @@ CHANGING: dict[str, tuple[object, ...]] = {
 
 _MARK = "\ue000prompt\ue000"
 _ANSWER = "\ue000answer\ue000"
+_SAMPLES = ("What is in this picture?", " 12 \u65e5", "a\n", "\u2581x")
+"""Words of a turn whose ids are compared with those of the whole prompt."""
 _WORDS = " \ue000 aB\n<&'\" \ue000 \n"
 _SYSTEM = "\ue000system\ue000"
 
@@ -126,20 +130,32 @@ def read_prompt(folder: Path, spec: PromptSpec, system_prompt: str | None) -> Ch
         )
 
     backend = tokenizer.backend_tokenizer
-    added = backend.get_added_tokens_decoder()
+    own = without_dummy_space(backend)
     end_text_id = backend.encode(following, add_special_tokens=False).ids[0]
-    if end_text_id in added:
-        following = following[len(backend.id_to_token(end_text_id)) :]
-    elif spec.end_token is None:
-        raise UserError(f"{folder}: its chat template ({template_file}) does not end an answer with a special token")
+    if end_text_id in backend.get_added_tokens_decoder():
+        following = own.written(following[len(backend.id_to_token(end_text_id)) :], "token")
     else:
-        end_text_id = _id_of(folder, backend, spec.end_token)
+        end_text_id = _end_of_answer(f"{folder}: its chat template ({template_file})", tokenizer, spec.end_token)
+        following = own.written(following, "text")
+    first = own.written(first, "token")
+    before = _added_before(folder, tokenizer, prefix)
+    typed_system = system_prompt or ""
+    parts = own.written(prefix, "start").split(_SYSTEM)
+    checked = not any(token in typed_system for token in control)  # transformers would not take them for text
+    if checked:
+        parts = [own.written(prefix.replace(_SYSTEM, typed_system), "start")]
+    prefix_ids = [*before, *encode_between(own.tokenizer, parts, typed_system, control)]
+    if checked:
+        around = whole.replace(_SYSTEM, typed_system).replace(image_token, f"{spec.open}{image_token}{spec.close}")
+        image = backend.token_to_id(image_token)
+        _check_ids(
+            folder,
+            lambda words: backend.encode(around.replace(_MARK, words), add_special_tokens=bool(before)).ids,
+            lambda words: [*prefix_ids, image, *encode_turn(own.tokenizer, first, words)],
+        )
     generation = _generation_settings(folder)
     return ChatPrompt(
-        prefix_ids=[
-            *_added_before(folder, tokenizer, prefix),
-            *encode_between(backend, prefix.split(_SYSTEM), system_prompt or "", control),
-        ],
+        prefix_ids=prefix_ids,
         first=first,
         following=following,
         end_ids=sorted({end_text_id, *_eos_ids(*generation)}),
@@ -148,15 +164,29 @@ def read_prompt(folder: Path, spec: PromptSpec, system_prompt: str | None) -> Ch
         template_file=template_file,
         notes=[*_unserved(*generation), *changed],
         control_tokens=control,
-        tokenizer=backend,
+        tokenizer=own.tokenizer,
     )
 
 
-def _id_of(folder: Path, backend: Tokenizer, token: str) -> int:
-    found = backend.token_to_id(token)
+def _check_ids(folder: Path, whole: Callable[[str], list[int]], parts: Callable[[str], list[int]]) -> None:
+    """Raises UserError where the ids of a prompt's parts are not those of the whole prompt, with the same words."""
+    for words in _SAMPLES:
+        if whole(words) != parts(words):
+            raise UserError(
+                f"{folder}: its tokenizer makes other ids of a whole prompt than of its parts (here with {words!r}), "
+                "which is not served"
+            )
+
+
+def _end_of_answer(where: str, tokenizer: Any, named: str | None) -> int:
+    """What ends an answer where the template does not say it: the token that the family names, or eos."""
+    token = named or tokenizer.eos_token
+    if token is None:
+        raise UserError(f"{where} does not end an answer with a special token, and its tokenizer has no eos_token")
+    found = tokenizer.backend_tokenizer.token_to_id(token)
     if found is None:
-        raise UserError(f"{folder}: its tokenizer has no {token}, which ends an answer of this model")
-    return found
+        raise UserError(f"{where}: the tokenizer has no {token}, which ends an answer of this model")
+    return int(found)
 
 
 def _with_text(user: dict[str, Any], text: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from vlmp.runtimes.bundle.errors import UserError
-from vlmp.runtimes.prompt import first_ids, following_ids, load_tokenizer
+from vlmp.runtimes.prompt import first_ids, following_ids, is_byte, load_tokenizer
 from vlmp.runtimes.session import Array, Session, Stop
 from vlmp.runtimes.turn import Timings, Turn, first_turn, next_turn
 
@@ -58,7 +58,7 @@ class _Stream:
         self._chat._transcript = _Transcript(session.progress.number, (*self._before, *said))
         if self._on_text is not None:
             text = self._text(tokens)
-            if not text.endswith("\ufffd"):  # bytes of its last character are still to come
+            if not self._chat.awaits_bytes(tokens, text):
                 self._show(text, self._on_text)
 
     def answer(self, turn: Turn) -> Answer:
@@ -97,6 +97,8 @@ class Chat:
             tokenizer = load_tokenizer(session.folder, session.manifest)
         self.session = session
         self.tokenizer = tokenizer
+        self._byte_tokens = bool(getattr(tokenizer.model, "byte_fallback", False))
+        self._left_out = {index for index, token in tokenizer.get_added_tokens_decoder().items() if token.special}
         self.load_ms = session.load_ms + (perf_counter() - started) * 1e3
         self._transcript: _Transcript | None = None
         self._stop: Stop | None = None
@@ -160,6 +162,18 @@ class Chat:
     def reset(self) -> None:
         """Forget the conversation, after the turn that runs. Raises UserError where on_text calls it."""
         self.session.reset()
+
+    def awaits_bytes(self, tokens: Sequence[int], text: str) -> bool:
+        """Whether what comes next may change the text of these tokens: bytes of its last character are still to come.
+
+        Where tokens that are bytes (`<0xE2>`) follow one another, each may yet make all of them broken characters.
+        """
+        if text.endswith("\ufffd"):
+            return True
+        if not self._byte_tokens:
+            return False
+        last = next((index for index in reversed(tokens) if index not in self._left_out), None)
+        return last is not None and is_byte(self.tokenizer.id_to_token(last))
 
     @property
     def unfed(self) -> list[int]:

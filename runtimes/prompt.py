@@ -55,6 +55,11 @@ def following_ids(tokenizer: "Tokenizer", spec: PromptSpec, prompt: str, *, type
     ]
 
 
+def is_byte(token: str | None) -> bool:
+    """Whether a token of the vocabulary stands for a byte, where there are such."""
+    return token is not None and re.fullmatch("<0x[0-9A-Fa-f]{2}>", token) is not None
+
+
 def _fitting(
     tokenizer: "Tokenizer", spec: PromptSpec, template: str, prompt: str, most: int, typed_control: bool
 ) -> list[int]:

@@ -19,6 +19,7 @@ internal object UnicodeTables {
 NAMES = {
     "letters": "First and last code point.",
     "numbers": "The same.",
+    "other_numbers": "The same.",
     "spaces": "The same.",
     "marks": "First and last code point, and their combining class; 0 elsewhere.",
     "decompositions": "A code point and its parts.",

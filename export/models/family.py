@@ -15,7 +15,7 @@ from vlmp.export.models.loading import Names, load
 from vlmp.export.models.positions import prompt_positions, rope_rows, text_positions, text_start
 from vlmp.export.models.spec import ModelSpec
 from vlmp.export.models.vision import Vision, vision_transforms
-from vlmp.export.pixels import Normalisation, read_normalisation
+from vlmp.export.pixels import Normalisation, read_normalisation, read_resample
 from vlmp.export.quantize import Part, Quantizer
 from vlmp.export.weights import Prefixes, Weights
 from vlmp.pruner import Pruner
@@ -58,11 +58,12 @@ class SpecFamily(ABC):
                     raise UserError(f"{path}: {name} is {value!r}, only {right!r} is supported")
             self.spec = self.specs()
             self.normalisation = read_normalisation(checkpoint, self.pixels, self.processor_sizes())
+            resample = read_resample(checkpoint, self.spec.picture.resample)
         except UserError:
             raise
         except Exception as error:  # transformers raises many kinds here, all meaning that the file is wrong
             raise UserError(f"{path} is no {self.title} config: {one_line(error)}") from error
-        self.picture, self.prompt = self.spec.picture, self.spec.prompt
+        self.picture, self.prompt = replace(self.spec.picture, resample=resample), self.spec.prompt
         self.layers = len(self.spec.decoder.layers)
         self.max_positions, self.image_token_id = self.spec.max_positions, self.spec.image_token_id
         self.pad_rgb = self.normalisation.pad_rgb

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from vlmp.runtimes.bundle.errors import UserError
+from vlmp.runtimes.bundle.manifest import Resample
 
 Activation = Literal["silu", "gelu", "gelu_tanh", "quick_gelu"]
 """gelu is the exact one, gelu_tanh its approximation; quick_gelu is x sigmoid(1.702 x)."""
@@ -172,7 +173,8 @@ class PictureSpec(_Computed):
 
     unit: int
     """Side of the area that becomes one visual token, in pixels."""
-    resample: Literal["bicubic", "bilinear", "lanczos"] = _only("bicubic")
+    resample: Resample = "bicubic"
+    """Pillow's filter for photos, where the checkpoint's image processor does not name one."""
     tiles: tuple[int, int] = _only((1, 1))
     frames: int = _only(1)
 
@@ -190,7 +192,7 @@ class PromptSpec(_Computed):
     close: str = ""
     """The same after them."""
     end_token: str | None = None
-    """What an answer ends with where the chat template writes no special token there."""
+    """What an answer ends with where the chat template writes no special token there; None is the tokenizer's eos."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

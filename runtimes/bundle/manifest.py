@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 SCHEMA_VERSION = 2
 MethodName = Literal["vision", "prefill", "decode", "extend"]
 METHODS: tuple[MethodName, ...] = ("vision", "prefill", "decode", "extend")
+Resample = Literal["bilinear", "bicubic", "lanczos"]
 PrefillRegion = Literal["before", "pruner", "after"]
 """Parts of prefill: layers < K with the embedding, the pruner, layers >= K with the head."""
 Region = Literal["vision", PrefillRegion, "decode", "extend"]
@@ -90,7 +91,7 @@ class ImageSpec(_Record):
     frames: Literal[1] = Field(default=1, description="Pictures that `vision` takes at once.")
     fit: Literal["pad", "stretch"] = Field(description="pad: keep the aspect ratio, centre, fill with `pad_rgb`.")
     pad_rgb: tuple[Colour, Colour, Colour]
-    resample: Literal["bilinear", "bicubic", "lanczos"] = Field(description="As Pillow does it, with antialiasing.")
+    resample: Resample = Field(description="As Pillow does it, with antialiasing.")
     visual_tokens: Count = Field(description="N: the model's tokens of one picture, before any is pruned.")
     segments: list[SegmentSpec] = Field(description="Where in the picture the N tokens are.", min_length=1)
 

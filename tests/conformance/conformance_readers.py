@@ -41,6 +41,13 @@ def code_points(name: str) -> list[tuple[str, list[int]]]:
     return [(point, [next(numbers) for _ in range(count)]) for point, count in zip(points, numbers, strict=False)]
 
 
+def refused_tokenizers() -> list[tuple[str, dict[str, Any]]]:
+    """Each with the tokenizer that it changes."""
+    found = read("tokenizer/refused.json")
+    others = [(base, case) for base, cases in found["other_bases"].items() for case in cases]
+    return [*((found["base"], case) for case in found["cases"]), *others]
+
+
 def grouped(cases: Sequence[dict[str, Any]]) -> Iterator[tuple[tuple[Any, ...], list[dict[str, Any]]]]:
     """Prompts of the same tokenizer, template, control tokens and meaning."""
 

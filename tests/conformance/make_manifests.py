@@ -27,6 +27,10 @@ def make_manifests(folder: Path, bundles: Path | None) -> None:
     manifests = {"rows": small_manifest("rows"), "in_place": small_manifest("in_place")}
     manifests |= {f"later-{name}": later(manifest) for name, manifest in list(manifests.items())}
     manifests |= {f"second-{name}": second(small_manifest(name)) for name in ("rows", "in_place")}
+    for resample in ("bilinear", "lanczos"):
+        for name in ("rows", "in_place"):
+            manifest = manifests[f"{resample}-{name}"] = small_manifest(name)
+            manifest["shapes"][0]["image"]["resample"] = resample
     for target in ("onnx", "executorch"):
         manifests[f"schema-1-{target}"] = json.loads((SCHEMA_1 / target / "manifest.json").read_text("utf-8"))
     for name in EXPORTED:

@@ -32,10 +32,10 @@ ATTRIBUTE, ELEMENT = ' tiff:Orientation="6">', "><tiff:Orientation>8</tiff:Orien
 """How XMP says which way up."""
 
 
-def image_spec(height: int, width: int, fit: str) -> ImageSpec:
+def image_spec(height: int, width: int, fit: str, resample: str = "bicubic") -> ImageSpec:
     segment = SegmentSpec(rows=1, columns=1, first=0, stride=1, box=(0, 0, width, height))
     return ImageSpec.model_validate(
-        {"height": height, "width": width, "fit": fit, "pad_rgb": PAD, "resample": "bicubic", "visual_tokens": 1,
+        {"height": height, "width": width, "fit": fit, "pad_rgb": PAD, "resample": resample, "visual_tokens": 1,
          "segments": [segment]}
     )  # fmt: skip
 
@@ -44,22 +44,32 @@ def make_pictures(folder: Path) -> None:
     """The folder picture."""
     cases: list[dict[str, Any]] = []
 
-    def add(name: str, file: str, content: bytes, height: int = 56, width: int = 56, fit: str = "stretch") -> None:
+    def add(
+        name: str, file: str, content: bytes, height: int = 56, width: int = 56, fit: str = "stretch",
+        resample: str = "bicubic",
+    ) -> None:  # fmt: skip
         path = folder / "picture" / file
         write_bytes(path, content)
         fitted = f"{name.replace(' ', '-').replace(',', '')}.rgb"
         # [1, 3, H, W] as `vision` takes it -> rows of RGB bytes, which a person can look at.
-        pixels = to_pixels(open_image(path), image_spec(height, width, fit))[0].transpose(1, 2, 0).astype(np.uint8)
+        pixels = (
+            to_pixels(open_image(path), image_spec(height, width, fit, resample))[0].transpose(1, 2, 0).astype(np.uint8)
+        )
         write_bytes(folder / "picture" / fitted, pixels.tobytes())
         cases.append(
             {"name": name, "file": file, "height": height, "width": width, "fit": fit, "pad_rgb": list(PAD),
-             "fitted": fitted, "most": JPEG_MOST if file.endswith(".jpg") else 0}
+             "resample": resample, "fitted": fitted, "most": JPEG_MOST if file.endswith(".jpg") else 0}
         )  # fmt: skip
 
     for name, size in SHAPES.items():
         for fit in ("pad", "stretch"):
             add(f"{name} {fit}", f"{name.replace(' ', '-').replace(',', '')}.png", png_of(drawing(*size)), fit=fit)
     add("wide shape", "down.png", png_of(drawing(90, 60)), height=28, width=84, fit="pad")
+    for resample in ("bilinear", "lanczos"):
+        for name, size in SHAPES.items():
+            file = f"{name.replace(' ', '-').replace(',', '')}.png"
+            add(f"{name} {resample}", file, png_of(drawing(*size)), 24, 36, resample=resample)
+        add(f"{resample} pad", "down.png", png_of(drawing(90, 60)), 48, 40, "pad", resample)
     for name, content in pngs().items():
         add(name, f"{name.replace(' ', '-')}.png", content, height=13, width=9)
     for turn in range(1, 9):

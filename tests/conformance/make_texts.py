@@ -5,12 +5,16 @@ from __future__ import annotations
 import importlib.util
 import json
 import random
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from conformance_files import ROOT, write_bytes, write_json
+from tokenizer_kinds import llama3_like, llama_like, smollm_like
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from vlmp.export.dummy_space import PREPENDED, without_dummy_space
 from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.prompt import control_tokens, encode_turn
 
@@ -20,6 +24,7 @@ LONGEST = 24
 STEP = 23
 """Every 23rd code point: a prime, so that all columns of the code charts are met."""
 POINTS = [chr(point) for point in range(0x110000) if not 0xD800 <= point < 0xE000]
+ORDINALS = frozenset(map(ord, POINTS))
 PIECES = [
     " ", "  ", "\n", "\r\n", "\t", "'s", "'S", "'ſ", "'LL", "'re", "'Ve", "don't", "<|im_end|>", "<|im", "|>",
     "<|vision_start|>", "<tool>", "café", "e\u0301", "\u0344", "한국", "\u1112\u1161\u11ab", "\u0345\u0301", "①", "½",
@@ -29,6 +34,8 @@ PIECES = [
 BLOCKS = (PIECES, POINTS[0x20:0x7F], POINTS[:0x800], POINTS[0x300:0x370], POINTS[0x800:0x30000], POINTS)
 FIRST = "<|vision_end|>{prompt}<|im_end|>\n<|im_start|>assistant\n"
 FOLLOWING = "\n<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
+LLAVA = " \n{prompt} ASSISTANT:"
+SMOL = "<|im_end|>{prompt}<|im_end|>\nAssistant:"
 CONTROL = ["<|im", "<|im_end|>", "<|im_start|>", "<|vision_start|>", "<|image_pad|>", "<tool>"]
 TYPED = [
     "What is in this picture?", "<|im_<|im_end|>end|>", "<|im_end|><|im_end|>", "<|im<|im_end|>", "<tool><|im", "a",
@@ -43,11 +50,16 @@ def make_texts(folder: Path) -> None:
     kinds = {"tiny": tiny(), "trained": trained(), "older": older()}
     for seed, (name, count) in enumerate([("tiny", 2000), ("trained", 1500), ("older", 500)]):
         _write_tokenizer(folder / "tokenizer" / name, kinds[name], random.Random(seed), count)
-    write_json(folder / "tokenizer/refused.json", base="tiny", cases=refused_tokenizers())
+    for seed, name in enumerate(OTHER_KINDS, 3):
+        kinds[name] = OTHER_KINDS[name]()
+        _write_tokenizer(folder / "tokenizer" / name, kinds[name], random.Random(seed), 150)
+    others = {name: refused_of_other_kinds(name) for name in OTHER_KINDS}
+    write_json(folder / "tokenizer/refused.json", base="tiny", cases=refused_tokenizers(), other_bases=others)
     write_json(folder / "stream/cases.json", cases=list(_streams(kinds)))
     write_json(folder / "prompt/cases.json", cases=list(_prompts(kinds)))
 
 
+@cache
 def unicode_tables() -> dict[str, Any]:
     """As the C++ reader's header has them."""
     (script,) = (ROOT / "runtimes/native").rglob("make_unicode.py")
@@ -105,6 +117,14 @@ def trained() -> str:
     return str(tokenizer.to_str())
 
 
+OTHER_KINDS: dict[str, Callable[[], str]] = {
+    "llama": lambda: str(without_dummy_space(llama_like("prepend")).tokenizer.to_str()),
+    "smollm": lambda: str(smollm_like().to_str()),
+    "llama3": lambda: str(llama3_like().to_str()),
+}
+"""As bundles have the tokenizers of other models than Qwen2's."""
+
+
 def refused_tokenizers() -> list[dict[str, Any]]:
     """Changes to vlmp-tiny's, as of manifests.
 
@@ -123,7 +143,6 @@ def refused_tokenizers() -> list[dict[str, Any]]:
     wrong("other", "model", "type", value="WordPiece")
     wrong("other", "model", "dropout", value=0.5)
     wrong("other", "model", "byte_fallback", value=True)
-    wrong("other", "model", "ignore_merges", value=True)
     wrong("other", "normalizer", value={"type": "NFKC"})
     wrong("other", "pre_tokenizer", value=None)
     wrong("other", *steps, 0, "pattern", value={"Regex": "\\s+"})
@@ -134,6 +153,37 @@ def refused_tokenizers() -> list[dict[str, Any]]:
     for flag in ("single_word", "lstrip", "rstrip", "normalized"):
         wrong("other", "added_tokens", 0, flag, value=True)
     return cases
+
+
+def refused_of_other_kinds(name: str) -> list[dict[str, Any]]:
+    """Changes to one of these, all of class `other`."""
+    steps = ("pre_tokenizer", "pretokenizers")
+    metaspace = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "first", "split": False}
+    changes: dict[str, list[tuple[list[str | int], Any]]] = {
+        "llama": [
+            (["model", "ignore_merges"], True),
+            (["normalizer"], PREPENDED),
+            (["normalizer"], None),
+            (["normalizer", "content"], "_"),
+            (["pre_tokenizer"], metaspace),
+            (["decoder", "type"], "ByteFallback"),
+            (["decoder", "decoders", 0, "content"], "_"),
+            (["decoder", "decoders", 3, "start"], 2),
+            (["added_tokens", 0, "normalized"], True),
+        ],
+        "smollm": [
+            ([*steps, 0, "individual_digits"], False),
+            ([*steps, 1, "use_regex"], False),
+            ([*steps, 1, "add_prefix_space"], True),
+            (["normalizer"], {"type": "Lowercase"}),
+        ],
+        "llama3": [
+            ([*steps, 0, "pattern"], {"Regex": "\\p{N}{1,4}"}),
+            ([*steps, 1, "use_regex"], True),
+            (["model", "byte_fallback"], True),
+        ],
+    }
+    return [{"class": "other", "change": [{"at": at, "value": value}]} for at, value in changes[name]]
 
 
 def read_tokenizer(text: str) -> Tokenizer:
@@ -153,6 +203,9 @@ def _write_tokenizer(folder: Path, text: str, rng: random.Random, count: int) ->
     tokenizer = read_tokenizer(text)
     write_bytes(folder / "tokenizer.json", text.encode())
     texts = [*PIECES, *(random_text(rng, 16) for _ in range(count))]
+    if count < 500:
+        own = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
+        texts += [*OF_OTHER_KINDS, *(f"a{token} b {token}" for token in own), *_edges()]
     size = tokenizer.get_vocab_size() + 20  # some that are no token
     given = [[rng.randrange(size) for _ in range(rng.randrange(12))] for _ in range(300)]
     write_json(
@@ -167,6 +220,21 @@ def _write_tokenizer(folder: Path, text: str, rng: random.Random, count: int) ->
     for encoded in tokenizer.encode_batch(POINTS[::STEP], add_special_tokens=False):
         runs += [len(encoded.ids), *encoded.ids]
     write_bytes(folder / "code_points.bin", np.array(runs, "<u2").tobytes())
+
+
+OF_OTHER_KINDS = [
+    "What is in this picture?", " a", "\u2581a\u2581", "<0x41><0xE2>", "a 12 345 6789 b", "1\n2 \n 3", "it's IT'S 'll'",
+    " 's", "  1", "   picture", " picture pictures", "123 1234 12\u0663\u00bd", "\U00011de0\U00011de9a\U00016ff4 ",
+]  # fmt: skip
+
+
+def _edges() -> list[str]:
+    """Texts of code points at the edges of the tables of characters."""
+    tables = unicode_tables()
+    ranges = [*tables["numbers"], *tables["other_numbers"], *tables["spaces"], *tables["letters"][::9]]
+    points = sorted({point for first, last in ranges for point in (first - 1, first, last, last + 1)} & set(ORDINALS))
+    texts = [f"{chr(point)}1 {chr(point)}a" for point in points]
+    return ["".join(texts[first : first + 8]) for first in range(0, len(texts), 8)]
 
 
 def _brackets(tokenizer: Tokenizer) -> list[str]:
@@ -187,7 +255,7 @@ def _encoded(tokenizer: Tokenizer, text: str) -> list[Any]:
 
 def _streams(kinds: dict[str, str]) -> Any:
     rng = random.Random(31)
-    for name in ("tiny", "trained"):
+    for name, count in (("tiny", 40), ("trained", 40), ("llama", 25)):
         tokenizer = read_tokenizer(kinds[name])
         size = tokenizer.get_vocab_size() + 5
         texts = [
@@ -195,22 +263,26 @@ def _streams(kinds: dict[str, str]) -> Any:
             "Grün 🙂 日本",
             "a 🙂",
             "한국 e\u0301 \ufffd.",
-            *(random_text(rng, 9) for _ in range(40)),
+            *(random_text(rng, 9) for _ in range(count)),
         ]
         answers = [tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
         answers += [ids[:-1] for ids in answers if len(ids) > 2]  # cut in the middle of a character, some of them
-        answers += [[rng.randrange(size) for _ in range(rng.randrange(1, 14))] for _ in range(40)]
+        answers += [[rng.randrange(size) for _ in range(rng.randrange(1, 14))] for _ in range(count)]
         for ids in answers:
             if 0 < len(ids) <= LONGEST:
                 yield {"tokenizer": name, "ids": ids, "chunks": _chunks(tokenizer, ids)}
 
 
 def _chunks(tokenizer: Tokenizer, ids: list[int]) -> list[str]:
-    """What is handed out after each id: nothing while the text ends in a character that is not complete."""
+    """What is handed out after each id: nothing while a character is not complete, or bytes may yet break it."""
     chunks, shown = [], ""
+    special = {index for index, token in tokenizer.get_added_tokens_decoder().items() if token.special}
     for count in range(1, len(ids) + 1):
         text = tokenizer.decode(ids[:count], skip_special_tokens=True)
-        whole = count == len(ids) or not text.endswith("\ufffd")
+        said = [tokenizer.id_to_token(index) for index in ids[:count] if index not in special]
+        last = next((token for token in reversed(said) if token is not None), "")
+        in_bytes = "<0x00>" in tokenizer.get_vocab() and last.startswith("<0x")
+        whole = count == len(ids) or not (text.endswith("\ufffd") or in_bytes)
         chunks.append(text[len(shown) :] if whole else "")
         shown = text if whole else shown
     return chunks
@@ -224,10 +296,22 @@ def _prompts(kinds: dict[str, str]) -> Any:
     for name, template, listed in [
         ("tiny", FIRST, CONTROL), ("tiny", FOLLOWING, CONTROL), ("tiny", FIRST, []), ("trained", "a{prompt}b", CONTROL),
         ("trained", FOLLOWING, ["<|im_end|>", "<|im"]), ("older", FIRST, CONTROL),
-        ("older", FIRST, ["<|im_end|>", "what"]),
+        ("older", FIRST, ["<|im_end|>", "what"]), ("llama", LLAVA, ["<s>", "</s>", "<image>"]), ("llama3", SMOL, []),
+        ("smollm", SMOL, []),
     ]:  # fmt: skip
         tokenizer = read_tokenizer(kinds[name])
-        for text in [*TYPED, "what is it?", "somewhat, what<|im_end|>", *(random_text(rng, 12) for _ in range(40))]:
+        if name in OTHER_KINDS:
+            typed = [
+                "<s>",
+                "a</s>b",
+                " <image> </s>",
+                "</s><s>",
+                "1234 <global-img>",
+                *(random_text(rng, 8) for _ in range(9)),
+            ]
+        else:
+            typed = ["what is it?", "somewhat, what<|im_end|>", *(random_text(rng, 12) for _ in range(40))]
+        for text in [*TYPED, *typed]:
             for meant in (False, True):
                 control = () if meant else control_tokens(tokenizer, listed)
                 try:

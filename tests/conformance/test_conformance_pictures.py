@@ -17,7 +17,7 @@ CASES = read("picture/cases.json")
 
 @pytest.mark.parametrize("case", CASES["cases"], ids=lambda case: case["name"])
 def test_pictures(case: dict[str, Any]) -> None:
-    spec = image_spec(case["height"], case["width"], case["fit"])
+    spec = image_spec(case["height"], case["width"], case["fit"], case["resample"])
     assert list(spec.pad_rgb) == case["pad_rgb"]
     found = to_pixels(open_image(FOLDER / "picture" / case["file"]), spec)
     wanted = np.fromfile(FOLDER / "picture" / case["fitted"], np.uint8).reshape(case["height"], case["width"], 3)

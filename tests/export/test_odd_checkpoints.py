@@ -592,12 +592,12 @@ def test_bars_have_the_colour_that_becomes_zero(checkpoint: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"resample": 2}, "resample is 2, only 3 is supported"),
+        ({"resample": 0}, "resample is 0, only 1 (lanczos), 2 (bilinear), 3 (bicubic) are supported"),
         ({"do_normalize": False}, "do_normalize is False, only True is supported"),
         ({"do_rescale": False}, "do_rescale is False"),
         ({"do_normalize": None}, "do_normalize is None"),
         ({"do_rescale": None}, "do_rescale is None"),
-        ({"resample": None}, "resample is None, only 3 is supported"),
+        ({"resample": None}, "resample is None, only 1 (lanczos), 2"),
         ({"image_mean": None}, "image_mean is None, it must be three finite numbers"),
         ({"rescale_factor": None}, "rescale_factor is None"),
         ({"merge_size": 3}, "merge_size is 3, only 2"),

@@ -162,13 +162,18 @@ def test_an_answer_that_the_template_does_not_end(folder: Path, prompt: ChatProm
     template = path.read_text()
     assert template.count("<|im_end|>") > 1
     path.write_text(template.replace("<|im_end|>", "."))
-    with pytest.raises(UserError, match="does not end an answer with a special token"):
-        read_prompt(folder, PROMPT, None)
-    found = read_prompt(folder, replace(PROMPT, end_token="<|im_end|>"), None)
-    assert found.end_text_id == prompt.end_text_id
-    assert found.following == "." + prompt.following.replace("<|im_end|>", ".")
-    with pytest.raises(UserError, match="its tokenizer has no </s>, which ends an answer of this model"):
+    for spec in (PROMPT, replace(PROMPT, end_token="<|im_end|>")):
+        found = read_prompt(folder, spec, None)
+        assert found.end_text_id == prompt.end_text_id  # the tokenizer's eos, or the family's
+        assert found.following == "." + prompt.following.replace("<|im_end|>", ".")
+    named = read_prompt(folder, replace(PROMPT, end_token="<|endoftext|>"), None)
+    assert named.end_text_id == prompt.tokenizer.token_to_id("<|endoftext|>") != prompt.end_text_id
+    with pytest.raises(UserError, match="the tokenizer has no </s>, which ends an answer of this model"):
         read_prompt(folder, replace(PROMPT, end_token="</s>"), None)
+    config = folder / "tokenizer_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "eos_token": None}))
+    with pytest.raises(UserError, match="special token, and its tokenizer has no eos_token"):
+        read_prompt(folder, PROMPT, None)
     assert read_prompt(TINY, replace(PROMPT, end_token="</s>"), None).following == prompt.following
 
 

@@ -4,13 +4,15 @@
 //   probe turn TOKENIZER FORM CONTROL stdin: a JSON list of prompts; stdout: a JSON list of id lists, of texts where a
 //                                     prompt is refused. CONTROL: a JSON list of control tokens
 //   probe decode TOKENIZER            stdin: a JSON list of id lists; stdout: a JSON list of texts
+//   probe stream TOKENIZER            stdin: the same; stdout: a JSON list of lists, the text handed out after each id
 //   probe picture IMAGE               stdout: width and height in a line, then RGB bytes
-//   probe resize IMAGE WIDTH HEIGHT   the same
+//   probe resize IMAGE WIDTH HEIGHT RESAMPLE   the same
 //   probe pixels IMAGE MANIFEST       stdout: float32 [3, height, width]
-//   probe fit IMAGE HEIGHT WIDTH FIT RED GREEN BLUE   stdout: the fitted picture, as `picture` has it
+//   probe fit IMAGE HEIGHT WIDTH FIT RED GREEN BLUE RESAMPLE   stdout: the fitted picture, as `picture` has it
 //   probe facts MANIFEST              stdout: what was read of it, as tests/conformance has it
 //   probe bundle FOLDER               stdout: the model's name
 //   probe pick TEMPERATURE TOP_P SEED COUNT   stdin: a JSON list of logits; stdout: a JSON list of tokens
+#include <algorithm>
 #include <functional>
 #include <iostream>
 #include <iterator>
@@ -22,6 +24,7 @@
 #include "json.h"
 #include "sampler.h"
 #include "prompt.h"
+#include "text_stream.h"
 #include "tokenizer.h"
 
 namespace {
@@ -70,10 +73,35 @@ void decode(const Arguments& values) {
   std::cout << all;
 }
 
+void stream(const Arguments& values) {
+  const vlmp::Tokenizer used = tokenizer(values.at(0));
+  Json all = Json::array();
+  for (const Json& given : input()) {
+    const auto ids = given.get<std::vector<std::int32_t>>();
+    vlmp::TextStream text(used);
+    Json chunks = Json::array();
+    for (auto end = ids.begin(); end != ids.end();) {
+      ++end;
+      chunks.push_back(text.next({ids.begin(), end}, end == ids.end()));
+    }
+    all.push_back(chunks);
+  }
+  std::cout << all;
+}
+
 void pixels(const Arguments& values) {
   const vlmp::Manifest manifest = vlmp::parse_manifest(vlmp::read_file(values.at(1), 1 << 26), values.at(1));
   const std::vector<float> found = vlmp::to_pixels(vlmp::open_picture(values.at(0)), manifest.image);
   std::cout.write(reinterpret_cast<const char*>(found.data()), static_cast<std::streamsize>(found.size() * 4));
+}
+
+const std::map<std::string, vlmp::Resample> kResamples = {{"bilinear", vlmp::Resample::bilinear},
+                                                          {"bicubic", vlmp::Resample::bicubic},
+                                                          {"lanczos", vlmp::Resample::lanczos}};
+
+std::string name_of(vlmp::Resample resample) {
+  return std::find_if(kResamples.begin(), kResamples.end(), [&](const auto& one) { return one.second == resample; })
+      ->first;
 }
 
 void fit(const Arguments& values) {
@@ -84,6 +112,7 @@ void fit(const Arguments& values) {
   for (std::size_t channel = 0; channel < 3; ++channel) {
     spec.pad_rgb[channel] = static_cast<std::uint8_t>(std::stoi(values.at(4 + channel)));
   }
+  spec.resample = kResamples.at(values.at(7));
   write(vlmp::fit(vlmp::open_picture(values.at(0)), spec));
 }
 
@@ -125,6 +154,7 @@ void facts(const Arguments& values) {
                       {"width", image.width},
                       {"fit", image.pad ? "pad" : "stretch"},
                       {"pad_rgb", image.pad_rgb},
+                      {"resample", name_of(image.resample)},
                       {"visual_tokens", image.visual_tokens}}},
                     {"stages", stages},
                     {"num_kept", manifest.num_kept()},
@@ -157,10 +187,12 @@ int main(int count, char** values) {
       {"encode", encode},
       {"turn", turn},
       {"decode", decode},
+      {"stream", stream},
       {"picture", [](const Arguments& given) { write(vlmp::open_picture(given.at(0))); }},
       {"resize",
        [](const Arguments& given) {
-         write(vlmp::resize(vlmp::open_picture(given.at(0)), std::stoi(given.at(1)), std::stoi(given.at(2))));
+         write(vlmp::resize(vlmp::open_picture(given.at(0)), std::stoi(given.at(1)), std::stoi(given.at(2)),
+                            kResamples.at(given.at(3))));
        }},
       {"pixels", pixels},
       {"fit", fit},

@@ -11,7 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 from conformance_files import FOLDER, read
-from conformance_readers import REFUSED, SAYS, bundle_of, changed, check_logits, code_points, grouped
+from conformance_readers import (
+    REFUSED,
+    SAYS,
+    bundle_of,
+    changed,
+    check_logits,
+    code_points,
+    grouped,
+    refused_tokenizers,
+)
 from native_cases import answer
 from step_bundles import shared_folder, step_bundle
 
@@ -31,7 +40,7 @@ def asked(host: Path, task: str, *arguments: str | Path, given: Any = None) -> A
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("name", ["tiny", "trained", "older"])
+@pytest.mark.parametrize("name", ["tiny", "trained", "older", "llama", "smollm", "llama3"])
 def test_tokenizers(host: Path, name: str) -> None:
     cases, path = read(f"tokenizer/{name}/cases.json"), FOLDER / f"tokenizer/{name}/tokenizer.json"
     texts = [case[0] for case in cases["encode"]]
@@ -46,13 +55,21 @@ def test_tokenizers(host: Path, name: str) -> None:
     assert asked(host, "encode", path, given=[point for point, _ in points]) == [ids for _, ids in points]
 
 
-@pytest.mark.parametrize("case", read("tokenizer/refused.json")["cases"], ids=str)
-def test_tokenizers_that_are_refused(host: Path, tmp_path: Path, case: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("base", "case"), refused_tokenizers(), ids=str)
+def test_tokenizers_that_are_refused(host: Path, tmp_path: Path, base: str, case: dict[str, Any]) -> None:
     path = tmp_path / "tokenizer.json"
-    path.write_text(json.dumps(changed(json.loads((FOLDER / "tokenizer/tiny/tokenizer.json").read_bytes()), case)))
+    path.write_text(json.dumps(changed(json.loads((FOLDER / f"tokenizer/{base}/tokenizer.json").read_bytes()), case)))
     done = subprocess.run([host / "probe", "encode", path], input="[]", capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stdout
     assert str(path) in done.stderr
+
+
+def test_streams(host: Path) -> None:
+    cases = read("stream/cases.json")["cases"]
+    for name in ("tiny", "trained", "llama"):
+        own = [case for case in cases if case["tokenizer"] == name]
+        path = FOLDER / f"tokenizer/{name}/tokenizer.json"
+        assert asked(host, "stream", path, given=[case["ids"] for case in own]) == [case["chunks"] for case in own]
 
 
 def test_prompts(host: Path) -> None:
@@ -75,7 +92,8 @@ def test_prompts(host: Path) -> None:
 @pytest.mark.parametrize("case", read("picture/cases.json")["cases"], ids=lambda case: case["name"])
 def test_pictures(host: Path, case: dict[str, Any]) -> None:
     size = (str(case["height"]), str(case["width"]))
-    command = [host / "probe", "fit", FOLDER / "picture" / case["file"], *size, case["fit"], *map(str, case["pad_rgb"])]
+    how = (case["fit"], *map(str, case["pad_rgb"]), case["resample"])
+    command = [host / "probe", "fit", FOLDER / "picture" / case["file"], *size, *how]
     done = subprocess.run(command, capture_output=True, check=True)
     found = np.frombuffer(done.stdout.partition(b"\n")[2], np.uint8).astype(int)
     wanted = np.fromfile(FOLDER / "picture" / case["fitted"], np.uint8)
@@ -104,7 +122,7 @@ def test_valid_manifests(host: Path, case: dict[str, Any]) -> None:
         done = subprocess.run([host / "probe", "facts", path], capture_output=True, text=True, check=False)
         assert done.stderr == f"probe: {path}: target is '{facts['target']}': this vlmp runs executorch\n"
         return
-    del facts["segments"], facts["kv"]["update"], facts["kv"]["dtype"], facts["image"]["resample"]
+    del facts["segments"], facts["kv"]["update"], facts["kv"]["dtype"]
     assert asked(host, "facts", path) == facts
 
 

@@ -43,6 +43,18 @@ def test_seeds_of_manifests_are_read(host: Path, photo: Path) -> None:
     assert "kept_0" in {spec["name"] for spec in read["two-stages"]["methods"]["prefill"]["outputs"]}
 
 
+def test_seeds_of_tokenizers_are_read(host: Path, tmp_path: Path) -> None:
+    for path in sorted((SEEDS / "tokenizer").iterdir()):
+        file, zero, text = path.read_bytes().partition(b"\0")
+        if not zero:
+            continue
+        (tmp_path / "tokenizer.json").write_bytes(file)
+        command = [host / "probe", "encode", tmp_path / "tokenizer.json"]
+        done = subprocess.run(command, input=json.dumps([text.decode()]), capture_output=True, text=True, check=False)
+        assert done.returncode == 0, (path.name, done.stderr)
+    assert {"llama", "smollm", "llama3"} <= {path.name for path in (SEEDS / "tokenizer").iterdir()}
+
+
 @pytest.mark.parametrize("name", ["pruned", "staged"])
 def test_an_answer_under_the_sanitizers(
     host: Path, sanitizers: Path, tiny: Callable[[str], Path], photo: Path, tmp_path: Path, name: str

@@ -367,8 +367,9 @@ def test_resizing_is_pillows(host: Path, tmp_path: Path, seed: int) -> None:
     path = tmp_path / "a.png"
     image = Image.fromarray(noise(*size, 3, seed=seed) // (1 + seed % 2 * 254) * (1 + seed % 2 * 254))
     image.save(path)
-    wanted = np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
-    np.testing.assert_array_equal(picture(host, "resize", path, str(width), str(height)), wanted)
+    for resample in ("bilinear", "bicubic", "lanczos"):
+        wanted = np.asarray(image.resize((width, height), Image.Resampling[resample.upper()]))
+        np.testing.assert_array_equal(picture(host, "resize", path, str(width), str(height), resample), wanted)
 
 
 @pytest.mark.parametrize("how", ["pad", "stretch"])

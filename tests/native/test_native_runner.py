@@ -452,7 +452,7 @@ SHAPE = ("shapes", 0)
     (place(*SHAPE, "stages", 0, "place", value="vision"), "stages[0].place: is"),
     (place(*SHAPE, "methods", "vision", value="see"), "methods: see is missing"),
     (place(*SHAPE, "image", "frames", value=8), "frames: is"),
-    (place(*SHAPE, "image", "resample", value="lanczos"), "resample: is"),
+    (place(*SHAPE, "image", "resample", value="nearest"), "resample: is 'nearest', must be bilinear"),
     (place("prompt", "text_len", value=-1), "prompt.text_len: must be a whole number from 1"),
     (place("prompt", "text_len", value=1.5), "prompt.text_len: must be a whole number"),
     (place("prompt", "end_text_id", value=10**6), "prompt.end_text_id: must be a whole number from 0 to 2047"),
@@ -547,7 +547,7 @@ def test_manifests_that_are_no_json(host: Path, copy: Path) -> None:
 @pytest.mark.parametrize("name", ["manifest.json", "tokenizer.json"])
 def test_json_that_is_too_deep_to_write_out(host: Path, copy: Path, name: str) -> None:
     value: dict[str, Any] = json.loads((copy / name).read_text())
-    part, field = (value["shapes"][0]["image"], "resample") if name == "manifest.json" else (value["model"], "dropout")
+    part, field = (value["shapes"][0]["image"], "frames") if name == "manifest.json" else (value["model"], "dropout")
     part[field] = "DEEP"
     (copy / name).write_text(json.dumps(value).replace('"DEEP"', "[" * 60_000 + "]" * 60_000))
     if name == "tokenizer.json":

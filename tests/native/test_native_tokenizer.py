@@ -169,7 +169,7 @@ def test_the_tables_are_what_the_library_says() -> None:
 
 WRONG: list[tuple[str, list[str | int], Any]] = [
     ("model.type: is '\"Unigram\"'", ["model", "type"], "Unigram"),
-    ("model.ignore_merges: is 'true'", ["model", "ignore_merges"], True),
+    ("model.dropout: is '0.5'", ["model", "dropout"], 0.5),
     ("model.merges[0]: the vocabulary has no token 'xyz'", ["model", "merges", 0], ["xyz", "e"]),
     ("model.merges[1]: must be two tokens", ["model", "merges", 1], ["a"]),
     ("model.vocab.'a': must be a whole number", ["model", "vocab", "a"], -1),

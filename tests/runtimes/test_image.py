@@ -448,11 +448,15 @@ def test_the_same_shape_is_resized_without_bars() -> None:
         np.testing.assert_array_equal(colours(fit(photo, spec(28, 56, how))), colours(wanted))
 
 
-def test_resizing_is_bicubic_and_not_a_neighbour_of_it() -> None:
+def test_resizing_is_the_filter_of_the_bundle_and_not_a_neighbour_of_it() -> None:
     photo = Image.fromarray(noise(50, 40, 3))
-    found = colours(fit(photo, spec(28, 28)))[:, 3:25]
-    np.testing.assert_array_equal(found, colours(photo.resize((22, 28), Image.Resampling.BICUBIC)))
-    assert (found != colours(photo.resize((22, 28), Image.Resampling.BILINEAR))).any()
+    filters = {name: Image.Resampling[name.upper()] for name in ("bilinear", "bicubic", "lanczos")}
+    wanted = {name: colours(photo.resize((22, 28), number)) for name, number in filters.items()}
+    for name, pixels in wanted.items():
+        own = spec(28, 28).model_copy(update={"resample": name})
+        np.testing.assert_array_equal(colours(fit(photo, own))[:, 3:25], pixels)
+        assert all((pixels != other).any() for kind, other in wanted.items() if kind != name)
+    assert spec(28, 28).resample == "bicubic"
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 200), (200, 1), (2, 1), (27, 3)])

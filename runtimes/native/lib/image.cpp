@@ -145,7 +145,7 @@ Picture open_picture(const std::filesystem::path& path) {
 
 Picture fit(const Picture& picture, const ImageSpec& spec) {
   const Place place = placement(picture, spec);
-  const Picture inner = resize(picture, place.width, place.height);
+  const Picture inner = resize(picture, place.width, place.height, spec.resample);
   if (place.width == spec.width && place.height == spec.height) return inner;
   Picture canvas{spec.width, spec.height, {}};
   canvas.rgb.reserve(std::size_t(spec.width) * std::size_t(spec.height) * 3);

@@ -36,8 +36,8 @@ Picture decode_picture(std::string_view bytes, const std::string& where, std::in
 
 Picture open_picture(const std::filesystem::path& path);
 
-// Pillow's bicubic resampling, to the bit.
-Picture resize(const Picture& picture, int width, int height);
+// Pillow's resampling, to the bit.
+Picture resize(const Picture& picture, int width, int height, Resample resample);
 
 // Where a photo lies in the picture that the model sees, in pixels of it.
 struct Place {

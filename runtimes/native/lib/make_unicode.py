@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import tokenizers
-from tokenizers import Regex, normalizers
+from tokenizers import Regex, normalizers, pre_tokenizers
 
 HEADER = Path(__file__).with_name("unicode_tables.h")
 POINTS = [point for point in range(0x110000) if not 0xD800 <= point < 0xE000]
@@ -29,14 +29,15 @@ def main() -> None:
 
 
 class Tables(NamedTuple):
-    """letters, numbers, spaces: ranges [first, last]. marks: [first, last, combining class], of those that are not 0.
+    """letters, numbers, spaces: ranges [first, last]; other_numbers: what `Digits` takes for numbers beyond these.
 
-    decompositions: [code point, [what it is apart]], of the canonical ones but Hangul. compositions: [first, second,
-    both].
+    marks: [first, last, combining class], of those that are not 0. decompositions: [code point, [what it is apart]], of
+    the canonical ones but Hangul. compositions: [first, second, both].
     """
 
     letters: list[tuple[int, int]]
     numbers: list[tuple[int, int]]
+    other_numbers: list[tuple[int, int]]
     spaces: list[tuple[int, int]]
     marks: list[tuple[int, int, int]]
     decompositions: list[tuple[int, list[int]]]
@@ -51,10 +52,17 @@ def tables() -> Tables:
     classes[ord(LAST_MARK)] = unicodedata.combining(LAST_MARK)
     if 0 in classes.values():
         raise SystemExit("tokenizers knows marks that this Python does not: run this with a newer Python")
+    numbers = matching(r"\p{N}")
+    digits = pre_tokenizers.Digits(individual_digits=True)
+    cut = [point for point in POINTS if len(digits.pre_tokenize_str(f"a{chr(point)}a")) == 3]
+    known = set(numbers)
+    if not known <= set(cut):
+        raise SystemExit("tokenizers' patterns know numbers that its Digits does not: words_gpt2.cpp relies on none")
     apart = {point: nfd(chr(point)) for point in POINTS if point not in HANGUL and nfd(chr(point)) != chr(point)}
     return Tables(
         letters=list(ranges(matching(r"\p{L}"))),
-        numbers=list(ranges(matching(r"\p{N}"))),
+        numbers=list(ranges(numbers)),
+        other_numbers=list(ranges(point for point in cut if point not in known)),
         spaces=list(ranges(matching(r"\s"))),
         marks=list(marks(classes)),
         decompositions=[(point, [ord(part) for part in parts]) for point, parts in sorted(apart.items())],
@@ -91,6 +99,7 @@ def header() -> str:
             "",
             *array("Range", "kLetters", (f"{{{a:#x}, {b:#x}}}" for a, b in found.letters)),
             *array("Range", "kNumbers", (f"{{{a:#x}, {b:#x}}}" for a, b in found.numbers)),
+            *array("Range", "kOtherNumbers", (f"{{{a:#x}, {b:#x}}}" for a, b in found.other_numbers)),
             *array("Range", "kSpaces", (f"{{{a:#x}, {b:#x}}}" for a, b in found.spaces)),
             *array("Mark", "kMarks", (f"{{{a:#x}, {b:#x}, {c}}}" for a, b, c in found.marks)),
             *array("char32_t", "kParts", (f"{ord(character):#x}" for character in pool)),

@@ -50,6 +50,14 @@ MethodSpec read_method(const Field& field) {
   return method;
 }
 
+Resample read_resample(const Field& field) {
+  const std::string name = field.text();
+  if (name == "bilinear") return Resample::bilinear;
+  if (name == "bicubic") return Resample::bicubic;
+  if (name != "lanczos") field.refuse("is " + in_quotes(name) + ", must be bilinear, bicubic or lanczos");
+  return Resample::lanczos;
+}
+
 ImageSpec read_image(const Field& field) {
   ImageSpec image{};
   image.height = count(field.at("height"));
@@ -60,7 +68,7 @@ ImageSpec read_image(const Field& field) {
   const std::vector<std::int32_t> rgb = field.at("pad_rgb").integers(0, 255);
   if (rgb.size() != 3) field.at("pad_rgb").refuse("must have three values");
   for (std::size_t channel = 0; channel < 3; ++channel) image.pad_rgb[channel] = std::uint8_t(rgb[channel]);
-  field.at("resample").require("bicubic");
+  image.resample = read_resample(field.at("resample"));
   if (field.has("frames")) field.at("frames").require(1);
   return image;
 }

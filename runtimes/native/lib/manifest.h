@@ -44,10 +44,14 @@ struct MethodSpec {
   const TensorSpec& output(const std::string& name) const;
 };
 
+// Pillow's filters, with antialiasing.
+enum class Resample { bilinear, bicubic, lanczos };
+
 struct ImageSpec {
   int height, width;
   bool pad;  // keep the aspect ratio, with bars of pad_rgb; otherwise stretch
   std::array<std::uint8_t, 3> pad_rgb;
+  Resample resample = Resample::bicubic;
   int visual_tokens = 0;  // of a picture, before any is pruned; fitting one does not need it
   int grid_rows = 0, grid_columns = 0;  // token r * columns + c is in row r, column c; 0 when it is not one grid
 };

@@ -1,4 +1,4 @@
-// Bicubic resampling with the arithmetic of Pillow's Resample.c: coefficients in double, then fixed point with 22 bits
+// Resampling with the arithmetic of Pillow's Resample.c: coefficients in double, then fixed point with 22 bits
 // behind the point; one axis after the other, rounded to 8 bits between them. Their order is that of Pillow 13; earlier
 // ones always began with the rows.
 #include <algorithm>
@@ -10,8 +10,6 @@ namespace vlmp {
 namespace {
 
 constexpr int kBits = 32 - 8 - 2;
-constexpr double kSupport = 2.0;
-
 double cubic(double x) {
   constexpr double a = -0.5;
   x = std::abs(x);
@@ -20,15 +18,37 @@ double cubic(double x) {
   return 0.0;
 }
 
+double linear(double x) { return std::max(0.0, 1.0 - std::abs(x)); }
+
+double sinc(double x) {
+  constexpr double pi = 3.14159265358979323846;
+  return x == 0.0 ? 1.0 : std::sin(x * pi) / (x * pi);
+}
+
+double lanczos(double x) { return -3.0 <= x && x < 3.0 ? sinc(x) * sinc(x / 3) : 0.0; }
+
+struct Filter {
+  double (*weight)(double);
+  double support;  // beyond it all weights are 0
+};
+
+Filter filter_of(Resample resample) {
+  switch (resample) {
+    case Resample::bilinear: return {linear, 1.0};
+    case Resample::lanczos: return {lanczos, 3.0};
+    default: return {cubic, 2.0};
+  }
+}
+
 // Which pixels of a line make one of the new line, and their weights.
 struct Window {
   int first;
   std::vector<std::int32_t> weights;
 };
 
-std::vector<Window> windows(int from, int to) {
-  const double scale = double(from) / to, filter = std::max(scale, 1.0);
-  const double support = kSupport * filter, step = 1.0 / filter;
+std::vector<Window> windows(int from, int to, const Filter& filter) {
+  const double scale = double(from) / to, wider = std::max(scale, 1.0);
+  const double support = filter.support * wider, step = 1.0 / wider;
   std::vector<Window> all;
   all.reserve(std::size_t(to));
   std::vector<double> exact;
@@ -39,7 +59,7 @@ std::vector<Window> windows(int from, int to) {
     exact.clear();
     double sum = 0.0;
     for (int pixel = first; pixel < end; ++pixel) {
-      exact.push_back(cubic((pixel - center + 0.5) * step));
+      exact.push_back(filter.weight((pixel - center + 0.5) * step));
       sum += exact.back();
     }
     Window window{first, {}};
@@ -55,9 +75,9 @@ std::vector<Window> windows(int from, int to) {
 
 std::uint8_t clipped(std::int32_t sum) { return static_cast<std::uint8_t>(std::clamp(sum >> kBits, 0, 255)); }
 
-Picture resize_rows(const Picture& picture, int width) {
+Picture resize_rows(const Picture& picture, int width, const Filter& filter) {
   Picture result = Picture::blank(width, picture.height);
-  const std::vector<Window> all = windows(picture.width, width);
+  const std::vector<Window> all = windows(picture.width, width, filter);
   for (int y = 0; y < picture.height; ++y) {
     std::uint8_t* to = result.row(y);
     for (const Window& window : all) {
@@ -72,9 +92,9 @@ Picture resize_rows(const Picture& picture, int width) {
   return result;
 }
 
-Picture resize_columns(const Picture& picture, int height) {
+Picture resize_columns(const Picture& picture, int height, const Filter& filter) {
   Picture result = Picture::blank(picture.width, height);
-  const std::vector<Window> all = windows(picture.height, height);
+  const std::vector<Window> all = windows(picture.height, height, filter);
   const std::size_t line = std::size_t(picture.width) * 3;
   std::vector<std::int32_t> sums(line);
   for (int y = 0; y < height; ++y) {
@@ -91,9 +111,12 @@ Picture resize_columns(const Picture& picture, int height) {
 
 }  // namespace
 
-Picture resize(const Picture& picture, int width, int height) {
-  const auto rows = [&](const Picture& from) { return from.width == width ? from : resize_rows(from, width); };
-  const auto columns = [&](const Picture& from) { return from.height == height ? from : resize_columns(from, height); };
+Picture resize(const Picture& picture, int width, int height, Resample resample) {
+  const Filter filter = filter_of(resample);
+  const auto rows = [&](const Picture& from) { return from.width == width ? from : resize_rows(from, width, filter); };
+  const auto columns = [&](const Picture& from) {
+    return from.height == height ? from : resize_columns(from, height, filter);
+  };
   const int narrower = picture.width - width, lower = picture.height - height;
   return lower > 0 && lower > 2 * std::int64_t{narrower} ? rows(columns(picture)) : columns(rows(picture));
 }

@@ -1,4 +1,4 @@
-// Byte-level BPE from a tokenizer.json, equal to the tokenizers library on the kind that Qwen2 has.
+// BPE from a tokenizer.json, equal to the tokenizers library on the kinds that docs/bundle.md has.
 #pragma once
 
 #include <array>
@@ -11,6 +11,10 @@
 #include <vector>
 
 namespace vlmp {
+
+class Field;
+
+inline constexpr char32_t kLine = 0x2581;  // stands for a space in vocabularies of characters
 
 class Tokenizer {
  public:
@@ -33,10 +37,20 @@ class Tokenizer {
   // Valid UTF-8; special tokens and unknown ids are skipped, broken characters become U+FFFD.
   std::string decode(const std::vector<std::int32_t>& ids) const;
 
+  // Whether what comes next may change `text`, which is the decoded `ids`: bytes of its last character are to come.
+  // Where tokens that are single bytes follow one another, each may yet make all of them broken characters.
+  bool awaits_bytes(const std::vector<std::int32_t>& ids, std::string_view text) const;
+
+  // Between which words there are no merges. `none`: the vocabulary is of characters, and a text is one word. The
+  // others are of bytes: Qwen2's pattern; the same with digits by up to three; GPT-2's, with each digit apart.
+  enum class Split { none, qwen2, llama3, gpt2 };
+
  private:
+  class Meaning;
   struct Token {
     std::string bytes;
     bool special = false;
+    bool is_byte = false;  // in a vocabulary of characters
   };
   struct Added {
     std::string text;
@@ -47,20 +61,32 @@ class Tokenizer {
     std::int32_t id;
   };
 
+  void read_settings(const Field& root);
   void encode_plain(std::string_view text, std::vector<std::int32_t>& ids) const;
-  void encode_word(std::string_view bytes, std::vector<std::int32_t>& ids) const;
+  void encode_word(const std::string& bytes, std::vector<std::int32_t>& ids) const;
+  std::vector<std::int32_t> characters(const std::u32string& points) const;
+  void merge(const std::vector<std::int32_t>& single, std::vector<std::int32_t>& ids) const;
+  static std::uint64_t key_of(std::int32_t left, std::int32_t right);
   const Merge* merge_of(std::int32_t left, std::int32_t right) const;
   const Added* added_at(std::string_view text) const;
+  const Token* shown(std::int32_t id) const;  // null where it is left out of a text
 
-  bool compose_ = false;
+  Split split_ = Split::none;
+  bool compose_ = false;      // NFC
+  bool strip_ = false;        // decoding drops a space at the beginning
+  bool whole_words_ = false;  // a word of the vocabulary is one token, whatever merges say
   std::array<std::int32_t, 256> byte_ids_{};
+  std::unordered_map<char32_t, std::int32_t> character_ids_;  // of vocabularies of characters
+  std::unordered_map<std::string, std::int32_t> word_ids_;    // by their bytes; empty unless words are whole
   std::unordered_map<std::int32_t, Token> tokens_;
   std::unordered_map<std::uint64_t, Merge> merges_;
   std::array<std::vector<Added>, 256> added_;  // by first byte, longest first
   std::vector<std::string> special_;
 };
 
-// The words [begin, end) that Qwen2's pattern splits a text into; merges never cross them.
-std::vector<std::pair<std::size_t, std::size_t>> split_words(const std::u32string& text);
+// The words [begin, end) that a text is split into, by any split but `none`; merges never cross them.
+using Words = std::vector<std::pair<std::size_t, std::size_t>>;
+Words split_words(const std::u32string& text, Tokenizer::Split split);
+Words split_words_gpt2(const std::u32string& text);
 
 }  // namespace vlmp

@@ -6,12 +6,11 @@
 
 #include "error.h"
 #include "prompt.h"
+#include "text_stream.h"
 #include "unicode.h"
 
 namespace vlmp {
 namespace {
-
-const std::string kReplacement = "\xEF\xBF\xBD";
 
 std::int64_t now_ns() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
@@ -32,16 +31,12 @@ int limit_of(const Session& session, const Turn& turn) {
   return wanted;
 }
 
-bool ends_with(const std::string& text, const std::string& end) {
-  return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
-}
-
 // Adds tokens up to an end token, which is included, the limit, or a stop, which drops what a call then returns. Text
 // is handed out as it comes, but no character of which bytes are still to come, unless the answer is over.
 void decode_turn(Session& session, std::vector<float> logits, Sampler& sampler, const Turn& turn, Answer& answer) {
   const std::vector<std::int32_t>& ends = session.manifest().prompt.end_ids;
   const auto limit = static_cast<std::size_t>(limit_of(session, turn));
-  std::size_t shown = 0;
+  TextStream text(session.tokenizer());
   while (true) {
     session.tell([&] { turn.on_logits(logits); });
     const std::int32_t token = sampler.sample(logits);
@@ -49,13 +44,11 @@ void decode_turn(Session& session, std::vector<float> logits, Sampler& sampler, 
     answer.tokens.push_back(token);
     session.progress.unfed = is_end ? std::nullopt : std::optional(token);
     const bool ended = (is_end && !turn.ignore_end) || answer.tokens.size() == limit || session.room() == 0;
-    const std::string text = session.tokenizer().decode(answer.tokens);
-    const auto show = [&] {
-      if (text.size() <= shown) return;
-      session.tell([&] { turn.on_text(std::string_view(text).substr(shown)); });
-      shown = text.size();
+    const auto show = [&](bool is_all) {
+      const std::string more = text.next(answer.tokens, is_all);
+      if (!more.empty()) session.tell([&] { turn.on_text(more); });
     };
-    if (ended || !ends_with(text, kReplacement)) show();
+    show(ended);
     if (ended) return;
     const Progress before = session.progress;
     answer.stopped = turn.stop();  // who was just told may have had enough
@@ -65,7 +58,7 @@ void decode_turn(Session& session, std::vector<float> logits, Sampler& sampler, 
     }
     if (answer.stopped) {
       session.progress = before;
-      show();
+      show(true);
       return;
     }
   }

@@ -144,6 +144,7 @@ std::string to_valid_utf8(std::string_view bytes) { return to_utf8(to_points(byt
 bool is_letter(char32_t point) { return find_range(tables::kLetters, point) != nullptr; }
 bool is_number(char32_t point) { return find_range(tables::kNumbers, point) != nullptr; }
 bool is_space(char32_t point) { return find_range(tables::kSpaces, point) != nullptr; }
+bool is_other_number(char32_t point) { return find_range(tables::kOtherNumbers, point) != nullptr; }
 
 std::u32string compose(const std::u32string& points) {
   std::u32string apart;

@@ -21,6 +21,9 @@ bool is_letter(char32_t point);  // \p{L}
 bool is_number(char32_t point);  // \p{N}
 bool is_space(char32_t point);   // \s
 
+// Digits to the library's `Digits` step beyond \p{N}: it knows a newer Unicode than its patterns.
+bool is_other_number(char32_t point);
+
 // `text` as it can stand in a message: in quotes, cut after 80 bytes, control characters and broken UTF-8 as '?'.
 std::string in_quotes(const std::string& text);
 

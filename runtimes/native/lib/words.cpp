@@ -1,4 +1,4 @@
-// Qwen2's pre-tokenization pattern, matched by hand:
+// The pattern of Qwen2, matched by hand; that of Llama 3 and LFM2 has \p{N}{1,3} for \p{N}:
 //
 //   (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+
 //
@@ -41,7 +41,7 @@ std::size_t contraction(const std::u32string& text, std::size_t begin) {
 
 class Splitter {
  public:
-  explicit Splitter(const std::u32string& text) : text_(text) {
+  Splitter(const std::u32string& text, std::size_t digits) : text_(text), digits_(digits) {
     kinds_.reserve(text.size());
     for (const char32_t point : text) kinds_.push_back(kind_of(point));
   }
@@ -51,7 +51,7 @@ class Splitter {
     if (const std::size_t length = contraction(text_, begin); length != 0) return begin + length;
     const Kind kind = kinds_[begin];
     if (kind == Kind::letter) return run(begin, Kind::letter);
-    if (kind == Kind::number) return begin + 1;
+    if (kind == Kind::number) return number_end(begin);
     if (kind != Kind::newline && at(begin + 1, Kind::letter)) return run(begin + 1, Kind::letter);
     if (kind == Kind::other) return run(run(begin, Kind::other), Kind::newline);
     if (text_[begin] == U' ' && at(begin + 1, Kind::other)) return run(run(begin + 1, Kind::other), Kind::newline);
@@ -66,6 +66,12 @@ class Splitter {
     return begin;
   }
 
+  std::size_t number_end(std::size_t begin) const {
+    std::size_t end = begin + 1;
+    while (end < begin + digits_ && at(end, Kind::number)) ++end;
+    return end;
+  }
+
   // White space: up to its last newline; else all of it but a last one that belongs to the next word.
   std::size_t blank_end(std::size_t begin) const {
     std::size_t end = begin, newline = begin;
@@ -77,14 +83,16 @@ class Splitter {
   }
 
   const std::u32string& text_;
+  std::size_t digits_;  // the most of one word
   std::vector<Kind> kinds_;
 };
 
 }  // namespace
 
-std::vector<std::pair<std::size_t, std::size_t>> split_words(const std::u32string& text) {
-  const Splitter splitter(text);
-  std::vector<std::pair<std::size_t, std::size_t>> words;
+Words split_words(const std::u32string& text, Tokenizer::Split split) {
+  if (split == Tokenizer::Split::gpt2) return split_words_gpt2(text);
+  const Splitter splitter(text, split == Tokenizer::Split::llama3 ? 3 : 1);
+  Words words;
   for (std::size_t begin = 0; begin < text.size();) {
     const std::size_t end = splitter.word_end(begin);
     words.emplace_back(begin, end);

@@ -76,6 +76,7 @@ internal constructor(
     val width: Int,
     val pad: Boolean,
     val padRgb: IntArray,
+    val resample: Resample,
     val visualTokens: Int,
     val segments: List<SegmentSpec>,
 )

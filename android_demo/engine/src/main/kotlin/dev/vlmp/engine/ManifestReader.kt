@@ -106,14 +106,16 @@ private fun readControlToken(field: Field): String = field.text().also { if (it.
 
 private fun readImage(field: Field): ImageSpec {
     if (field.has("frames")) field.at("frames").int(1, 1)
-    field.at("resample").choice("bicubic")
+    val filters = Resample.entries.associateBy { it.name.lowercase() }
+    val resample = filters.getValue(field.at("resample").choice(*filters.keys.toTypedArray()))
     val padRgb = field.at("pad_rgb").ints(0, 255)
     if (padRgb.size != 3) field.at("pad_rgb").refuse("must have three values")
     val segments = field.at("segments").items().map(::readSegment)
     if (segments.isEmpty()) field.at("segments").refuse("is empty")
     val pad = field.at("fit").choice("pad", "stretch") == "pad"
     val visualTokens = field.at("visual_tokens").count()
-    return ImageSpec(field.at("height").count(), field.at("width").count(), pad, padRgb, visualTokens, segments)
+    val (height, width) = Pair(field.at("height").count(), field.at("width").count())
+    return ImageSpec(height, width, pad, padRgb, resample, visualTokens, segments)
 }
 
 private fun readSegment(field: Field): SegmentSpec {

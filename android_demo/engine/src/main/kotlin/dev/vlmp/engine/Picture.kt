@@ -99,7 +99,7 @@ fun placement(width: Int, height: Int, spec: ImageSpec): Placement {
 fun fit(picture: Picture, spec: ImageSpec): Picture {
     Picture.checkSize(picture.width.toLong(), picture.height.toLong())
     val place = placement(picture.width, picture.height, spec)
-    val inner = resize(picture, place.width, place.height)
+    val inner = resize(picture, place.width, place.height, spec.resample)
     if (place.width == spec.width && place.height == spec.height) return inner
     val canvas =
         Picture(spec.width, spec.height, ByteArray(3 * spec.width * spec.height) { spec.padRgb[it % 3].toByte() })

@@ -1,28 +1,58 @@
 package dev.vlmp.engine
 
-import com.google.gson.JsonObject
-import com.google.gson.JsonPrimitive
 import java.io.ByteArrayOutputStream
 import java.util.PriorityQueue
 
-private const val PATTERN =
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" +
-        "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+/** What stands for a space in vocabularies of characters. */
+internal const val LINE = '\u2581'
 
-/** Byte-level BPE, as bundles carry it: texts to ids and back. It changes nothing, and any thread may use it. */
-class Tokenizer
-private constructor(
-    private val compose: Boolean,
-    private val byteIds: IntArray,
-    private val merges: Map<Long, Merge>,
-    private val tokens: Map<Int, Token>,
-    private val added: List<Added>,
+/** Between which words there are no merges. */
+internal enum class Split {
+    /** The vocabulary is of characters, not of bytes, and a text is one word. */
+    NONE,
+    /** Qwen2's pattern. */
+    QWEN2,
+    /** The same with digits by up to three. */
+    LLAMA3,
+    /** GPT-2's pattern, and each digit apart. */
+    GPT2,
+}
+
+/** What of a tokenizer.json is not its vocabulary. */
+internal class TokenizerSettings(
+    val split: Split,
+    /** NFC. */
+    val compose: Boolean = false,
+    /** A word of the vocabulary is one token, whatever merges say. */
+    val wholeWords: Boolean = false,
+    /** Decoding drops a space at the beginning. */
+    val strip: Boolean = false,
+)
+
+/** The vocabulary of a tokenizer.json. */
+internal class Vocabulary(
+    /** Ids of the tokens of single bytes. */
+    val byteIds: IntArray,
+    /** Ids of single characters; empty where the vocabulary is of bytes. */
+    val characterIds: Map<Int, Int>,
+    /** Ids of whole words, which are written as in the file. */
+    val words: Map<String, Int>,
+    val tokens: Map<Int, Token>,
+    val merges: Map<Long, Merge>,
+    val added: List<Added>,
 ) {
-    private class Merge(val rank: Int, val id: Int)
+    class Merge(val rank: Int, val id: Int)
 
-    private class Token(val bytes: ByteArray, val special: Boolean)
+    /** [isByte]: it is one byte of a vocabulary of characters. */
+    class Token(val bytes: ByteArray, val special: Boolean, val isByte: Boolean)
 
-    private class Added(val text: String, val id: Int, val special: Boolean)
+    class Added(val text: String, val id: Int, val special: Boolean)
+}
+
+/** BPE, as bundles carry it: texts to ids and back. It changes nothing, and any thread may use it. */
+class Tokenizer
+internal constructor(private val settings: TokenizerSettings, private val vocabulary: Vocabulary) {
+    private val added = vocabulary.added
 
     private val addedIds = added.associate { Pair(it.text, it.id) }
 
@@ -64,46 +94,100 @@ private constructor(
 
     /** The text of ids, without special tokens and what is no token. */
     fun decode(ids: Collection<Int>): String {
+        if (settings.split == Split.NONE) return decodeCharacters(ids)
         val bytes = ByteArrayOutputStream()
-        for (id in ids) tokens[id]?.let { if (!it.special) bytes.write(it.bytes, 0, it.bytes.size) }
+        for (id in ids) shown(id)?.let { bytes.write(it.bytes, 0, it.bytes.size) }
         return fromUtf8(bytes.toByteArray())
     }
 
+    /** A run of tokens that are single bytes is characters as a whole, or all of it is broken. */
+    private fun decodeCharacters(ids: Collection<Int>): String {
+        val text = StringBuilder()
+        val run = ByteArrayOutputStream()
+        val endRun = {
+            val bytes = run.toByteArray()
+            val whole = fromUtf8(bytes)
+            val points = codePoints(whole)
+            if (utf8(points, 0, points.size).contentEquals(bytes)) text.append(whole)
+            else repeat(bytes.size) { text.appendCodePoint(REPLACEMENT) }
+            run.reset()
+        }
+        for (id in ids) {
+            val token = shown(id) ?: continue
+            if (token.isByte) {
+                run.write(token.bytes, 0, 1)
+            } else {
+                endRun()
+                text.append(fromUtf8(token.bytes))
+            }
+        }
+        endRun()
+        return if (settings.strip) text.removePrefix(" ").toString() else text.toString()
+    }
+
+    /**
+     * Whether what comes next may change [text], which is the decoded [ids]: bytes of its last character are to come.
+     * Where tokens that are single bytes follow one another, each may yet make all of them broken characters.
+     */
+    internal fun awaitsBytes(ids: Collection<Int>, text: String): Boolean =
+        text.endsWith('\uFFFD') || ids.lastOrNull { shown(it) != null }?.let { shown(it) }?.isByte == true
+
+    /** Null where it is left out of a text. */
+    private fun shown(id: Int) = vocabulary.tokens[id]?.takeUnless { it.special }
+
     private fun encodePlain(text: String, ids: Ints) {
-        val points = if (compose) Unicode.compose(codePoints(text)) else codePoints(text)
-        val words = Words(points)
+        val points = codePoints(text)
+        if (settings.split == Split.NONE) return merge(characters(points), ids)
+        val composed = if (settings.compose) Unicode.compose(points) else points
+        val words = if (settings.split == Split.GPT2) WordsGpt2(composed) else Words(composed, settings.split)
         var begin = 0
-        while (begin < points.size) {
+        while (begin < composed.size) {
             val end = words.end(begin)
-            encodeWord(utf8(points, begin, end), ids)
+            encodeWord(utf8(composed, begin, end), ids)
             begin = end
         }
     }
 
-    /** Merges neighbours, the pair of lowest rank first, of equal ones the leftmost. By a heap: words may be long. */
     private fun encodeWord(bytes: ByteArray, ids: Ints) {
-        val symbols = IntArray(bytes.size) { byteIds[bytes[it].toInt() and 0xFF] } // -1: merged into its left neighbour
-        val before = IntArray(bytes.size) { it - 1 }
-        val after = IntArray(bytes.size) { it + 1 }
+        if (settings.wholeWords) vocabulary.words[inByteCharacters(bytes)]?.let { return ids.add(it) }
+        merge(IntArray(bytes.size) { vocabulary.byteIds[bytes[it].toInt() and 0xFF] }, ids)
+    }
+
+    /** Ids of single characters, and of the bytes of those that are not in the vocabulary. */
+    private fun characters(points: IntArray): IntArray {
+        val single = Ints(points.size)
+        for ((place, point) in points.withIndex()) {
+            val id = vocabulary.characterIds[if (point == ' '.code) LINE.code else point]
+            if (id != null) single.add(id)
+            else for (byte in utf8(points, place, place + 1)) single.add(vocabulary.byteIds[byte.toInt() and 0xFF])
+        }
+        return single.toArray()
+    }
+
+    /** Merges neighbours, the pair of lowest rank first, of equal ones the leftmost. By a heap: words may be long. */
+    private fun merge(single: IntArray, ids: Ints) {
+        val symbols = single.copyOf() // -1: merged into its left neighbour
+        val before = IntArray(single.size) { it - 1 }
+        val after = IntArray(single.size) { it + 1 }
         val candidates = PriorityQueue<Candidate>()
         val consider = { left: Int ->
-            if (left >= 0 && after[left] < bytes.size) {
-                val merge = merges[pair(symbols[left], symbols[after[left]])]
+            if (left >= 0 && after[left] < single.size) {
+                val merge = vocabulary.merges[mergeKey(symbols[left], symbols[after[left]])]
                 if (merge != null) candidates.add(Candidate(merge.rank, left, merge.id))
             }
         }
-        for (left in bytes.indices) consider(left)
+        for (left in single.indices) consider(left)
         while (true) {
             val best = candidates.poll() ?: break
             val left = best.left
-            if (symbols[left] < 0 || after[left] >= bytes.size) continue
+            if (symbols[left] < 0 || after[left] >= single.size) continue
             val right = after[left]
-            val merge = merges[pair(symbols[left], symbols[right])]
+            val merge = vocabulary.merges[mergeKey(symbols[left], symbols[right])]
             if (merge == null || merge.id != best.id) continue // a neighbour has been merged since
             symbols[left] = best.id
             symbols[right] = -1
             after[left] = after[right]
-            if (after[left] < bytes.size) before[after[left]] = left
+            if (after[left] < single.size) before[after[left]] = left
             consider(before[left])
             consider(left)
         }
@@ -121,112 +205,7 @@ private constructor(
          *
          * Raises [BadBundle] where it is none, or of another kind, which would give other ids.
          */
-        fun parse(text: String, file: String): Tokenizer {
-            val root = Field.parse(text, file, BadBundle.Kind.TOKENIZER)
-            val compose = checkSettings(root)
-            val characters = byteCharacters()
-            val bytes = characters.withIndex().associate { (byte, character) -> Pair(character, byte.toByte()) }
-            val model = root.at("model")
-            val ids = HashMap<String, Int>()
-            val tokens = HashMap<Int, Token>()
-            for ((token, field) in model.at("vocab").entries()) {
-                val id = field.int(0)
-                if (tokens.put(id, Token(bytesOf(token, bytes), special = false)) != null)
-                    field.refuse("is another token's id, too")
-                ids[token] = id
-            }
-            val byteIds =
-                IntArray(256) { byte ->
-                    ids[characters[byte].toString()] ?: model.at("vocab").refuse("has no token for byte $byte")
-                }
-            val merges = HashMap<Long, Merge>()
-            for ((rank, field) in model.at("merges").items().withIndex()) {
-                val (left, right) = mergeParts(field)
-                val idOf = { token: String ->
-                    ids[token] ?: field.refuse("needs token ${quoted(token)}, which is not in the vocabulary")
-                }
-                merges[pair(idOf(left), idOf(right))] = Merge(rank, idOf(left + right))
-            }
-            val added = root.at("added_tokens").items().map { readAdded(it, ids, tokens, bytes) }
-            return Tokenizer(compose, byteIds, merges, tokens, added)
-        }
-
-        /**
-         * Raises [BadBundle] unless all but the vocabulary is as Qwen2 has it. Returns whether text is composed (NFC).
-         */
-        private fun checkSettings(root: Field): Boolean {
-            val model = root.at("model")
-            if (model.has("type")) model.at("type").choice("BPE")
-            for (name in MODEL_SETTINGS) model.requireAbsent(name)
-            root.at("pre_tokenizer").at("type").choice("Sequence")
-            val steps = root.at("pre_tokenizer").at("pretokenizers").items()
-            if (steps.size != 2) root.at("pre_tokenizer").refuse("must be a split and a byte level step")
-            val (split, byteLevel) = steps
-            split.at("type").choice("Split")
-            split.at("pattern").requireValue(JsonObject().apply { addProperty("Regex", PATTERN) })
-            split.at("behavior").choice("Isolated")
-            split.at("invert").requireValue(JsonPrimitive(false))
-            byteLevel.at("type").choice("ByteLevel")
-            byteLevel.at("add_prefix_space").requireValue(JsonPrimitive(false))
-            byteLevel.at("use_regex").requireValue(JsonPrimitive(false))
-            root.at("decoder").at("type").choice("ByteLevel")
-            if (!root.has("normalizer")) return false
-            root.at("normalizer").at("type").choice("NFC")
-            return true
-        }
-
-        /** Two parts of a merge: a list or, in older files, with a space between them. */
-        private fun mergeParts(field: Field): Pair<String, String> {
-            val parts = if (field.isText) field.text().split(' ') else field.items().map { it.text() }
-            if (parts.size != 2) field.refuse("must be two tokens")
-            return Pair(parts[0], parts[1])
-        }
-
-        private fun readAdded(
-            field: Field,
-            ids: HashMap<String, Int>,
-            tokens: HashMap<Int, Token>,
-            bytes: Map<Char, Byte>,
-        ): Added {
-            for (flag in ADDED_SETTINGS) field.requireAbsent(flag)
-            val content = field.at("content").text()
-            if (content.isEmpty()) field.at("content").refuse("is empty")
-            val id = field.at("id").int(0)
-            val known = ids[content]
-            if (if (known != null) known != id else id in tokens) field.at("id").refuse("is not the token's own")
-            val special = field.at("special").boolean()
-            ids[content] = id
-            tokens[id] = Token(bytesOf(content, bytes), special)
-            return Added(content, id, special)
-        }
-
-        /** What a token stands for; one with a character that stands for no byte is taken as it is. */
-        private fun bytesOf(token: String, bytes: Map<Char, Byte>): ByteArray {
-            val result = ByteArray(token.length)
-            for ((place, character) in token.withIndex()) {
-                result[place] = bytes[character] ?: return codePoints(token).let { utf8(it, 0, it.size) }
-            }
-            return result
-        }
-
-        /** The printable character that stands for each byte: itself, or one from U+0100 on. */
-        private fun byteCharacters(): CharArray {
-            var next = '\u0100'
-            return CharArray(256) { if (it in 0x21..0x7E || it >= 0xA1 && it != 0xAD) it.toChar() else next++ }
-        }
-
-        private fun pair(left: Int, right: Int) = left.toLong() shl 32 or right.toLong()
-
-        private val MODEL_SETTINGS =
-            listOf(
-                "dropout",
-                "unk_token",
-                "continuing_subword_prefix",
-                "end_of_word_suffix",
-                "byte_fallback",
-                "ignore_merges",
-            )
-        private val ADDED_SETTINGS = listOf("single_word", "lstrip", "rstrip", "normalized")
+        fun parse(text: String, file: String): Tokenizer = readTokenizer(text, file)
     }
 }
 
@@ -239,7 +218,7 @@ internal class TextStream(private val tokenizer: Tokenizer) {
     /** What is new with all tokens so far, empty where nothing is. Once it has [ended], nothing is held back. */
     fun next(tokens: Collection<Int>, ended: Boolean): String {
         val text = tokenizer.decode(tokens)
-        if (text.length <= shown.length || !ended && text.endsWith('\uFFFD')) return ""
+        if (text.length <= shown.length || !ended && tokenizer.awaitsBytes(tokens, text)) return ""
         return text.substring(shown.length).also { shown = text }
     }
 }

@@ -15,6 +15,7 @@ internal const val REPLACEMENT = 0xFFFD
 internal object Unicode {
     private val letters = Ranges(UnicodeTables.LETTERS)
     private val numbers = Ranges(UnicodeTables.NUMBERS)
+    private val otherNumbers = Ranges(UnicodeTables.OTHER_NUMBERS)
     private val spaces = Ranges(UnicodeTables.SPACES)
     private val marks = UnicodeTables.MARKS.map { numbers(it) }
     private val markRanges = Ranges(marks.map { it[0] }, marks.map { it[1] })
@@ -26,6 +27,9 @@ internal object Unicode {
     fun isLetter(point: Int) = letters.find(point) >= 0
 
     fun isNumber(point: Int) = numbers.find(point) >= 0
+
+    /** What the library of tokenizers cuts out as digits beyond numbers. */
+    fun isOtherNumber(point: Int) = otherNumbers.find(point) >= 0
 
     fun isSpace(point: Int) = spaces.find(point) >= 0
 

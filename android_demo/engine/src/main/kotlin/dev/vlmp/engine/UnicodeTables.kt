@@ -81,6 +81,11 @@ internal object UnicodeTables {
         ).split(',')
 
     /** The same. */
+    val OTHER_NUMBERS = (
+        "1kgw 1kh5,20ok 20om"
+        ).split(',')
+
+    /** The same. */
     val SPACES = (
         "9 d,w w,3p 3p,4g 4g,4g0 4g0,6bk 6bu,6co 6cp,6cv 6cv,6e7 6e7,9hc 9hc"
         ).split(',')

@@ -1,4 +1,5 @@
-// Qwen2's pattern, matched by hand, since regexes and their Unicode versions differ from phone to phone:
+// Qwen2's pattern, matched by hand, since regexes and their Unicode versions differ from phone to phone. That of Llama
+// 3 and LFM2 has \p{N}{1,3} for \p{N}.
 //
 //   (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+
 //
@@ -11,18 +12,24 @@ private const val SPACE = 2
 private const val NEWLINE = 3
 private const val OTHER = 4
 
-/** Cuts code points into words. */
-internal class Words(private val points: IntArray) {
+/** Cuts a text into words. */
+internal interface Splitter {
+    /** End of the word that begins at [begin]. */
+    fun end(begin: Int): Int
+}
+
+/** By the pattern of Qwen2 or Llama 3. */
+internal class Words(private val points: IntArray, split: Split) : Splitter {
+    private val digits = if (split == Split.LLAMA3) 3 else 1
     private val kinds = IntArray(points.size) { kind(points[it]) }
 
-    /** End of the word that begins at [begin]. */
-    fun end(begin: Int): Int {
+    override fun end(begin: Int): Int {
         val contraction = contraction(begin)
         val kind = kinds[begin]
         return when {
             contraction > 0 -> begin + contraction
             kind == LETTER -> run(begin, LETTER)
-            kind == NUMBER -> begin + 1
+            kind == NUMBER -> numberEnd(begin)
             kind != NEWLINE && at(begin + 1, LETTER) -> run(begin + 1, LETTER)
             kind == OTHER -> run(run(begin, OTHER), NEWLINE)
             points[begin] == ' '.code && at(begin + 1, OTHER) -> run(run(begin + 1, OTHER), NEWLINE)
@@ -38,6 +45,12 @@ internal class Words(private val points: IntArray) {
         if (begin + 2 == points.size) return 0
         val second = folded(points[begin + 2])
         return if ("$first$second" in CONTRACTIONS) 3 else 0
+    }
+
+    private fun numberEnd(begin: Int): Int {
+        var end = begin + 1
+        while (end < begin + digits && at(end, NUMBER)) end++
+        return end
     }
 
     /** White space: up to its last newline; else all of it but a last one that belongs to the next word. */

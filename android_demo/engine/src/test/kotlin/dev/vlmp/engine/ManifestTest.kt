@@ -64,6 +64,7 @@ class ManifestTest {
         )
         assertEquals(image.text("fit") == "pad", found.image.pad)
         assertEquals(image.get("pad_rgb").ints(), found.image.padRgb.toList())
+        assertEquals(image.text("resample"), found.image.resample.name.lowercase())
         val segments =
             found.image.segments.map {
                 "[${it.rows},${it.columns},${it.first},${it.stride},${it.box.toList().toString().replace(" ", "")}]"

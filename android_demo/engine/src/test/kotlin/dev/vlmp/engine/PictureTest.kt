@@ -48,7 +48,7 @@ class PictureTest {
     @Test
     fun `pixels go channel by channel`() {
         val picture = Picture(2, 1, byteArrayOf(1, 2, 3, -1, -2, -3))
-        val spec = ImageSpec(1, 2, pad = true, padRgb = intArrayOf(0, 0, 0), visualTokens = 1, segments = emptyList())
+        val spec = ImageSpec(1, 2, pad = true, intArrayOf(0, 0, 0), Resample.BICUBIC, 1, segments = emptyList())
         assertArrayEquals(floatArrayOf(1f, 255f, 2f, 254f, 3f, 253f), toPixels(picture, spec).floats())
     }
 
@@ -64,6 +64,7 @@ class PictureTest {
             case.int("width"),
             case.text("fit") == "pad",
             padRgb,
+            Resample.valueOf(case.text("resample").uppercase()),
             visualTokens = 1,
             segments = emptyList(),
         )

@@ -14,7 +14,7 @@ import org.junit.jupiter.params.provider.ValueSource
 /** Tokenizer, streaming, prompts and Unicode against the conformance files. */
 class TextTest {
     @ParameterizedTest
-    @ValueSource(strings = ["tiny", "trained", "older"])
+    @ValueSource(strings = ["tiny", "trained", "older", "llama", "smollm", "llama3"])
     fun `texts and ids`(name: String) {
         val tokenizer = ConformanceFiles.tokenizer(name)
         val cases = ConformanceFiles.json("tokenizer/$name/cases.json")
@@ -56,12 +56,13 @@ class TextTest {
     @TestFactory
     fun `tokenizers that are refused`(): List<DynamicTest> {
         val refused = ConformanceFiles.json("tokenizer/refused.json")
-        return refused
-            .list("cases")
-            .map { it.asJsonObject }
-            .map { case ->
-                dynamicTest(case.list("change").toString()) {
-                    val damaged = ConformanceFiles.json("tokenizer/${refused.text("base")}/tokenizer.json")
+        val others = refused.getAsJsonObject("other_bases")
+        val tiny = listOf(refused.text("base") to refused.list("cases"))
+        return (tiny + others.keySet().map { it to others.list(it) })
+            .flatMap { (base, changes) -> changes.map { base to it.asJsonObject } }
+            .map { (base, case) ->
+                dynamicTest("$base ${case.list("change")}") {
+                    val damaged = ConformanceFiles.json("tokenizer/$base/tokenizer.json")
                     ConformanceFiles.change(damaged, case.list("change"))
                     val error =
                         assertThrows(BadBundle::class.java) { Tokenizer.parse(damaged.toString(), "tokenizer.json") }
