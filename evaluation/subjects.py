@@ -76,6 +76,7 @@ def eager_subject(config: "ExportConfig", label: str = "", **settings: float) ->
     from vlmp.export.checkpoint import locate
     from vlmp.export.eager import open_eager
     from vlmp.export.models import file_label, model_entry, model_label
+    from vlmp.export.plan import open_source, placed
 
     names = "+".join(dict.fromkeys(stage.pruner for stage in config.stages))
     label = label or names or config.pruner
@@ -94,8 +95,9 @@ def eager_subject(config: "ExportConfig", label: str = "", **settings: float) ->
         "model": model_label(config.model), "checkpoint": checkpoint, "image_size": config.image_size,
         "image_fit": config.image_fit,
     }  # fmt: skip
+    schedule = placed(config, open_source(config).family).schedule  # a model may have a place of its own
     facts = {
-        **seen, "pruner": label, "keep": config.schedule[-1].keep, "schedule": joined(config.schedule),
+        **seen, "pruner": label, "keep": config.schedule[-1].keep, "schedule": joined(schedule),
         "system_prompt": config.system_prompt,
         "program": eager_program(),
     }  # fmt: skip
