@@ -53,7 +53,7 @@ def eager_subjects(
 
     Raises UserError when the model cannot serve one of them.
     """
-    from vlmp.export.plan import open_source
+    from vlmp.export.plan import open_source, placed
 
     settings = [
         replace(config, pruner=pruner, keep=keep)
@@ -63,7 +63,9 @@ def eager_subjects(
     settings += [replace(config, pruner=DEFAULT_PRUNER, prune_layer=None, stages=stages) for stages in schedules]
     subjects = []
     for setting in settings:
-        open_source(setting)  # reads no weights, and refuses now what would end hours of answers later
+        source = open_source(setting)  # reads no weights, and refuses now what would end hours of answers later
+        if source.family.spec.decoder.deep:  # such a model has a place of its own, which facts and names then tell
+            setting = placed(setting, source.family)
         if setting.pruner == "random":
             subjects += [eager_subject(setting, seed=seed) for seed in range(seeds)]
         else:

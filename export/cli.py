@@ -112,13 +112,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> None:
     """Export as the options say. Raises UserError."""
     if arguments.list:
-        choices = {
-            "models": list(MODELS),
-            "targets": list(TARGETS),
-            "pruners": [described(name) for name in PRUNERS],
-            "schedules": [f"{name:<8}{stages}" for name, stages in SCHEDULES.items()],
-        }
-        print(*choices[arguments.list], sep="\n")
+        print(*listed(arguments.list), sep="\n")
         return
     config = read_config(arguments)
     check(config)
@@ -134,6 +128,21 @@ def run(arguments: Namespace) -> None:
             print(summary(result))
         for note in dict.fromkeys(note for result in results for note in result.manifest.notes):
             say(f"note: {note}")
+
+
+def listed(what: str) -> list[str]:
+    """The choices of --list, a line each."""
+    match what:
+        case "models":
+            from vlmp.export.listing import described_model  # loads torch and transformers
+
+            return [described_model(name) for name in MODELS]
+        case "targets":
+            return list(TARGETS)
+        case "pruners":
+            return [described(name) for name in PRUNERS]
+        case _:
+            return [f"{name:<8}{stages}" for name, stages in SCHEDULES.items()]
 
 
 @contextmanager

@@ -47,11 +47,18 @@ class Geometry:
     """Of each layer."""
     hidden: int
     vocab: int
+    deep: int = 0
+    """First layers to whose output visual features are added, which come with the visual tokens."""
 
     @property
     def visual(self) -> int:
         """N, visual tokens."""
         return self.grid[0] * self.grid[1]
+
+    @property
+    def visual_width(self) -> int:
+        """Of a visual token with its features."""
+        return self.hidden * (1 + self.deep)
 
     @property
     def whole_base(self) -> int:
@@ -92,7 +99,7 @@ class Geometry:
         ids = TensorSpec(name="ids", shape=[1, 1 if method == "decode" else self.text], dtype="int32")
         text_len = TensorSpec(name="text_len", shape=[1], dtype="int32")
         past = TensorSpec(name="past", shape=[1], dtype="int32")
-        visual = TensorSpec(name="visual", shape=[self.visual, self.hidden], dtype=dtype)
+        visual = TensorSpec(name="visual", shape=[self.visual, self.visual_width], dtype=dtype)
         caches = [
             TensorSpec(name=f"{kind}_cache_{layer}", shape=[kv.heads, self.slots(layer), kv.head_dim], dtype=dtype)
             for layer, kv in enumerate(self.kv)
@@ -111,7 +118,7 @@ class Geometry:
     def outputs(self, method: MethodName, dtype: Literal["float32", "float16"]) -> list[TensorSpec]:
         """Outputs of a method in order."""
         if method == "vision":
-            return [TensorSpec(name="visual", shape=[self.visual, self.hidden], dtype=dtype)]
+            return [TensorSpec(name="visual", shape=[self.visual, self.visual_width], dtype=dtype)]
         logits = TensorSpec(name="logits", shape=[self.vocab], dtype=dtype)
         *earlier, last = [cut.kept for cut in self.cuts]
         kept = [

@@ -3,7 +3,7 @@
 Nothing is built or written here, so that what cannot be served is refused before the first bundle is begun.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vlmp.export import checkpoint as checkpoints
 from vlmp.export.config import ExportConfig, Precision, check_precision
@@ -11,7 +11,7 @@ from vlmp.export.geometry import Cut, Geometry
 from vlmp.export.models import Family, check_model_type, model_entry, open_family
 from vlmp.export.prompt import ChatPrompt, read_prompt
 from vlmp.export.quantize import Quantizer, find_preset
-from vlmp.export.schedule import Stage, least_layer
+from vlmp.export.schedule import Stage, layer_of, least_layer, parse_pruner
 from vlmp.export.targets import Target, open_target
 from vlmp.pruner import DEFAULT_PIVOTS, Pruner, PrunerConfig, build_pruner, pruner_class
 from vlmp.runtimes.bundle.errors import UserError
@@ -56,6 +56,7 @@ def make_plans(config: ExportConfig, targets: list[Target]) -> list[Plan]:
 def make_plan(config: ExportConfig, source: Source, target: Target) -> Plan:
     """The plan for one target. Raises UserError when the target has no such precision or quantization."""
     check_precision(target.name, target.precisions, config.precision)
+    config = placed(config, source.family)
     quantization = quantization_of(config)
     preset = find_preset(quantization, target.name, target.presets)
     return Plan(
@@ -99,10 +100,14 @@ def open_source(config: ExportConfig) -> Source:
     model_type = str(checkpoints.read_config(folder).get("model_type"))
     check_model_type(config.model, entry, model_type, folder)
     family = open_family(model_type, folder)
-    height, width = config.image_size or entry.image_size
+    height, width = config.image_size or entry.image_size or family.picture.size
     side = family.picture.unit
+    if family.picture.fixed and (height, width) != family.picture.size:
+        only = "x".join(map(str, family.picture.size))
+        raise UserError(f"--image-size {height}x{width}: this model takes pictures of {only} pixels only")
     if height < side or width < side or height % side or width % side:
         raise UserError(f"--image-size {height}x{width}: both sides must be multiples of {side} pixels")
+    config = placed(config, family)
     pruners = pruner_configs(config, (height // side) * (width // side), family.layers)
     prompt = read_prompt(folder, family.prompt, config.system_prompt)
     check_text_len(config, prompt)
@@ -117,6 +122,19 @@ def open_source(config: ExportConfig) -> Source:
     local = config.checkpoint is not None or entry.checkpoint.startswith("folder:")
     name = checkpoints.identity(folder) if local else checkpoints.hub_identity(entry.checkpoint, folder)
     return Source(name=name, family=family, prompt=prompt, geometry=geometry, pruners=tuple(pruners))
+
+
+def placed(config: ExportConfig, family: Family) -> ExportConfig:
+    """The config with the place of a single stage, where it names none."""
+    if config.stages or config.prune_layer is not None:
+        return config
+    return replace(config, prune_layer=own_layer(parse_pruner(config.pruner)[0], family))
+
+
+def own_layer(pruner: str, family: Family) -> int:
+    """K, a method's own place in a model: within the language model after all layers that features are added to."""
+    layer = layer_of(pruner)
+    return max(layer, family.spec.decoder.deep) if layer else layer
 
 
 def quantization_of(config: ExportConfig) -> str:

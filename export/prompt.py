@@ -96,11 +96,20 @@ def read_prompt(folder: Path, spec: PromptSpec, system_prompt: str | None) -> Ch
                 f"{folder}: its chat template ({template_file}) cannot be rendered: {one_line(error)}"
             ) from error
 
+    def renders(answer: dict[str, Any]) -> bool:
+        try:
+            return _ANSWER in render([user, answer, again])
+        except UserError:
+            return False
+
+    # Some templates, as LLaVA's, take nothing but a list of parts, and leave plain text out without a word.
+    in_parts = not renders(_said("assistant", _ANSWER)) and renders(_said("assistant", _ANSWER, parts=True))
+
     def with_system(text: str) -> list[dict[str, Any]]:
-        return [] if system_prompt is None else [{"role": "system", "content": text}]
+        return [] if system_prompt is None else [_said("system", text, parts=in_parts)]
 
     def later_turn(system: list[dict[str, Any]]) -> str:
-        return render([*system, user, {"role": "assistant", "content": _ANSWER}, again]).partition(_ANSWER)[2]
+        return render([*system, user, _said("assistant", _ANSWER, parts=in_parts), again]).partition(_ANSWER)[2]
 
     system, own = with_system(_SYSTEM), with_system(system_prompt or "")
     whole = render([*system, user])
@@ -130,28 +139,28 @@ def read_prompt(folder: Path, spec: PromptSpec, system_prompt: str | None) -> Ch
         )
 
     backend = tokenizer.backend_tokenizer
-    own = without_dummy_space(backend)
+    ours = without_dummy_space(backend)
     end_text_id = backend.encode(following, add_special_tokens=False).ids[0]
     if end_text_id in backend.get_added_tokens_decoder():
-        following = own.written(following[len(backend.id_to_token(end_text_id)) :], "token")
+        following = ours.written(following[len(backend.id_to_token(end_text_id)) :], "token")
     else:
         end_text_id = _end_of_answer(f"{folder}: its chat template ({template_file})", tokenizer, spec.end_token)
-        following = own.written(following, "text")
-    first = own.written(first, "token")
+        following = ours.written(following, "text")
+    first = ours.written(first, "token")
     before = _added_before(folder, tokenizer, prefix)
     typed_system = system_prompt or ""
-    parts = own.written(prefix, "start").split(_SYSTEM)
+    parts = ours.written(prefix, "start").split(_SYSTEM)
     checked = not any(token in typed_system for token in control)  # transformers would not take them for text
     if checked:
-        parts = [own.written(prefix.replace(_SYSTEM, typed_system), "start")]
-    prefix_ids = [*before, *encode_between(own.tokenizer, parts, typed_system, control)]
+        parts = [ours.written(prefix.replace(_SYSTEM, typed_system), "start")]
+    prefix_ids = [*before, *encode_between(ours.tokenizer, parts, typed_system, control)]
     if checked:
         around = whole.replace(_SYSTEM, typed_system).replace(image_token, f"{spec.open}{image_token}{spec.close}")
         image = backend.token_to_id(image_token)
         _check_ids(
             folder,
             lambda words: backend.encode(around.replace(_MARK, words), add_special_tokens=bool(before)).ids,
-            lambda words: [*prefix_ids, image, *encode_turn(own.tokenizer, first, words)],
+            lambda words: [*prefix_ids, image, *encode_turn(ours.tokenizer, first, words)],
         )
     generation = _generation_settings(folder)
     return ChatPrompt(
@@ -164,7 +173,7 @@ def read_prompt(folder: Path, spec: PromptSpec, system_prompt: str | None) -> Ch
         template_file=template_file,
         notes=[*_unserved(*generation), *changed],
         control_tokens=control,
-        tokenizer=own.tokenizer,
+        tokenizer=ours.tokenizer,
     )
 
 
@@ -187,6 +196,11 @@ def _end_of_answer(where: str, tokenizer: Any, named: str | None) -> int:
     if found is None:
         raise UserError(f"{where}: the tokenizer has no {token}, which ends an answer of this model")
     return int(found)
+
+
+def _said(role: str, text: str, *, parts: bool = False) -> dict[str, Any]:
+    """A message without a picture, as plain text or as a list of parts."""
+    return {"role": role, "content": [{"type": "text", "text": text}] if parts else text}
 
 
 def _with_text(user: dict[str, Any], text: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
     from vlmp.export.geometry import Cut, Geometry
-    from vlmp.export.models.spec import PictureSpec, PromptSpec
+    from vlmp.export.models.spec import ModelSpec, PictureSpec, PromptSpec
     from vlmp.export.quantize import Quantizer
     from vlmp.pruner import Pruner
     from vlmp.runtimes.bundle.manifest import MethodName
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 class Family(Protocol):
     """What a model file offers: facts read from a checkpoint's config, and the four graphs."""
 
+    spec: "ModelSpec"
     picture: "PictureSpec"
+    """That of `spec`, with what the checkpoint's image processor has otherwise."""
     prompt: "PromptSpec"
     layers: int
     max_positions: int
@@ -67,19 +69,31 @@ class ModelEntry:
     package, `folder:PATH` for one on this machine."""
     family: str
     """`model_type` of its config."""
-    image_size: tuple[int, int] = (448, 448)
-    """Default (height, width) in pixels."""
+    image_size: tuple[int, int] | None = None
+    """Default (height, width) in pixels; None is the family's."""
     quant: str = "none"
     """Default preset of quantization: what a phone has room for."""
 
 
-FAMILIES: dict[str, str] = {"qwen2_vl": "vlmp.export.models.qwen2_vl:Qwen2VL"}
+FAMILIES: dict[str, str] = {
+    "qwen2_vl": "vlmp.export.models.qwen2_vl:Qwen2VL",
+    "qwen2_5_vl": "vlmp.export.models.qwen2_5_vl:Qwen25VL",
+    "qwen3_vl": "vlmp.export.models.qwen3_vl:Qwen3VL",
+    "llava": "vlmp.export.models.llava:Llava",
+}
 """`model_type` of a checkpoint's config -> "module:class", which may be the same for several."""
 
 MODELS: dict[str, ModelEntry] = {
     "vlmp-tiny": ModelEntry("bundled:vlmp-tiny", "qwen2_vl", image_size=(336, 336)),
     "qwen2-vl-2b": ModelEntry("Qwen/Qwen2-VL-2B-Instruct", "qwen2_vl", quant="int4"),
     "qwen2-vl-7b": ModelEntry("Qwen/Qwen2-VL-7B-Instruct", "qwen2_vl", quant="int4"),
+    "qwen2.5-vl-3b": ModelEntry("Qwen/Qwen2.5-VL-3B-Instruct", "qwen2_5_vl", quant="int4"),
+    "qwen2.5-vl-7b": ModelEntry("Qwen/Qwen2.5-VL-7B-Instruct", "qwen2_5_vl", quant="int4"),
+    "qwen3-vl-2b": ModelEntry("Qwen/Qwen3-VL-2B-Instruct", "qwen3_vl", quant="int4"),
+    "qwen3-vl-4b": ModelEntry("Qwen/Qwen3-VL-4B-Instruct", "qwen3_vl", quant="int4"),
+    "qwen3-vl-8b": ModelEntry("Qwen/Qwen3-VL-8B-Instruct", "qwen3_vl", quant="int4"),
+    "llava-1.5-7b": ModelEntry("llava-hf/llava-1.5-7b-hf", "llava", quant="int4"),
+    "llava-1.5-13b": ModelEntry("llava-hf/llava-1.5-13b-hf", "llava", quant="int4"),
 }
 
 
@@ -144,7 +158,8 @@ def file_label(name: str) -> str:
 def check_family(name: str, checkpoint: Path | str) -> None:
     """Raises UserError listing the choices when there is no such family."""
     if name not in FAMILIES:
-        raise UserError(f"{checkpoint}: model type {name!r} is not supported: it must be one of {', '.join(FAMILIES)}")
+        known = f"it must be one of {', '.join(FAMILIES)}, as of {', '.join(MODELS)}"
+        raise UserError(f"{checkpoint}: model type {name!r} is not supported: {known}")
 
 
 def check_model_type(name: str, entry: ModelEntry, found: str, checkpoint: Path) -> None:

@@ -5,7 +5,7 @@ W width of projected heads, C cache slots, H query heads, J key/value heads, g =
 """
 
 from collections.abc import Iterable, Sequence
-from itertools import repeat
+from itertools import chain, repeat
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -171,15 +171,23 @@ class Decoder(nn.Module):
 
 
 def run_layers(
-    layers: Iterable[nn.Module], hidden: Tensor, context: Any, rows: list[Tensor], caches: Iterable[Any] = repeat(None)
+    layers: Iterable[nn.Module],
+    hidden: Tensor,
+    context: Any,
+    rows: list[Tensor],
+    caches: Iterable[Any] = repeat(None),
+    features: Iterable[Tensor] = (),
 ) -> tuple[Tensor, LayerResult]:
     """One or more layers after one another. Returns hidden, the output of the last, and all that it left.
 
-    rows: gets the keys and values of each. caches: of each; without them all are empty.
+    rows: gets the keys and values of each. caches: of each; without them all are empty. features: shaped as hidden,
+    what is added to the output of the first of them.
     """
     residual, delta = hidden, None
-    for layer, cache in zip(layers, caches, strict=False):  # repeat() has no end
+    for layer, cache, feature in zip(layers, caches, chain(features, repeat(None)), strict=False):  # some have no end
         last: LayerResult = layer(residual, delta, context, cache)
+        if feature is not None:
+            last = last._replace(hidden=last.hidden + feature)
         residual, delta = last.residual, last.hidden
         rows += [last.key, last.value]
     return last.residual + last.hidden, last
@@ -210,9 +218,10 @@ class Prefill(nn.Module):
             self.register_buffer(f"mask_{group}", causal_mask(base + geometry.text, rope[0].dtype), persistent=False)
 
     def forward(self, ids: Tensor, text_len: Tensor, visual: Tensor) -> tuple[Tensor, ...]:
-        """ids int32 [1, T], text_len int32 [1], visual [N, D] -> logits [V], what is kept, keys and values, biases.
+        """ids int32 [1, T], text_len int32 [1], visual [N, D (1 + n)] -> logits [V], what is kept, rows, biases.
 
-        biases [S]: of each stage that weighs, added to the scores of what it has kept in all layers after it.
+        rows: keys and values of each layer. biases [S]: of each stage that weighs, added to the scores of what it has
+        kept, in all layers after it.
         What is kept: kept of each stage but the last, then its kept, order and filled, as `Geometry.outputs` has them.
         ids may be fewer than T where no graph is traced.
         """
@@ -220,13 +229,13 @@ class Prefill(nn.Module):
         whole = geometry.whole_base + ids.shape[1]
         cos_Ld, sin_Ld = _cut(self.cos, whole), _cut(self.sin, whole)
         words = decoder.embed(torch.cat([self.prefix_P, ids[0]])).to(visual.dtype)
-        hidden_LD = torch.cat([words[:first], visual, words[first:]])
+        hidden_LD, *features = among_text(words, visual, geometry)
         rows: list[Tensor] = []
         biases: list[Tensor] = []
         bias_S: Tensor | None = None
         choice = Choice()
         context = self.context(0, cos_Ld, sin_Ld, bias_S)
-        hidden_LD, last = self.run_group(0, hidden_LD, context, rows)
+        hidden_LD, last = self.run_group(0, hidden_LD, context, rows, features)
         for stage, pruner in enumerate(self.pruners):
             after = geometry.bases[stage]
             keys_NC = attention_N = None
@@ -242,12 +251,16 @@ class Prefill(nn.Module):
             if bias_S is not None:
                 biases.append(bias_S.to(visual.dtype))
             hidden_LD = torch.cat([hidden_LD[:first], pruned.hidden_SD, hidden_LD[after:]])
-            cos_Ld, sin_Ld = (
-                torch.cat([rope[:first], rope[first:after].index_select(0, pruned.kept_S), rope[after:]])
-                for rope in (cos_Ld, sin_Ld)
-            )
+
+            def left(rows_L: Tensor, kept_S: Tensor = pruned.kept_S, after: int = after) -> Tensor:
+                return torch.cat([rows_L[:first], rows_L[first:after].index_select(0, kept_S), rows_L[after:]])
+
+            cos_Ld, sin_Ld = left(cos_Ld), left(sin_Ld)
+            # A kept token gets its own features: fused are only hidden states.
+            to_come = range(geometry.cuts[stage].layer, geometry.deep)
+            features = [left(each) if layer in to_come else each for layer, each in enumerate(features)]
             context = self.context(stage + 1, cos_Ld, sin_Ld, bias_S)
-            hidden_LD, last = self.run_group(stage + 1, hidden_LD, context, rows)
+            hidden_LD, last = self.run_group(stage + 1, hidden_LD, context, rows, features)
         logits = decoder.logits(hidden_LD, text_len + (geometry.bases[-1] - 1))
         return (logits, *choice.outputs(), *rows, *biases)
 
@@ -260,13 +273,14 @@ class Prefill(nn.Module):
         return Context(cos_Ld, sin_Ld, mask_LL)
 
     def run_group(
-        self, group: int, hidden_LD: Tensor, context: Context, rows: list[Tensor]
+        self, group: int, hidden_LD: Tensor, context: Context, rows: list[Tensor], features: list[Tensor]
     ) -> tuple[Tensor, LayerResult | None]:
-        """The layers of a group; nothing is done, and nothing left, in an empty one."""
+        """The layers of a group; nothing is done, and nothing left, in an empty one. features: of the first layers."""
         layers = self.geometry.groups[group]
         if not layers:
             return hidden_LD, None
-        return run_layers(self.decoder.layers[layers.start : layers.stop], hidden_LD, context, rows)
+        own = slice(layers.start, layers.stop)
+        return run_layers(self.decoder.layers[own], hidden_LD, context, rows, features=features[own])
 
     def last_attention(self, stage: int, last: LayerResult, context: Context, last_1: Tensor) -> Tensor:
         """What the token at row `last_1` attends to in the layer before a stage, which left `last`. float32 [L]."""
@@ -274,6 +288,17 @@ class Prefill(nn.Module):
         # One query once more, since the layer's own attention of all rows would be too large to hand out.
         given = (rows.index_select(0, last_1) for rows in (last.before, context.cos_Ld, context.sin_Ld))
         return self.row_attention(layer.queries(*given), last.key, context.mask_LL.index_select(0, last_1))
+
+
+def among_text(words: Tensor, visual: Tensor, geometry: Geometry) -> list[Tensor]:
+    """Prompt [L, D] of words [P + T, D] and visual tokens [N, D (1 + n)], and each of the n features shaped as it."""
+    first, width = geometry.prefix, geometry.hidden
+    parts = [visual]
+    if geometry.deep:
+        # Slices, since XNNPACK has no split.
+        parts = [visual[:, start : start + width] for start in range(0, geometry.visual_width, width)]
+    around = [words, *[torch.zeros_like(words)] * geometry.deep]
+    return [torch.cat([text[:first], part, text[first:]]) for text, part in zip(around, parts, strict=True)]
 
 
 class Choice(NamedTuple):

@@ -101,6 +101,7 @@ class SpecFamily(ABC):
             kv=tuple(KvLayer(heads=layer.kv_heads, head_dim=layer.head_dim) for layer in decoder.layers),
             hidden=decoder.width,
             vocab=decoder.vocab,
+            deep=decoder.deep,
         )
 
     @torch.no_grad()

@@ -3,6 +3,8 @@
 Dims: M patches, E vision width, L tokens of a call, D hidden size, H heads, J key/value heads, g = H / J, d head size.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 from vlmp.export.models.spec import Activation, Norm
@@ -20,11 +22,14 @@ class JoinedLinear(nn.Linear):
 
 
 class PatchAttention(nn.Module):
-    """Full attention of a vision tower over all patches."""
+    """Attention of a vision tower: over all patches, or within windows.
 
-    def __init__(self, heads: int) -> None:
+    windows: (count, size) of windows of one size, in the order of their patches, which they hold all; none: one window.
+    """
+
+    def __init__(self, heads: int, windows: tuple[tuple[int, int], ...] = ()) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.windows = heads, windows
 
     def forward(self, qkv_ME: Tensor, rope: tuple[Tensor, Tensor] | None) -> Tensor:
         """Queries, keys and values [M, 3 E], not rotated, cos and sin [M, d] or None -> mixed values [M, E]."""
@@ -36,9 +41,25 @@ class PatchAttention(nn.Module):
         )
         if rope:
             query_HMd, key_HMd = rotate(query_HMd, *rope), rotate(key_HMd, *rope)
-        score_HMM = torch.bmm(query_HMd * query_HMd.shape[-1] ** -0.5, key_HMd.transpose(1, 2))
-        mixed_HMd = torch.bmm(torch.softmax(score_HMM, -1), value_HMd)
-        return mixed_HMd.permute(1, 0, 2).reshape(patches, -1)
+        query_HMd = query_HMd * query_HMd.shape[-1] ** -0.5
+        if not self.windows:
+            return mix(query_HMd, key_HMd, value_HMd).permute(1, 0, 2).reshape(patches, -1)
+        parts, start = [], 0
+        for count, size in self.windows:
+            stop = start + count * size
+            # The windows of a head are consecutive: as heads of their own they need no further dim.
+            apart = (
+                part[:, start:stop].reshape(self.heads * count, size, -1) for part in (query_HMd, key_HMd, value_HMd)
+            )
+            parts.append(mix(*apart).reshape(self.heads, stop - start, -1))
+            start = stop
+        return torch.cat(parts, 1).permute(1, 0, 2).reshape(patches, -1)
+
+
+def mix(query_HMd: Tensor, key_HMd: Tensor, value_HMd: Tensor) -> Tensor:
+    """Values [H, M, d] mixed by what each query, scaled already, attends to."""
+    score_HMM = torch.bmm(query_HMd, key_HMd.transpose(1, 2))
+    return torch.bmm(torch.softmax(score_HMM, -1), value_HMd)
 
 
 class RmsNorm(nn.Module):
@@ -72,6 +93,17 @@ class QuickGelu(nn.Module):
         return hidden * torch.sigmoid(1.702 * hidden)
 
 
+class TanhGelu(nn.Module):
+    """GELU by its approximation with tanh: x sigmoid(2 z), z = sqrt(2 / pi) (x + 0.044715 x^3).
+
+    Not PyTorch's own: ExecuTorch and Core ML would compute the exact one in its place.
+    """
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """hidden [...] -> [...]."""
+        return hidden * torch.sigmoid(2 * math.sqrt(2 / math.pi) * hidden * (1 + 0.044715 * hidden * hidden))
+
+
 def activation(name: Activation) -> nn.Module:
     """The activation of this name."""
     match name:
@@ -80,7 +112,7 @@ def activation(name: Activation) -> nn.Module:
         case "gelu":
             return nn.GELU()
         case "gelu_tanh":
-            return nn.GELU(approximate="tanh")
+            return TanhGelu()
         case "quick_gelu":
             return QuickGelu()
 

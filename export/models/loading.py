@@ -10,7 +10,9 @@ from vlmp.export.quantize import Part, QuantEmbedding, Quantizer
 from vlmp.export.weights import Weights
 
 Names = Mapping[str, str | tuple[str, ...]]
-"""Our module -> the checkpoint's, several where their outputs are joined. `{}` stands for a layer's number."""
+"""Our module -> the checkpoint's, several where their outputs are joined. `{}` stands for a layer's number.
+
+A parameter that stands in the checkpoint without a module has an entry of its own, with its whole name."""
 Shape = tuple[int, ...]
 
 
@@ -66,6 +68,9 @@ def checkpoint_tensors(root: nn.Module, names: Names) -> Iterator[tuple[str, str
     for ours, parameter in root.named_parameters():
         owner_name, _, leaf = ours.rpartition(".")
         number = next((part for part in owner_name.split(".") if part.isdigit()), "")
+        if ours in names:
+            yield ours, ours, {str(names[ours]): tuple(parameter.shape)}
+            continue
         pattern = owner_name.replace(f".{number}", ".{}", 1) if number else owner_name
         theirs = names[pattern]
         sources = (theirs,) if isinstance(theirs, str) else theirs

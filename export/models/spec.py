@@ -1,7 +1,7 @@
 """What a model is, in values: a family's file makes them of a checkpoint's config, the shared modules compute them.
 
-Every field is a choice that some family makes otherwise. A field made with `_only` has one value that is computed yet;
-a spec with another one cannot be built, so that no choice is ever left out silently.
+Every field is a choice that some family makes otherwise. Of a field made with `_only` some values are computed yet; a
+spec with another one cannot be built, so that no choice is ever left out silently.
 """
 
 from dataclasses import dataclass, field, fields
@@ -15,9 +15,9 @@ Activation = Literal["silu", "gelu", "gelu_tanh", "quick_gelu"]
 Norm = Literal["layer", "rms"]
 
 
-def _only(value: Any) -> Any:
-    """A field of which only this value is computed yet, its default."""
-    return field(default=value, metadata={"only": value})
+def _only(*values: Any) -> Any:
+    """A field of which only these values are computed yet; the first is its default."""
+    return field(default=values[0], metadata={"only": values})
 
 
 class _Computed:
@@ -29,9 +29,10 @@ class _Computed:
         """Raises UserError naming the first field with a value that is not computed."""
         for each in fields(self):  # type: ignore[arg-type]
             value = getattr(self, each.name)
-            if "only" in each.metadata and value != each.metadata["only"]:
-                kind = type(self).__name__
-                raise UserError(f"{kind}: {each.name} is {value!r}, only {each.metadata['only']!r} is computed yet")
+            computed = each.metadata.get("only")
+            if computed and value not in computed:
+                kind, known = type(self).__name__, " or ".join(map(repr, computed))
+                raise UserError(f"{kind}: {each.name} is {value!r}, only {known} is computed yet")
 
 
 # --- Language model ---------------------------------------------------------------------------------------------------
@@ -96,8 +97,8 @@ class DecoderSpec(_Computed):
     """Of logits; 0 is none."""
     image_block: bool = _only(False)
     """Whether all tokens of the image see each other."""
-    deep: int = _only(0)
-    """Layers that visual features are added to after (DeepStack)."""
+    deep: int = 0
+    """First layers to whose output of the visual tokens features are added (DeepStack)."""
 
     def __post_init__(self) -> None:
         """Raises UserError as all specs do, and where layers need more than one table of rotary rows."""
@@ -134,16 +135,24 @@ class VisionSpec(_Computed):
     rope: Literal["none", "halves"] = "none"
     """halves: one half of a head's frequencies turns with the row of a patch, the other with its column."""
     rope_theta: float = 10000.0
-    positions: Literal["none", "table", "corners", "antialias", "bucket"] = _only("none")
-    """How a learned table of positions is fitted to the grid."""
-    class_token: bool = _only(False)
-    pre_norm: bool = _only(False)
-    last_norm: bool = _only(False)
+    positions: Literal["none", "table", "corners", "antialias", "bucket"] = _only("none", "table", "corners")
+    """How a learned table of positions is fitted to the grid; table: as it is, for a grid of its own size; corners:
+    bilinearly, its corners on those of the grid."""
+    table: int = 0
+    """Side of that table, in patches."""
+    class_token: bool = False
+    """Whether a learned token stands before the patches; what becomes of it is dropped after the blocks."""
+    pre_norm: bool = False
+    last_norm: bool = False
+    """Norms before the blocks and after them."""
     qk_norm: bool = _only(False)
-    window: int = _only(0)
-    """Side of a window in patches; 0: all patches see each other."""
-    taps: tuple[int, ...] = _only(())
-    """Blocks whose output is a feature of its own (DeepStack)."""
+    window: int = 0
+    """Side of a window in patches, whose patches see each other alone; 0: all patches see each other."""
+    full: tuple[int, ...] = ()
+    """Blocks in which all patches see each other all the same."""
+    taps: tuple[int, ...] = ()
+    """Blocks after which visual features branch off (DeepStack), each through a connector of its own, whose norm is
+    over the patches of a token together."""
     layer_scale: bool = _only(False)
 
 
@@ -173,6 +182,10 @@ class PictureSpec(_Computed):
 
     unit: int
     """Side of the area that becomes one visual token, in pixels."""
+    size: tuple[int, int] = (448, 448)
+    """(height, width) in pixels, unless told otherwise."""
+    fixed: bool = False
+    """Whether the model takes no other size."""
     resample: Resample = "bicubic"
     """Pillow's filter for photos, where the checkpoint's image processor does not name one."""
     tiles: tuple[int, int] = _only((1, 1))

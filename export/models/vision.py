@@ -1,70 +1,141 @@
 """A vision tower as a static graph, by its spec.
 
 Dims: N visual tokens, m side of the square of patches of a token, M = m^2 N patches, E vision width, F width inside the
-MLP, d head size, D hidden size of the language model.
+MLP, d head size, D hidden size of the language model. With a class token the blocks have M + 1 rows, the last one its.
 """
+
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
-from vlmp.export.models.connector import Connector, patch_places
+from torch.nn import functional as F
+from vlmp.export.models.connector import Connector, in_merge_order, patch_places
 from vlmp.export.models.layers import JoinedLinear, PatchAttention, activation, new_norm
 from vlmp.export.models.spec import ConnectorSpec, VisionSpec
+from vlmp.export.models.windows import by_windows, window_sizes
 from vlmp.export.pixels import Normalisation
 
 
 class Vision(nn.Module):
-    """image [1, 3, height, width] in 0..255 -> visual tokens [N, D]. grid: rows and columns of the visual tokens."""
+    """image [1, 3, height, width] in 0..255 -> visual tokens [N, D], with n taps [N, D (1 + n)]: features after them.
+
+    grid: rows and columns of the visual tokens.
+    """
 
     scale: Tensor
     shift: Tensor
     cos_Md: Tensor
     sin_Md: Tensor
+    place_ME: Tensor
+    class_1E: Tensor
+    by_windows_N: Tensor
+    by_rows_N: Tensor
 
     def __init__(self, spec: VisionSpec, connector: ConnectorSpec, grid: tuple[int, int]) -> None:
         super().__init__()
         self.spec, self.grid, self.merge = spec, grid, connector.merge
         self.patch = nn.Conv2d(3, spec.width, spec.patch, spec.patch, bias=spec.patch_bias)
-        self.blocks = nn.ModuleList([VisionBlock(spec) for _ in range(spec.depth)])
+        if spec.positions != "none":
+            self.positions = nn.Parameter(torch.empty(int(spec.class_token) + spec.table**2, spec.width))
+        if spec.class_token:
+            self.class_token = nn.Parameter(torch.empty(spec.width))
+        if spec.pre_norm:
+            self.pre_norm = new_norm(spec.norm, spec.width, spec.norm_eps)
+        windows = window_sizes(grid, spec.window // self.merge, self.merge) if spec.window else ()
+        self.blocks = nn.ModuleList(
+            [VisionBlock(spec, () if index in spec.full else windows) for index in range(spec.depth)]
+        )
+        if spec.last_norm:
+            self.last_norm = new_norm(spec.norm, spec.width, spec.norm_eps)
         self.connector = Connector(connector, spec.width)
+        self.taps = nn.ModuleList([Connector(replace(connector, norm_place="after"), spec.width) for _ in spec.taps])
 
     def bake(self, pixels: Normalisation, dtype: torch.dtype) -> None:
-        """Constants of the grid: normalisation, and the rotary rows of all patches in merge order."""
+        """Constants of the grid: normalisation, and what stands for the places of patches, in the order of patches.
+
+        Learned positions are parameters until then, in the checkpoint's order: the class token's before the others.
+        """
+        spec = self.spec
+
+        def keep(name: str, value: Tensor) -> None:
+            self.register_buffer(name, value, persistent=False)
+
         std = torch.tensor(pixels.std).view(1, 3, 1, 1)
         mean = torch.tensor(pixels.mean).view(1, 3, 1, 1)
-        self.register_buffer("scale", (1 / (1 / pixels.rescale * std)).to(dtype), persistent=False)
-        self.register_buffer("shift", (-mean / std).to(dtype), persistent=False)
-        if self.spec.rope == "halves":
-            head_dim = self.spec.width // self.spec.heads
-            place_2M = patch_places(self.grid, self.merge)
-            frequency = 1.0 / self.spec.rope_theta ** (torch.arange(0, head_dim // 2, 2).float() / (head_dim // 2))
+        keep("scale", (1 / (1 / pixels.rescale * std)).to(dtype))
+        keep("shift", (-mean / std).to(dtype))
+        patches = torch.arange(self.grid[0] * self.grid[1] * self.merge**2).reshape(-1, self.merge**2)
+        if spec.window:
+            order_N = by_windows(self.grid, spec.window // self.merge)
+            keep("by_windows_N", order_N)
+            keep("by_rows_N", order_N.argsort())
+            patches = patches[order_N]
+        order_M = patches.reshape(-1)
+        if spec.rope == "halves":
+            head_dim = spec.width // spec.heads
+            place_2M = patch_places(self.grid, self.merge)[:, order_M]
+            frequency = 1.0 / spec.rope_theta ** (torch.arange(0, head_dim // 2, 2).float() / (head_dim // 2))
             angle_Md = torch.cat([place_2M[0, :, None] * frequency, place_2M[1, :, None] * frequency], -1).repeat(1, 2)
-            self.register_buffer("cos_Md", angle_Md.cos().to(dtype), persistent=False)
-            self.register_buffer("sin_Md", angle_Md.sin().to(dtype), persistent=False)
+            keep("cos_Md", angle_Md.cos().to(dtype))
+            keep("sin_Md", angle_Md.sin().to(dtype))
+        if spec.positions != "none":
+            table = self.positions.float()
+            places_PE = table[int(spec.class_token) :]
+            rows, columns = (side * self.merge for side in self.grid)
+            if spec.positions == "corners":
+                plane_1Eyx = places_PE.T.reshape(1, -1, spec.table, spec.table)
+                fitted = F.interpolate(plane_1Eyx, size=(rows, columns), mode="bilinear", align_corners=True)
+                places_PE = fitted.flatten(2)[0].T
+            index = in_merge_order(torch.arange(rows * columns).reshape(rows, columns), self.merge)
+            keep("place_ME", places_PE[index][order_M].to(dtype))
+            if spec.class_token:
+                keep("class_1E", (self.class_token.float() + table[0]).unsqueeze(0).to(dtype))
+                del self.class_token
+            del self.positions
 
     def forward(self, image: Tensor) -> Tensor:
-        """image float [1, 3, height, width], RGB 0..255 -> visual [N, D]."""
-        rope = (self.cos_Md, self.sin_Md) if self.spec.rope == "halves" else None
+        """image float [1, 3, height, width], RGB 0..255 -> visual [N, D (1 + n)]."""
+        spec = self.spec
+        rope = (self.cos_Md, self.sin_Md) if spec.rope == "halves" else None
         hidden_ME = self.patches(image)
-        for block in self.blocks:
+        features: list[Tensor] = []
+        for index, block in enumerate(self.blocks):
             hidden_ME = block(hidden_ME, rope)
-        return self.connector(hidden_ME)
+            if index in spec.taps:
+                features.append(self.taps[spec.taps.index(index)](hidden_ME))
+        if spec.class_token:
+            hidden_ME = hidden_ME[:-1]
+        if spec.last_norm:
+            hidden_ME = self.last_norm(hidden_ME)
+        visual_ND = self.connector(hidden_ME)
+        if features:
+            visual_ND = torch.cat([visual_ND, *features], 1)
+        return visual_ND.index_select(0, self.by_rows_N) if spec.window else visual_ND
 
     def patches(self, image: Tensor) -> Tensor:
-        """image -> patches [M, E] in merge order."""
-        (rows, columns), merge = self.grid, self.merge
+        """image -> what the blocks take: patches [M, E], those of a visual token after one another."""
+        (rows, columns), merge, spec = self.grid, self.merge, self.spec
         patches = self.patch(image * self.scale + self.shift)
         width = patches.shape[1]
-        return patches.reshape(width, rows, merge, columns, merge).permute(1, 3, 2, 4, 0).reshape(-1, width)
+        patch_ME = patches.reshape(width, rows, merge, columns, merge).permute(1, 3, 2, 4, 0).reshape(-1, width)
+        if spec.window:
+            token_NW = patch_ME.reshape(rows * columns, -1)
+            patch_ME = token_NW.index_select(0, self.by_windows_N).reshape(-1, width)
+        if spec.positions != "none":
+            patch_ME = patch_ME + self.place_ME
+        if spec.class_token:
+            patch_ME = torch.cat([patch_ME, self.class_1E])
+        return self.pre_norm(patch_ME) if spec.pre_norm else patch_ME
 
 
 class VisionBlock(nn.Module):
-    """Pre-norm transformer block with full attention over all patches."""
+    """Pre-norm transformer block. windows: as PatchAttention takes them."""
 
-    def __init__(self, spec: VisionSpec) -> None:
+    def __init__(self, spec: VisionSpec, windows: tuple[tuple[int, int], ...]) -> None:
         super().__init__()
         width, inner = spec.width, spec.inner
         self.gated = spec.gated
-        self.attention = PatchAttention(spec.heads)
+        self.attention = PatchAttention(spec.heads, windows)
         self.norm1 = new_norm(spec.norm, width, spec.norm_eps)
         self.norm2 = new_norm(spec.norm, width, spec.norm_eps)
         self.qkv = JoinedLinear(width, (width, width, width), bias=spec.qkv_bias)

@@ -119,11 +119,12 @@ def matmul(x: Array, y: Array, transpose_y: bool) -> Array:
     return np.matmul(f32(x), f32(np.swapaxes(y, -1, -2)))
 
 
-def conv(x: Array, weight: Array, strides: Array) -> Array:
-    """x [N, C, H, W], weight [O, C, h, w] -> [N, O, H_out, W_out], without padding."""
+def conv(x: Array, weight: Array, strides: Array, bias: Array | None = None) -> Array:
+    """x [N, C, H, W], weight [O, C, h, w], bias [O] -> [N, O, H_out, W_out], without padding."""
     rows, columns = (int(stride) for stride in strides)
     view_NCHWhw = sliding_window_view(f32(x), weight.shape[2:], axis=(2, 3))[:, :, ::rows, ::columns]
-    return np.moveaxis(np.tensordot(view_NCHWhw, f32(weight), axes=((1, 4, 5), (1, 2, 3))), -1, 1)
+    made_NHWO = np.tensordot(view_NCHWhw, f32(weight), axes=((1, 4, 5), (1, 2, 3)))
+    return np.moveaxis(made_NHWO if bias is None else made_NHWO + f32(bias), -1, 1)
 
 
 # --- norms ------------------------------------------------------------------------------------------------------------

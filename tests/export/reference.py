@@ -1,9 +1,9 @@
-"""What the static graphs are compared with: transformers' own Qwen2-VL, and the same pruned between two decoder layers.
+"""What the static graphs are compared with: transformers' own model, and the same pruned between two decoder layers.
 
 Nothing here is shared with `vlmp.export`: the layers, the rotary tables, the positions and the caches are those of
 transformers, and only the choice of tokens is that of `vlmp.pruner`, which tests/pruner checks.
 
-Dims: N visual tokens, L tokens, S kept, D hidden size, C key width, V vocabulary.
+Dims: N visual tokens, L tokens, A axes of positions, S kept, D hidden size, C key width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -23,20 +23,45 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import (
     AutoImageProcessor,
+    AutoModelForImageTextToText,
     AutoTokenizer,
     DynamicCache,
+    LlavaProcessor,
+    Qwen2_5_VLProcessor,
     Qwen2VLConfig,
     Qwen2VLForConditionalGeneration,
     Qwen2VLProcessor,
+    Qwen3VLProcessor,
 )
 from vlmp.pruner import PrunerConfig, PruneResult, build_pruner
 
 
-class ImageOnly(Qwen2VLProcessor):
-    """transformers' processor without videos, for which it wants torchvision."""
+def image_only(kind: Any) -> Any:
+    """One of transformers' processors without videos, for which it wants torchvision."""
 
-    def __init__(self, image_processor: Any = None, tokenizer: Any = None, chat_template: str | None = None) -> None:
-        super().__init__(image_processor, tokenizer, None, chat_template)
+    class ImageOnly(kind):
+        def __init__(self, image_processor: Any = None, tokenizer: Any = None, chat_template: Any = None) -> None:
+            super().__init__(image_processor, tokenizer, None, chat_template)
+
+    return ImageOnly
+
+
+def processor_of(config: Any, images: Any, tokenizer: Any) -> Any:
+    """What makes a model's inputs of a text and a photo."""
+    match config.model_type:
+        case "llava":
+            return LlavaProcessor(
+                images, tokenizer, patch_size=config.vision_config.patch_size, vision_feature_select_strategy="default",
+                num_additional_image_tokens=1, chat_template=tokenizer.chat_template,
+            )  # fmt: skip
+        case "qwen2_5_vl":
+            return image_only(Qwen2_5_VLProcessor)(images, tokenizer, tokenizer.chat_template)
+        case "qwen3_vl":
+            return image_only(Qwen3VLProcessor)(images, tokenizer, tokenizer.chat_template)
+        case "qwen2_vl":
+            return image_only(Qwen2VLProcessor)(images, tokenizer, tokenizer.chat_template)
+        case other:
+            raise ValueError(other)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,17 +70,15 @@ class Original:
 
     folder: Path
     model: Any
-    processor: ImageOnly
+    processor: Any
 
     @classmethod
     def open(cls, folder: Path) -> Original:
         """Load model and processor."""
-        model = Qwen2VLForConditionalGeneration.from_pretrained(
-            folder, dtype=torch.float32, attn_implementation="eager"
-        )
+        model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
         images = AutoImageProcessor.from_pretrained(folder, backend="pil")
         tokenizer = AutoTokenizer.from_pretrained(folder)
-        return cls(folder=folder, model=model.eval(), processor=ImageOnly(images, tokenizer, tokenizer.chat_template))
+        return cls(folder=folder, model=model.eval(), processor=processor_of(model.config, images, tokenizer))
 
     def render(self, question: str, *later: str) -> str:
         """The chat as text up to the next answer. later: answer, question, answer, question, ..."""
@@ -73,13 +96,34 @@ class Original:
     def append(self, inputs: dict[str, Tensor], ids: list[int]) -> dict[str, Tensor]:
         """The same inputs with more text tokens behind them."""
         more = {"input_ids": torch.tensor([ids]), "attention_mask": torch.ones(1, len(ids), dtype=torch.int64)}
-        more["mm_token_type_ids"] = torch.zeros(1, len(ids), dtype=inputs["mm_token_type_ids"].dtype)
+        if "mm_token_type_ids" in inputs:
+            more["mm_token_type_ids"] = torch.zeros(1, len(ids), dtype=inputs["mm_token_type_ids"].dtype)
         return inputs | {name: torch.cat([inputs[name], new], 1) for name, new in more.items()}
 
     @torch.no_grad()
     def visual(self, inputs: dict[str, Tensor]) -> Tensor:
-        """Visual tokens [N, D]."""
-        return self.model.model.visual(inputs["pixel_values"], inputs["image_grid_thw"]).pooler_output
+        """Visual tokens [N, D], with the features that go with them beside them."""
+        tokens, features = self.seen(inputs)
+        return torch.cat([tokens, *features], 1)
+
+    @torch.no_grad()
+    def seen(self, inputs: dict[str, Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Visual tokens [N, D], and the features that are added to the output of the first layers, the same."""
+        given = {name: inputs[name] for name in ("pixel_values", "image_grid_thw") if name in inputs}
+        seen = self.model.model.get_image_features(**given)
+        features = getattr(seen, "deepstack_features", None) or ()  # of each layer one tensor a picture
+        return torch.cat(list(seen.pooler_output)), [torch.cat(list(each)) for each in features]
+
+    def is_visual(self, inputs: dict[str, Tensor]) -> Tensor:
+        """Which tokens of the prompt are visual. bool [L]."""
+        return inputs["input_ids"][0] == self.model.config.image_token_id
+
+    def positions(self, inputs: dict[str, Tensor]) -> Tensor:
+        """Of each token on each axis [A, L]."""
+        if "image_grid_thw" not in inputs:
+            return torch.arange(inputs["input_ids"].shape[1])[None]
+        places = [inputs[name] for name in ("input_ids", "mm_token_type_ids", "image_grid_thw")]
+        return self.model.model.get_rope_index(*places)[0][:, 0]
 
     @torch.no_grad()
     def generate(self, inputs: dict[str, Tensor], tokens: int) -> tuple[list[int], Tensor]:
@@ -91,6 +135,9 @@ class Original:
 
     def grid(self, inputs: dict[str, Tensor]) -> tuple[int, int]:
         """Merged visual tokens (rows, columns)."""
+        if "image_grid_thw" not in inputs:
+            side = math.isqrt(int(self.is_visual(inputs).sum()))
+            return side, side
         _, rows, columns = inputs["image_grid_thw"][0].tolist()
         return rows // 2, columns // 2
 
@@ -110,7 +157,8 @@ class Pruned:
     def __init__(self, original: Original, stages: Sequence[Pruning]) -> None:
         self.original, self.stages = original, stages
         self.cache = DynamicCache()
-        self.next_position = 0
+        self.axes = self.next_position = 0
+        self.features: list[Tensor] = []
         self.kept: list[Tensor] = []
         """Of each stage, int64, on the whole grid."""
         self.order_S = torch.zeros(0, dtype=torch.int64)
@@ -125,20 +173,19 @@ class Pruned:
     def prefill(self, inputs: dict[str, Tensor]) -> Tensor:
         """Fill the ragged caches with image and first question. Returns logits [V]."""
         model = self.original.model.model
-        is_visual_L = inputs["mm_token_type_ids"][0] == 1
+        is_visual_L = self.original.is_visual(inputs)
 
         hidden_LD = model.get_input_embeddings()(inputs["input_ids"])[0]
-        hidden_LD[is_visual_L] = self.original.visual(inputs)
-        places = [inputs[name] for name in ("input_ids", "mm_token_type_ids", "image_grid_thw")]
-        position_3L = model.get_rope_index(*places)[0][:, 0]
-        self.next_position = int(position_3L.max()) + 1
+        hidden_LD[is_visual_L], self.features = self.original.seen(inputs)
+        position_AL = self.original.positions(inputs)
+        self.axes, self.next_position = position_AL.shape[0], int(position_AL.max()) + 1
         # Where on the grid a token stands; text nowhere.
         place_L = torch.where(is_visual_L, is_visual_L.cumsum(0) - 1, -1)
         self.log_weight_L = torch.zeros(len(place_L))
 
         first = 0
         for stage in self.stages:
-            hidden_LD = self._run(slice(first, stage.layer), hidden_LD, position_3L)
+            hidden_LD = self._run(slice(first, stage.layer), hidden_LD, position_AL, place_L)
             visual_N = (place_L >= 0).nonzero()[:, 0]
             result = self._choose(stage, hidden_LD, place_L, self.original.grid(inputs))
             self.kept.append(place_L[visual_N][result.kept_S])
@@ -149,10 +196,10 @@ class Pruned:
             self.log_weight_L[visual_N[result.kept_S]] = log_weight_S
             hidden_LD[visual_N[result.kept_S]] = result.hidden_SD
             stays_L = torch.logical_or(place_L < 0, torch.isin(place_L, self.kept[-1]))
-            hidden_LD, position_3L, place_L = hidden_LD[stays_L], position_3L[:, stays_L], place_L[stays_L]
+            hidden_LD, position_AL, place_L = hidden_LD[stays_L], position_AL[:, stays_L], place_L[stays_L]
             self.log_weight_L = self.log_weight_L[stays_L]
             first = stage.layer
-        return self._logits(self._run(slice(first, None), hidden_LD, position_3L))
+        return self._logits(self._run(slice(first, None), hidden_LD, position_AL, place_L))
 
     def _choose(self, stage: Pruning, hidden_LD: Tensor, place_L: Tensor, grid: tuple[int, int]) -> PruneResult:
         """What a stage keeps of the visual tokens that have a place."""
@@ -169,9 +216,9 @@ class Pruned:
     def decode(self, token: int) -> Tensor:
         """Append one text token. Returns logits [V]."""
         hidden_1D = self.original.model.model.get_input_embeddings()(torch.tensor([token]))
-        position_31 = torch.full((3, 1), self.next_position)
+        position_A1 = torch.full((self.axes, 1), self.next_position)
         self.next_position += 1
-        return self._logits(self._run(slice(None), hidden_1D, position_31))
+        return self._logits(self._run(slice(None), hidden_1D, position_A1))
 
     def answer(self, logits: Tensor, tokens: int) -> tuple[list[int], Tensor]:
         """`tokens` greedy tokens and the logits [tokens, V] that each was chosen from; the last one is not fed."""
@@ -181,11 +228,11 @@ class Pruned:
             ids.append(int(seen[-1].argmax()))
         return ids, torch.stack(seen)
 
-    def _run(self, which: slice, hidden_LD: Tensor, position_3L: Tensor) -> Tensor:
-        """Some of the decoder layers, behind what their caches hold."""
+    def _run(self, which: slice, hidden_LD: Tensor, position_AL: Tensor, place_L: Tensor | None = None) -> Tensor:
+        """Some of the decoder layers, behind what their caches hold. place_L: of visual tokens, -1 of text."""
         decoder, tokens = self.original.model.model.language_model, hidden_LD.shape[0]
         hidden = hidden_LD[None]
-        rope = decoder.rotary_emb(hidden, position_3L[:, None])
+        rope = decoder.rotary_emb(hidden, position_AL if self.axes == 1 else position_AL[:, None])
         for number, layer in list(enumerate(decoder.layers))[which]:
             # Several tokens come at once only in the prefill, when the caches are empty.
             if tokens > 1:
@@ -197,6 +244,8 @@ class Pruned:
             note = layer.self_attn.register_forward_hook(self._note)
             hidden = layer(hidden, attention_mask=mask, position_embeddings=rope, past_key_values=self.cache)
             note.remove()
+            if place_L is not None and number < len(self.features):
+                hidden[0, place_L >= 0] += self.features[number][place_L[place_L >= 0]]
         return hidden[0]
 
     def _note(self, _module: Any, _given: Any, made: tuple[Tensor, Tensor]) -> None:

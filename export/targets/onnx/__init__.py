@@ -85,7 +85,7 @@ class OnnxTarget:
 def language_spec(name: MethodName, geometry: Geometry, precision: Precision) -> MethodSpec:
     """How a method calls the one graph: with all its inputs; caches come back as outputs, updated in place."""
     given = {spec.name: spec for spec in (*geometry.inputs("extend", precision), *geometry.inputs(name, precision))}
-    visual = given.get("visual", TensorSpec(name="visual", shape=[0, geometry.hidden], dtype=precision))
+    visual = given.get("visual", TensorSpec(name="visual", shape=[0, geometry.visual_width], dtype=precision))
     caches = [_batched(spec) for spec in given.values() if "_cache_" in spec.name]
     outputs = [spec for spec in geometry.outputs(name, precision) if not spec.name.startswith(CACHED)]
     updated = [spec.model_copy(update={"name": spec.name.replace("_cache", "")}) for spec in caches]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from vlmp.export.models.decoder import Attention
-from vlmp.export.models.layers import AddNorm, PatchAttention, RmsNorm
+from vlmp.export.models.layers import AddNorm, PatchAttention, RmsNorm, TanhGelu
 from vlmp.export.quantize import QuantLinear, constant
 
 
@@ -82,7 +82,7 @@ class FusedPatchAttention(nn.Module):
 
     def __init__(self, attention: PatchAttention) -> None:
         super().__init__()
-        self.heads = attention.heads
+        self.heads, self.windows = attention.heads, attention.windows
 
     def forward(self, qkv_ME: Tensor, rope: tuple[Tensor, Tensor] | None) -> Tensor:
         """Queries, keys and values [M, 3 E], not rotated, cos and sin [M, d] or None -> mixed values [M, E]."""
@@ -97,7 +97,15 @@ class FusedPatchAttention(nn.Module):
             return contrib("RotaryEmbedding", (hidden_1ME, position_1M, cos_Mh, sin_Mh), heads)
 
         inputs = (rotated(query_1ME), rotated(key_1ME), value_1ME)
-        return contrib("MultiHeadAttention", inputs, heads)[0]
+        if not self.windows:
+            return contrib("MultiHeadAttention", inputs, heads)[0]
+        parts, start = [], 0
+        for count, size in self.windows:
+            stop = start + count * size
+            apart = [part[0, start:stop].unflatten(0, (count, size)) for part in inputs]
+            parts.append(contrib("MultiHeadAttention", apart, heads).flatten(0, 1))
+            start = stop
+        return torch.cat(parts)
 
 
 class FusedRmsNorm(nn.Module):
@@ -198,6 +206,7 @@ FUSED: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     RmsNorm: FusedRmsNorm,
     AddNorm: FusedAddNorm,
     nn.SiLU: FusedSilu,
+    TanhGelu: lambda _: nn.GELU(approximate="tanh"),
 }
 """What ONNX Runtime has operators of its own for."""
 

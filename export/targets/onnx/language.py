@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 from vlmp.export.geometry import Geometry
-from vlmp.export.models.decoder import Decode, Decoder, Layer, Prefill, over_slots, run_layers
+from vlmp.export.models.decoder import Decode, Decoder, Layer, Prefill, among_text, over_slots, run_layers
 from vlmp.export.targets.onnx.graphs import OPSET, Assembly, trace
 from vlmp.export.targets.onnx.kernels import CacheContext
 from vlmp.pruner import Pruner
@@ -27,11 +27,18 @@ from vlmp.runtimes.bundle.manifest import Region
 def token_names(geometry: Geometry) -> list[str]:
     """TOKENS, what the layers are given.
 
-    Tokens [1, L, D], their places in the unpruned prompt int64 [1, L], and, for the layers of each group, the tokens in
-    the cache once these are in it: less one, int32 [1], and as a scalar.
+    Tokens [1, L, D], their places in the unpruned prompt int64 [1, L], for the layers of each group the tokens in the
+    cache once these are in it: less one, int32 [1], and as a scalar; and, shaped as the tokens, what is added to the
+    output of the first layers.
     """
     groups = range(len(geometry.groups))
-    return ["hidden", "position", *(f"{name}_{group}" for group in groups for name in ("seen", "total"))]
+    totals = [f"{name}_{group}" for group in groups for name in ("seen", "total")]
+    return ["hidden", "position", *totals, *feature_names(range(geometry.deep))]
+
+
+def feature_names(layers: range) -> list[str]:
+    """Of what is added to the output of these layers."""
+    return [f"feature_{layer}" for layer in layers]
 
 
 class PromptTokens(nn.Module):
@@ -45,13 +52,13 @@ class PromptTokens(nn.Module):
         self.register_buffer("prefix_P", prefix_P, persistent=False)
 
     def forward(self, ids: Tensor, text_len: Tensor, visual: Tensor) -> tuple[Tensor, ...]:
-        """ids int32 [1, T], text_len int32 [1], visual [N, D] -> TOKENS."""
+        """ids int32 [1, T], text_len int32 [1], visual [N, D (1 + n)] -> TOKENS."""
         geometry = self.geometry
         valid = _size(text_len, geometry.text)
         words = self.embed(torch.cat([self.prefix_P, ids[0, :valid]]))
-        hidden = torch.cat([words[: geometry.prefix], visual, words[geometry.prefix :]])
+        hidden, *features = (part.unsqueeze(0) for part in among_text(words, visual, geometry))
         position = torch.arange(geometry.whole_base + valid)
-        return hidden.unsqueeze(0), position.unsqueeze(0), *_totals(geometry, text_len)
+        return hidden, position.unsqueeze(0), *_totals(geometry, text_len), *features
 
 
 class TextTokens(nn.Module):
@@ -65,7 +72,9 @@ class TextTokens(nn.Module):
         """ids int32 [1, up to T], text_len int32 [1], past int32 [1] -> TOKENS."""
         valid = _size(text_len, self.geometry.text)
         position = torch.arange(valid) + (past + self.geometry.whole_base)
-        return self.embed(ids[0, :valid]).unsqueeze(0), position.unsqueeze(0), *_totals(self.geometry, past + text_len)
+        hidden = self.embed(ids[0, :valid]).unsqueeze(0)
+        features = [torch.zeros_like(hidden) for _ in range(self.geometry.deep)]
+        return hidden, position.unsqueeze(0), *_totals(self.geometry, past + text_len), *features
 
 
 class Layers(nn.Module):
@@ -90,10 +99,11 @@ class Layers(nn.Module):
         total: Tensor,
         caches: list[Tensor],
         bias: Tensor | None = None,
+        features: list[Tensor] | None = None,
     ) -> tuple[Tensor, ...]:
         """TOKENS and caches [1, J, C, d] -> hidden [1, L, D], the input of the last layer, updated caches.
 
-        bias [S]: added to the scores of the visual tokens.
+        bias [S]: added to the scores of the visual tokens. features: of the first of these layers.
         """
         rows: list[Tensor] = []
         if bias is not None:
@@ -101,7 +111,7 @@ class Layers(nn.Module):
             bias = bias.expand(1, 1, hidden.shape[1], -1)
         context = CacheContext(position, self.cos, self.sin, seen, total, bias)
         pairs = [caches[index : index + 2] for index in range(0, len(caches), 2)]
-        hidden, last = run_layers(self.layers, hidden, context, rows, pairs)
+        hidden, last = run_layers(self.layers, hidden, context, rows, pairs, features or ())
         return hidden, last.before, *rows
 
 
@@ -131,10 +141,12 @@ class PromptPruner(nn.Module):
         before: Tensor | None = None,
         key: Tensor | None = None,
         bias: Tensor | None = None,
+        features: list[Tensor] | None = None,
     ) -> tuple[Tensor, ...]:
-        """hidden [1, L, D], position [1, L] -> hidden, position, kept, order, filled, and the bias [S] if it weighs.
+        """hidden [1, L, D], position [1, L] -> hidden, position, kept, order, filled, bias [S] if it weighs, features.
 
         before [1, L, D] and the key cache [1, J, C, d] are of layer K-1, where there is one. bias: of the stage before.
+        features: of layers from K on.
         """
         first, after = self.first, self.after
         keys_NC = attention_N = None
@@ -153,7 +165,11 @@ class PromptPruner(nn.Module):
             index_S if self.whole else (visual_N - first)[index_S] for index_S in (pruned.kept_S, pruned.order_S)
         )
         indices = [index.to(torch.int32) for index in (kept_S, order_S, pruned.filled_1)]
-        return hidden.unsqueeze(0), position.unsqueeze(0), *indices, *biases
+        left = [
+            torch.cat([each[:, :first], each[:, first:after].index_select(1, pruned.kept_S.long()), each[:, after:]], 1)
+            for each in features or ()
+        ]
+        return hidden.unsqueeze(0), position.unsqueeze(0), *indices, *biases, *left
 
     def _last_attention(
         self, layer: Layer, before: Tensor, position: Tensor, key: Tensor, bias: Tensor | None
@@ -190,7 +206,10 @@ def language_graph(prefill: Prefill, decode: Decode) -> ir.Model:
     for stage, cut in enumerate(geometry.cuts):
         if cut.layer:
             whole.values["key"] = whole.values[f"key_{cut.layer - 1}"]
-        whole.choose("pruner", has_image, _pruned(prefill, stage), _unpruned(geometry, stage))
+        to_come = feature_names(range(cut.layer, geometry.deep))
+        given = {f"features_{index}": name for index, name in enumerate(to_come)}
+        own = _pruned(prefill, stage, to_come), _unpruned(geometry, stage, to_come)
+        whole.choose("pruner", has_image, *own, given)
         left = ("kept", "filled", *(["bias"] if cut.weighs else []))
         whole.values |= {f"{name}_{stage}": whole.values[name] for name in left}
         kept, filled = [*kept, f"kept_{stage}"], [*filled, f"filled_{stage}"]
@@ -217,7 +236,7 @@ def _sum(whole: Assembly, names: Sequence[str]) -> str:
 
 def _prompt_tokens(prefill: Prefill) -> ir.Model:
     geometry = prefill.geometry
-    visual = torch.zeros(geometry.visual, geometry.hidden)
+    visual = torch.zeros(geometry.visual, geometry.visual_width)
     module = PromptTokens(prefill.decoder, geometry, prefill.prefix_P)
     return trace(module, {**_text(geometry), "visual": visual}, token_names(geometry))
 
@@ -252,32 +271,42 @@ def _add_layers(whole: Assembly, region: Region, group: int, prefill: Prefill, d
         "caches": [torch.zeros(_cache_shape(geometry, layer)) for _, layer in cache_names(place)],
     }
     tokens, names = Dim("tokens"), cache_names(place)
-    dynamic = {"hidden": {1: tokens}, "position": {1: tokens}, "caches": [None] * len(names)}
+    dynamic: dict[str, Any] = {"hidden": {1: tokens}, "position": {1: tokens}, "caches": [None] * len(names)}
     if group and geometry.cuts[group - 1].weighs:
         example["bias"] = torch.zeros(geometry.cuts[group - 1].kept)
     outputs = ["hidden", "before", *(f"{name}_{layer}" for name, layer in names)]
     given = {f"caches_{index}": f"{name}_cache_{layer}" for index, (name, layer) in enumerate(names)}
+    features = feature_names(range(place.start, min(place.stop, geometry.deep)))
+    if features:
+        example["features"] = [torch.zeros(1, 3, geometry.hidden) for _ in features]
+        dynamic["features"] = [{1: tokens}] * len(features)
+        given |= {f"features_{index}": name for index, name in enumerate(features)}
     module = Layers(layers, cos_Xd, sin_Xd, geometry.prefix, geometry.slots(place.start))
     part = trace(module, example, outputs, dynamic)
     whole.add(region, part, {**given, "seen": f"seen_{group}", "total": f"total_{group}"})
 
 
-def _pruned(prefill: Prefill, stage: int) -> ir.Model:
+def _pruned(prefill: Prefill, stage: int, features: list[str]) -> ir.Model:
+    """features: names of those of later layers."""
     geometry = prefill.geometry
     base, layer = geometry.bases[stage], geometry.cuts[stage].layer
     most = base + geometry.text
-    example = {
+    example: dict[str, Tensor | list[Tensor]] = {
         "hidden": torch.zeros(1, most, geometry.hidden),
         "position": torch.zeros(1, most, dtype=torch.int64),
     }
     if layer:
-        example["before"] = torch.zeros_like(example["hidden"])
+        example["before"] = torch.zeros(1, most, geometry.hidden)
         example["key"] = torch.zeros(_cache_shape(geometry, layer - 1))
     tokens = Dim("tokens", min=base + 2, max=most)
     varies: dict[str, Any] = {name: {1: tokens} for name in example if name != "key"}
     if stage and geometry.cuts[stage - 1].weighs:
         example["bias"] = torch.zeros(geometry.cuts[stage - 1].kept)
-    outputs = ["hidden", "position", "kept", "order", "filled", *(["bias"] if geometry.cuts[stage].weighs else [])]
+    if features:
+        example["features"] = [torch.zeros(1, most, geometry.hidden) for _ in features]
+        varies["features"] = [{1: tokens}] * len(features)
+    biases = ["bias"] if geometry.cuts[stage].weighs else []
+    outputs = ["hidden", "position", "kept", "order", "filled", *biases, *features]
     return trace(PromptPruner(prefill, stage), example, outputs, varies)
 
 
@@ -292,7 +321,7 @@ def _inputs(geometry: Geometry) -> list[ir.Value]:
         ir.val("ids", ir.DataType.INT32, [1, "ids"]),
         ir.val("text_len", ir.DataType.INT32, [1]),
         ir.val("past", ir.DataType.INT32, [1]),
-        ir.val("visual", ir.DataType.FLOAT, ["visual_tokens", geometry.hidden]),
+        ir.val("visual", ir.DataType.FLOAT, ["visual_tokens", geometry.visual_width]),
     ]
     return (
         numbers
@@ -323,19 +352,22 @@ def _has_image(whole: Assembly) -> ir.Value:
     return has_any
 
 
-def _unpruned(geometry: Geometry, stage: int) -> ir.Model:
-    """What stands for the pruner where there is no image."""
+def _unpruned(geometry: Geometry, stage: int, features: list[str]) -> ir.Model:
+    """What stands for the pruner where there is no image. features: names of those of later layers."""
     inputs = [
         ir.val("hidden", ir.DataType.FLOAT, [1, "tokens", geometry.hidden]),
         ir.val("position", ir.DataType.INT64, [1, "tokens"]),
     ]
-    nodes = [ir.node("Identity", [value], outputs=[ir.val(value.name, value.dtype)]) for value in inputs]
+    inputs += [ir.val(name, ir.DataType.FLOAT, [1, "tokens", geometry.hidden]) for name in features]
+    same = [ir.node("Identity", [value], outputs=[ir.val(value.name, value.dtype)]) for value in inputs]
+    nodes = same[:2]
     for name in ("kept", "order", "filled"):
         nothing = ir.tensor(np.zeros(0, np.int32))
         nodes.append(ir.node("Constant", [], {"value": nothing}, outputs=[ir.val(name, nothing.dtype)]))
     if geometry.cuts[stage].weighs:
         inputs.append(_bias_input(geometry, stage))
         nodes.append(ir.node("Identity", [inputs[-1]], outputs=[ir.val("bias", ir.DataType.FLOAT)]))
+    nodes += same[2:]
     outputs = [node.outputs[0] for node in nodes]
     return ir.Model(ir.Graph(inputs, outputs, nodes=nodes, opset_imports={"": OPSET}, name="unpruned"), ir_version=10)
 

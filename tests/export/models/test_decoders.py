@@ -29,6 +29,7 @@ from transformers import (
 from vlmp.export.geometry import Cut, Geometry, KvLayer
 from vlmp.export.models.decoder import Context, Decode, Decoder, Prefill, decoder_transforms, run_layers
 from vlmp.export.models.layers import causal_mask
+from vlmp.export.models.names import DECODER
 from vlmp.export.models.positions import prompt_positions, rope_rows, text_positions
 from vlmp.export.models.spec import DecoderSpec, LayerSpec, RopeSpec
 from vlmp.export.targets.onnx.language import language_graph
@@ -79,7 +80,7 @@ def case(request: pytest.FixtureRequest) -> tuple[nn.Module, DecoderSpec]:
 def filled(model: nn.Module, spec: DecoderSpec, folder: Path) -> Decoder:
     with torch.device("meta"):
         decoder = Decoder(spec)
-    tiny_models.fill(decoder, model.state_dict(), tiny_models.DECODER_NAMES, decoder_transforms(spec), folder)
+    tiny_models.fill(decoder, model.state_dict(), DECODER, decoder_transforms(spec), folder)
     return decoder
 
 

@@ -10,13 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from vlmp.export.models.loading import Names, load
-from vlmp.export.models.qwen2_vl import Qwen2VL
 from vlmp.export.weights import Weights
-
-DECODER_NAMES: Names = {
-    **Qwen2VL.decoder_names,
-    **{f"layers.{{}}.{name}": f"model.layers.{{}}.self_attn.{name}" for name in ("q_norm", "k_norm")},
-}
 
 
 def enliven(model: nn.Module, seed: int = 0) -> None:

@@ -206,8 +206,11 @@ def test_every_op_is_tested_alone() -> None:
 
 def test_ops_that_are_not_folded_equal_torch() -> None:
     x, weight = RNG.standard_normal((2, 3, 9, 8)).astype(np.float32), RNG.standard_normal((5, 3, 3, 2))
-    want = F.conv2d(torch.from_numpy(x), torch.from_numpy(weight).float(), stride=(3, 2))
-    assert error(call("conv", x=x, weight=weight.astype(np.float32), strides=ints(3, 2)), want.numpy()) < 2e-6
+    given = {"x": x, "weight": weight.astype(np.float32), "strides": ints(3, 2)}
+    want = F.conv2d(torch.from_numpy(x), torch.from_numpy(given["weight"]), stride=(3, 2))
+    assert error(call("conv", **given), want.numpy()) < 2e-6
+    bias = np.arange(5, dtype=np.float32)
+    assert error(call("conv", **given, bias=bias), want.numpy() + bias[:, None, None]) < 2e-6
     mean, variance, gamma, beta = (np.float32([1, 2, 3]) * k for k in (0.1, 0.5, 2, -1))
     statistics = [torch.from_numpy(each.astype(np.float32)) for each in (mean, variance, gamma, beta)]
     want = F.batch_norm(torch.from_numpy(x), *statistics, eps=1e-3)

@@ -1,0 +1,65 @@
+"""Families at full widths with few layers, and, slowly, whole: at int4 on ONNX Runtime.
+
+Qwen2-VL is in tests/export/test_full_size.py. Whole models: `pytest -m slow tests/export/models/test_family_sizes.py`
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from make_random import write_checkpoint
+from vlmp.export.config import ExportConfig
+from vlmp.export.listing import int4_bytes
+from vlmp.export.models import model_entry, open_family
+from vlmp.export.models.decoder import Decoder
+from vlmp.export.models.vision import Vision
+from vlmp.export.pipeline import Result, export
+from vlmp.runtimes import Chat, load
+
+PHOTO = Path(__file__).parents[3] / "runtimes/assets/photo.jpg"
+MOST_GIB, MOST_MINUTES = 12, 45
+"""Of an export of up to 4 billion parameters, on 2 cores."""
+
+
+def exported(name: str, checkpoint: Path, output: Path) -> Result:
+    config = ExportConfig(
+        model=name, targets=("onnx",), output=output, checkpoint=checkpoint, text_len=16, max_new_tokens=16
+    )
+    (result,) = export(config)
+    assert (result.manifest.parity.status, result.manifest.quantization) == ("passed", "int4")
+    return result
+
+
+def told_bytes(name: str, checkpoint: Path) -> int:
+    """What `--list models` would tell of it."""
+    family = open_family(model_entry(name).family, checkpoint)
+    grid = tuple(side // family.picture.unit for side in family.picture.size)
+    with torch.device("meta"):
+        return int4_bytes(Vision(family.spec.vision, family.spec.connector, grid), Decoder(family.spec.decoder))
+
+
+@pytest.mark.parametrize(
+    ("name", "layers", "visual"), [("llava-1.5-7b", 3, 576), ("qwen2.5-vl-3b", 3, 256), ("qwen3-vl-2b", 4, 256)]
+)
+def test_full_widths_verify_and_answer(tmp_path: Path, name: str, layers: int, visual: int) -> None:
+    write_checkpoint(tmp_path / "checkpoint", name, layers=layers, vision_layers=2, vocab=4096)
+    result = exported(name, tmp_path / "checkpoint", tmp_path / "bundle")
+    shape = result.manifest.shape
+    assert (shape.image.visual_tokens, shape.num_kept) == (visual, int(0.111 * visual + 0.5))
+    weights = max(file.size_bytes for file in result.manifest.files)
+    assert 0.97 < weights / told_bytes(name, tmp_path / "checkpoint") < 1.05
+    assert 1 <= len(Chat(load(result.output)).ask(PHOTO, "What?", max_new_tokens=3).token_ids) <= 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["qwen2.5-vl-3b", "qwen3-vl-2b", "qwen3-vl-4b", "llava-1.5-7b"])
+def test_a_whole_model_keeps_its_limits(tmp_path: Path, name: str) -> None:
+    write_checkpoint(tmp_path / "checkpoint", name)
+    result = exported(name, tmp_path / "checkpoint", tmp_path / "bundle")
+    if name != "llava-1.5-7b":
+        assert result.peak_memory_mib / 1024 <= MOST_GIB
+        assert result.seconds / 60 <= MOST_MINUTES
+    weights = max(file.size_bytes for file in result.manifest.files)
+    assert 0.97 < weights / told_bytes(name, tmp_path / "checkpoint") < 1.05
