@@ -231,9 +231,9 @@ public struct ProgressView<Label: View, CurrentValueLabel: View>: View {
 
 extension ProgressView where CurrentValueLabel == EmptyView, Label == Text {
     public nonisolated init(_ titleKey: LocalizedStringKey) { fatalError() }
-    @_disfavoredOverload public nonisolated init<S: StringProtocol, V: BinaryFloatingPoint>(
-        _ title: S, value: V?, total: V = 1.0
-    ) { fatalError() }
+    public nonisolated init<V: BinaryFloatingPoint>(_ titleKey: LocalizedStringKey, value: V?, total: V = 1.0) {
+        fatalError()
+    }
 }
 
 public struct ShareLink<Label: View>: View {
@@ -344,8 +344,7 @@ public protocol ShapeStyle: Sendable {}
 
 public struct Color: View, ShapeStyle {
     public static let black = Color()
-    public static let red = Color()
-    public static let accentColor = Color()
+    public static let yellow = Color()
     public func opacity(_ opacity: Double) -> Color { self }
     public var body: Never { fatalError() }
 }
@@ -358,6 +357,7 @@ extension ShapeStyle where Self == HierarchicalShapeStyle {
 
 extension ShapeStyle where Self == Color {
     public static var red: Color { fatalError() }
+    public static var yellow: Color { fatalError() }
 }
 
 public struct Path {
@@ -371,6 +371,7 @@ public struct GraphicsContext {
 
     public func fill(_ path: Path, with shading: Shading) { fatalError() }
     public func stroke(_ path: Path, with shading: Shading, lineWidth: CGFloat = 1) { fatalError() }
+    public func draw(_ image: Image, in rect: CGRect) { fatalError() }
     public func draw(_ text: Text, at point: CGPoint, anchor: UnitPoint = .center) { fatalError() }
 }
 
