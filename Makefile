@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 TYPED := build/typed
 FOLDERS := evaluation export pruner runtimes
 
-.PHONY: setup demo native native-arm64 emulated-phone android-apk android-test test test-slow lint typecheck clean
+.PHONY: setup demo native native-arm64 emulated-phone android-apk android-test ios-bundle test test-slow lint typecheck clean
 
 setup: $(VENV)/.installed
 
@@ -37,6 +37,11 @@ android-apk: setup
 
 android-test: setup
 	$(BIN)/python -m pytest -m android tests/android
+
+# vlmp-tiny for Core ML, pruned and unpruned, which Xcode puts into the iOS demo: docs/ios.md.
+ios-bundle: setup
+	$(BIN)/vlmp-export --model vlmp-tiny --target coreml --output ios_demo/App/Bundles/tiny-pruned --overwrite
+	$(BIN)/vlmp-export --model vlmp-tiny --target coreml --pruner none --output ios_demo/App/Bundles/tiny-unpruned --overwrite
 
 # A file's tests stay in one process: they share what they have exported.
 test: lint typecheck

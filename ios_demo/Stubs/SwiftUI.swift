@@ -90,7 +90,6 @@ public struct _ConditionalContent<TrueContent: View, FalseContent: View>: View {
     public var wrappedValue: Value { get { fatalError() } nonmutating set {} }
     public var projectedValue: Binding<Value> { self }
     public subscript<Subject>(dynamicMember keyPath: WritableKeyPath<Value, Subject>) -> Binding<Subject> { fatalError() }
-    public static func constant(_ value: Value) -> Binding<Value> { fatalError() }
 }
 
 @propertyWrapper @dynamicMemberLookup public struct Bindable<Value> {

@@ -57,10 +57,10 @@ public struct UIBackgroundTaskIdentifier: Hashable, RawRepresentable, Sendable {
 @MainActor open class UIApplication: UIResponder {
     open class var shared: UIApplication { fatalError() }
     public nonisolated class var didReceiveMemoryWarningNotification: NSNotification.Name { fatalError() }
-    open func beginBackgroundTask(
+    public nonisolated func beginBackgroundTask(
         withName taskName: String?, expirationHandler handler: (@MainActor @Sendable () -> Void)? = nil
     ) -> UIBackgroundTaskIdentifier { fatalError() }
-    open func endBackgroundTask(_ identifier: UIBackgroundTaskIdentifier) { fatalError() }
+    public nonisolated func endBackgroundTask(_ identifier: UIBackgroundTaskIdentifier) { fatalError() }
     open var isIdleTimerDisabled: Bool { get { fatalError() } set {} }
 }
 

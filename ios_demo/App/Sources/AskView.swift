@@ -1,5 +1,7 @@
+import Foundation
 import SwiftUI
 import VlmpApp
+import VlmpCore
 
 /// A photo, questions about it, streamed answers, and which visual tokens were kept.
 struct AskView: View {

@@ -1,12 +1,14 @@
 import SwiftUI
 import UniformTypeIdentifiers
 import VlmpApp
+import VlmpCore
 
 /// The bundles in the app: import, delete.
 struct BundlesView: View {
     let model: AppModel
     @State private var importing = false
     @State private var doomed: StoredBundle?
+    @State private var asking = false
 
     var body: some View {
         NavigationStack {
@@ -26,7 +28,10 @@ struct BundlesView: View {
                     Section {
                         Text(bundle.name).font(.headline)
                         Text(bundle.facts).font(.footnote)
-                        Button("Delete", role: .destructive) { doomed = bundle }
+                        Button("Delete", role: .destructive) {
+                            doomed = bundle
+                            asking = true
+                        }
                             .disabled(!model.isIdle)
                             .accessibilityLabel("Delete \(bundle.name)")
                     }
@@ -52,14 +57,10 @@ struct BundlesView: View {
                 model.tell("The folder cannot be opened: \(error.localizedDescription)")
             }
         }
-        .confirmationDialog("Delete this bundle from the phone?", isPresented: asking) {
+        .confirmationDialog("Delete this bundle from the phone?", isPresented: $asking) {
             if let bundle = doomed {
                 Button("Delete", role: .destructive) { model.delete(bundle) }
             }
         }
-    }
-
-    private var asking: Binding<Bool> {
-        Binding(get: { doomed != nil }, set: { if !$0 { doomed = nil } })
     }
 }

@@ -1,5 +1,6 @@
 import SwiftUI
 import VlmpApp
+import VlmpCore
 
 /// The same question about the same photo, without pruning and with it.
 struct CompareView: View {

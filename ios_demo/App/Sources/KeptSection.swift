@@ -1,23 +1,24 @@
 import SwiftUI
 import UIKit
 import VlmpApp
+import VlmpCore
 
 /// The kept tokens over the photo, with a slider in order of selection.
 struct KeptSection: View {
     let photo: Photo
     let answer: Answer
     let manifest: Manifest
-    @State private var stage: Int?
-    @State private var shown: Double?
+    @State private var stage = 0
+    /// Of the last stage, in order of selection.
+    @State private var shown = 0.0
 
     var body: some View {
         let last = answer.stages.count - 1
-        let kept = KeptTokens(
-            answer, stage: stage ?? last, shown: shown.map { Int($0) }, manifest, photo.picture)
+        let kept = KeptTokens(answer, stage: min(stage, last), shown: Int(shown), manifest, photo.picture)
         Section("What the model still sees") {
             PhotoView(photo: photo, kept: kept)
             if answer.stages.count > 1 {
-                Picker("Tokens that are kept after", selection: stageChoice(last)) {
+                Picker("Tokens that are kept after", selection: $stage) {
                     ForEach(Array(manifest.stages.indices), id: \.self) { number in
                         let spec = manifest.stages[number]
                         Text("layer \(spec.index): \(spec.numKept) of \(spec.tokens)").tag(number)
@@ -25,7 +26,7 @@ struct KeptSection: View {
                 }
             }
             if kept.ordered {
-                Slider(value: sliderValue(kept), in: 0...Double(max(kept.all, 1)), step: 1) {
+                Slider(value: $shown, in: 0...Double(max(kept.all, 1)), step: 1) {
                     Text("How many kept tokens are shown")
                 }
                 .accessibilityValue(kept.line)
@@ -34,18 +35,10 @@ struct KeptSection: View {
                 .font(.footnote)
                 .foregroundStyle(.secondary)
         }
-        .onChange(of: answer) { _, _ in
-            stage = nil
-            shown = nil
+        .onChange(of: answer, initial: true) { _, now in
+            stage = now.stages.count - 1
+            shown = Double(now.kept.count)
         }
-    }
-
-    private func stageChoice(_ last: Int) -> Binding<Int> {
-        Binding(get: { stage ?? last }, set: { stage = $0 })
-    }
-
-    private func sliderValue(_ kept: KeptTokens) -> Binding<Double> {
-        Binding(get: { Double(kept.shown) }, set: { shown = $0 })
     }
 }
 

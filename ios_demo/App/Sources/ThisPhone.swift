@@ -9,16 +9,18 @@ import os
 extension AppModel {
     /// With bundles in the app's support folder, compiled models among the caches, and Core ML.
     static func onThisPhone() -> AppModel {
-        let support = URL.applicationSupportDirectory
-        let compiled = CompiledModels(folder: URL.cachesDirectory.appendingPathComponent("compiled"))
+        let files = FileManager.default
+        let support = files.urls(for: .applicationSupportDirectory, in: .userDomainMask)[0]
+        let caches = files.urls(for: .cachesDirectory, in: .userDomainMask)[0]
+        let compiled = CompiledModels(folder: caches.appendingPathComponent("compiled"))
         let own = Bundle.main.resourceURL!.appendingPathComponent("Bundles")
-        let folders = (try? FileManager.default.contentsOfDirectory(at: own, includingPropertiesForKeys: nil)) ?? []
+        let folders = (try? files.contentsOfDirectory(at: own, includingPropertiesForKeys: nil)) ?? []
         return AppModel(
             ["coreml": CoreMLOpener(compiled: compiled)],
             store: BundleStore(support.appendingPathComponent("bundles"), targets: ["coreml"]),
             archive: Reports(support.appendingPathComponent("reports")),
             own: folders.filter { $0.hasDirectoryPath }.sorted { $0.path < $1.path }, phone: thisPhone(),
-            background: BackgroundTask())
+            background: BackgroundTask(), onDelete: { try? compiled.remove($0) })
     }
 }
 
@@ -57,7 +59,7 @@ private func systemText(_ name: String) -> String {
     sysctlbyname(name, nil, &size, nil, 0)
     var text = [CChar](repeating: 0, count: size + 1)
     sysctlbyname(name, &text, &size, nil, 0)
-    return String(cString: text)
+    return String(decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
 }
 
 /// What iOS counts against the app's limit, and the most of it so far.

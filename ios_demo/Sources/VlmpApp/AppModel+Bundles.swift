@@ -33,7 +33,10 @@ extension AppModel {
     public func delete(_ bundle: StoredBundle) {
         run(.deleting) { [self] in
             if loaded == bundle.name { await close() }
-            try await onOwnThread { [store] in try store.delete(bundle) }
+            try await onOwnThread { [store, onDelete] in
+                try store.delete(bundle)
+                onDelete(bundle.manifest)
+            }
             try await refresh()
         }
     }

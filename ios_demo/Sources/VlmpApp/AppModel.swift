@@ -46,6 +46,7 @@ public final class AppModel {
     @ObservationIgnored let engine: Engine
     @ObservationIgnored let openers: [String: any RuntimeOpener]
     @ObservationIgnored let own: [URL]
+    @ObservationIgnored let onDelete: @Sendable (Manifest) -> Void
     /// Ends what runs, where it is not a turn.
     @ObservationIgnored private(set) var halt = Stop()
     @ObservationIgnored private let background: any BackgroundTime
@@ -53,10 +54,11 @@ public final class AppModel {
     @ObservationIgnored private var work: Task<Void, Never>?
     @ObservationIgnored private var interruption: String?
 
-    /// `own`: bundles inside the app. `openers`: by a manifest's target.
+    /// `own`: bundles inside the app. `openers`: by a manifest's target. `onDelete` gets the manifest of a bundle that was
+    /// deleted.
     public init(
         _ openers: [String: any RuntimeOpener], store: BundleStore, archive: Reports, own: [URL], phone: Phone,
-        background: any BackgroundTime
+        background: any BackgroundTime, onDelete: @escaping @Sendable (Manifest) -> Void = { _ in }
     ) {
         self.openers = openers
         self.store = store
@@ -64,6 +66,7 @@ public final class AppModel {
         self.own = own
         self.phone = phone
         self.background = background
+        self.onDelete = onDelete
         engine = Engine(openers, freeMemory: phone.freeMemory)
     }
 
