@@ -1,10 +1,26 @@
 // swift-tools-version: 6.0
+// Run it through tools/swift.py on Linux, which finds a toolchain and ONNX Runtime: docs/ios.md.
 import PackageDescription
+
+var products: [Product] = [.library(name: "VlmpCore", targets: ["VlmpCore"])]
+var targets: [Target] = [
+    .target(name: "VlmpCore"),
+]
+
+// Bundles for ONNX Runtime, on which the tests run. On Apple's systems the app runs Core ML instead.
+#if os(Linux)
+products.append(.executable(name: "vlmp-swift", targets: ["vlmp-swift"]))
+targets += [
+    .systemLibrary(name: "COnnxRuntime"),
+    .target(name: "VlmpOrt", dependencies: ["VlmpCore", "COnnxRuntime"]),
+    .executableTarget(name: "vlmp-swift", dependencies: ["VlmpCore", "VlmpOrt"]),
+]
+#endif
 
 let package = Package(
     name: "vlmp",
     platforms: [.iOS(.v18), .macOS(.v15)],
-    products: [.library(name: "VlmpCore", targets: ["VlmpCore"])],
-    targets: [.target(name: "VlmpCore")],
+    products: products,
+    targets: targets,
     swiftLanguageModes: [.v6]
 )
