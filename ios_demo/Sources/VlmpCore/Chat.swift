@@ -22,6 +22,17 @@ public struct Answer: Sendable, Equatable, Codable {
     public let order: [Int]
     public let timings: Timings
 
+    package init(
+        text: String, tokens: [Int], end: End, stages: [[Int]], order: [Int], timings: Timings
+    ) {
+        self.text = text
+        self.tokens = tokens
+        self.end = end
+        self.stages = stages
+        self.order = order
+        self.timings = timings
+    }
+
     /// What is left after the last stage.
     public var kept: [Int] { stages.last ?? [] }
 }

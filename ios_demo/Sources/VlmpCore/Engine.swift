@@ -2,7 +2,7 @@ import Foundation
 import Synchronization
 
 /// What an `Engine` is doing.
-public enum State: String, Sendable {
+public enum EngineState: String, Sendable {
     /// Nothing is loaded.
     case empty
     case loading
@@ -15,7 +15,7 @@ public enum State: String, Sendable {
     case failed
 
     /// Whether `next` may come after it.
-    public func leads(to next: State) -> Bool {
+    public func leads(to next: EngineState) -> Bool {
         switch self {
         case .empty: next == .loading
         case .loading: [.ready, .failed].contains(next)
@@ -56,7 +56,7 @@ public enum Reply: Sendable, Equatable {
 /// own, so none keeps the main thread waiting; `stop` and what is `nonisolated` may be called at any time.
 public actor Engine {
     private struct Shown {
-        var state = State.empty
+        var state = EngineState.empty
         var stop: Stop?
         var manifest: Manifest?
         var runtimeName: String?
@@ -66,7 +66,7 @@ public actor Engine {
     private let openers: [String: any RuntimeOpener]
     private let freeMemory: @Sendable () -> Int64?
     private let clock: MonotonicClock
-    private let onState: @Sendable (State) -> Void
+    private let onState: @Sendable (EngineState) -> Void
     private let shown = Mutex(Shown())
     private let executor = OwnThread()
     private var chat: Chat?
@@ -75,7 +75,7 @@ public actor Engine {
     /// told each new state, on the thread that made it, and must not wait.
     public init(
         _ openers: [String: any RuntimeOpener], freeMemory: @escaping @Sendable () -> Int64? = { nil },
-        clock: @escaping MonotonicClock = systemClock, onState: @escaping @Sendable (State) -> Void = { _ in }
+        clock: @escaping MonotonicClock = systemClock, onState: @escaping @Sendable (EngineState) -> Void = { _ in }
     ) {
         self.openers = openers
         self.freeMemory = freeMemory
@@ -86,7 +86,7 @@ public actor Engine {
     public nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
 
     /// What it is doing now.
-    public nonisolated var state: State { shown.withLock { $0.state } }
+    public nonisolated var state: EngineState { shown.withLock { $0.state } }
 
     /// Of the bundle that is loaded, nil without one.
     public nonisolated var manifest: Manifest? { shown.withLock { $0.manifest } }
@@ -207,7 +207,7 @@ public actor Engine {
     }
 
     /// Everything but `loadMs` belongs to the state before.
-    private func enter(_ next: State, change: (inout sending Shown) -> Void = { _ in }) {
+    private func enter(_ next: EngineState, change: (inout sending Shown) -> Void = { _ in }) {
         shown.withLock {
             precondition($0.state.leads(to: next), "\($0.state) does not lead to \(next)")
             $0.state = next

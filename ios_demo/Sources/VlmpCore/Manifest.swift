@@ -174,6 +174,12 @@ public struct TensorSpec: Sendable, Equatable, CustomStringConvertible {
     public let shape: [Int]
     public let dtype: DType
 
+    package init(name: String, shape: [Int], dtype: DType) {
+        self.name = name
+        self.shape = shape
+        self.dtype = dtype
+    }
+
     /// How many numbers it has.
     public var elements: Int { shape.reduce(1, *) }
 

@@ -4,24 +4,28 @@ import Foundation
 import CryptoKit
 
 /// SHA-256 of bytes that come in pieces.
-struct Sha256 {
+package struct Sha256 {
     private var hash = SHA256()
 
-    mutating func update(_ bytes: Data) { hash.update(data: bytes) }
+    package init() {}
+
+    package mutating func update(_ bytes: Data) { hash.update(data: bytes) }
 
     /// 64 hexadecimal digits.
-    func finished() -> String { hexadecimal(hash.finalize()) }
+    package func finished() -> String { hexadecimal(hash.finalize()) }
 }
 #else
 /// SHA-256 of bytes that come in pieces: Linux has no library of it without a package.
-struct Sha256 {
+package struct Sha256 {
     private var state: [UInt32] = [
         0x6A09_E667, 0xBB67_AE85, 0x3C6E_F372, 0xA54F_F53A, 0x510E_527F, 0x9B05_688C, 0x1F83_D9AB, 0x5BE0_CD19,
     ]
     private var rest: [UInt8] = []
     private var count: UInt64 = 0
 
-    mutating func update(_ bytes: Data) {
+    package init() {}
+
+    package mutating func update(_ bytes: Data) {
         count += UInt64(bytes.count)
         rest += bytes
         let whole = rest.count / 64 * 64
@@ -34,7 +38,7 @@ struct Sha256 {
     }
 
     /// 64 hexadecimal digits.
-    func finished() -> String {
+    package func finished() -> String {
         var last = self
         let zeros = (119 - Int(count % 64)) % 64
         let bits = (0..<8).map { UInt8(truncatingIfNeeded: count * 8 >> UInt64(56 - 8 * $0)) }

@@ -30,7 +30,7 @@ public protocol StridedArray {
 extension StridedArray {
     /// The same numbers without gaps. Throws `VlmpError.runtime` where they are not as `spec` says, or strides lead out of
     /// its memory.
-    func dense(as spec: TensorSpec) throws -> Tensor {
+    package func dense(as spec: TensorSpec) throws -> Tensor {
         guard shape == spec.shape, dtype == spec.dtype else {
             let found = "\(dtype?.rawValue ?? "another type") \(shape)"
             throw VlmpError.runtime(

@@ -1,6 +1,6 @@
 import Foundation
 import Testing
-@testable import VlmpApp
+import VlmpApp
 import VlmpCore
 
 /// The app's model over real bundles of vlmp-tiny's shape, a real engine, and a scripted model in the place of Core ML.

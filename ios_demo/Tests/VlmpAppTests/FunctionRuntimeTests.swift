@@ -1,7 +1,7 @@
 import Foundation
 import Testing
-@testable import VlmpCore
-@testable import VlmpCoreML
+import VlmpCore
+import VlmpCoreML
 
 @Suite struct FunctionRuntimeTests {
     /// A session over a scripted model, which looks at every row of every cache itself.

@@ -1,7 +1,7 @@
 import Foundation
 import Testing
-@testable import VlmpApp
-@testable import VlmpCore
+import VlmpApp
+import VlmpCore
 
 @Suite struct KeptTokensTests {
     private func answer(stages: [[Int]], order: [Int]) -> Answer {

@@ -1,5 +1,5 @@
 import Foundation
-@testable import VlmpCore
+import VlmpCore
 
 /// The files that all readers of bundles share.
 let conformanceFiles = URL(fileURLWithPath: #filePath)
