@@ -1,5 +1,7 @@
 // Mach's calls in Swift's words; Apple's headers are C.
 
+public func exp(_ x: Double) -> Double { fatalError() }
+
 public typealias kern_return_t = Int32
 public typealias mach_port_t = UInt32
 public typealias natural_t = UInt32

@@ -8,6 +8,8 @@ extension AppModel {
             try await refresh()
             if bundles.isEmpty {
                 for folder in own { try await add(folder) }
+                chosen = nil  // the first one came when it was alone
+                try await refresh()
             }
         }
     }

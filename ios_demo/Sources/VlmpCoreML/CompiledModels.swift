@@ -44,6 +44,6 @@ public struct CompiledModels: Sendable {
         let package = manifest.method(.vision).file + "/"
         let hashes = manifest.files.filter { $0.path.hasPrefix(package) }.sorted { $0.path < $1.path }.map(\.sha256)
         let name = hashes.map { String($0.prefix(16)) }.joined(separator: "-")
-        return folder.appendingPathComponent(name + ".mlmodelc")
+        return folder.appendingPathComponent(name + ".mlmodelc", isDirectory: true)
     }
 }
