@@ -3,9 +3,8 @@
 import PackageDescription
 
 var products: [Product] = [.library(name: "VlmpCore", targets: ["VlmpCore"])]
-var targets: [Target] = [
-    .target(name: "VlmpCore"),
-]
+var targets: [Target] = [.target(name: "VlmpCore")]
+var tested: [Target.Dependency] = ["VlmpCore"]
 
 // Bundles for ONNX Runtime, on which the tests run. On Apple's systems the app runs Core ML instead.
 #if os(Linux)
@@ -15,7 +14,9 @@ targets += [
     .target(name: "VlmpOrt", dependencies: ["VlmpCore", "COnnxRuntime"]),
     .executableTarget(name: "vlmp-swift", dependencies: ["VlmpCore", "VlmpOrt"]),
 ]
+tested.append("VlmpOrt")
 #endif
+targets.append(.testTarget(name: "VlmpTests", dependencies: tested))
 
 let package = Package(
     name: "vlmp",
