@@ -24,6 +24,7 @@ targets += [
 ]
 tested.append("VlmpOrt")
 #endif
+targets.append(.testTarget(name: "VlmpTests", dependencies: tested))
 targets.append(.testTarget(name: "VlmpAppTests", dependencies: tested + ["VlmpApp", "VlmpCoreML"]))
 
 let package = Package(

@@ -43,7 +43,7 @@ public final class BundleStore: Sendable {
     /// All of them, by name. One that cannot be read is left out.
     public func list() -> [StoredBundle] {
         Self.names(folder).filter { !$0.hasPrefix(".") }.sorted()
-            .compactMap { try? StoredBundle(folder.appendingPathComponent($0)) }
+            .compactMap { try? StoredBundle(folder.appendingPathComponent($0, isDirectory: true)) }
     }
 
     /// Removes a bundle. Throws `VlmpError.store`.
@@ -93,7 +93,7 @@ public final class BundleStore: Sendable {
                 onProgress(done, manifest.sizeBytes)
             }
         }
-        let here = folder.appendingPathComponent(name)
+        let here = folder.appendingPathComponent(name, isDirectory: true)
         try touching(name) {
             try Data(text).write(to: part.appendingPathComponent(manifestName))
             try stop.check()

@@ -69,10 +69,11 @@ public actor Engine {
     private let onState: @Sendable (EngineState) -> Void
     private let shown = Mutex(Shown())
     private let executor = OwnThread()
+    private let telling = DispatchQueue(label: "vlmp states")
     private var chat: Chat?
 
     /// `openers`: by a manifest's target. `freeMemory`: bytes that a bundle may take, nil where nobody knows. `onState` is
-    /// told each new state, on the thread that made it, and must not wait.
+    /// told each new state in its turn, on a queue of its own; `state` may be a later one by then.
     public init(
         _ openers: [String: any RuntimeOpener], freeMemory: @escaping @Sendable () -> Int64? = { nil },
         clock: @escaping MonotonicClock = systemClock, onState: @escaping @Sendable (EngineState) -> Void = { _ in }
@@ -163,13 +164,12 @@ public actor Engine {
 
     /// Ends the turn that runs, within a token. Without one it does nothing. It waits for nothing.
     public nonisolated func stop() {
-        let stopping = shown.withLock { shown in
-            guard shown.state == .answering else { return false }
+        shown.withLock { shown in
+            guard shown.state == .answering else { return }
             shown.stop?.ask()
             shown.state = .stopping
-            return true
+            tell(.stopping)
         }
-        if stopping { onState(.stopping) }
     }
 
     /// Forgets the conversation. Throws `VlmpError.turn(.closed, ...)` where nothing is loaded.
@@ -214,8 +214,13 @@ public actor Engine {
             $0.stop = nil
             if [.empty, .loading, .failed].contains(next) { ($0.manifest, $0.runtimeName) = (nil, nil) }
             change(&$0)
+            tell(next)
         }
-        onState(next)
+    }
+
+    /// Under the lock, so that states are told in their order; whoever listens may call what takes the lock.
+    private nonisolated func tell(_ next: EngineState) {
+        telling.async { [onState] in onState(next) }
     }
 }
 

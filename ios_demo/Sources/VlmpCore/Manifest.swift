@@ -27,8 +27,8 @@ public struct Manifest: Sendable, Equatable {
     /// Whether it drops visual tokens.
     public var pruned: Bool { numKept < image.visualTokens }
 
-    /// Bytes of all files of the bundle.
-    public var sizeBytes: Int64 { files.reduce(0) { $0 + $1.sizeBytes } }
+    /// Bytes of all files of the bundle; some number that no disk holds where a hostile one says so.
+    public var sizeBytes: Int64 { files.reduce(0) { min($0 + $1.sizeBytes, 1 << 60) } }
 
     /// Bytes of all KV caches.
     public var cacheBytes: Int64 {

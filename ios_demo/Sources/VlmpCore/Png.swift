@@ -93,7 +93,7 @@ private let crcTable: [UInt32] = (0..<256).map { index in
     (0..<8).reduce(UInt32(index)) { value, _ in value & 1 == 1 ? 0xEDB8_8320 ^ value >> 1 : value >> 1 }
 }
 
-private func crc32(_ bytes: ArraySlice<UInt8>) -> Int {
+func crc32(_ bytes: ArraySlice<UInt8>) -> Int {
     var sum: UInt32 = 0xFFFF_FFFF
     for byte in bytes { sum = crcTable[Int((sum ^ UInt32(byte)) & 0xFF)] ^ sum >> 8 }
     return Int(sum ^ 0xFFFF_FFFF)
@@ -277,7 +277,7 @@ private func overWhite(_ colour: (UInt8, UInt8, UInt8), _ alpha: UInt8) -> (UInt
         if alpha == 0 { return 255 }
         let share = Int(alpha) * 128  // of 255 * 128
         let sum = Int(value) * share + 255 * (32640 - share) + 16384
-        return UInt8(((sum >> 8) + sum >> 8) >> 7)
+        return UInt8((((sum >> 8) + sum) >> 8) >> 7)
     }
     return (over(colour.0), over(colour.1), over(colour.2))
 }

@@ -100,7 +100,7 @@ private func manifestJSON(_ manifest: Manifest) -> JSON {
 }
 
 /// Lower quartile, median and upper quartile, with a line drawn between neighbours.
-package func quartiles(_ samples: [Double]) -> (Double, Double, Double) {
+func quartiles(_ samples: [Double]) -> (Double, Double, Double) {
     let sorted = samples.sorted()
     func at(_ share: Double) -> Double {
         let place = share * Double(sorted.count - 1)

@@ -34,7 +34,7 @@ func checkWords(_ words: String) throws {
 }
 
 /// The same without limits. `control`: tokens that are text where the user types them.
-package func encodeTurn(
+func encodeTurn(
     _ tokenizer: Tokenizer, _ template: [UInt8], _ words: [UInt8], _ control: [[UInt8]]
 ) throws -> [Int] {
     var ids: [Int] = []

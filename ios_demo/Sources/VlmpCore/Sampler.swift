@@ -58,7 +58,7 @@ public struct Sampler: Sendable {
 }
 
 /// The first of the largest logits.
-package func largest(_ logits: [Float]) -> Int {
+func largest(_ logits: [Float]) -> Int {
     var best = 0
     for token in logits.indices where logits[token] > logits[best] { best = token }
     return best
@@ -72,14 +72,14 @@ private func fallingKey(_ logit: Float, _ token: Int) -> UInt64 {
 }
 
 /// C++'s `mt19937_64`.
-package struct Mt19937: Sendable {
+struct Mt19937: Sendable {
     private static let size = 312
     private static let middle = 156
     private static let upper: UInt64 = 0xFFFF_FFFF_8000_0000
     private var state: [UInt64]
     private var place = size
 
-    package init(_ seed: UInt64) {
+    init(_ seed: UInt64) {
         state = [seed]
         for index in 1..<Self.size {
             let before = state[index - 1]
@@ -87,7 +87,7 @@ package struct Mt19937: Sendable {
         }
     }
 
-    package mutating func next() -> UInt64 {
+    mutating func next() -> UInt64 {
         if place == Self.size { refill() }
         var value = state[place]
         place += 1

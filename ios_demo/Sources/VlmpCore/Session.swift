@@ -138,9 +138,9 @@ public final class Session {
     }
 }
 
-package let cacheKinds = ["key", "value"]
+let cacheKinds = ["key", "value"]
 
 /// Whether an input is a cache by its name.
-package func isCache(_ name: String) -> Bool {
+func isCache(_ name: String) -> Bool {
     name.hasPrefix("key_cache_") || name.hasPrefix("value_cache_")
 }

@@ -41,7 +41,7 @@ package struct Sha256 {
     package func finished() -> String {
         var last = self
         let zeros = (119 - Int(count % 64)) % 64
-        let bits = (0..<8).map { UInt8(truncatingIfNeeded: count * 8 >> UInt64(56 - 8 * $0)) }
+        let bits = (0..<8).map { UInt8(truncatingIfNeeded: (count * 8) >> UInt64(56 - 8 * $0)) }
         last.update(Data([0x80] + [UInt8](repeating: 0, count: zeros) + bits))
         return hexadecimal(last.state.flatMap { word in (0..<4).map { UInt8(truncatingIfNeeded: word >> (24 - 8 * $0)) } })
     }

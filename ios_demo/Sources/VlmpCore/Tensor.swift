@@ -76,7 +76,7 @@ public final class Tensor {
 // Swift's Float16 is not there on every Mac.
 
 /// A half's value.
-package func fromHalf(_ bits: UInt16) -> Float {
+func fromHalf(_ bits: UInt16) -> Float {
     let sign = UInt32(bits & 0x8000) << 16
     let exponent = UInt32(bits >> 10 & 0x1F)
     let fraction = UInt32(bits & 0x3FF)
@@ -88,7 +88,7 @@ package func fromHalf(_ bits: UInt16) -> Float {
 }
 
 /// The nearest half, half to even.
-package func toHalf(_ value: Float) -> UInt16 {
+func toHalf(_ value: Float) -> UInt16 {
     let sign = UInt16(value.bitPattern >> 16 & 0x8000)
     let size = value.magnitude
     if size.isNaN { return sign | 0x7E00 }
