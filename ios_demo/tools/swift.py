@@ -65,7 +65,7 @@ def run(
     """
     library = onnxruntime()
     variables = {"VLMP_ONNXRUNTIME": str(library), **(environment or {})}
-    options = ["-c", "release", "-Xswiftc", "-enable-testing", "--package-path", str(PACKAGE), "--scratch-path", str(BUILD)]
+    options = ["-c", "release", "-Xswiftc", "-enable-testing", "-Xlinker", "--allow-shlib-undefined", "--package-path", str(PACKAGE), "--scratch-path", str(BUILD)]
     installed = installed_swift()
     if installed is not None:
         headers = installed_headers()

@@ -197,6 +197,19 @@ def test_the_package_is_the_one_beside_it(objects: dict[str, Object], target: Ob
     assert (APP / xcodegen["packages"][dependency["package"]]["path"]).resolve() == PACKAGE
 
 
+def test_the_package_at_the_top_has_the_same_libraries() -> None:
+    """By URL, SwiftPM reads that one."""
+    top, own = ((folder / "Package.swift").read_text(encoding="utf-8") for folder in (ROOT, PACKAGE))
+    for setting in (r"platforms: .*", r"swiftLanguageModes: .*", r"// swift-tools-version: .*", r"    name: .*"):
+        assert re.findall(setting, top, re.MULTILINE) == re.findall(setting, own, re.MULTILINE)
+    targets = re.findall(r'\.target\(name: "(\w+)"(, dependencies: \[[^]]*\])?, path: "([^"]+)"\)', top)
+    assert [name for name, _, _ in targets] == ["VlmpCore", "VlmpCoreML"]
+    for name, dependencies, path in targets:
+        assert f'.target(name: "{name}"{dependencies})' in own
+        assert ROOT / path == PACKAGE / "Sources" / name
+        assert f'.library(name: "{name}", targets: ["{name}"])' in top
+
+
 def test_versions_are_those_of_the_package_and_of_python(objects: dict[str, Object], target: Object) -> None:
     manifest = (PACKAGE / "Package.swift").read_text(encoding="utf-8")
     version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]

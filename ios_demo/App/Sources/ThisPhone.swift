@@ -7,10 +7,11 @@ import VlmpCoreML
 import os
 
 extension AppModel {
-    /// With bundles in the app's support folder, compiled models among the caches, and Core ML.
+    /// With Core ML, bundles in the app's support folder, and compiled models among the caches.
     static func onThisPhone() -> AppModel {
         let files = FileManager.default
         let support = files.urls(for: .applicationSupportDirectory, in: .userDomainMask)[0]
+        let documents = files.urls(for: .documentDirectory, in: .userDomainMask)[0]  // which the Files app shows
         let caches = files.urls(for: .cachesDirectory, in: .userDomainMask)[0]
         let compiled = CompiledModels(folder: caches.appendingPathComponent("compiled"))
         let own = Bundle.main.resourceURL!.appendingPathComponent("Bundles")
@@ -18,7 +19,7 @@ extension AppModel {
         return AppModel(
             ["coreml": CoreMLOpener(compiled: compiled)],
             store: BundleStore(support.appendingPathComponent("bundles"), targets: ["coreml"]),
-            archive: Reports(support.appendingPathComponent("reports")),
+            archive: Reports(documents.appendingPathComponent("reports")),
             own: folders.filter { $0.hasDirectoryPath }.sorted { $0.path < $1.path }, phone: thisPhone(),
             background: BackgroundTask(), onDelete: { try? compiled.remove($0) })
     }
