@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 TYPED := build/typed
 FOLDERS := evaluation export pruner runtimes
 
-.PHONY: setup demo native native-arm64 emulated-phone android-apk android-test test test-slow lint typecheck clean
+.PHONY: setup demo native native-arm64 emulated-phone android-apk android-test ios-test test test-slow lint typecheck clean
 
 setup: $(VENV)/.installed
 
@@ -37,6 +37,10 @@ android-apk: setup
 
 android-test: setup
 	$(BIN)/python -m pytest -m android tests/android
+
+# The Swift package of the iOS demo, on Linux: ios_demo/README.md.
+ios-test: setup
+	$(BIN)/python -m pytest -m ios tests/ios
 
 # A file's tests stay in one process: they share what they have exported.
 test: lint typecheck
