@@ -1,6 +1,7 @@
 import Foundation
-@testable import VlmpCore
 import XCTest
+
+@testable import VlmpCore
 
 /// The engine that an app holds, on a runtime that says a script.
 final class EngineTests: XCTestCase {
