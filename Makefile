@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 TYPED := build/typed
 FOLDERS := evaluation export pruner runtimes
 
-.PHONY: setup demo native native-arm64 emulated-phone android-apk android-test ios-bundle test test-slow lint typecheck clean
+.PHONY: setup demo native native-arm64 emulated-phone android-apk android-test ios-bundle ios-test test test-slow lint typecheck \
+	clean
 
 setup: $(VENV)/.installed
 
@@ -42,6 +43,10 @@ android-test: setup
 ios-bundle: setup
 	$(BIN)/vlmp-export --model vlmp-tiny --target coreml --output ios_demo/App/Bundles/tiny-pruned --overwrite
 	$(BIN)/vlmp-export --model vlmp-tiny --target coreml --pruner none --output ios_demo/App/Bundles/tiny-unpruned --overwrite
+
+# The Swift package and the app of the iOS demo, on Linux: docs/ios.md.
+ios-test: setup
+	$(BIN)/python -m pytest -m ios tests/ios
 
 # A file's tests stay in one process: they share what they have exported.
 test: lint typecheck

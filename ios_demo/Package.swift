@@ -1,5 +1,5 @@
 // swift-tools-version: 6.0
-// Run it through tools/swift.py on Linux, which finds a toolchain and ONNX Runtime: docs/ios.md.
+// On Linux run it through tools/swift.py, which finds a toolchain and ONNX Runtime: README.md.
 import PackageDescription
 
 var products: [Product] = [

@@ -1,7 +1,7 @@
 """Runs SwiftPM on this package on Linux: `python ios_demo/tools/swift.py test`, `... run vlmp-swift BUNDLE ...`.
 
-An installed Swift 6 does it. Otherwise Debian 13's, in a folder of 3.5 GB that `debootstrap` fills once: that takes root,
-some minutes and Debian's archive. Mounts are those of a namespace of their own, which ends with the command.
+An installed Swift 6 does it. Otherwise Debian 13's, in a folder of 3.5 GB that `debootstrap` fills once: that takes
+root, some minutes and Debian's archive. Mounts are those of a namespace of their own, which ends with the command.
 """
 
 from __future__ import annotations
@@ -56,16 +56,32 @@ def main() -> None:
 
 
 def run(
-    action: str, *rest: str, capture: bool = False, environment: dict[str, str] | None = None, folders: tuple[Path, ...] = ()
+    action: str,
+    *rest: str,
+    capture: bool = False,
+    environment: dict[str, str] | None = None,
+    seen: tuple[Path, ...] = (),
 ) -> subprocess.CompletedProcess[str]:
     """`swift ACTION` on the package, in release, so that tests and the command line tool are built once.
 
-    capture: both streams, as text. environment: more variables. folders: others that it has to see, beside the
+    capture: both streams, as text. environment: more variables. seen: folders that it has to see, beside the
     repository and the one for temporary files. Raises Missing.
     """
     library = onnxruntime()
     variables = {"VLMP_ONNXRUNTIME": str(library), **(environment or {})}
-    options = ["-c", "release", "-Xswiftc", "-enable-testing", "-Xlinker", "--allow-shlib-undefined", "--package-path", str(PACKAGE), "--scratch-path", str(BUILD)]
+    options = [
+        "-c",
+        "release",
+        "-Xswiftc",
+        "-enable-testing",
+        # Debian's libswiftObservation.so asks for a symbol that nothing has, and that it never calls.
+        "-Xlinker",
+        "--allow-shlib-undefined",
+        "--package-path",
+        str(PACKAGE),
+        "--scratch-path",
+        str(BUILD),
+    ]
     installed = installed_swift()
     if installed is not None:
         headers = installed_headers()
@@ -73,9 +89,9 @@ def run(
         return subprocess.run(command, env={**os.environ, **variables}, text=True, capture_output=capture, check=False)
     system = debian()
     named = [f"{name}={value}" for name, value in variables.items()]
-    seen = [str(folder) for folder in (ROOT, Path(tempfile.gettempdir()), library.parent, *folders)]
+    folders = [str(folder) for folder in (ROOT, Path(tempfile.gettempdir()), library.parent, *seen)]
     command = [
-        *("unshare", "--mount", "--propagation", "private", "sh", "-c", INSIDE, "sh", str(system), *seen, "--"),
+        *("unshare", "--mount", "--propagation", "private", "sh", "-c", INSIDE, "sh", str(system), *folders, "--"),
         *("/usr/bin/env", "-i", "PATH=/usr/bin:/bin", f"HOME={BUILD}", *named),
         *("swift", action, *options, "-Xcc", f"-I/{HEADERS}", *rest),
     ]  # fmt: skip
@@ -107,7 +123,9 @@ def installed_headers() -> Path:
     for folder in (Path("/") / HEADERS, Path("/usr/local/include/onnxruntime"), Path("/usr/local/include")):
         if (folder / "onnxruntime_c_api.h").is_file():
             return folder
-    raise Missing("onnxruntime_c_api.h is missing: apt-get install libonnxruntime-dev, or copy it to /usr/local/include")
+    raise Missing(
+        "onnxruntime_c_api.h is missing: apt-get install libonnxruntime-dev, or copy it to /usr/local/include"
+    )
 
 
 def debian() -> Path:
@@ -128,13 +146,17 @@ def debian() -> Path:
 def make_debian() -> None:
     """Fill the folder. What an interrupted call left is made anew."""
     if shutil.which("debootstrap") is None:
-        raise Missing("Swift 6 is missing, and so is debootstrap, to put Debian's into a chroot: apt-get install debootstrap")
+        raise Missing(
+            "Swift 6 is missing, and so is debootstrap, to put Debian's into a chroot: apt-get install debootstrap"
+        )
     print(f"swift.py: putting Debian 13 and Swift into {SYSTEM}, 3.5 GB", file=sys.stderr)
     shutil.rmtree(SYSTEM, ignore_errors=True)
     steps: tuple[list[str], ...] = (
         ["debootstrap", "--variant=minbase", "trixie", str(SYSTEM), DEBIAN],
         inside("apt-get", "update"),
-        inside("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "-y", "--no-install-recommends", *PACKAGES),
+        inside(
+            "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "-y", "--no-install-recommends", *PACKAGES
+        ),
         inside("apt-get", "clean"),
     )
     for step in steps:

@@ -38,7 +38,7 @@ def test_the_apps_targets_pass_their_tests(tmp_path_factory: pytest.TempPathFact
     variables = {"VLMP_BUNDLES": str(bundles), "VLMP_ROWS": str(rows)}
     done = swift.run(
         "test", "--skip-build", "--filter", "VlmpAppTests",
-        capture=True, environment=variables, folders=(bundles, rows),
+        capture=True, environment=variables, seen=(bundles, rows),
     )  # fmt: skip
     told = done.stdout + done.stderr
     assert done.returncode == 0, told[-6000:]

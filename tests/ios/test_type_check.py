@@ -22,8 +22,14 @@ MISSPELT = {
         ".cpuAndNeuralEngine: .cpuAndNeuralEngine": ".cpuAndNeuralEngine: .cpuAndANE",
     },
     "App/Sources/BundlesView.swift": {".fileImporter(": ".fileImport("},
-    "App/Sources/PhotoSection.swift": {"loadTransferable(type:": "load(type:", "sourceType = .camera": "sourceType = .lens"},
-    "App/Sources/KeptSection.swift": {"byPreparingThumbnail": "preparingThumb", ".accessibilityValue": ".voiceOverValue"},
+    "App/Sources/PhotoSection.swift": {
+        "loadTransferable(type:": "load(type:",
+        "sourceType = .camera": "sourceType = .lens",
+    },
+    "App/Sources/KeptSection.swift": {
+        "byPreparingThumbnail": "preparingThumb",
+        ".accessibilityValue": ".voiceOverValue",
+    },
     "App/Sources/BenchmarkView.swift": {"ShareLink(": "ShareLinks(", ".thermalState": ".heat"},
     "App/Sources/ThisPhone.swift": {"beginBackgroundTask(withName": "startBackgroundTask(withName"},
     "App/Sources/VlmpDemoApp.swift": {"isIdleTimerDisabled": "idleTimerDisabled"},

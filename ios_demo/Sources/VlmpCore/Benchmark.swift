@@ -78,7 +78,8 @@ public struct Benchmark: Sendable {
     public init(
         _ openers: [String: any RuntimeOpener], _ machine: Machine, condition: @escaping @Sendable () -> Condition,
         memory: @escaping @Sendable () -> Memory? = { nil }, freeMemory: @escaping @Sendable () -> Int64? = { nil },
-        now: @escaping @Sendable () -> String = { Date.now.ISO8601Format() }, clock: @escaping MonotonicClock = systemClock
+        now: @escaping @Sendable () -> String = { Date.now.ISO8601Format() },
+        clock: @escaping MonotonicClock = systemClock
     ) {
         self.openers = openers
         self.machine = machine
@@ -89,13 +90,14 @@ public struct Benchmark: Sendable {
         self.clock = clock
     }
 
-    /// Measures, which takes minutes: `onOwnThread` keeps the main thread free. `checkHashes` can be left out where they
-    /// were compared already. `onProgress` gets runs that are done, and all. `stop` ends it within a token.
+    /// Measures, which takes minutes: `onOwnThread` keeps the main thread free. `checkHashes` can be left out where
+    /// they were compared already. `onProgress` gets runs that are done, and all. `stop` ends it within a token.
     ///
-    /// Returns JSON in the schema of `vlmp-profile`, which `--device ios --import` reads; nil where it was stopped. Throws
-    /// what `Engine.load` and `Chat.ask` throw.
+    /// Returns JSON in the schema of `vlmp-profile`, which `--device ios --import` reads; nil where it was stopped.
+    /// Throws what `Engine.load` and `Chat.ask` throw.
     public func run(
-        _ folders: [URL], _ picture: Picture, _ settings: BenchmarkSettings, checkHashes: Bool = true, stop: Stop = Stop(),
+        _ folders: [URL], _ picture: Picture, _ settings: BenchmarkSettings, checkHashes: Bool = true,
+        stop: Stop = Stop(),
         onProgress: (_ done: Int, _ all: Int) -> Void = { _, _ in }
     ) throws -> String? {
         precondition(settings.runs > 0 && settings.decodeTokens > 0 && !folders.isEmpty, "at least one of each")
@@ -138,7 +140,8 @@ public struct Benchmark: Sendable {
         try checkWords(settings.prompt)
         let spec = subject.manifest.prompt
         let ids = try encodePrompt(
-            tokenizer, subject.manifest, template: spec.first, settings.prompt, most: spec.textLen, controlTokens: false)
+            tokenizer, subject.manifest, template: spec.first, settings.prompt, most: spec.textLen, controlTokens: false
+        )
         _ = try turn(session, picture, ids, settings.decodeTokens, stop)
         for (phase, ms) in try turn(session, picture, ids, settings.decodeTokens, stop) { subject.add(phase, ms) }
         if let before, let loaded, let ran = memory() {

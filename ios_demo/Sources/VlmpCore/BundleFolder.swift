@@ -6,8 +6,8 @@ public let manifestName = "manifest.json"
 let mostManifestBytes: Int64 = 1 << 26
 private let mostTokenizerBytes: Int64 = 1 << 28
 
-/// Reads the manifest of the bundle in `folder` and checks its files: each is there, of its size and, with `checkHashes`,
-/// its sha256. `onProgress` gets bytes hashed so far and all of them; what it throws ends the reading.
+/// Reads the manifest of the bundle in `folder` and checks its files: each is there, of its size and, with
+/// `checkHashes`, its sha256. `onProgress` gets bytes hashed so far and all of them; what it throws ends the reading.
 ///
 /// Throws `VlmpError.bundle`.
 public func readBundle(

@@ -25,8 +25,8 @@ public final class BundleStore: Sendable {
     private let targets: Set<String>
     private let freeBytes: @Sendable (URL) -> Int64?
 
-    /// `targets`: of the bundles that this app runs. `freeBytes`: of the disk that holds a folder, nil where nobody knows.
-    /// What an import left whose app was ended is removed.
+    /// `targets`: of the bundles that this app runs. `freeBytes`: of the disk that holds a folder, nil where nobody
+    /// knows. What an import left whose app was ended is removed.
     public init(
         _ folder: URL, targets: Set<String>, freeBytes: @escaping @Sendable (URL) -> Int64? = BundleStore.freeBytes
     ) {
@@ -70,7 +70,8 @@ public final class BundleStore: Sendable {
         let manifest = try parseManifest(text)
         if !targets.contains(manifest.target) {
             throw VlmpError.bundle(
-                .target, "The bundle is for \(manifest.target): this app runs \(targets.sorted().joined(separator: " and "))")
+                .target,
+                "The bundle is for \(manifest.target): this app runs \(targets.sorted().joined(separator: " and "))")
         }
         let needed = manifest.sizeBytes + Self.spare
         if let free = freeBytes(folder), needed > free {
@@ -137,7 +138,8 @@ public final class BundleStore: Sendable {
 
     private func freeName(_ wanted: String) -> String {
         let plain = wanted.unicodeScalars.map { scalar in
-            let kept = scalar.isASCII && (scalar.properties.isAlphabetic || scalar.properties.numericType != nil)
+            let kept =
+                scalar.isASCII && (scalar.properties.isAlphabetic || scalar.properties.numericType != nil)
                 || "._-".unicodeScalars.contains(scalar)
             return kept ? Character(scalar) : "-"
         }

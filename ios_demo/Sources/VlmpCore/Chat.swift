@@ -72,8 +72,8 @@ public let systemClock: MonotonicClock = {
 
 /// Questions about a picture, and answers: the host loop of docs/bundle.md.
 ///
-/// It is for one thread at a time, which may be busy for seconds; a turn's `stop` may be asked from any other. A turn that
-/// is refused changes nothing. An `Engine` makes it fit for an app.
+/// It is for one thread at a time, which may be busy for seconds; a turn's `stop` may be asked from any other. A turn
+/// that is refused changes nothing. An `Engine` makes it fit for an app.
 public final class Chat {
     public let session: Session
     public let tokenizer: Tokenizer
@@ -84,9 +84,10 @@ public final class Chat {
     private var sampler: Sampler
     private var answering = false
 
-    /// `sampling`: how tokens are chosen in all turns. Throws `VlmpError.turn` where it is out of its limits.
+    /// `sampling`: how tokens are chosen in all turns.
     public init(
-        _ session: Session, _ tokenizer: Tokenizer, sampling: Sampling = .greedy, clock: @escaping MonotonicClock = systemClock
+        _ session: Session, _ tokenizer: Tokenizer, sampling: Sampling = .greedy,
+        clock: @escaping MonotonicClock = systemClock
     ) {
         self.session = session
         self.tokenizer = tokenizer
@@ -97,9 +98,9 @@ public final class Chat {
 
     /// Answers a question about `picture`, which starts a conversation.
     ///
-    /// `limit`: most tokens of the answer, nil is the bundle's own limit. `onText` gets the answer piece by piece, on this
-    /// thread. `controlTokens`: such tokens in `words` are meant; otherwise all of it is text. `stop` ends the turn; if
-    /// that is before its first token there is no picture afterwards.
+    /// `limit`: most tokens of the answer, nil is the bundle's own limit. `onText` gets the answer piece by piece, on
+    /// this thread. `controlTokens`: such tokens in `words` are meant; otherwise all of it is text. `stop` ends the
+    /// turn; if that is before its first token there is no picture afterwards.
     ///
     /// Throws `VlmpError.prompt`, `.picture`, `.turn`, `.runtime`, and what `onText` throws.
     public func ask(
@@ -128,8 +129,8 @@ public final class Chat {
         }
     }
 
-    /// Answers a further question about the same picture. Parameters and errors as `ask` has them. Stopped before its first
-    /// token, it leaves the conversation as it was.
+    /// Answers a further question about the same picture. Parameters and errors as `ask` has them. Stopped before its
+    /// first token, it leaves the conversation as it was.
     public func reply(
         _ words: String, limit: Int? = nil, controlTokens: Bool = false, stop: Stop = Stop(),
         onText: (String) throws -> Void = { _ in }

@@ -52,8 +52,8 @@ public enum Reply: Sendable, Equatable {
     case answer(Answer)
 }
 
-/// One bundle at a time, and a conversation with it: what an app holds. Calls run one after the other on a thread of its
-/// own, so none keeps the main thread waiting; `stop` and what is `nonisolated` may be called at any time.
+/// One bundle at a time, and a conversation with it: what an app holds. Calls run one after the other on a thread of
+/// its own, so none keeps the main thread waiting; `stop` and what is `nonisolated` may be called at any time.
 public actor Engine {
     private struct Shown {
         var state = EngineState.empty
@@ -72,8 +72,8 @@ public actor Engine {
     private let telling = DispatchQueue(label: "vlmp states")
     private var chat: Chat?
 
-    /// `openers`: by a manifest's target. `freeMemory`: bytes that a bundle may take, nil where nobody knows. `onState` is
-    /// told each new state in its turn, on a queue of its own; `state` may be a later one by then.
+    /// `openers`: by a manifest's target. `freeMemory`: bytes that a bundle may take, nil where nobody knows. `onState`
+    /// is told each new state in its turn, on a queue of its own; `state` may be a later one by then.
     public init(
         _ openers: [String: any RuntimeOpener], freeMemory: @escaping @Sendable () -> Int64? = { nil },
         clock: @escaping MonotonicClock = systemClock, onState: @escaping @Sendable (EngineState) -> Void = { _ in }
@@ -101,8 +101,8 @@ public actor Engine {
     /// Loads a bundle in the place of the one before. `threads`: nil is the runtime's own choice. `checkHashes` can be
     /// left out where they were compared already. `onProgress` gets bytes hashed so far, and all.
     ///
-    /// Throws `VlmpError.bundle`, `.memory`, and `CancellationError` where its task is cancelled while files are hashed.
-    /// Then the state is `failed`.
+    /// Throws `VlmpError.bundle`, `.memory`, and `CancellationError` where its task is cancelled while files are
+    /// hashed. Then the state is `failed`.
     public func load(
         _ folder: URL, threads: Int? = nil, checkHashes: Bool = true, sampling: Sampling = .greedy,
         onProgress: @Sendable (_ done: Int64, _ all: Int64) -> Void = { _, _ in }
@@ -131,8 +131,8 @@ public actor Engine {
         }
     }
 
-    /// Answers a question. `onText` gets the answer piece by piece, on this engine's thread. Where the task is cancelled,
-    /// the turn is stopped, and what there is of the answer comes back.
+    /// Answers a question. `onText` gets the answer piece by piece, on this engine's thread. Where the task is
+    /// cancelled, the turn is stopped, and what there is of the answer comes back.
     ///
     /// Throws `VlmpError.prompt`, `.picture`, `.turn`, `.runtime`; afterwards further questions can be asked.
     public func answer(
@@ -182,7 +182,8 @@ public actor Engine {
         chat?.session.runtime.trim()
     }
 
-    /// Frees all memory. `stop` first ends a turn that runs, otherwise it is waited for. Afterwards a bundle can be loaded.
+    /// Frees all memory. `stop` first ends a turn that runs, otherwise it is waited for. Afterwards a bundle can be
+    /// loaded.
     public func close() {
         chat = nil
         if state != .empty { enter(.empty) }
@@ -207,7 +208,7 @@ public actor Engine {
     }
 
     /// Everything but `loadMs` belongs to the state before.
-    private func enter(_ next: EngineState, change: (inout sending Shown) -> Void = { _ in }) {
+    private func enter(_ next: EngineState, change: (inout Shown) -> Void = { _ in }) {
         shown.withLock {
             precondition($0.state.leads(to: next), "\($0.state) does not lead to \(next)")
             $0.state = next

@@ -1,5 +1,5 @@
-/// One value of a JSON file, with its place for messages. Whatever is not as asked for is refused: all members that read
-/// throw `VlmpError.bundle` of the kind `problem`.
+/// One value of a JSON file, with its place for messages. Whatever is not as asked for is refused: all members that
+/// read throw `VlmpError.bundle` of the kind `problem`.
 struct Field {
     static let most = 1 << 24
     let value: JSON

@@ -104,7 +104,8 @@ private struct Bits {
     mutating func storedLength() -> Int? {
         held = 0
         heldBits = 0
-        guard let length = take(16), let check = take(16), length == check ^ 0xFFFF, place + length <= bytes.count else {
+        guard let length = take(16), let check = take(16), length == check ^ 0xFFFF, place + length <= bytes.count
+        else {
             return nil
         }
         return length

@@ -1,5 +1,5 @@
-// P prefix, N visual, S kept visual tokens, T text bucket, G room for answers, V vocabulary, D hidden, H KV heads, C head
-// size
+// P prefix, N visual, S kept visual tokens, T text bucket, G room for answers, V vocabulary, D hidden, H KV heads, C
+// head size
 
 /// What a bundle is: its manifest of schema version 2 with the first picture size. docs/bundle.md explains each field.
 public struct Manifest: Sendable, Equatable {
@@ -160,7 +160,8 @@ public struct KvLayerSpec: Sendable, Equatable {
     public let slots: Int
 }
 
-/// A graph: `file` and `dataFile` (empty: none) inside the bundle, `entry` its name there. Tensors in the graph's order.
+/// A graph: `file` and `dataFile` (empty: none) inside the bundle, `entry` its name there. Tensors in the graph's
+/// order.
 public struct MethodSpec: Sendable, Equatable {
     public let file: String
     public let entry: String

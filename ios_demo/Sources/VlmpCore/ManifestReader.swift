@@ -1,5 +1,5 @@
-// P prefix, N visual, S kept visual tokens, T text bucket, G room for answers, V vocabulary, D hidden, H KV heads, C head
-// size
+// P prefix, N visual, S kept visual tokens, T text bucket, G room for answers, V vocabulary, D hidden, H KV heads, C
+// head size
 
 private let schemaVersion = 2
 private let mostLayers = 1024
@@ -23,8 +23,8 @@ private enum Floats: String, CaseIterable {
     case float32, float16
 }
 
-/// Reads a manifest and checks all that can be checked without the files: fields, stages, names, and that every tensor is
-/// the one that follows from the sizes, since copies between buffers rest on that.
+/// Reads a manifest and checks all that can be checked without the files: fields, stages, names, and that every tensor
+/// is the one that follows from the sizes, since copies between buffers rest on that.
 ///
 /// `file` is named in messages. Throws `VlmpError.bundle`.
 public func parseManifest(_ text: [UInt8], file: String = manifestName) throws -> Manifest {
@@ -150,7 +150,8 @@ private func readStages(_ field: Field, _ visualTokens: Int, _ layers: Int) thro
 private func readKv(_ field: Field) throws -> KvSpec {
     let layers = try field.at("layers").items().map {
         KvLayerSpec(
-            kvHeads: try $0.at("kv_heads").count(), headDim: try $0.at("head_dim").count(), base: try $0.at("base").count(),
+            kvHeads: try $0.at("kv_heads").count(), headDim: try $0.at("head_dim").count(),
+            base: try $0.at("base").count(),
             slots: try $0.at("slots").count())
     }
     if !(1...mostLayers).contains(layers.count) {

@@ -4,8 +4,8 @@ private let exifMark = Array("Exif\0\0".utf8)
 private let xmpMark = Array("http://ns.adobe.com/xap/1.0/\0".utf8)
 private let orientationTag = 0x0112
 
-/// 1 to 8, as EXIF counts them: the number of the EXIF block, and where that has none, the first one in XMP. `exif`: a TIFF
-/// file after up to two marks.
+/// 1 to 8, as EXIF counts them: the number of the EXIF block, and where that has none, the first one in XMP. `exif`: a
+/// TIFF file after up to two marks.
 func orientation(exif: [UInt8], xmp: [UInt8]) -> Int { exifOrientation(exif) ?? xmpOrientation(xmp) }
 
 /// EXIF's orientation of a JPEG file, 1 without one.
@@ -42,7 +42,8 @@ private func exifOrientation(_ block: [UInt8]) -> Int? {
     var sum = 0  // of the data that lie elsewhere
     for entry in 0..<(tiff.number(directory, 2) ?? 0) {
         let place = directory + 2 + 12 * entry
-        guard let tag = tiff.number(place, 2), let type = tiff.number(place + 2, 2), let count = tiff.number(place + 4, 4),
+        guard let tag = tiff.number(place, 2), let type = tiff.number(place + 2, 2),
+            let count = tiff.number(place + 4, 4),
             let offset = tiff.number(place + 8, 4)
         else { return nil }
         guard !seen.contains(tag), type < Tiff.sizes.count else { continue }
@@ -68,9 +69,10 @@ private struct Tiff {
     func number(_ place: Int, _ size: Int) -> Int? {
         guard place <= bytes.count, bytes.count - place >= size else { return nil }
         let part = bytes[place..<place + size]
-        return Int(truncatingIfNeeded: (bytes[0] == UInt8(ascii: "I") ? Array(part.reversed()) : Array(part)).reduce(UInt(0)) {
-            $0 << 8 | UInt($1)
-        })
+        return Int(
+            truncatingIfNeeded: (bytes[0] == UInt8(ascii: "I") ? Array(part.reversed()) : Array(part)).reduce(UInt(0)) {
+                $0 << 8 | UInt($1)
+            })
     }
 
     /// The first of an entry's values. Of whole numbers the sign does not matter: none from 1 to 8 has one.
@@ -95,7 +97,8 @@ private func xmpOrientation(_ xmp: [UInt8]) -> Int {
     let name = Array("tiff:Orientation".utf8)
     for place in xmp.indices where xmp[place...].starts(with: name) {
         let rest = xmp[(place + name.count)...]
-        let value = rest.starts(with: "=\"".utf8) ? rest.dropFirst(2) : rest.starts(with: ">".utf8) ? rest.dropFirst() : []
+        let value =
+            rest.starts(with: "=\"".utf8) ? rest.dropFirst(2) : rest.starts(with: ">".utf8) ? rest.dropFirst() : []
         if let digit = value.first, (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(digit) {
             return checked(Double(digit - UInt8(ascii: "0")))
         }

@@ -6,8 +6,8 @@ import ImageIO
 #endif
 
 extension Picture {
-    /// A photo's file, decoded and upright. PNG is read here, alike on all systems; on Apple's systems ImageIO reads JPEG,
-    /// HEIC and whatever else it knows. It is refused before it is decoded where it is too large.
+    /// A photo's file, decoded and upright. PNG is read here, alike on all systems; on Apple's systems ImageIO reads
+    /// JPEG, HEIC and whatever else it knows. It is refused before it is decoded where it is too large.
     ///
     /// Throws `VlmpError.picture`.
     public init(photo: Data) throws {
@@ -26,15 +26,19 @@ extension Picture {
 
 #if canImport(ImageIO)
 private func decodeByImageIO(_ photo: Data) throws -> Picture {
-    let unreadable = VlmpError.picture(.unreadable, "The photo cannot be read: it is damaged, or of an unknown format.")
+    let unreadable = VlmpError.picture(
+        .unreadable, "The photo cannot be read: it is damaged, or of an unknown format.")
     guard let source = CGImageSourceCreateWithData(photo as CFData, nil),
         let facts = CGImageSourceCopyPropertiesAtIndex(source, 0, nil) as? [CFString: Any],
-        let width = facts[kCGImagePropertyPixelWidth] as? Int, let height = facts[kCGImagePropertyPixelHeight] as? Int
+        let width = facts[kCGImagePropertyPixelWidth] as? Int,
+        let height = facts[kCGImagePropertyPixelHeight] as? Int
     else { throw unreadable }
     try Picture.checkSize(width: width, height: height)
     guard var image = CGImageSourceCreateImageAtIndex(source, 0, nil) else { throw unreadable }
     // The profile is ignored: its colours are taken as those of the context, so that nothing converts them.
-    if image.colorSpace?.model == .rgb, let same = image.copy(colorSpace: CGColorSpaceCreateDeviceRGB()) { image = same }
+    if image.colorSpace?.model == .rgb, let same = image.copy(colorSpace: CGColorSpaceCreateDeviceRGB()) {
+        image = same
+    }
     if image.colorSpace?.model == .monochrome, let same = image.copy(colorSpace: CGColorSpaceCreateDeviceGray()) {
         image = same
     }

@@ -5,7 +5,8 @@ public struct Picture: Sendable, Equatable {
     public let rgb: [UInt8]
 
     public init(width: Int, height: Int, rgb: [UInt8]) {
-        precondition(width > 0 && height > 0 && rgb.count == 3 * width * height, "\(width) x \(height), \(rgb.count) bytes")
+        precondition(
+            width > 0 && height > 0 && rgb.count == 3 * width * height, "\(width) x \(height), \(rgb.count) bytes")
         self.width = width
         self.height = height
         self.rgb = rgb
@@ -23,7 +24,8 @@ public struct Picture: Sendable, Equatable {
             for y in 0..<newHeight {
                 for x in 0..<newWidth {
                     let (column, row) = across ? (y, x) : (x, y)
-                    let from = 3 * ((fromBelow ? height - 1 - row : row) * width + (fromRight ? width - 1 - column : column))
+                    let from =
+                        3 * ((fromBelow ? height - 1 - row : row) * width + (fromRight ? width - 1 - column : column))
                     for channel in 0..<3 { buffer[to + channel] = rgb[from + channel] }
                     to += 3
                 }
@@ -76,8 +78,8 @@ public func placement(width: Int, height: Int, in spec: ImageSpec) -> Placement 
         width: inner, height: innerHeight, left: (spec.width - inner) / 2, top: (spec.height - innerHeight) / 2)
 }
 
-/// The picture that the model sees: resized as Pillow does it, with bars where the aspect ratio differs and `spec` pads.
-/// Throws `VlmpError.picture`.
+/// The picture that the model sees: resized as Pillow does it, with bars where the aspect ratio differs and `spec`
+/// pads. Throws `VlmpError.picture`.
 public func fit(_ picture: Picture, to spec: ImageSpec) throws -> Picture {
     try Picture.checkSize(width: picture.width, height: picture.height)
     let place = placement(width: picture.width, height: picture.height, in: spec)

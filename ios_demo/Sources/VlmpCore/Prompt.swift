@@ -3,8 +3,8 @@ let mark = Array("{prompt}".utf8)
 
 /// Ids of a template with the user's words in it.
 ///
-/// What a user types is text, whatever it looks like, unless `controlTokens` are meant. `most`: ids that have room. Throws
-/// `VlmpError.prompt`.
+/// What a user types is text, whatever it looks like, unless `controlTokens` are meant. `most`: ids that have room.
+/// Throws `VlmpError.prompt`.
 func encodePrompt(
     _ tokenizer: Tokenizer, _ manifest: Manifest, template: String, _ words: String, most: Int, controlTokens: Bool
 ) throws -> [Int] {

@@ -1,5 +1,5 @@
-// Bicubic resampling with Pillow 13's arithmetic: coefficients in double, then fixed point with 22 bits after the point;
-// one axis after the other, rounded to 8 bits between them.
+// Bicubic resampling with Pillow 13's arithmetic: coefficients in double, then fixed point with 22 bits after the
+// point; one axis after the other, rounded to 8 bits between them.
 
 private let bits: Int32 = 22
 private let support = 2.0

@@ -9,9 +9,9 @@ public protocol Runtime: AnyObject {
     /// Name and version, for people: `onnxruntime 1.29.0`.
     var name: String { get }
 
-    /// Runs a method on all inputs but the caches: `inputs` by name, of the shapes and dtypes of the manifest. Returns its
-    /// outputs but caches that were updated in place, of the shapes and dtypes of the manifest too: whoever implements it
-    /// checks that, for copies rest on it. They are good until the next call.
+    /// Runs a method on all inputs but the caches: `inputs` by name, of the shapes and dtypes of the manifest. Returns
+    /// its outputs but caches that were updated in place, of the shapes and dtypes of the manifest too: whoever
+    /// implements it checks that, for copies rest on it. They are good until the next call.
     ///
     /// While it runs, `stop` may end it, where the runtime can do that: then it throws `Stopped`. Throws
     /// `VlmpError.runtime`.
@@ -27,8 +27,8 @@ extension Runtime {
 
 /// Opens runtimes of one kind.
 public protocol RuntimeOpener: Sendable {
-    /// Loads the graphs of the bundle in `folder`. `caches` by the names of their inputs. `threads`: nil is the runtime's
-    /// own choice. It frees all when its last reference is gone.
+    /// Loads the graphs of the bundle in `folder`. `caches` by the names of their inputs. `threads`: nil is the
+    /// runtime's own choice. It frees all when its last reference is gone.
     ///
     /// Throws `VlmpError.bundle(.runtime, ...)` where they cannot be loaded.
     func open(_ folder: URL, _ manifest: Manifest, caches: [String: Tensor], threads: Int?) throws -> any Runtime

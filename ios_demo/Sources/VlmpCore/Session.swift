@@ -1,9 +1,9 @@
-// P prefix, N visual, S kept visual tokens, T text bucket, G room for answers, V vocabulary, D hidden, H KV heads, C head
-// size
+// P prefix, N visual, S kept visual tokens, T text bucket, G room for answers, V vocabulary, D hidden, H KV heads, C
+// head size
 import Foundation
 
-/// What prefill tells beside filling the caches: `logits` [V]; `stages`: kept of each stage, ascending; `order`: the last
-/// one's as chosen.
+/// What prefill tells beside filling the caches: `logits` [V]; `stages`: kept of each stage, ascending; `order`: the
+/// last one's as chosen.
 public struct Prefilled: Sendable {
     public let logits: [Float]
     public let stages: [[Int]]
@@ -58,7 +58,8 @@ public final class Session {
         return try call(.decode, inputs, tokens: 1, stop).logits
     }
 
-    /// Appends 1 to T ids at once. Returns logits [V] of the next one. Throws `VlmpError.turn` when the caches are full.
+    /// Appends 1 to T ids at once. Returns logits [V] of the next one. Throws `VlmpError.turn` when the caches are
+    /// full.
     public func extend(_ ids: [Int], stop: Stop = Stop()) throws -> [Float] {
         try checkRoom(ids.count)
         return try call(.extend, bucket(ids), tokens: ids.count, stop).logits

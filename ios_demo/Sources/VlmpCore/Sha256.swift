@@ -43,7 +43,8 @@ package struct Sha256 {
         let zeros = (119 - Int(count % 64)) % 64
         let bits = (0..<8).map { UInt8(truncatingIfNeeded: (count * 8) >> UInt64(56 - 8 * $0)) }
         last.update(Data([0x80] + [UInt8](repeating: 0, count: zeros) + bits))
-        return hexadecimal(last.state.flatMap { word in (0..<4).map { UInt8(truncatingIfNeeded: word >> (24 - 8 * $0)) } })
+        return hexadecimal(
+            last.state.flatMap { word in (0..<4).map { UInt8(truncatingIfNeeded: word >> (24 - 8 * $0)) } })
     }
 
     private static func mix(_ state: inout [UInt32], _ block: UnsafeBufferPointer<UInt8>) {
@@ -60,7 +61,8 @@ package struct Sha256 {
             var (a, b, c, d) = (state[0], state[1], state[2], state[3])
             var (e, f, g, h) = (state[4], state[5], state[6], state[7])
             for place in 0..<64 {
-                let one = h &+ (turned(e, 6) ^ turned(e, 11) ^ turned(e, 25)) &+ (e & f ^ ~e & g) &+ constants[place]
+                let one =
+                    h &+ (turned(e, 6) ^ turned(e, 11) ^ turned(e, 25)) &+ (e & f ^ ~e & g) &+ constants[place]
                     &+ words[place]
                 let two = (turned(a, 2) ^ turned(a, 13) ^ turned(a, 22)) &+ (a & b ^ a & c ^ b & c)
                 (h, g, f, e, d, c, b, a) = (g, f, e, d &+ one, c, b, a, one &+ two)

@@ -1,4 +1,5 @@
-private let pattern = "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
+private let pattern =
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
     + "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 private let modelSettings = [
     "dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback", "ignore_merges",
@@ -96,7 +97,8 @@ private func readKind(_ root: Field) throws -> Tokenizer.Kind {
 
 /// Two parts of a merge: a list or, in older files, with a space between them.
 private func mergeParts(_ field: Field) throws -> ([UInt8], [UInt8]) {
-    let parts = field.isText
+    let parts =
+        field.isText
         ? try field.bytes().split(separator: UInt8(ascii: " "), omittingEmptySubsequences: false).map { Array($0) }
         : try field.items().map { try $0.bytes() }
     if parts.count != 2 { throw field.refusal("must be two tokens") }

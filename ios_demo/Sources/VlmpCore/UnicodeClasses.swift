@@ -99,7 +99,9 @@ private func key(_ first: UInt32, _ second: UInt32) -> UInt64 { UInt64(first) <<
 private func entries(_ table: String) -> [[UInt32]] {
     table.utf8.split(separator: UInt8(ascii: ",")).map { entry in
         entry.split(separator: UInt8(ascii: " ")).map { digits in
-            digits.reduce(0) { $0 * 36 + UInt32($1 >= UInt8(ascii: "a") ? $1 - UInt8(ascii: "a") + 10 : $1 - UInt8(ascii: "0")) }
+            digits.reduce(0) {
+                $0 * 36 + UInt32($1 >= UInt8(ascii: "a") ? $1 - UInt8(ascii: "a") + 10 : $1 - UInt8(ascii: "0"))
+            }
         }
     }
 }

@@ -88,7 +88,8 @@ package func quoted(_ text: String) -> String {
     let scalars = text.unicodeScalars
     var shown = "'"
     for scalar in scalars.prefix(80) {
-        let control = scalar.value < 0x20 || (0x7F...0x9F).contains(scalar.value) || scalar.value == 0x2028
+        let control =
+            scalar.value < 0x20 || (0x7F...0x9F).contains(scalar.value) || scalar.value == 0x2028
             || scalar.value == 0x2029
         shown.unicodeScalars.append(control ? "?" : scalar)
     }

@@ -81,9 +81,12 @@ private final class OrtRuntime: Runtime {
             }
             // ONNX Runtime allows it while a run goes on.
             let (ending, running) = (UInt(bitPattern: options), library)
-            try stop.during(
-                end: { running.api.ReleaseStatus(running.api.RunOptionsSetTerminate(OpaquePointer(bitPattern: ending))) }
-            ) { try library.check(api.RunWithBinding(graph, options, binding)) }
+            let end = { @Sendable in
+                running.api.ReleaseStatus(running.api.RunOptionsSetTerminate(OpaquePointer(bitPattern: ending)))
+            }
+            try withExtendedLifetime(inputs) {
+                try stop.during(end: end) { try library.check(api.RunWithBinding(graph, options, binding)) }
+            }
             return try outputs(of: binding, spec)
         } catch let error as OrtFailure {
             if stop.asked { throw Stopped() }  // a call that was ended fails

@@ -42,7 +42,9 @@ struct Options {
             }
             func number<Number: LosslessStringConvertible>(_ what: String, _ fits: (Number) -> Bool) throws -> Number {
                 let text = try value()
-                guard let number = Number(text), fits(number) else { throw BadCall("\(argument) '\(text)': must be \(what)") }
+                guard let number = Number(text), fits(number) else {
+                    throw BadCall("\(argument) '\(text)': must be \(what)")
+                }
                 return number
             }
             switch argument {

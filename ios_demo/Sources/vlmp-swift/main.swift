@@ -23,7 +23,8 @@ func run(_ options: Options) throws {
         let show = { (piece: String) in
             if !options.json { write(piece, FileHandle.standardOutput) }
         }
-        let answer = turn == 0
+        let answer =
+            turn == 0
             ? try chat.ask(picture, prompt, limit: options.limit, controlTokens: options.controlTokens, onText: show)
             : try chat.reply(prompt, limit: options.limit, controlTokens: options.controlTokens, onText: show)
         answers.append(answer)

@@ -1,11 +1,13 @@
 import Foundation
-@testable import VlmpCore
 import XCTest
+
+@testable import VlmpCore
 
 /// The files that every reader of a bundle is tested by: tests/conformance/README.md.
 enum ConformanceFiles {
     static let folder = URL(fileURLWithPath: #filePath).appendingPathComponent(
-        "../../../../tests/conformance/files").standardizedFileURL
+        "../../../../tests/conformance/files"
+    ).standardizedFileURL
 
     static func bytes(_ path: String) throws -> [UInt8] {
         [UInt8](try Data(contentsOf: folder.appendingPathComponent(path)))
@@ -115,8 +117,8 @@ func temporaryFolder(_ test: XCTestCase) throws -> URL {
     return folder
 }
 
-/// Damages texts of JSON, half of the times their bytes and half of the times their tree, and hands them to `read`, which
-/// must throw `VlmpError` or nothing. Some of both must come.
+/// Damages texts of JSON, half of the times their bytes and half of the times their tree, and hands them to `read`,
+/// which must throw `VlmpError` or nothing. Some of both must come.
 func fuzz(_ texts: [[UInt8]], seed: UInt64, rounds: Int, _ read: ([UInt8]) throws -> Void) throws {
     var random = Mt19937(seed)
     let trees = try texts.map { try JSON.parse($0) }

@@ -1,6 +1,7 @@
 import Foundation
-@testable import VlmpCore
 import XCTest
+
+@testable import VlmpCore
 
 /// The host loop against the conformance files, on a stand-in for the runtime that says a script.
 final class DialogTests: XCTestCase {
@@ -30,7 +31,9 @@ final class DialogTests: XCTestCase {
     func testATokenThatTheModelDoesNotKnowIsRefused() throws {
         let text = String(decoding: try ConformanceFiles.bytes("dialog/rows.json"), as: UTF8.self)
         let (chat, _) = try start(Array(text.replacingOccurrences(of: "2048", with: "1546").utf8))
-        guard case .prompt(.noToken, _) = problem({ _ = try chat.ask(picture, "Why?") }) else { return XCTFail("taken") }
+        guard case .prompt(.noToken, _) = problem({ _ = try chat.ask(picture, "Why?") }) else {
+            return XCTFail("taken")
+        }
     }
 
     func testOneTurnAtATime() throws {
@@ -107,7 +110,8 @@ final class DialogTests: XCTestCase {
                 try chat.reset()
             } else {
                 let words = action.at("prompt").string
-                let answer = first
+                let answer =
+                    first
                     ? try chat.ask(picture, words, limit: limit, controlTokens: meant, stop: stop, onText: onText)
                     : try chat.reply(words, limit: limit, controlTokens: meant, stop: stop, onText: onText)
                 XCTAssertEqual(answer.tokens, then.optional("tokens")?.ints, name)

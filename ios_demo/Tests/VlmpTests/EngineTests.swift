@@ -1,6 +1,7 @@
 import Foundation
-@testable import VlmpCore
 import XCTest
+
+@testable import VlmpCore
 
 /// The engine that an app holds, on a runtime that says a script.
 final class EngineTests: XCTestCase {
@@ -40,7 +41,7 @@ final class EngineTests: XCTestCase {
         XCTAssertEqual(answer.tokens, [40, 40])
         XCTAssertEqual(engine.state, .ready)
         engine.stop()  // nothing runs: it does nothing
-        opener.opened!.begin([1538])
+        opener.opened!.begin([7, 1538])  // the first is said after the last token of before, and dropped
         opener.opened!.onCall = {}
         let next = try await engine.answer(Question("Why?"))
         XCTAssertEqual(next.end, .finished)
@@ -128,7 +129,7 @@ final class EngineTests: XCTestCase {
 
     private func started() async throws -> Engine {
         let states = states
-        let engine = Engine(["executorch": opener]) { states.add($0) }
+        let engine = Engine(["executorch": opener], onState: { states.add($0) })
         let folder = try bundle()
         try await engine.load(folder)
         XCTAssertEqual(engine.state, .ready)

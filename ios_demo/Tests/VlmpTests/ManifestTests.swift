@@ -1,6 +1,7 @@
 import Foundation
-@testable import VlmpCore
 import XCTest
+
+@testable import VlmpCore
 
 /// The reader of manifests against the conformance files, and against damage drawn by lot.
 final class ManifestTests: XCTestCase {
@@ -25,7 +26,8 @@ final class ManifestTests: XCTestCase {
             for item in cases.at("hostile").list {
                 try writeBundle(folder, manifest.changed(item.at("change")), item.at("files"))
                 let error = problem { _ = try readBundle(folder) }
-                XCTAssertEqual(error?.bundleProblem?.rawValue, item.at("class").string, "\(base): \(item.written) \(error as Any)")
+                XCTAssertEqual(
+                    error?.bundleProblem?.rawValue, item.at("class").string, "\(base): \(item.written) \(error as Any)")
                 guard let error else { continue }
                 XCTAssertFalse(error.message.contains("\n"), error.message)
                 if error.bundleProblem == .field {
@@ -73,7 +75,9 @@ final class ManifestTests: XCTestCase {
     }
 
     func testDamagedManifestsAreRefusedOrRead() throws {
-        let texts = try ["rows", "onnx-staged", "coreml-pruned"].map { try ConformanceFiles.bytes("manifest/\($0).json") }
+        let texts = try ["rows", "onnx-staged", "coreml-pruned"].map {
+            try ConformanceFiles.bytes("manifest/\($0).json")
+        }
         try fuzz(texts, seed: 7, rounds: 1500) {
             let manifest = try parseManifest($0)
             _ = (manifest.memoryBytes, manifest.image.cell(of: 3))
@@ -82,7 +86,8 @@ final class ManifestTests: XCTestCase {
 
     func testJsonThatIsNone() {
         let texts = [
-            "", " ", "{", "[1,]", "{\"a\":1,}", "{a:1}", "[1 2]", "01", "-", "1.", "1e", ".5", "+1", "tru", "nulls", "\"\\x\"",
+            "", " ", "{", "[1,]", "{\"a\":1,}", "{a:1}", "[1 2]", "01", "-", "1.", "1e", ".5", "+1", "tru", "nulls",
+            "\"\\x\"",
             "\"\\u12g4\"", "\"\\ud83d\"", "\"\\ud83d\\u0041\"", "\"\\udc00\"", "\"a\nb\"", "\"", "1 1", "[\u{FEFF}]",
             String(repeating: "[", count: 100_000),
         ]
@@ -112,7 +117,8 @@ final class ManifestTests: XCTestCase {
             return JSON.Member(name: Array(step.rawValue.utf8), value: facts)
         }
         return [
-            "model": JSON(manifest.model), "target": JSON(manifest.target), "precision": JSON(manifest.precision.rawValue),
+            "model": JSON(manifest.model), "target": JSON(manifest.target),
+            "precision": JSON(manifest.precision.rawValue),
             "quantization": JSON(manifest.quantization), "vocab_size": JSON(manifest.vocabSize),
             "image": [
                 "height": JSON(image.height), "width": JSON(image.width), "fit": JSON(image.fit.rawValue),
@@ -120,7 +126,9 @@ final class ManifestTests: XCTestCase {
                 "visual_tokens": JSON(image.visualTokens),
             ],
             "segments": .list(
-                image.segments.map { [JSON($0.rows), JSON($0.columns), JSON($0.first), JSON($0.stride), JSON($0.box)] }),
+                image.segments.map {
+                    .list([$0.rows, $0.columns, $0.first, $0.stride].map { JSON($0) } + [JSON($0.box)])
+                }),
             "stages": .list(
                 manifest.stages.map {
                     [

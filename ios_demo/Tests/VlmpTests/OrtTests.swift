@@ -7,7 +7,8 @@ import XCTest
 /// ONNX Runtime and the benchmark, on real bundles.
 final class OrtTests: XCTestCase {
     private let machine = Machine(
-        name: "Example Phone", os: "iOS 18.5", cpu: "unknown", cores: 6, memoryMib: 7500, facts: ["low power": "off"])
+        name: "Example Phone", os: "iOS 18.5", cpu: "unknown", cores: 6, memoryMib: 7500,
+        facts: ["low power": "off"])
 
     func testACallEndsWhereItIsStopped() throws {
         let folder = try bundleFolder("onnx-unpruned")
@@ -43,7 +44,9 @@ final class OrtTests: XCTestCase {
         try Data("no graph".utf8).write(to: folder.appendingPathComponent(manifest.method(.vision).file))
         let error = problem { _ = try Session(manifest, folder, OrtOpener()) }
         XCTAssertEqual(error?.bundleProblem, .runtime)
-        XCTAssert(error!.message.hasPrefix("damaged cannot be loaded: ") && !error!.message.contains("\n"), error!.message)
+        XCTAssert(
+            error!.message.hasPrefix("damaged cannot be loaded: ") && !error!.message.contains("\n"), error!.message
+        )
     }
 
     /// Whoever runs this test with VLMP_PROFILE imports what it writes: tests/ios/test_swift_package.py.
@@ -75,7 +78,9 @@ final class OrtTests: XCTestCase {
                 bundle.at("memory").at($0).double - Double(3 * number)
             }
             XCTAssertEqual(memory, [101, 114, 115, 215])
-            let medians = ["vision", "first_token", "decode"].map { bundle.at("phases").at($0).at("median_ms").double }
+            let medians = ["vision", "first_token", "decode"].map {
+                bundle.at("phases").at($0).at("median_ms").double
+            }
             XCTAssertEqual(medians, [1.5, 4.5, 1.5 / 4])
         }
         if let path = ProcessInfo.processInfo.environment["VLMP_PROFILE"] {
@@ -87,7 +92,9 @@ final class OrtTests: XCTestCase {
         let folders = [try bundleFolder("onnx-pruned")]
         let photo = try ConformanceFiles.picture("steps/photo-1.png")
         let settings = BenchmarkSettings(runs: 1, decodeTokens: 1, prompt: "Why?", photo: "a.png")
-        func benchmark(free: Int64? = nil, hot: String? = nil, memory: @escaping @Sendable () -> Memory? = { nil }) -> Benchmark {
+        func benchmark(free: Int64? = nil, hot: String? = nil, memory: @escaping @Sendable () -> Memory? = { nil })
+            -> Benchmark
+        {
             Benchmark(
                 ["onnx": OrtOpener()], machine, condition: { Condition(thermalState: hot) }, memory: memory,
                 freeMemory: { free })

@@ -1,6 +1,7 @@
 import Foundation
-@testable import VlmpCore
 import XCTest
+
+@testable import VlmpCore
 
 /// Decoding and fitting of photos against the conformance files.
 final class PictureTests: XCTestCase {

@@ -1,5 +1,6 @@
-@testable import VlmpCore
 import XCTest
+
+@testable import VlmpCore
 
 /// Sampling as the C++ runner does it.
 final class SamplerTests: XCTestCase {
@@ -11,7 +12,8 @@ final class SamplerTests: XCTestCase {
                 temperature: item.at("temperature").double, topP: item.at("top_p").double,
                 seed: UInt64(item.at("seed").string)!)!
             var sampler = Sampler(sampling)
-            XCTAssertEqual(item.at("tokens").list.map { _ in sampler.sample(logits) }, item.at("tokens").ints, item.written)
+            XCTAssertEqual(
+                item.at("tokens").list.map { _ in sampler.sample(logits) }, item.at("tokens").ints, item.written)
         }
     }
 

@@ -1,8 +1,10 @@
 import Foundation
-@testable import VlmpCore
 import XCTest
 
-/// A runtime that says a script, as tests/conformance/README.md describes it. The bookkeeping around it is the real one.
+@testable import VlmpCore
+
+/// A runtime that says a script, as tests/conformance/README.md describes it. The bookkeeping around it is the real
+/// one.
 final class Scripted: Runtime {
     let manifest: Manifest
     let name = "scripted 1"

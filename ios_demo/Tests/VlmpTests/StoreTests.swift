@@ -1,6 +1,7 @@
 import Foundation
-@testable import VlmpCore
 import XCTest
+
+@testable import VlmpCore
 
 /// Import of bundles: all of one, or nothing.
 final class StoreTests: XCTestCase {
@@ -35,7 +36,9 @@ final class StoreTests: XCTestCase {
     func testAStoppedImportLeavesNothing() throws {
         let (store, source, folder) = try start()
         let stop = Stop()
-        XCTAssertThrowsError(try store.add(source, stop: stop) { _, _ in stop.ask() }) { XCTAssert($0 is Stopped, "\($0)") }
+        XCTAssertThrowsError(try store.add(source, stop: stop) { _, _ in stop.ask() }) {
+            XCTAssert($0 is Stopped, "\($0)")
+        }
         XCTAssertEqual(try names(folder), [])
     }
 
@@ -51,7 +54,9 @@ final class StoreTests: XCTestCase {
     func testItIsRefusedBeforeItIsCopied() throws {
         let (_, source, folder) = try start()
         let small = BundleStore(folder, targets: ["executorch"]) { _ in 1000 }
-        guard case .store(.disk(_, free: 1000), _) = problem({ _ = try small.add(source) }) else { return XCTFail("taken") }
+        guard case .store(.disk(_, free: 1000), _) = problem({ _ = try small.add(source) }) else {
+            return XCTFail("taken")
+        }
         let other = BundleStore(folder, targets: ["coreml"])
         XCTAssertEqual(problem { _ = try other.add(source) }?.bundleProblem, .target)
         guard case .store(.noBundle, _) = problem({ _ = try other.add(folder) }) else { return XCTFail("taken") }

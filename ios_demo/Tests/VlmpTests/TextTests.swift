@@ -1,5 +1,6 @@
-@testable import VlmpCore
 import XCTest
+
+@testable import VlmpCore
 
 /// The tokenizer against the conformance files, and against damage drawn by lot.
 final class TextTests: XCTestCase {
@@ -13,7 +14,8 @@ final class TextTests: XCTestCase {
                 let (text, ids) = (item[0].string, item[1].ints)
                 XCTAssertEqual(tokenizer.encode(text), ids, "\(name): \(item[0])")
                 // As bytes: to == of strings, composed and decomposed characters are the same.
-                XCTAssertEqual(Array(tokenizer.decode(ids).utf8), item.count == 3 ? item[2].utf8 : item[0].utf8, "\(name): \(ids)")
+                XCTAssertEqual(
+                    Array(tokenizer.decode(ids).utf8), item.count == 3 ? item[2].utf8 : item[0].utf8, "\(name): \(ids)")
             }
             for item in cases.at("decode").list.map(\.list) {
                 XCTAssertEqual(Array(tokenizer.decode(item[0].ints).utf8), item[1].utf8, "\(name): \(item[0])")
@@ -55,7 +57,9 @@ final class TextTests: XCTestCase {
             if let ids = item["ids"] {
                 XCTAssertEqual(try encodeTurn(tokenizer, template, words, control), ids.ints, item.written)
             } else {
-                guard case .prompt(.controlToken, _) = problem({ _ = try encodeTurn(tokenizer, template, words, control) })
+                guard
+                    case .prompt(.controlToken, _) = problem({ _ = try encodeTurn(tokenizer, template, words, control) }
+                    )
                 else { return XCTFail(item.written) }
             }
         }
