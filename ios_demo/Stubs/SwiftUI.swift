@@ -48,9 +48,9 @@ public enum ScenePhase: Comparable, Sendable {
     public static func buildExpression<Content: View>(_ content: Content) -> Content { content }
     public static func buildBlock() -> EmptyView { fatalError() }
     public static func buildBlock<Content: View>(_ content: Content) -> Content { content }
-    public static func buildBlock<each Content: View>(_ content: repeat each Content) -> TupleView<(repeat each Content)> {
-        fatalError()
-    }
+    public static func buildBlock<each Content: View>(
+        _ content: repeat each Content
+    ) -> TupleView<(repeat each Content)> { fatalError() }
     public static func buildIf<Content: View>(_ content: Content?) -> Content? { content }
     public static func buildEither<First: View, Second: View>(first: First) -> _ConditionalContent<First, Second> {
         fatalError()
@@ -89,7 +89,9 @@ public struct _ConditionalContent<TrueContent: View, FalseContent: View>: View {
     ) { fatalError() }
     public var wrappedValue: Value { get { fatalError() } nonmutating set {} }
     public var projectedValue: Binding<Value> { self }
-    public subscript<Subject>(dynamicMember keyPath: WritableKeyPath<Value, Subject>) -> Binding<Subject> { fatalError() }
+    public subscript<Subject>(dynamicMember keyPath: WritableKeyPath<Value, Subject>) -> Binding<Subject> {
+        fatalError()
+    }
 }
 
 @propertyWrapper @dynamicMemberLookup public struct Bindable<Value> {
@@ -166,7 +168,9 @@ public struct ButtonRole: Equatable, Sendable {
 }
 
 public struct Button<Label: View>: View {
-    @preconcurrency public init(action: @escaping @MainActor () -> Void, @ViewBuilder label: () -> Label) { fatalError() }
+    @preconcurrency public init(action: @escaping @MainActor () -> Void, @ViewBuilder label: () -> Label) {
+        fatalError()
+    }
     @preconcurrency public init(
         role: ButtonRole?, action: @escaping @MainActor () -> Void, @ViewBuilder label: () -> Label
     ) { fatalError() }
@@ -174,7 +178,9 @@ public struct Button<Label: View>: View {
 }
 
 extension Button where Label == Text {
-    @preconcurrency public init(_ titleKey: LocalizedStringKey, action: @escaping @MainActor () -> Void) { fatalError() }
+    @preconcurrency public init(_ titleKey: LocalizedStringKey, action: @escaping @MainActor () -> Void) {
+        fatalError()
+    }
     @preconcurrency public init(
         _ titleKey: LocalizedStringKey, role: ButtonRole?, action: @escaping @MainActor () -> Void
     ) { fatalError() }
@@ -454,6 +460,9 @@ extension View {
         id value: T, priority: TaskPriority = .userInitiated,
         @_inheritActorContext _ action: @escaping @Sendable () async -> Void
     ) -> some View { EmptyView() }
+    public nonisolated func onReceive<P: Publisher>(
+        _ publisher: P, perform action: @escaping (P.Output) -> Void
+    ) -> some View where P.Failure == Never { EmptyView() }
     public nonisolated func onOpenURL(perform action: @escaping (URL) -> Void) -> some View { EmptyView() }
 
     public nonisolated func fullScreenCover<Content: View>(
@@ -464,7 +473,8 @@ extension View {
         onCompletion: @escaping (Result<URL, any Error>) -> Void
     ) -> some View { EmptyView() }
     public nonisolated func confirmationDialog<A: View>(
-        _ titleKey: LocalizedStringKey, isPresented: Binding<Bool>, @ViewBuilder actions: () -> A
+        _ titleKey: LocalizedStringKey, isPresented: Binding<Bool>, titleVisibility: Visibility = .automatic,
+        @ViewBuilder actions: () -> A
     ) -> some View { EmptyView() }
 
     public nonisolated func accessibilityElement(
@@ -476,10 +486,32 @@ extension View {
     public nonisolated func accessibilityHidden(_ hidden: Bool) -> some View { EmptyView() }
 }
 
+public enum Visibility: Sendable {
+    case automatic, visible, hidden
+}
+
 public protocol TextSelectability {}
 public struct EnabledTextSelectability: TextSelectability {}
 extension TextSelectability where Self == EnabledTextSelectability {
     public static var enabled: EnabledTextSelectability { fatalError() }
+}
+
+// MARK: Combine, which comes with SwiftUI
+
+public protocol Publisher<Output, Failure> {
+    associatedtype Output
+    associatedtype Failure: Error
+}
+
+extension NotificationCenter {
+    public struct Publisher: SwiftUI.Publisher {
+        public typealias Output = Notification
+        public typealias Failure = Never
+    }
+
+    public func publisher(for name: Notification.Name, object: AnyObject? = nil) -> NotificationCenter.Publisher {
+        fatalError()
+    }
 }
 
 // MARK: UIKit inside
@@ -501,6 +533,7 @@ extension UIViewControllerRepresentable where Coordinator == Void {
     public func makeCoordinator() -> Coordinator { fatalError() }
 }
 
-@MainActor @preconcurrency public struct UIViewControllerRepresentableContext<Representable: UIViewControllerRepresentable> {
+@MainActor @preconcurrency
+public struct UIViewControllerRepresentableContext<Representable: UIViewControllerRepresentable> {
     public var coordinator: Representable.Coordinator { fatalError() }
 }

@@ -85,14 +85,3 @@ extension URL {
     public func startAccessingSecurityScopedResource() -> Bool { fatalError() }
     public func stopAccessingSecurityScopedResource() { fatalError() }
 }
-
-extension NotificationCenter {
-    public func notifications(named name: Notification.Name, object: AnyObject? = nil) -> Notifications { fatalError() }
-
-    public struct Notifications: AsyncSequence {
-        public struct AsyncIterator: AsyncIteratorProtocol {
-            public mutating func next() async -> Notification? { fatalError() }
-        }
-        public func makeAsyncIterator() -> AsyncIterator { fatalError() }
-    }
-}

@@ -17,7 +17,8 @@ import swift
 
 STUBS = swift.PACKAGE / "Stubs"
 FRAMEWORKS = (
-    "CoreGraphics", "CoreML", "CryptoKit", "Darwin", "UniformTypeIdentifiers", "os", "ImageIO", "UIKit", "SwiftUI", "PhotosUI",
+    "CoreGraphics", "CoreML", "CryptoKit", "Darwin", "UniformTypeIdentifiers", "os", "ImageIO", "UIKit", "SwiftUI",
+    "PhotosUI",
 )  # fmt: skip
 """The stubs, each after those that it imports."""
 TARGETS = ("VlmpCore", "VlmpCoreML", "VlmpApp")
@@ -80,7 +81,8 @@ def run(commands: list[str], *folders: Path) -> subprocess.CompletedProcess[str]
         system = swift.debian()
         seen = {str(swift.ROOT), tempfile.gettempdir(), *map(str, folders)}
         command = [
-            *("unshare", "--mount", "--propagation", "private", "sh", "-c", swift.INSIDE, "sh", str(system), *sorted(seen)),
+            *("unshare", "--mount", "--propagation", "private", "sh", "-c", swift.INSIDE, "sh", str(system)),
+            *sorted(seen),
             *("--", "/usr/bin/env", "-i", "PATH=/usr/bin:/bin", f"HOME={folders[0]}", "sh", "-c", script),
         ]  # fmt: skip
         environment = dict(os.environ)

@@ -19,8 +19,8 @@ struct BenchmarkView: View {
                     Text("Thermal state: \(heat)")
                 } footer: {
                     Text(
-                        "Loads the two bundles of the page Compare anew in each round, in turns, asks once to warm up and once "
-                            + "for the figures. Needs a photo.")
+                        "Loads the two bundles of the page Compare anew in each round, in turns, asks once to warm up "
+                            + "and once for the figures. Needs a photo.")
                 }
                 StatusSection(model: model)
                 ForEach(model.reports) { report in

@@ -57,7 +57,9 @@ struct BundlesView: View {
                 model.tell("The folder cannot be opened: \(error.localizedDescription)")
             }
         }
-        .confirmationDialog("Delete this bundle from the phone?", isPresented: $asking) {
+        .confirmationDialog(
+            "Delete this bundle from the phone?", isPresented: $asking, titleVisibility: .visible
+        ) {
             if let bundle = doomed {
                 Button("Delete", role: .destructive) { model.delete(bundle) }
             }

@@ -82,7 +82,8 @@ private struct Camera: UIViewControllerRepresentable {
         }
 
         func imagePickerController(
-            _ picker: UIImagePickerController, didFinishPickingMediaWithInfo info: [UIImagePickerController.InfoKey: Any]
+            _ picker: UIImagePickerController,
+            didFinishPickingMediaWithInfo info: [UIImagePickerController.InfoKey: Any]
         ) {
             done((info[.originalImage] as? UIImage)?.jpegData(compressionQuality: 0.95))
         }

@@ -11,7 +11,9 @@ struct VlmpDemoApp: App {
         WindowGroup {
             RootView(model: model)
                 .task { model.start() }
-                .task { await watchMemory() }
+                .onReceive(
+                    NotificationCenter.default.publisher(for: UIApplication.didReceiveMemoryWarningNotification)
+                ) { _ in model.freeMemory() }
                 .onChange(of: scenePhase) { _, phase in
                     if phase == .background { model.leaveScreen() }
                 }
@@ -20,11 +22,5 @@ struct VlmpDemoApp: App {
                     UIApplication.shared.isIdleTimerDisabled = !idle
                 }
         }
-    }
-
-    private func watchMemory() async {
-        let warnings = NotificationCenter.default.notifications(
-            named: UIApplication.didReceiveMemoryWarningNotification)
-        for await _ in warnings { model.freeMemory() }
     }
 }

@@ -41,7 +41,7 @@ extension AppModel {
             openers, phone.machine(), condition: phone.condition, memory: phone.memory, freeMemory: phone.freeMemory)
         run(.measuring(done: 0, all: runs * subjects.count)) { [self] in
             await close()
-            let json = try await workElsewhere({ done, all in .measuring(done: Int(done), all: Int(all)) }) { [halt] report in
+            let json = try await workElsewhere({ .measuring(done: Int($0), all: Int($1)) }) { [halt] report in
                 try benchmark.run(
                     subjects.map(\.folder), photo.picture, settings, checkHashes: false, stop: halt,
                     onProgress: { report(Int64($0), Int64($1)) })

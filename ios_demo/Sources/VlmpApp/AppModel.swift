@@ -2,8 +2,8 @@ import Foundation
 import Observation
 import VlmpCore
 
-/// All that the pages show, and all that they can ask for. Long work runs elsewhere, one task at a time; what a task throws
-/// ends as a line in `problem`, in a state from which one can go on.
+/// All that the pages show, and all that they can ask for. Long work runs elsewhere, one task at a time; what a task
+/// throws ends as a line in `problem`, in a state from which one can go on.
 @MainActor
 @Observable
 public final class AppModel {
@@ -54,8 +54,8 @@ public final class AppModel {
     @ObservationIgnored private var work: Task<Void, Never>?
     @ObservationIgnored private var interruption: String?
 
-    /// `own`: bundles inside the app. `openers`: by a manifest's target. `onDelete` gets the manifest of a bundle that was
-    /// deleted.
+    /// `own`: bundles inside the app. `openers`: by a manifest's target. `onDelete` gets the manifest of a bundle that
+    /// was deleted.
     public init(
         _ openers: [String: any RuntimeOpener], store: BundleStore, archive: Reports, own: [URL], phone: Phone,
         background: any BackgroundTime, onDelete: @escaping @Sendable (Manifest) -> Void = { _ in }
@@ -125,8 +125,8 @@ public final class AppModel {
         }
     }
 
-    /// Ends what runs: an answer within a token, an import at the next block, a benchmark within a token. What there is of an
-    /// answer stays. `interruption`: why the app does it by itself.
+    /// Ends what runs: an answer within a token, an import at the next block, a benchmark within a token. What there is
+    /// of an answer stays. `interruption`: why the app does it by itself.
     public func stop(_ interruption: String? = nil) {
         guard !isIdle, !stopping else { return }
         stopping = true

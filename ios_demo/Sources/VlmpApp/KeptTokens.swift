@@ -1,8 +1,8 @@
 import Foundation
 import VlmpCore
 
-/// What is drawn over a photo: its cells that are kept, and those that are not. Places are shares of the photo's width and
-/// height, from its upper left corner.
+/// What is drawn over a photo: its cells that are kept, and those that are not. Places are shares of the photo's width
+/// and height, from its upper left corner.
 public struct KeptTokens: Equatable, Sendable {
     public struct Mark: Equatable, Sendable {
         public let place: CGRect

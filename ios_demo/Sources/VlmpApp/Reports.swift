@@ -62,15 +62,22 @@ private struct Profile: Decodable {
         var line: String {
             let shown = [("first_token", "first token"), ("prefill", "prefill"), ("decode", "a token")].compactMap {
                 key, label in
-                phases[key].map { "\(label) \(milliseconds($0.medianMs)) (\(milliseconds($0.lowMs)) to \(milliseconds($0.highMs)))" }
+                phases[key].map { phase in
+                    let range = "\(milliseconds(phase.lowMs)) to \(milliseconds(phase.highMs))"
+                    return "\(label) \(milliseconds(phase.medianMs)) (\(range))"
+                }
             }
             return "\(name): " + shown.joined(separator: ", ")
         }
     }
 
     struct Run: Decodable {
-        let before: [String: String]
-        let after: [String: String]
+        struct Condition: Decodable {
+            let thermalStatus: String?
+        }
+
+        let before: Condition
+        let after: Condition
     }
 
     let created: String
@@ -79,7 +86,7 @@ private struct Profile: Decodable {
     let bundles: [Bundle]
 
     var heat: [String] {
-        let states = conditions.flatMap { [$0.before, $0.after] }.compactMap { $0["thermal_status"] ?? $0["thermalStatus"] }
+        let states = conditions.flatMap { [$0.before.thermalStatus, $0.after.thermalStatus] }.compactMap { $0 }
         let seen = states.reduce(into: [String]()) { if !$0.contains($1) { $0.append($1) } }
         return seen.isEmpty ? [] : ["Thermal state: \(seen.joined(separator: ", "))."]
     }

@@ -52,15 +52,16 @@ public struct Compared: Identifiable, Sendable {
     public var figures: String {
         let times = answer.timings
         return "First token after \(milliseconds(times.firstTokenMs)); prefill \(milliseconds(times.prefillMs)); "
-            + "\(fixed(times.decodeTokensPerSecond)) tokens a second; KV caches \(mebibytes(bundle.manifest.cacheBytes))."
+            + "\(fixed(times.decodeTokensPerSecond)) tokens a second; "
+            + "KV caches \(mebibytes(bundle.manifest.cacheBytes))."
     }
 
     /// What pruning brought, of the answer without it and the one with it.
     public static func summary(without: Compared, with: Compared) -> String {
         let time = with.answer.timings.firstTokenMs / max(without.answer.timings.firstTokenMs, 1e-9)
         let caches = Double(with.bundle.manifest.cacheBytes) / Double(max(without.bundle.manifest.cacheBytes, 1))
-        return "Pruned, the first token comes after \(percent(time)) of the time, and the caches take \(percent(caches)) "
-            + "of the memory."
+        return "Pruned, the first token comes after \(percent(time)) of the time, "
+            + "and the caches take \(percent(caches)) of the memory."
     }
 }
 
@@ -68,7 +69,8 @@ extension StoredBundle {
     /// A line about it, for people.
     public var facts: String {
         let pruners = manifest.stages.map(\.pruner).joined(separator: "+")
-        let kept = manifest.pruned ? "\(manifest.numKept) of \(manifest.image.visualTokens) visual tokens (\(pruners))" : "unpruned"
+        let tokens = "\(manifest.numKept) of \(manifest.image.visualTokens) visual tokens (\(pruners))"
+        let kept = manifest.pruned ? tokens : "unpruned"
         return "\(manifest.model), \(manifest.precision.rawValue), quantization \(manifest.quantization), \(kept), "
             + "\(mebibytes(manifest.sizeBytes)), KV caches \(mebibytes(manifest.cacheBytes))"
     }

@@ -1,8 +1,8 @@
 import Foundation
 import VlmpCore
 
-/// Where compiled models are kept. Core ML runs a model only after it has been compiled on the phone, which takes seconds;
-/// the system may remove what is kept here at any time.
+/// Where compiled models are kept. Core ML runs a model only after it has been compiled on the phone, which takes
+/// seconds; the system may remove what is kept here at any time.
 public struct CompiledModels: Sendable {
     /// Usually in the caches directory.
     public let folder: URL
@@ -11,13 +11,15 @@ public struct CompiledModels: Sendable {
         self.folder = folder
     }
 
-    /// The compiled form of the package of a bundle. `compile` writes it to a place of its own, from which it is moved here.
+    /// The compiled form of the package of a bundle. `compile` writes it to a place of its own, from which it is moved
+    /// here.
     ///
-    /// Throws what `compile` throws, errors of the file system, and `VlmpError.bundle(.runtime, ...)` where the methods are
-    /// not functions of one package.
+    /// Throws what `compile` throws, errors of the file system, and `VlmpError.bundle(.runtime, ...)` where the methods
+    /// are not functions of one package.
     public func model(_ manifest: Manifest, in bundle: URL, compile: (URL) throws -> URL) throws -> URL {
         guard Set(manifest.methods.values.map(\.file)).count == 1 else {
-            throw VlmpError.bundle(.runtime, "The methods of \(manifest.model) are in several packages: export it again.")
+            throw VlmpError.bundle(
+                .runtime, "The methods of \(manifest.model) are in several packages: export it again.")
         }
         let kept = place(of: manifest)
         if FileManager.default.fileExists(atPath: kept.path) { return kept }

@@ -27,8 +27,8 @@ public struct CoreMLOpener: RuntimeOpener {
         self.compiled = compiled
     }
 
-    /// Compiles the package unless that was done before; its functions are loaded when they are called. Core ML chooses its
-    /// threads itself.
+    /// Compiles the package unless that was done before; its functions are loaded when they are called. Core ML chooses
+    /// its threads itself.
     public func open(
         _ folder: URL, _ manifest: Manifest, caches: [String: Tensor], threads: Int?
     ) throws -> any Runtime {

@@ -10,7 +10,8 @@ public final class FunctionRuntime: Runtime {
     private let loader: any ModelLoader
     private var loaded: [Step: any ModelFunction] = [:]
 
-    /// Throws `VlmpError.bundle(.runtime, ...)` where the bundle updates its caches in place, which Core ML's inputs cannot.
+    /// Throws `VlmpError.bundle(.runtime, ...)` where the bundle updates its caches in place, which Core ML's inputs
+    /// cannot.
     public init(_ manifest: Manifest, caches: [String: Tensor], loader: any ModelLoader) throws {
         guard !manifest.kv.inPlace else {
             throw VlmpError.bundle(.runtime, "Core ML does not update caches in place: export the bundle for it.")

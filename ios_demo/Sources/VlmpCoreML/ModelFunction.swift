@@ -28,8 +28,8 @@ public protocol StridedArray {
 }
 
 extension StridedArray {
-    /// The same numbers without gaps. Throws `VlmpError.runtime` where they are not as `spec` says, or strides lead out of
-    /// its memory.
+    /// The same numbers without gaps. Throws `VlmpError.runtime` where they are not as `spec` says, or strides lead out
+    /// of its memory.
     package func dense(as spec: TensorSpec) throws -> Tensor {
         guard shape == spec.shape, dtype == spec.dtype else {
             let found = "\(dtype?.rawValue ?? "another type") \(shape)"
@@ -41,8 +41,10 @@ extension StridedArray {
         let width = spec.dtype.bytes
         let last = zip(shape, strides).reduce(0) { $0 + ($1.0 - 1) * $1.1 }
         try withBytes { source in
-            guard strides.count == shape.count, strides.allSatisfy({ $0 >= 0 }), (last + 1) * width <= source.count else {
-                throw VlmpError.runtime("The model returned \(spec.name) with strides that leave its memory: \(strides).")
+            guard strides.count == shape.count, strides.allSatisfy({ $0 >= 0 }), (last + 1) * width <= source.count
+            else {
+                throw VlmpError.runtime(
+                    "The model returned \(spec.name) with strides that leave its memory: \(strides).")
             }
             copyRows(from: source, to: tensor.bytes, width: width)
         }

@@ -56,7 +56,8 @@ private final class Desk {
 
     /// Names in the folder of bundles, with what is no bundle.
     var stored: [String] {
-        (try? FileManager.default.contentsOfDirectory(atPath: folder.url.appendingPathComponent("bundles").path).sorted()) ?? []
+        let bundles = folder.url.appendingPathComponent("bundles").path
+        return (try? FileManager.default.contentsOfDirectory(atPath: bundles).sorted()) ?? []
     }
 }
 

@@ -8,7 +8,7 @@ import VlmpCoreML
     private func session(_ model: ScriptedModel) throws -> Session {
         struct Opener: RuntimeOpener {
             let model: ScriptedModel
-            func open(_ folder: URL, _ manifest: Manifest, caches: [String: Tensor], threads: Int?) throws -> any Runtime {
+            func open(_: URL, _ manifest: Manifest, caches: [String: Tensor], threads: Int?) throws -> any Runtime {
                 try FunctionRuntime(manifest, caches: caches, loader: model)
             }
         }

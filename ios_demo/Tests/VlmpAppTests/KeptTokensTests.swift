@@ -4,6 +4,8 @@ import VlmpApp
 import VlmpCore
 
 @Suite struct KeptTokensTests {
+    private let square = photo(width: 50, height: 50)
+
     private func answer(stages: [[Int]], order: [Int]) -> Answer {
         Answer(text: "", tokens: [], end: .finished, stages: stages, order: order, timings: Timings())
     }
@@ -11,7 +13,7 @@ import VlmpCore
     @Test func tokensLieWhereTheyAreInThePhoto() throws {
         // 6 x 6 cells over a square; the photo fills it.
         let kept = KeptTokens(
-            answer(stages: [[0, 7, 35]], order: [35, 0, 7]), stage: 0, shown: nil, try manifest(), photo(width: 50, height: 50))
+            answer(stages: [[0, 7, 35]], order: [35, 0, 7]), stage: 0, shown: nil, try manifest(), square)
         #expect(kept.ordered)
         #expect(kept.kept.map(\.number) == [2, 3, 1])
         #expect(kept.dropped.count == 33)
@@ -24,18 +26,19 @@ import VlmpCore
 
     @Test func theSliderShowsTheFirstOnesInOrderOfSelection() throws {
         let whole = answer(stages: [[0, 7, 35]], order: [35, 0, 7])
-        let kept = KeptTokens(whole, stage: 0, shown: 2, try manifest(), photo(width: 50, height: 50))
+        let kept = KeptTokens(whole, stage: 0, shown: 2, try manifest(), square)
         #expect(kept.kept.map(\.number) == [2, 1])
         #expect(kept.dropped.count == 34)
         #expect(kept.line == "The first 2 of 3 in order of selection")
-        let beyond = KeptTokens(whole, stage: 0, shown: 99, try manifest(), photo(width: 50, height: 50))
+        let beyond = KeptTokens(whole, stage: 0, shown: 99, try manifest(), square)
         #expect(beyond.shown == 3)
     }
 
     @Test func cellsOnThePaddingAreCountedAndCellsAtTheEdgeAreCut() throws {
         // Twice as wide as high: 42 pixels of bar above and below, one row of cells and a half.
         let kept = KeptTokens(
-            answer(stages: [[0, 6, 12]], order: [0, 6, 12]), stage: 0, shown: nil, try manifest(), photo(width: 100, height: 50))
+            answer(stages: [[0, 6, 12]], order: [0, 6, 12]), stage: 0, shown: nil, try manifest(),
+            photo(width: 100, height: 50))
         #expect(kept.onPadding == 1)
         #expect(kept.kept.map(\.number) == [2, 3])
         #expect(kept.kept[0].place.minY == 0)
@@ -46,13 +49,13 @@ import VlmpCore
 
     @Test func onlyTheLastStageHasAnOrderAndAnUnprunedBundleHasNone() throws {
         let staged = answer(stages: [[0, 7, 35], [7]], order: [7])
-        let first = KeptTokens(staged, stage: 0, shown: 1, try manifest(), photo(width: 50, height: 50))
+        let first = KeptTokens(staged, stage: 0, shown: 1, try manifest(), square)
         #expect(!first.ordered)
         #expect(first.kept.map(\.number) == [nil, nil, nil])
         #expect(first.line == "All 3 kept tokens")
         let all = Array(0..<36)
         let plain = KeptTokens(
-            answer(stages: [all], order: all), stage: 0, shown: 3, try manifest(pruned: false), photo(width: 50, height: 50))
+            answer(stages: [all], order: all), stage: 0, shown: 3, try manifest(pruned: false), square)
         #expect(!plain.ordered)
         #expect(plain.kept.count == 36)
     }

@@ -41,9 +41,9 @@ struct PaddedArray: StridedArray {
     }
 }
 
-/// A model that says the same script in each turn. The tokens that it keeps are equally far from each other, chosen from the
-/// last to the first. Row `slot` of every cache holds the
-/// slot's number, and each call looks whether the session has put the rows of earlier calls where they belong.
+/// A model that says the same script in each turn. The tokens that it keeps are equally far from each other, chosen
+/// from the last to the first. Row `slot` of every cache holds the slot's number, and each call looks whether the
+/// session has put the rows of earlier calls where they belong.
 final class ScriptedModel: ModelLoader, @unchecked Sendable {
     struct Broken: LocalizedError {
         var errorDescription: String? { "the model\nis broken" }

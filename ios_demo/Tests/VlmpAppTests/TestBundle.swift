@@ -25,7 +25,8 @@ func writeBundle(_ folder: URL, pruned: Bool = true) throws {
     try files.createDirectory(at: folder.appendingPathComponent("model.mlpackage"), withIntermediateDirectories: true)
     let contents = [
         "model.mlpackage/Manifest.json": Data(folder.lastPathComponent.utf8),
-        "tokenizer.json": try Data(contentsOf: conformanceFiles.appendingPathComponent("tokenizer/tiny/tokenizer.json")),
+        "tokenizer.json": try Data(
+            contentsOf: conformanceFiles.appendingPathComponent("tokenizer/tiny/tokenizer.json")),
     ]
     for (path, data) in contents { try data.write(to: folder.appendingPathComponent(path)) }
     let text = try Data(contentsOf: conformanceFiles.appendingPathComponent("manifest/coreml-pruned.json"))
@@ -44,7 +45,7 @@ func manifest(pruned: Bool = true) throws -> Manifest {
     return try readBundle(folder.url)
 }
 
-/// What an export without pruning has in its manifest: all tokens are kept, and later layers have the sizes of the first.
+/// What an export without pruning has in its manifest: all tokens are kept, and all layers have the sizes of the first.
 private func unprune(_ manifest: inout [String: Any]) {
     var shape = (manifest["shapes"] as! [[String: Any]])[0]
     let tokens = (shape["image"] as! [String: Any])["visual_tokens"] as! Int
@@ -65,7 +66,8 @@ private func unprune(_ manifest: inout [String: Any]) {
                 let parts = (tensor["name"] as! String).split(separator: "_")
                 if ["kept", "order"].contains(parts[0]) { tensor["shape"] = [tokens] }
                 if ["key", "value"].contains(parts[0]) {
-                    let first = tensors.first { ($0["name"] as! String) == (parts.dropLast() + ["0"]).joined(separator: "_") }!
+                    let ofFirst = (parts.dropLast() + ["0"]).joined(separator: "_")
+                    let first = tensors.first { $0["name"] as! String == ofFirst }!
                     tensor["shape"] = first["shape"]
                 }
                 return tensor
