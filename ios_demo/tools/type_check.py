@@ -66,8 +66,8 @@ def check_app(folder: Path, package: Path) -> str:
 
 
 def swiftc(*words: str | Path) -> str:
-    """A line for the shell."""
-    return shlex.join(["swiftc", "-parse-as-library", *map(str, words)])
+    """A line for the shell. Whole modules, so that errors in one file do not hide those in another."""
+    return shlex.join(["swiftc", "-wmo", "-parse-as-library", *map(str, words)])
 
 
 def run(commands: list[str], *folders: Path) -> subprocess.CompletedProcess[str]:
