@@ -60,10 +60,8 @@ def tested(tmp_path_factory: pytest.TempPathFactory) -> Tested:
 def tool(tested: Tested, *arguments: object, image: Path = PHOTO) -> subprocess.CompletedProcess[str]:
     """vlmp-swift, asked about an image unless the arguments have their own."""
     given = [str(argument) for argument in arguments]
-    if "--image" not in given:
-        given += ["--image", str(image)]
-    seen = (tested.bundles, image.parent)
-    return swift.run("run", "--skip-build", "vlmp-swift", *given, capture=True, seen=seen)
+    shown = [] if "--image" in given else ["--image", str(image)]
+    return swift.tool(*shown, *given, capture=True, seen=(tested.bundles, image.parent))
 
 
 def answers(tested: Tested, bundle: str, image: Path = PHOTO) -> list[dict[str, Any]]:
