@@ -27,6 +27,8 @@ DONE = ".vlmp-complete"
 DEBIAN = "http://deb.debian.org/debian"
 PACKAGES = ("swiftlang", "libonnxruntime-dev", "libstdc++-14-dev")
 HEADERS = "usr/include/onnxruntime"
+ALONE = ("unshare", "--mount", "--propagation", "private")
+"""Before a command: its mounts end with it."""
 INSIDE = """\
 set -e
 system=$1; shift
@@ -89,9 +91,8 @@ def execute(
     named = [f"{name}={value}" for name, value in variables.items()]
     clean = ["/usr/bin/env", "-i", "PATH=/usr/bin:/bin", f"HOME={BUILD}", *named]
     folders = (ROOT, Path(tempfile.gettempdir()), library.parent, *seen)
-    return subprocess.run(
-        alone(inside(debian(), *clean, *command, folders=folders)), text=True, capture_output=capture, check=False
-    )
+    there = inside(debian(), *clean, *command, folders=folders)
+    return subprocess.run(there, text=True, capture_output=capture, check=False)
 
 
 def onnxruntime() -> Path:
@@ -146,37 +147,24 @@ def make_debian() -> None:
         )
     print(f"swift.py: putting Debian 13 and Swift into {SYSTEM}, 3.5 GB", file=sys.stderr)
     shutil.rmtree(SYSTEM, ignore_errors=True)
-    install = (
-        "env",
-        "DEBIAN_FRONTEND=noninteractive",
-        "apt-get",
-        "install",
-        "-y",
-        "--no-install-recommends",
-        *PACKAGES,
-    )
+    apt = ("env", "DEBIAN_FRONTEND=noninteractive", "apt-get")
     steps: tuple[list[str], ...] = (
-        ["debootstrap", "--variant=minbase", "trixie", str(SYSTEM), DEBIAN],
-        inside(SYSTEM, "apt-get", "update"),
-        inside(SYSTEM, *install),
-        inside(SYSTEM, "apt-get", "clean"),
+        [*ALONE, "debootstrap", "--variant=minbase", "trixie", str(SYSTEM), DEBIAN],
+        inside(SYSTEM, *apt, "update"),
+        inside(SYSTEM, *apt, "install", "-y", "--no-install-recommends", *PACKAGES),
+        inside(SYSTEM, *apt, "clean"),
     )
     for step in steps:
-        done = subprocess.run(alone(step), capture_output=True, text=True, check=False)  # debootstrap mounts, too
+        done = subprocess.run(step, capture_output=True, text=True, check=False)
         if done.returncode:
             last = " ".join((done.stdout + done.stderr).split()[-40:])
             raise Missing(f"Swift 6 is missing, and Debian's cannot be installed: {last}")
     (SYSTEM / DONE).touch()
 
 
-def alone(command: list[str]) -> list[str]:
-    """A command whose mounts end with it."""
-    return ["unshare", "--mount", "--propagation", "private", *command]
-
-
 def inside(system: Path, *command: str, folders: tuple[Path, ...] = ()) -> list[str]:
     """A command in a system, in which folders are seen under their own names."""
-    return ["sh", "-c", INSIDE, "sh", str(system), *map(str, folders), "--", *command]
+    return [*ALONE, "sh", "-c", INSIDE, "sh", str(system), *map(str, folders), "--", *command]
 
 
 if __name__ == "__main__":
