@@ -159,7 +159,7 @@ def interlaced(photo: Image.Image) -> bytes:
         ("--prompt Why? --temperature nan", "--temperature 'nan': must be a number from 0 to 100"),
         ("--prompt Why? --max-new-tokens 33", "An answer of 33 tokens: this bundle allows 1 to 32."),
         ("--prompt _", "The question is empty: ask something about the picture."),
-        (f"--prompt {'Why?_' * 40}", "The question has 80 tokens, this bundle takes up to 26: shorten it."),
+        (f"--prompt {'Why?_' * 40}", "The question has 120 tokens, this bundle takes up to 26: shorten it."),
         ("--prompt Why? another", "'another': there is a bundle already, "),
         ("--prompt Why? --image nothing.png", "image nothing.png cannot be read"),
         ("--prompt Why? --image 444.jpg", "The photo is no PNG: other formats are read on Apple's systems only."),
