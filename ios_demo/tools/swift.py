@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 PACKAGE = Path(__file__).resolve().parents[1]
 ROOT = PACKAGE.parent
@@ -24,8 +25,10 @@ SYSTEM = CACHE / "swift-trixie"
 DONE = ".vlmp-complete"
 """A file that is there when a system is whole."""
 DEBIAN = "http://deb.debian.org/debian"
-PACKAGES = ("swiftlang", "libonnxruntime-dev")
+PACKAGES = ("swiftlang", "libonnxruntime-dev", "libstdc++-14-dev")
 HEADERS = "usr/include/onnxruntime"
+ALONE = ("unshare", "--mount", "--propagation", "private")
+"""Before a command: its mounts end with it."""
 INSIDE = """\
 set -e
 system=$1; shift
@@ -38,7 +41,7 @@ done
 shift
 exec chroot "$system" "$@"
 """
-"""Of `unshare`: a system, folders that are seen in it under their own names, `--`, a command."""
+"""Of a shell: a system, folders that are seen in it under their own names, `--`, a command."""
 
 
 class Missing(Exception):
@@ -55,48 +58,43 @@ def main() -> None:
         raise SystemExit(2) from None
 
 
-def run(
-    action: str,
-    *rest: str,
-    capture: bool = False,
-    environment: dict[str, str] | None = None,
-    seen: tuple[Path, ...] = (),
-) -> subprocess.CompletedProcess[str]:
+def run(action: str, *rest: str, **how: Any) -> subprocess.CompletedProcess[str]:
     """`swift ACTION` on the package, in release, so that tests and the command line tool are built once.
+
+    how: as `execute` has it. Raises Missing.
+    """
+    swift = installed_swift()
+    headers = f"/{HEADERS}" if swift is None else installed_headers()
+    options = ["-c", "release", "-Xswiftc", "-enable-testing", "-Xcc", f"-I{headers}"]
+    # Debian's libswiftObservation.so asks for a symbol that nothing has, and that it never calls.
+    options += ["-Xlinker", "--allow-shlib-undefined"]
+    folders = ["--package-path", str(PACKAGE), "--scratch-path", str(BUILD)]
+    return execute(swift or "swift", action, *options, *folders, *rest, **how)
+
+
+def tool(*arguments: str, **how: Any) -> subprocess.CompletedProcess[str]:
+    """vlmp-swift, as it was built last. how: as `execute` has it. Raises Missing."""
+    return execute(str(BUILD / "release/vlmp-swift"), *arguments, **how)
+
+
+def execute(
+    *command: str, capture: bool = False, environment: dict[str, str] | None = None, seen: tuple[Path, ...] = ()
+) -> subprocess.CompletedProcess[str]:
+    """A command where Swift is.
 
     capture: both streams, as text. environment: more variables. seen: folders that it has to see, beside the
     repository and the one for temporary files. Raises Missing.
     """
     library = onnxruntime()
     variables = {"VLMP_ONNXRUNTIME": str(library), **(environment or {})}
-    options = [
-        "-c",
-        "release",
-        "-Xswiftc",
-        "-enable-testing",
-        # Debian's libswiftObservation.so asks for a symbol that nothing has, and that it never calls.
-        "-Xlinker",
-        "--allow-shlib-undefined",
-        "--package-path",
-        str(PACKAGE),
-        "--scratch-path",
-        str(BUILD),
-    ]
-    installed = installed_swift()
-    if installed is not None:
-        headers = installed_headers()
-        command = [installed, action, *options, "-Xcc", f"-I{headers}", *rest]
-        return subprocess.run(command, env={**os.environ, **variables}, text=True, capture_output=capture, check=False)
-    system = debian()
-    named = [f"{name}={value}" for name, value in variables.items()]
-    folders = [str(folder) for folder in (ROOT, Path(tempfile.gettempdir()), library.parent, *seen)]
-    command = [
-        *("unshare", "--mount", "--propagation", "private", "sh", "-c", INSIDE, "sh", str(system), *folders, "--"),
-        *("/usr/bin/env", "-i", "PATH=/usr/bin:/bin", f"HOME={BUILD}", *named),
-        *("swift", action, *options, "-Xcc", f"-I/{HEADERS}", *rest),
-    ]  # fmt: skip
     BUILD.mkdir(parents=True, exist_ok=True)
-    return subprocess.run(command, text=True, capture_output=capture, check=False)
+    if installed_swift() is not None:
+        return subprocess.run(command, env={**os.environ, **variables}, text=True, capture_output=capture, check=False)
+    named = [f"{name}={value}" for name, value in variables.items()]
+    clean = ["/usr/bin/env", "-i", "PATH=/usr/bin:/bin", f"HOME={BUILD}", *named]
+    folders = (ROOT, Path(tempfile.gettempdir()), library.parent, *seen)
+    there = inside(debian(), *clean, *command, folders=folders)
+    return subprocess.run(there, text=True, capture_output=capture, check=False)
 
 
 def onnxruntime() -> Path:
@@ -151,27 +149,24 @@ def make_debian() -> None:
         )
     print(f"swift.py: putting Debian 13 and Swift into {SYSTEM}, 3.5 GB", file=sys.stderr)
     shutil.rmtree(SYSTEM, ignore_errors=True)
+    apt = ("env", "DEBIAN_FRONTEND=noninteractive", "apt-get")
     steps: tuple[list[str], ...] = (
-        ["debootstrap", "--variant=minbase", "trixie", str(SYSTEM), DEBIAN],
-        inside("apt-get", "update"),
-        inside(
-            "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "-y", "--no-install-recommends", *PACKAGES
-        ),
-        inside("apt-get", "clean"),
+        [*ALONE, "debootstrap", "--variant=minbase", "trixie", str(SYSTEM), DEBIAN],
+        inside(SYSTEM, *apt, "update"),
+        inside(SYSTEM, *apt, "install", "-y", "--no-install-recommends", *PACKAGES),
+        inside(SYSTEM, *apt, "clean"),
     )
     for step in steps:
-        # A namespace for each: debootstrap mounts, too.
-        command = ["unshare", "--mount", "--propagation", "private", *step]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(step, capture_output=True, text=True, check=False)
         if done.returncode:
             last = " ".join((done.stdout + done.stderr).split()[-40:])
-            raise Missing(f"Swift 6 is missing, and Debian's cannot be installed: {' '.join(step[:1])} says {last}")
+            raise Missing(f"Swift 6 is missing, and Debian's cannot be installed: {last}")
     (SYSTEM / DONE).touch()
 
 
-def inside(*command: str) -> list[str]:
-    """A command in the system that is being made."""
-    return ["sh", "-c", INSIDE, "sh", str(SYSTEM), "--", *command]
+def inside(system: Path, *command: str, folders: tuple[Path, ...] = ()) -> list[str]:
+    """A command in a system, in which folders are seen under their own names."""
+    return [*ALONE, "sh", "-c", INSIDE, "sh", str(system), *map(str, folders), "--", *command]
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ for Apple's systems are read too, then the app. It proves that names and types f
 
 from __future__ import annotations
 
-import os
 import shlex
 import subprocess
 import sys
@@ -39,7 +38,10 @@ def main() -> None:
 
 
 def check(folder: Path, package: Path = swift.PACKAGE) -> subprocess.CompletedProcess[str]:
-    """Check the targets of `package` and its app. Modules come into `folder`. Raises swift.Missing."""
+    """Check the targets of `package` and its app, with all that is told on standard output. Modules come into `folder`.
+
+    Raises swift.Missing.
+    """
     commands = [
         # Apple's frameworks are no Swift 6 either.
         swiftc("-emit-module", "-swift-version", "5", "-module-name", name, "-I", folder, STUBS / f"{name}.swift",
@@ -71,24 +73,8 @@ def swiftc(*words: str | Path) -> str:
 
 
 def run(commands: list[str], *folders: Path) -> subprocess.CompletedProcess[str]:
-    """Run them until one fails, all streams as text, where `folders` are seen. Raises swift.Missing."""
-    script = " &&\n".join(commands)
-    installed = swift.installed_swift()
-    if installed is not None:
-        path = f"{Path(installed).parent}:{os.environ['PATH']}"
-        command, environment = ["sh", "-c", script], {**os.environ, "PATH": path}
-    else:
-        system = swift.debian()
-        seen = {str(swift.ROOT), tempfile.gettempdir(), *map(str, folders)}
-        command = [
-            *("unshare", "--mount", "--propagation", "private", "sh", "-c", swift.INSIDE, "sh", str(system)),
-            *sorted(seen),
-            *("--", "/usr/bin/env", "-i", "PATH=/usr/bin:/bin", f"HOME={folders[0]}", "sh", "-c", script),
-        ]  # fmt: skip
-        environment = dict(os.environ)
-    return subprocess.run(
-        command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
-    )
+    """Run them until one fails, all in one stream, where `folders` are seen. Raises swift.Missing."""
+    return swift.execute("sh", "-c", " &&\n".join(["exec 2>&1", *commands]), capture=True, seen=folders)
 
 
 if __name__ == "__main__":

@@ -60,10 +60,8 @@ def tested(tmp_path_factory: pytest.TempPathFactory) -> Tested:
 def tool(tested: Tested, *arguments: object, image: Path = PHOTO) -> subprocess.CompletedProcess[str]:
     """vlmp-swift, asked about an image unless the arguments have their own."""
     given = [str(argument) for argument in arguments]
-    if "--image" not in given:
-        given += ["--image", str(image)]
-    seen = (tested.bundles, image.parent)
-    return swift.run("run", "--skip-build", "vlmp-swift", *given, capture=True, seen=seen)
+    shown = [] if "--image" in given else ["--image", str(image)]
+    return swift.tool(*shown, *given, capture=True, seen=(tested.bundles, image.parent))
 
 
 def answers(tested: Tested, bundle: str, image: Path = PHOTO) -> list[dict[str, Any]]:
@@ -161,7 +159,7 @@ def interlaced(photo: Image.Image) -> bytes:
         ("--prompt Why? --temperature nan", "--temperature 'nan': must be a number from 0 to 100"),
         ("--prompt Why? --max-new-tokens 33", "An answer of 33 tokens: this bundle allows 1 to 32."),
         ("--prompt _", "The question is empty: ask something about the picture."),
-        (f"--prompt {'Why?_' * 40}", "The question has 80 tokens, this bundle takes up to 26: shorten it."),
+        (f"--prompt {'Why?_' * 40}", "The question has 120 tokens, this bundle takes up to 26: shorten it."),
         ("--prompt Why? another", "'another': there is a bundle already, "),
         ("--prompt Why? --image nothing.png", "image nothing.png cannot be read"),
         ("--prompt Why? --image 444.jpg", "The photo is no PNG: other formats are read on Apple's systems only."),
