@@ -28,11 +28,11 @@ extension AppModel {
 @MainActor
 private func thisPhone() -> Phone {
     let process = ProcessInfo.processInfo
-    let os = "\(UIDevice.current.systemName) \(UIDevice.current.systemVersion)"
+    let system = "\(UIDevice.current.systemName) \(UIDevice.current.systemVersion)"
     return Phone(
         machine: {
             Machine(
-                name: systemText("hw.machine"), os: os, cpu: systemText("hw.machine"), cores: process.processorCount,
+                name: systemText("hw.machine"), os: system, cpu: systemText("hw.machine"), cores: process.processorCount,
                 memoryMib: Double(process.physicalMemory) / 0x1p20,
                 facts: ["low_power_mode": process.isLowPowerModeEnabled ? "on" : "off"])
         },
