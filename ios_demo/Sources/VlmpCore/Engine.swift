@@ -207,7 +207,7 @@ public actor Engine {
         return chat
     }
 
-    /// Everything but `loadMs` belongs to the state before.
+    /// Goes on to a state. What is told of a bundle goes with it.
     private func enter(_ next: EngineState, change: (inout Shown) -> Void = { _ in }) {
         shown.withLock {
             precondition($0.state.leads(to: next), "\($0.state) does not lead to \(next)")

@@ -15,10 +15,6 @@ private enum Update: String, CaseIterable {
     case inPlace = "in_place"
 }
 
-private enum Place: String, CaseIterable {
-    case layer
-}
-
 private enum Floats: String, CaseIterable {
     case float32, float16
 }
@@ -132,7 +128,7 @@ private func readSegment(_ field: Field) throws -> SegmentSpec {
 private func readStages(_ field: Field, _ visualTokens: Int, _ layers: Int) throws -> [StageSpec] {
     var stages: [StageSpec] = []
     for item in try field.items() {
-        _ = try item.at("place").choice(Place.self)
+        try item.at("place").require("layer")
         let stage = StageSpec(
             index: try item.at("index").int(0, layers - 1), pruner: try item.at("pruner").text(),
             tokens: try item.at("tokens").count(), numKept: try item.at("num_kept").count())

@@ -6,30 +6,6 @@ private let modelSettings = [
 ]
 private let addedSettings = ["single_word", "lstrip", "rstrip", "normalized"]
 
-private enum ModelType: String, CaseIterable {
-    case bpe = "BPE"
-}
-
-private enum Normalizer: String, CaseIterable {
-    case nfc = "NFC"
-}
-
-private enum PreTokenizer: String, CaseIterable {
-    case sequence = "Sequence"
-}
-
-private enum Split: String, CaseIterable {
-    case split = "Split"
-}
-
-private enum Behavior: String, CaseIterable {
-    case isolated = "Isolated"
-}
-
-private enum ByteLevel: String, CaseIterable {
-    case byteLevel = "ByteLevel"
-}
-
 /// Reads a tokenizer.json. `file` is named in messages.
 ///
 /// Throws `VlmpError.bundle` where it is none, or of another kind, which would give other ids.
@@ -43,9 +19,11 @@ public func parseTokenizer(_ text: [UInt8], file: String = "tokenizer.json") thr
     for member in try vocab.members() {
         // Fields with their places only where something is wrong: there are 150,000.
         func field() -> Field { vocab.inside(quoted(String(decoding: member.name, as: UTF8.self)), member.value) }
-        guard case .number(let digits) = member.value, let id = Int(digits), (0...Field.most).contains(id) else {
-            _ = try field().int(0)
-            continue
+        let id: Int
+        if case .number(let digits) = member.value, let number = Int(digits), (0...Field.most).contains(number) {
+            id = number
+        } else {
+            id = try field().int(0)  // refuses it
         }
         let token = Tokenizer.Token(bytes: bytes(of: member.name), special: false)
         if tokens.updateValue(token, forKey: id) != nil { throw field().refusal("is another token's id, too") }
@@ -75,23 +53,23 @@ public func parseTokenizer(_ text: [UInt8], file: String = "tokenizer.json") thr
 /// Refuses all that is not there to be run.
 private func readKind(_ root: Field) throws -> Tokenizer.Kind {
     let model = try root.at("model")
-    if model.has("type") { _ = try model.at("type").choice(ModelType.self) }
+    if model.has("type") { try model.at("type").require("BPE") }
     for setting in modelSettings { try model.requireAbsent(setting) }
     let preTokenizer = try root.at("pre_tokenizer")
-    _ = try preTokenizer.at("type").choice(PreTokenizer.self)
+    try preTokenizer.at("type").require("Sequence")
     let steps = try preTokenizer.at("pretokenizers").items()
     if steps.count != 2 { throw preTokenizer.refusal("must be a split and a byte level step") }
     let (split, byteLevel) = (steps[0], steps[1])
-    _ = try split.at("type").choice(Split.self)
+    try split.at("type").require("Split")
     try split.at("pattern").require(["Regex": JSON(pattern)])
-    _ = try split.at("behavior").choice(Behavior.self)
+    try split.at("behavior").require("Isolated")
     try split.at("invert").require(.bool(false))
-    _ = try byteLevel.at("type").choice(ByteLevel.self)
+    try byteLevel.at("type").require("ByteLevel")
     try byteLevel.at("add_prefix_space").require(.bool(false))
     try byteLevel.at("use_regex").require(.bool(false))
-    _ = try root.at("decoder").at("type").choice(ByteLevel.self)
+    try root.at("decoder").at("type").require("ByteLevel")
     if !root.has("normalizer") { return .qwen2(nfc: false) }
-    _ = try root.at("normalizer").at("type").choice(Normalizer.self)
+    try root.at("normalizer").at("type").require("NFC")
     return .qwen2(nfc: true)
 }
 
