@@ -36,7 +36,11 @@ struct AskView: View {
         .onOpenURL { url in
             let opened = url.startAccessingSecurityScopedResource()
             defer { if opened { url.stopAccessingSecurityScopedResource() } }
-            if let data = try? Data(contentsOf: url) { model.choose(data, name: url.lastPathComponent) }
+            do {
+                model.choose(try Data(contentsOf: url), name: url.lastPathComponent)
+            } catch {
+                model.tell("The photo cannot be read: \(error.localizedDescription)")
+            }
         }
     }
 }

@@ -32,8 +32,8 @@ struct BundlesView: View {
                             doomed = bundle
                             asking = true
                         }
-                            .disabled(!model.isIdle)
-                            .accessibilityLabel("Delete \(bundle.name)")
+                        .disabled(!model.isIdle)
+                        .accessibilityLabel("Delete \(bundle.name)")
                     }
                 }
                 ForEach(model.offered, id: \.self) { folder in
