@@ -137,12 +137,14 @@ public struct SegmentSpec: Sendable, Equatable {
     }
 }
 
-/// Before decoder layer `index`, `tokens` visual tokens become `numKept`.
+/// Before decoder layer `index`, `tokens` visual tokens become `numKept`. `weighs`: attention counts each of them as
+/// those that it stands for.
 public struct StageSpec: Sendable, Equatable {
     public let index: Int
     public let pruner: String
     public let tokens: Int
     public let numKept: Int
+    public let weighs: Bool
 }
 
 /// `inPlace`: graphs write into the caches; otherwise they return rows, which the host stores.

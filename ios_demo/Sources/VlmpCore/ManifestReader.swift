@@ -131,7 +131,8 @@ private func readStages(_ field: Field, _ visualTokens: Int, _ layers: Int) thro
         try item.at("place").require("layer")
         let stage = StageSpec(
             index: try item.at("index").int(0, layers - 1), pruner: try item.at("pruner").text(),
-            tokens: try item.at("tokens").count(), numKept: try item.at("num_kept").count())
+            tokens: try item.at("tokens").count(), numKept: try item.at("num_kept").count(),
+            weighs: item.has("weighs") ? try item.at("weighs").boolean() : false)
         if let before = stages.last, stage.index <= before.index {
             throw try item.at("index").refusal("is not after the stage before, \(before.index)")
         }
@@ -212,9 +213,10 @@ private func checkTensors(_ manifest: Manifest, _ file: String) throws {
     let earlier = manifest.stages.dropLast().enumerated().map { int32("kept_\($0)", [$1.numKept]) }
     let kept = earlier + [int32("kept", [manifest.numKept]), int32("order", [manifest.numKept]), int32("filled", [1])]
     let inPlace = manifest.kv.inPlace
-    let caches = cacheTensors(manifest, "_cache") { $0.slots }
+    let caches = cacheTensors(manifest, "_cache") { $0.slots } + biasTensors(manifest, "_cache")
+    let biases = biasTensors(manifest, "")
 
-    /// What a step returns for the caches: all of them, or so many rows of each.
+    /// What a step returns for the caches of keys and values: all of them, or so many rows of each.
     func returned(_ rows: (KvLayerSpec) -> Int) -> [TensorSpec] {
         cacheTensors(manifest, "") { inPlace ? $0.slots : rows($0) }
     }
@@ -226,11 +228,12 @@ private func checkTensors(_ manifest: Manifest, _ file: String) throws {
     let picture = TensorSpec(name: "image", shape: [1, 3, image.height, image.width], dtype: floats)
     try compare(.vision, [picture], [visual])
     if inPlace {
-        try compare(.prefill, [ids, textLength, past, visual] + caches, kept + [logits] + returned { _ in 0 })
-        try compare(.decode, [one, textLength, past, noVisual] + caches, returned { _ in 0 } + [logits])
-        try compare(.extend, [ids, textLength, past, noVisual] + caches, returned { _ in 0 } + [logits])
+        let updated = returned { $0.slots } + biases
+        try compare(.prefill, [ids, textLength, past, visual] + caches, kept + [logits] + updated)
+        try compare(.decode, [one, textLength, past, noVisual] + caches, updated + [logits])
+        try compare(.extend, [ids, textLength, past, noVisual] + caches, updated + [logits])
     } else {
-        try compare(.prefill, [ids, textLength, visual], kept + [logits] + returned { $0.base + textLen })
+        try compare(.prefill, [ids, textLength, visual], kept + [logits] + returned { $0.base + textLen } + biases)
         try compare(.decode, [one, past] + caches, returned { _ in 1 } + [logits])
         try compare(.extend, [ids, textLength, past] + caches, returned { _ in textLen } + [logits])
     }
@@ -241,6 +244,13 @@ private func cacheTensors(_ manifest: Manifest, _ infix: String, _ rows: (KvLaye
     manifest.kv.layers.enumerated().flatMap { number, layer in
         let shape = (manifest.kv.inPlace ? [1] : []) + [layer.kvHeads, rows(layer), layer.headDim]
         return cacheKinds.map { TensorSpec(name: "\($0)\(infix)_\(number)", shape: shape, dtype: manifest.kv.dtype) }
+    }
+}
+
+/// A tensor for each stage that weighs what it has kept.
+private func biasTensors(_ manifest: Manifest, _ infix: String) -> [TensorSpec] {
+    manifest.stages.enumerated().filter(\.element.weighs).map { number, stage in
+        TensorSpec(name: "\(biasKind)\(infix)_\(number)", shape: [stage.numKept], dtype: manifest.kv.dtype)
     }
 }
 

@@ -102,6 +102,12 @@ public final class Session {
                     store(outputs["\(kind)_\(number)"]!, caches["\(kind)_cache_\(number)"]!, layer, step, tokens)
                 }
             }
+            if step == .prefill {
+                for (number, stage) in manifest.stages.enumerated() where stage.weighs {
+                    let bias = UnsafeRawBufferPointer(outputs["\(biasKind)_\(number)"]!.bytes)
+                    caches["\(biasKind)_cache_\(number)"]!.bytes.copyMemory(from: bias)
+                }
+            }
         }
         past += tokens
         return (outputs, logits)
@@ -141,7 +147,9 @@ public final class Session {
 
 let cacheKinds = ["key", "value"]
 
+let biasKind = "bias"
+
 /// Whether an input is a cache by its name.
 func isCache(_ name: String) -> Bool {
-    name.hasPrefix("key_cache_") || name.hasPrefix("value_cache_")
+    (cacheKinds + [biasKind]).contains { name.hasPrefix("\($0)_cache_") }
 }

@@ -28,6 +28,35 @@ final class DialogTests: XCTestCase {
         XCTAssertEqual(scripted.held(chat.session.past).suffix(2), [40, 41])
     }
 
+    func testAStageThatWeighs() throws {
+        for kind in ["rows", "in_place"] {
+            let (chat, scripted) = try start(Array(weighing(ConformanceFiles.json("dialog/\(kind).json")).written.utf8))
+            scripted.begin([40, 41, 1538])
+            let kept = try chat.ask(picture, "Why?")
+            XCTAssertEqual(kept.tokens, [40, 41, 1538])
+            // The first turn has 8 text tokens; no later call adds to it.
+            XCTAssertEqual(scripted.bias(0), [8, 9, 10], kind)
+            XCTAssertNil(scripted.bias(1))
+            XCTAssertEqual(scripted.held(chat.session.past).suffix(2), [40, 41])
+            scripted.begin([42, 1538])
+            _ = try chat.reply("Why?")
+            XCTAssertEqual(scripted.bias(0), [8, 9, 10], kind)
+        }
+    }
+
+    func testAStageThatWeighsNeedsItsTensors() throws {
+        for kind in ["rows", "in_place"] {
+            let whole = try weighing(ConformanceFiles.json("dialog/\(kind).json"))
+            for methods in [["prefill"], ["decode", "extend"]] {
+                let cut = Array(weighing(try ConformanceFiles.json("dialog/\(kind).json"), in: methods).written.utf8)
+                XCTAssertEqual(problem { _ = try parseManifest(cut) }?.bundleProblem, .tensors, "\(kind) \(methods)")
+            }
+            let odd: JSON = [["at": ["shapes", 0, "stages", 0, "weighs"], "value": 1]]
+            let text = Array(whole.changed(odd).written.utf8)
+            XCTAssertEqual(problem { _ = try parseManifest(text) }?.bundleProblem, .stages)
+        }
+    }
+
     func testATokenThatTheModelDoesNotKnowIsRefused() throws {
         let text = String(decoding: try ConformanceFiles.bytes("dialog/rows.json"), as: UTF8.self)
         let (chat, _) = try start(Array(text.replacingOccurrences(of: "2048", with: "1546").utf8))
@@ -82,6 +111,21 @@ final class DialogTests: XCTestCase {
         XCTAssertEqual(try chat.ask(picture, "Why?").timings, timings)
         XCTAssertEqual(timings.firstTokenMs, 4.5)
         XCTAssertEqual(timings.decodeTokensPerSecond, 1000 / 1.5, accuracy: 1e-9)
+    }
+
+    /// The manifest of a bundle whose first stage weighs, with the tensors of that in some methods.
+    private func weighing(_ manifest: JSON, in methods: [String] = ["prefill", "decode", "extend"]) -> JSON {
+        let inPlace = manifest.at("shapes").list[0].at("kv").at("update") == "in_place"
+        func bias(_ name: String) -> JSON { ["name": JSON(name), "shape": [3], "dtype": "float32"] }
+        var changes: [JSON] = [["at": ["shapes", 0, "stages", 0, "weighs"], "value": .bool(true)]]
+        for method in methods {
+            for (kind, name) in [("inputs", "bias_cache_0"), ("outputs", "bias_0")]
+            where inPlace || (method == "prefill") == (kind == "outputs") {
+                let tensors = manifest.at("methods").at(method).at(kind).list + [bias(name)]
+                changes.append(["at": ["methods", JSON(method), JSON(kind)], "value": .list(tensors)])
+            }
+        }
+        return manifest.changed(.list(changes))
     }
 
     private func start(_ manifest: [UInt8], _ sampling: Sampling = .greedy) throws -> (Chat, Scripted) {

@@ -67,6 +67,10 @@ final class Scripted: Runtime {
                 }
             }
         }
+        for (stage, spec) in manifest.stages.enumerated() where step == .prefill && spec.weighs {
+            let bias = manifest.kv.inPlace ? caches["bias_cache_\(stage)"] : outputs["bias_\(stage)"]
+            bias!.set((0..<spec.numKept).map { Float(length + stage + $0) })
+        }
         var logits = [Float](repeating: 0, count: manifest.vocabSize)
         if number == notFiniteAt {
             logits[7] = .nan
@@ -81,6 +85,9 @@ final class Scripted: Runtime {
         }
         return outputs
     }
+
+    /// What is added to attention to the kept tokens of a stage, nil where it does not weigh.
+    func bias(_ stage: Int) -> [Float]? { caches["bias_cache_\(stage)"]?.floats }
 
     /// Text ids whose rows are in the caches, the same in each layer's, each at its place.
     func held(_ past: Int) -> [Int] {
