@@ -44,7 +44,7 @@ def check(folder: Path, package: Path = swift.PACKAGE) -> subprocess.CompletedPr
     """
     commands = [
         # Apple's frameworks are no Swift 6 either.
-        swiftc("-emit-module", "-swift-version", "5", "-module-name", name, "-I", folder, STUBS / f"{name}.swift",
+        swiftc("-emit-module", "-swift-version", "5", "-module-name", name, "-I", folder, *stub(name),
                "-o", folder / f"{name}.swiftmodule")
         for name in FRAMEWORKS
     ]  # fmt: skip
@@ -52,6 +52,11 @@ def check(folder: Path, package: Path = swift.PACKAGE) -> subprocess.CompletedPr
         commands += check_target(folder, package, name)
     commands.append(check_app(folder, package))
     return run(commands, folder, package)
+
+
+def stub(name: str) -> list[Path]:
+    """The files of a stub: one of its name, or those in a folder of its name."""
+    return sorted((STUBS / name).glob("*.swift")) or [STUBS / f"{name}.swift"]
 
 
 def check_target(folder: Path, package: Path, name: str) -> list[str]:
