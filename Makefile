@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 TYPED := build/typed
 FOLDERS := evaluation export pruner runtimes
 
-.PHONY: setup demo native native-arm64 emulated-phone android-apk android-test web-demo web-test test test-slow lint typecheck clean
+.PHONY: setup demo native native-arm64 emulated-phone android-apk android-test web-demo web-test ios-bundle ios-test \
+	test test-slow lint typecheck clean
 
 setup: $(VENV)/.installed
 
@@ -44,6 +45,15 @@ web-demo: setup
 
 web-test: setup
 	$(BIN)/python -m pytest -m web tests/web
+
+# vlmp-tiny for Core ML, pruned and unpruned, which Xcode puts into the iOS demo: docs/ios.md.
+ios-bundle: setup
+	$(BIN)/vlmp-export --model vlmp-tiny --target coreml --output ios_demo/App/Bundles/tiny-pruned --overwrite
+	$(BIN)/vlmp-export --model vlmp-tiny --target coreml --pruner none --output ios_demo/App/Bundles/tiny-unpruned --overwrite
+
+# The Swift package and the app of the iOS demo, on Linux: docs/ios.md.
+ios-test: setup
+	$(BIN)/python -m pytest -m ios tests/ios
 
 # A file's tests stay in one process: they share what they have exported.
 test: lint typecheck

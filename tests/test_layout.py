@@ -114,7 +114,7 @@ def test_imported_distributions_are_declared() -> None:
 def test_tests_mirror_the_source() -> None:
     """A folder of tests has the name of the folder that they test; a file stands for one or several of its files."""
     tests = ROOT / "tests"
-    elsewhere = {"native": NATIVE, "android": ROOT / "android_demo", "web": ROOT / "web_demo"}
+    elsewhere = {"native": NATIVE} | {name: ROOT / f"{name}_demo" for name in ("android", "ios", "web")}
     for path in tests.rglob("test_*.py"):
         folder = path.parent.relative_to(tests)
         source = elsewhere.get(folder.as_posix(), ROOT / SHARED.get(str(folder), folder))
