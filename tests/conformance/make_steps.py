@@ -31,13 +31,13 @@ SCHEMA_1 = "tests/runtimes/bundle/schema_1"
 PRUNINGS: dict[str, dict[str, Any]] = {
     "pruned": {"keep": 0.25},
     "unpruned": {"pruner": "none"},
-    "staged": {"stages": parse_schedule("2:0.5:divprune+4:0.25:dart")},
+    "staged": {"stages": parse_schedule("2:0.5:divprune,weigh=1+4:0.25:dart,weigh=1")},
     "int4": {"keep": 0.25, "quant": "int4"},
 }
 OPTIONS = {
     "pruned": "--keep 0.25",
     "unpruned": "--pruner none",
-    "staged": "--stage 2:0.5:divprune --stage 4:0.25:dart",
+    "staged": "--stage 2:0.5:divprune,weigh=1 --stage 4:0.25:dart,weigh=1",
     "int4": "--keep 0.25 --quant int4",
 }
 """The same on a command line."""
