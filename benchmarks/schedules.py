@@ -164,20 +164,23 @@ def spelled(*stages: tuple[int, int] | tuple[int, int, str]) -> str:
     return "+".join(":".join([str(layer), f"{kept / VISUAL:.4f}", *pruner]) for layer, kept, *pruner in stages)
 
 
+WEIGHED = ",weigh=1"
 COMPARED = (
     "2:0.111",
     SCHEDULES["paper"],
-    "2:0.111:divprune",
-    spelled((2, 24), (4, 8)),
-    spelled((1, 64), (2, 36)),
-    spelled((1, 80), (2, 48), (3, 32), (4, 24)),
+    "2:0.111:vlm-pruner" + WEIGHED,
+    "1:0.222",
     SCHEDULES["gentle"],
-    spelled((2, 72), (3, 36), (5, 18)),
-    spelled((0, 29, "divprune")),
-    spelled((0, 56, "divprune"), (1, 24)),
+    "0:0.333:divprune" + WEIGHED,
+    "0:0.278:divprune" + WEIGHED,
+    "0:0.222:divprune" + WEIGHED,
+    "0:0.167:divprune",
     SCHEDULES["fast"],
+    "0:0.111:divprune" + WEIGHED,
+    f"0:0.333:divprune{WEIGHED}+2:0.111:vlm-pruner{WEIGHED}",
+    "1:0.444+2:0.222+4:0.111",
 )
-"""The first one is what the others are compared with. 72, 36, 18 are halved three times, as PyramidDrop does."""
+"""The first one is what the others are compared with."""
 
 
 def main() -> None:

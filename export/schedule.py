@@ -22,8 +22,8 @@ FORM = "PLACE:KEEP[:PRUNER[,SETTING=VALUE]], as 2:0.111:vlm-pruner,batch=4"
 
 SCHEDULES: dict[str, str] = {
     "paper": "2:0.111:vlm-pruner,settings=published",
-    "gentle": "1:0.444+2:0.222+4:0.111",
-    "fast": "0:0.444:divprune+1:0.167+2:0.153",
+    "gentle": "1:0.222:vlm-pruner,weigh=1",
+    "fast": "0:0.167:divprune,weigh=1",
 }
 """Name -> stages, chosen by what they cost and what stays right: docs/results/accuracy.md."""
 
