@@ -87,6 +87,13 @@ for (const name of ["tiny", "llama"]) {
   });
 }
 
+test("to GPT-2's kind numbers of a newer Unicode are numbers", () => {
+  const [spaces] = tokenizer("smollm").encode("  ");
+  assert.equal(tokenizer("smollm").encode("  1")[0], spaces);
+  assert.equal(tokenizer("smollm").encode("  \u{11de0}")[0], spaces);
+  assert.notEqual(tokenizer("smollm").encode("  \u{11dea}")[0], spaces);
+});
+
 test("half a surrogate pair is a replacement character", () => {
   assert.equal(tokenizer("tiny").decode(tokenizer("tiny").encode("a\ud83db")), "a\ufffdb");
 });
