@@ -147,7 +147,7 @@ export class Bpe implements Tokenizer {
 
   private encodePlain(text: string, ids: number[]): void {
     const points = codePoints(text);
-    if (this.settings.kind === "characters") this.merge(this.single(points), ids);
+    if (this.settings.kind === "characters") this.merge(this.characters(points), ids);
     else for (const word of this.split(points)) this.encodeWord(toUtf8(word), ids);
   }
 
@@ -158,28 +158,28 @@ export class Bpe implements Tokenizer {
   }
 
   private encodeWord(bytes: Uint8Array, ids: number[]): void {
-    const { byteIds, ids: known } = this.vocabulary;
-    const whole = this.settings.wholeWords ? known.get(inCharacters(bytes)) : undefined;
+    const whole = this.settings.wholeWords ? this.vocabulary.ids.get(inCharacters(bytes)) : undefined;
     if (whole !== undefined) ids.push(whole);
-    else
-      this.merge(
-        Array.from(bytes, (byte) => byteIds[byte]),
-        ids,
-      );
+    else this.merge(this.single(bytes), ids);
+  }
+
+  private single(bytes: Uint8Array): number[] {
+    return Array.from(bytes, (byte) => this.vocabulary.byteIds[byte]);
   }
 
   /** Ids of single characters, and of the bytes of those that are not in the vocabulary. */
-  private single(points: readonly number[]): number[] {
-    const { byteIds, ids } = this.vocabulary;
+  private characters(points: readonly number[]): number[] {
     return points.flatMap((point) => {
       const character = String.fromCodePoint(point);
-      return ids.get(character === " " ? LINE : character) ?? Array.from(toUtf8([point]), (byte) => byteIds[byte]);
+      return this.vocabulary.ids.get(character === " " ? LINE : character) ?? this.single(toUtf8([point]));
     });
   }
 
-  /** Merges neighbours, the pair of lowest rank first, of equal ones the leftmost. By a heap: words may be long. */
+  /**
+   * Merges neighbours, the pair of lowest rank first, of equal ones the leftmost. By a heap: words may be long. Of
+   * `symbols` it makes -1 what was merged into its left neighbour.
+   */
   private merge(symbols: number[], ids: number[]): void {
-    // -1 of `symbols`: merged into its left neighbour
     const before = symbols.map((_, place) => place - 1);
     const after = symbols.map((_, place) => place + 1);
     const candidates = new Heap();

@@ -40,7 +40,11 @@ function wordEnd(points: readonly number[], kinds: readonly Kind[], begin: numbe
   if (contraction > 0) return begin + contraction;
   const [kind, next] = [kinds[begin], kinds[begin + 1]];
   if (kind === "letter") return runEnd(begin, "letter");
-  if (kind === "number") return Math.min(runEnd(begin, "number"), begin + digits);
+  if (kind === "number") {
+    let end = begin + 1;
+    while (end < begin + digits && kinds[end] === "number") end++;
+    return end;
+  }
   if (kind !== "newline" && next === "letter") return runEnd(begin + 1, "letter");
   if (kind === "other") return runEnd(runEnd(begin, "other"), "newline");
   if (points[begin] === BLANK && next === "other") return runEnd(runEnd(begin + 1, "other"), "newline");
