@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -21,10 +22,12 @@ BUNDLES: dict[str, list[str]] = {"tiny-pruned": [], "tiny-unpruned": ["--pruner"
 PORT = 8321
 TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".wasm": "application/wasm"}
 """Where the system has others, browsers refuse modules."""
+NO_NETWORK = re.compile(r"npm error code (E[45]\d\d|ENOTFOUND|EAI_AGAIN|ECONN\w+|ENETUNREACH|\w+TIMEDOUT|\w+TIMEOUT)")
+"""What npm says where packages cannot be had."""
 
 
 class Missing(Exception):
-    """A tool is not installed. The message says how to get it."""
+    """A tool or a package that cannot be had here. The message says how to get it."""
 
 
 def main() -> None:
@@ -54,13 +57,22 @@ def build() -> None:
 
 
 def install_packages() -> None:
-    """What package-lock.json names, once. Raises Missing without npm."""
-    if shutil.which("npm") is None:
-        raise Missing("npm is missing: install Node 20 or later, https://nodejs.org")
+    """What package-lock.json names, once. Raises Missing where Node, npm or the network is missing."""
+    for program in ("node", "npm"):
+        if shutil.which(program) is None:
+            raise Missing(f"{program} is missing: install Node 20 or later, with npm, https://nodejs.org")
+    version = run("node", "--version").strip()
+    if int(version.removeprefix("v").split(".")[0]) < 20:
+        raise Missing(f"Node 20 or later is needed, not {version}: https://nodejs.org")
     lock = SOURCE / "package-lock.json"
     installed = SOURCE / "node_modules/.package-lock.json"
     if not installed.is_file() or installed.stat().st_mtime < lock.stat().st_mtime:
-        run("npm", "ci", "--ignore-scripts")
+        try:
+            run("npm", "ci", "--ignore-scripts")
+        except RuntimeError as error:
+            if found := NO_NETWORK.search(str(error)):
+                raise Missing(f"npm cannot download what web_demo/package-lock.json names: {found[1]}") from None
+            raise
 
 
 def make_bundle(name: str) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,6 +75,25 @@ def test_types_and_format() -> None:
 def test_unicode_tables_are_those_of_the_conformance_files() -> None:
     tables = script("make_unicode.py")
     assert tables.OUTPUT.read_text(encoding="ascii") == tables.tables(), "run web_demo/vlmp-web/make_unicode.py"
+
+
+def test_without_a_network_it_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ready()
+    for name in ("package.json", "package-lock.json", "vlmp-web/package.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(build_web.SOURCE / name, tmp_path / name)
+    monkeypatch.setattr(build_web, "SOURCE", tmp_path)
+    settings = {"registry": "http://127.0.0.1:9", "cache": str(tmp_path / "cache"), "fetch_retries": "0"}
+    for name, value in settings.items():
+        monkeypatch.setenv(f"npm_config_{name}", value)
+    with pytest.raises(build_web.Missing, match=r"^npm cannot download .*: ECONNREFUSED$"):
+        build_web.install_packages()
+
+
+def test_without_node_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(build_web.Missing, match=r"^node is missing: install Node 20"):
+        build_web.install_packages()
 
 
 def script(path: str) -> ModuleType:

@@ -15,6 +15,7 @@ HEADER = """\
 NAMES = {
     "letters": "First and last code point.",
     "numbers": "First and last code point.",
+    "other_numbers": "The same, of what newer tables than the others call numbers.",
     "spaces": "First and last code point.",
     "marks": "First and last code point, and their combining class; 0 elsewhere.",
     "decompositions": "A code point and its parts.",

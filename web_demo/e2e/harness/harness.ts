@@ -13,8 +13,8 @@ async function pictures(): Promise<string[]> {
   const { cases, refused }: Json = await (await fetch("files/picture/cases.json")).json();
   const bad: string[] = [];
   for (const each of cases) {
-    const { height, width, fit: way, pad_rgb: padRgb } = each;
-    const spec = { height, width, fit: way, padRgb, resample: "bicubic", visualTokens: 1, segments: [] } as const;
+    const { height, width, fit: way, pad_rgb: padRgb, resample } = each;
+    const spec = { height, width, fit: way, padRgb, resample, visualTokens: 1, segments: [] };
     const { rgb } = fit(await decodePicture(await blob(`files/picture/${each.file}`)), spec);
     const wanted = new Uint8Array(await (await blob(`files/picture/${each.fitted}`)).arrayBuffer());
     const off = wanted.reduce((most, value, place) => Math.max(most, Math.abs(value - rgb[place])), 0);

@@ -3,7 +3,8 @@ import { bytesToHex } from "@noble/hashes/utils.js";
 import { BadBundle, oneLine, type BundleProblem, quoted, TooLittleMemory } from "./errors.js";
 import { type Manifest, memoryBytes, sizeBytes } from "./manifest.js";
 import { parseManifest } from "./manifest-reader.js";
-import { parseTokenizer, type Tokenizer } from "./tokenizer.js";
+import type { Tokenizer } from "./tokenizer.js";
+import { parseTokenizer } from "./tokenizer-file.js";
 
 export const MANIFEST_NAME = "manifest.json";
 const MOST_MANIFEST_BYTES = 2 ** 26;

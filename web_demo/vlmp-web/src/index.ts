@@ -24,4 +24,5 @@ export { checkWords, encodePrompt, encodeTurn } from "./prompt.js";
 export { type Numbers, type Runtime, Stop, Stopped } from "./runtime.js";
 export { GREEDY, Mt19937, Nucleus, type Sampler } from "./sampler.js";
 export { type Prefilled, Session } from "./session.js";
-export { parseTokenizer, TextStream, type Tokenizer } from "./tokenizer.js";
+export { TextStream, type Tokenizer } from "./tokenizer.js";
+export { parseTokenizer } from "./tokenizer-file.js";

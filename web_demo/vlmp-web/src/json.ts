@@ -93,7 +93,7 @@ export class Field {
 
   /** Refuses anything but this value, which is plain JSON. */
   mustBe(wanted: unknown): void {
-    if (JSON.stringify(this.value) !== JSON.stringify(wanted)) this.refuse(`must be ${JSON.stringify(wanted)}`);
+    if (sorted(this.value) !== sorted(wanted)) this.refuse(`must be ${JSON.stringify(wanted)}`);
   }
 
   /** Refuses a field that is there, unless it says "no": false, empty or null. */
@@ -106,6 +106,17 @@ export class Field {
   private object(): Record<string, unknown> {
     return isObject(this.value) ? this.value : this.refuse("must be an object");
   }
+}
+
+/** Plain JSON as text, the same in whatever order fields are written. */
+function sorted(value: unknown): string {
+  return JSON.stringify(value, (_, inner: unknown) =>
+    isObject(inner) ? Object.fromEntries(Object.entries(inner).sort(byName)) : inner,
+  );
+}
+
+function byName([one]: [string, unknown], [other]: [string, unknown]): number {
+  return one < other ? -1 : 1;
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {

@@ -1,9 +1,11 @@
 import { BadBundle, quoted } from "./errors.js";
 import { Field, MOST } from "./json.js";
 import {
+  BIAS,
   CACHE_KINDS,
   elements,
   type FileSpec,
+  FILTERS,
   type ImageSpec,
   type KvLayerSpec,
   type KvSpec,
@@ -16,6 +18,7 @@ import {
   type Step,
   STEPS,
   type TensorSpec,
+  weighedStages,
 } from "./manifest.js";
 import { MARK } from "./prompt.js";
 
@@ -117,7 +120,7 @@ function readImage(field: Field): ImageSpec {
     width: field.at("width").count(),
     fit: field.at("fit").choice("pad", "stretch"),
     padRgb,
-    resample: field.at("resample").choice("bicubic"),
+    resample: field.at("resample").choice(...FILTERS),
     visualTokens: field.at("visual_tokens").count(),
     segments,
   };
@@ -143,12 +146,13 @@ function readStages(field: Field, visualTokens: number, layers: number): StageSp
     const index = item.at("index").integer(0, layers - 1);
     const tokens = item.at("tokens").count();
     const numKept = item.at("num_kept").count();
+    const weighs = item.has("weighs") && item.at("weighs").boolean();
     if (index <= indexBefore) item.at("index").refuse(`is not after the stage before, ${indexBefore}`);
     if (tokens !== left) item.at("tokens").refuse(`is not what comes in, ${left}`);
     if (numKept > left) item.at("num_kept").refuse(`is more than comes in, ${left}`);
     indexBefore = index;
     left = numKept;
-    return { index, pruner: item.at("pruner").text(), tokens, numKept };
+    return { index, pruner: item.at("pruner").text(), tokens, numKept, weighs };
   });
 }
 
@@ -223,8 +227,9 @@ function checkTensors(manifest: Manifest, file: string): void {
     int32("order", [numKept(manifest)]),
     int32("filled", [1]),
   ];
-  const caches = cacheTensors(kv, "_cache", (layer) => layer.slots);
-  /** What a step returns for the caches: all of them, or so many rows of each. */
+  const caches = [...cacheTensors(kv, "_cache", (layer) => layer.slots), ...biasTensors(manifest, "_cache")];
+  const biases = biasTensors(manifest, "");
+  /** What a step returns for the caches of keys and values: all of them, or so many rows of each. */
   const returned = (rows: (layer: KvLayerSpec) => number): TensorSpec[] =>
     cacheTensors(kv, "", inPlace ? (layer) => layer.slots : rows);
   const check = (step: Step, inputs: TensorSpec[], outputs: TensorSpec[]): void => {
@@ -233,9 +238,10 @@ function checkTensors(manifest: Manifest, file: string): void {
   };
 
   check("vision", [float32("image", [1, 3, image.height, image.width])], [visual]);
-  const prefilled = [...kept, logits, ...returned((layer) => layer.base + prompt.textLen)];
-  const decoded = [logits, ...returned(() => 1)];
-  const extended = [logits, ...returned(() => prompt.textLen)];
+  const prefilled = [...kept, logits, ...returned((layer) => layer.base + prompt.textLen), ...biases];
+  const later = inPlace ? [logits, ...biases] : [logits];
+  const decoded = [...later, ...returned(() => 1)];
+  const extended = [...later, ...returned(() => prompt.textLen)];
   if (inPlace) {
     check("prefill", [ids, textLen, past, visual, ...caches], prefilled);
     check("decode", [oneId, textLen, past, noVisual, ...caches], decoded);
@@ -263,6 +269,13 @@ function cacheTensors(kv: KvSpec, infix: string, rows: (layer: KvLayerSpec) => n
       float32(`${kind}${infix}_${number}`, kv.update === "in_place" ? [1, ...shape] : shape),
     );
   });
+}
+
+/** A tensor for each stage that weighs. */
+function biasTensors(manifest: Manifest, infix: string): TensorSpec[] {
+  return weighedStages(manifest).map((number) =>
+    float32(`${BIAS}${infix}_${number}`, [manifest.stages[number].numKept]),
+  );
 }
 
 function compare(file: string, place: string, found: readonly TensorSpec[], wanted: readonly TensorSpec[]): void {

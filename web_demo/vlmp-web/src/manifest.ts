@@ -5,8 +5,14 @@
 export const STEPS = ["vision", "prefill", "decode", "extend"] as const;
 export type Step = (typeof STEPS)[number];
 
-/** Those of the caches: `key_cache_0`, `value_cache_0`, ... */
+/** Those of the KV caches: `key_cache_0`, `value_cache_0`, ... */
 export const CACHE_KINDS = ["key", "value"] as const;
+/** That of the cache which a stage that weighs has: `bias_cache_0`, ... */
+export const BIAS = "bias";
+
+/** How a photo is resized: Pillow's filters of these names. */
+export const FILTERS = ["bilinear", "bicubic", "lanczos"] as const;
+export type Resample = (typeof FILTERS)[number];
 
 export const FLOAT_BYTES = 4;
 
@@ -53,7 +59,7 @@ export interface ImageSpec {
   readonly width: number;
   readonly fit: "pad" | "stretch";
   readonly padRgb: readonly number[];
-  readonly resample: "bicubic";
+  readonly resample: Resample;
   readonly visualTokens: number;
   readonly segments: readonly SegmentSpec[];
 }
@@ -67,12 +73,16 @@ export interface SegmentSpec {
   readonly box: readonly number[];
 }
 
-/** Before decoder layer `index`, `tokens` visual tokens become `numKept`. */
+/**
+ * Before decoder layer `index`, `tokens` visual tokens become `numKept`. weighs: attention counts each of them as those
+ * that it stands for.
+ */
 export interface StageSpec {
   readonly index: number;
   readonly pruner: string;
   readonly tokens: number;
   readonly numKept: number;
+  readonly weighs: boolean;
 }
 
 /** rows: graphs return new rows, which the host stores. in_place: they return the caches after the call. */
@@ -114,6 +124,11 @@ export interface FileSpec {
 /** S: visual tokens that are left after the last stage. */
 export function numKept(manifest: Manifest): number {
   return manifest.stages.at(-1)?.numKept ?? manifest.image.visualTokens;
+}
+
+/** Numbers of the stages that weigh. */
+export function weighedStages(manifest: Manifest): number[] {
+  return [...manifest.stages.keys()].filter((number) => manifest.stages[number].weighs);
 }
 
 /** Whether any visual token is left out. */

@@ -51,7 +51,7 @@ export function placement(width: number, height: number, spec: ImageSpec): Place
 export function fit(picture: Picture, spec: ImageSpec): Picture {
   checkSize(picture.width, picture.height);
   const place = placement(picture.width, picture.height, spec);
-  const inner = resize(picture, place.width, place.height);
+  const inner = resize(picture, place.width, place.height, spec.resample);
   if (inner.width === spec.width && inner.height === spec.height) return inner;
   const rgb = new Uint8Array(3 * spec.width * spec.height);
   for (let place = 0; place < rgb.length; place++) rgb[place] = spec.padRgb[place % 3];

@@ -1,6 +1,6 @@
 // P prefix, N visual, S kept visual tokens, T text bucket, G room for answers, V vocabulary, H KV heads, C head size
 import { BadTurn, RuntimeFailure } from "./errors.js";
-import { CACHE_KINDS, elements, type Manifest, type Step } from "./manifest.js";
+import { BIAS, CACHE_KINDS, elements, type Manifest, type Step, weighedStages } from "./manifest.js";
 import { type Numbers, type Runtime, Stop } from "./runtime.js";
 
 /**
@@ -121,13 +121,8 @@ export class Session {
     if (!outputs.get("logits")!.every(Number.isFinite)) {
       throw new RuntimeFailure("The model returned numbers that are not finite: its weights or its graph are broken.");
     }
-    for (const kind of CACHE_KINDS) {
-      this.manifest.kv.layers.forEach((_, number) => {
-        const returned = outputs.get(`${kind}_${number}`)!;
-        if (this.manifest.kv.update === "in_place") this.caches.set(`${kind}_cache_${number}`, returned);
-        else this.store(step, kind, number, returned, tokens);
-      });
-    }
+    if (this.manifest.kv.update === "in_place") this.keep(outputs);
+    else this.store(step, outputs, tokens);
     this.held += tokens;
     return outputs;
   }
@@ -153,16 +148,29 @@ export class Session {
     return made;
   }
 
-  /** Copies the rows of valid tokens into a cache. Padding's rows are left out. */
-  private store(step: Step, kind: string, number: number, rows: Numbers, tokens: number): void {
-    const { kvHeads, headDim, base, slots } = this.manifest.kv.layers[number];
-    const cache = this.caches.get(`${kind}_cache_${number}`)!;
-    const first = step === "prefill" ? 0 : base + this.held;
-    const count = step === "prefill" ? base + tokens : tokens;
-    const returned = rows.length / (kvHeads * headDim);
-    for (let head = 0; head < kvHeads; head++) {
-      const from = head * returned * headDim;
-      cache.set(rows.subarray(from, from + count * headDim), (head * slots + first) * headDim);
+  /** Takes what was returned as the caches of the next call. */
+  private keep(outputs: ReadonlyMap<string, Numbers>): void {
+    for (const name of this.caches.keys()) this.caches.set(name, outputs.get(name.replace("_cache_", "_"))!);
+  }
+
+  /** Copies what was returned into the caches: of keys and values the rows of valid tokens, without padding's. */
+  private store(step: Step, outputs: ReadonlyMap<string, Numbers>, tokens: number): void {
+    this.manifest.kv.layers.forEach(({ kvHeads, headDim, base, slots }, number) => {
+      const first = step === "prefill" ? 0 : base + this.held;
+      const count = step === "prefill" ? base + tokens : tokens;
+      for (const kind of CACHE_KINDS) {
+        const cache = this.caches.get(`${kind}_cache_${number}`)!;
+        const rows = outputs.get(`${kind}_${number}`)!;
+        const returned = rows.length / (kvHeads * headDim);
+        for (let head = 0; head < kvHeads; head++) {
+          const from = head * returned * headDim;
+          cache.set(rows.subarray(from, from + count * headDim), (head * slots + first) * headDim);
+        }
+      }
+    });
+    if (step !== "prefill") return; // later calls leave weights as they are
+    for (const stage of weighedStages(this.manifest)) {
+      this.caches.get(`${BIAS}_cache_${stage}`)!.set(outputs.get(`${BIAS}_${stage}`)!);
     }
   }
 

@@ -1,7 +1,6 @@
-import { quoted } from "./errors.js";
-import { Field } from "./json.js";
 import { codePoints, compose, toUtf8 } from "./unicode.js";
-import { qwen2Words } from "./words.js";
+import { words } from "./words.js";
+import { gpt2Words } from "./words-gpt2.js";
 
 /** Texts to ids and back. It changes nothing. */
 export interface Tokenizer {
@@ -11,69 +10,86 @@ export interface Tokenizer {
   encodeAsText(text: string): number[];
   /** The text of ids, without special tokens and what is no token. */
   decode(ids: readonly number[]): string;
+  /** Whether the last of what `decode` shows is a single byte, which the next ones may make part of a character. */
+  endsInByte(ids: readonly number[]): boolean;
   /** Id of an added token, undefined where there is none of this text. */
   addedId(text: string): number | undefined;
   /** Texts of the special tokens. */
   readonly specialTokens: readonly string[];
 }
 
-/**
- * Reads a tokenizer.json. `file` is named in messages.
- *
- * Throws BadBundle where it is none, or of a kind that would give other ids here: byte-level BPE with Qwen2's pattern is
- * the one that is known.
- */
-export function parseTokenizer(text: string, file: string): Tokenizer {
-  const root = Field.parse(text, file, "tokenizer");
-  const composed = checkSettings(root);
-  const model = root.at("model");
-  const vocabulary = readVocabulary(model.at("vocab"));
-  const merges = readMerges(model.at("merges"), vocabulary.ids);
-  const byteIds = BYTE_CHARACTERS.map(
-    (character, byte) => vocabulary.ids.get(character) ?? model.at("vocab").refuse(`has no token for byte ${byte}`),
-  );
-  const added = root
-    .at("added_tokens")
-    .items()
-    .map((field) => readAdded(field, vocabulary));
-  return new ByteLevelBpe(composed, byteIds, merges, vocabulary.tokens, added);
+/** What of a tokenizer.json is not its vocabulary. */
+export interface Settings {
+  /** characters: the vocabulary is of characters, and a text is one word. The others are of bytes: how words are cut. */
+  readonly kind: "characters" | "qwen2" | "llama3" | "gpt2";
+  /** To NFC first. */
+  readonly compose: boolean;
+  /** A word of the vocabulary is one token, whatever merges say. */
+  readonly wholeWords: boolean;
+  /** Decoding drops a space at the beginning. */
+  readonly strip: boolean;
 }
 
-interface Token {
+/** The vocabulary of a tokenizer.json. */
+export interface Vocabulary {
+  /** Ids by what the file says, without added tokens. */
+  readonly ids: ReadonlyMap<string, number>;
+  /** Ids of single bytes. */
+  readonly byteIds: readonly number[];
+  readonly tokens: ReadonlyMap<number, Token>;
+  /** By `mergeKey`. */
+  readonly merges: ReadonlyMap<number, Merge>;
+  readonly added: readonly Added[];
+}
+
+/** isByte: it is one byte in a vocabulary of characters. */
+export interface Token {
   readonly bytes: Uint8Array;
   readonly special: boolean;
+  readonly isByte: boolean;
 }
 
-interface Added {
+/** Of a pair: its rank, and the id of what it becomes. */
+export interface Merge {
+  readonly rank: number;
+  readonly id: number;
+}
+
+export interface Added {
   readonly text: string;
   readonly id: number;
   readonly special: boolean;
 }
 
-interface Vocabulary {
-  readonly ids: Map<string, number>;
-  readonly tokens: Map<number, Token>;
+/** What stands for a space in a vocabulary of characters. */
+export const LINE = "\u2581";
+
+/** The printable character that stands for each byte in the others: itself, or one from U+0100 on. */
+export const BYTE_CHARACTERS: readonly string[] = (() => {
+  let next = 0x100;
+  return Array.from({ length: 256 }, (_, byte) => {
+    const printable = (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte !== 0xad);
+    return String.fromCharCode(printable ? byte : next++);
+  });
+})();
+
+/** Two ids as a key. */
+export function mergeKey(left: number, right: number): number {
+  return left * 2 ** 25 + right;
 }
 
-/** Of a pair: its rank, and the id of what it becomes. */
-interface Merge {
-  readonly rank: number;
-  readonly id: number;
-}
-
-class ByteLevelBpe implements Tokenizer {
+/** Byte pair encoding, as bundles carry it. */
+export class Bpe implements Tokenizer {
   readonly specialTokens: readonly string[];
   private readonly addedIds: Map<string, number>;
   /** By their first character, the longest first. */
   private readonly addedAt: Map<string, Added[]>;
 
   constructor(
-    private readonly composed: boolean,
-    private readonly byteIds: readonly number[],
-    private readonly merges: Map<number, Merge>,
-    private readonly tokens: Map<number, Token>,
-    added: readonly Added[],
+    private readonly settings: Settings,
+    private readonly vocabulary: Vocabulary,
   ) {
+    const { added } = vocabulary;
     this.specialTokens = added.filter((token) => token.special).map((token) => token.text);
     this.addedIds = new Map(added.map((token) => [token.text, token.id]));
     this.addedAt = new Map();
@@ -112,31 +128,64 @@ class ByteLevelBpe implements Tokenizer {
   }
 
   decode(ids: readonly number[]): string {
-    const parts = ids.map((id) => this.tokens.get(id)).filter((token) => token !== undefined && !token.special);
-    const bytes = new Uint8Array(parts.reduce((sum, token) => sum + token!.bytes.length, 0));
-    let place = 0;
-    for (const token of parts) {
-      bytes.set(token!.bytes, place);
-      place += token!.bytes.length;
-    }
-    // By the Encoding standard, broken UTF-8 becomes U+FFFD as docs/bundle.md wants it, in all browsers alike.
-    return new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes);
+    const shown = ids.flatMap((id) => this.shown(id) ?? []);
+    if (this.settings.kind !== "characters") return fromUtf8(shown);
+    const text = runs(shown).map(decodedRun).join("");
+    return this.settings.strip && text.startsWith(" ") ? text.slice(1) : text;
+  }
+
+  endsInByte(ids: readonly number[]): boolean {
+    const last = ids.findLast((id) => this.shown(id) !== undefined);
+    return last !== undefined && this.shown(last)!.isByte;
+  }
+
+  /** Undefined where it is left out of a text. */
+  private shown(id: number): Token | undefined {
+    const token = this.vocabulary.tokens.get(id);
+    return token?.special ? undefined : token;
   }
 
   private encodePlain(text: string, ids: number[]): void {
     const points = codePoints(text);
-    for (const word of qwen2Words(this.composed ? compose(points) : points)) this.encodeWord(toUtf8(word), ids);
+    if (this.settings.kind === "characters") this.merge(this.characters(points), ids);
+    else for (const word of this.split(points)) this.encodeWord(toUtf8(word), ids);
   }
 
-  /** Merges neighbours, the pair of lowest rank first, of equal ones the leftmost. By a heap: words may be long. */
+  private split(points: number[]): number[][] {
+    const composed = this.settings.compose ? compose(points) : points;
+    if (this.settings.kind === "gpt2") return gpt2Words(composed);
+    return words(composed, this.settings.kind === "llama3" ? 3 : 1);
+  }
+
   private encodeWord(bytes: Uint8Array, ids: number[]): void {
-    const symbols = Array.from(bytes, (byte) => this.byteIds[byte]); // -1: merged into its left neighbour
+    const whole = this.settings.wholeWords ? this.vocabulary.ids.get(inCharacters(bytes)) : undefined;
+    if (whole !== undefined) ids.push(whole);
+    else this.merge(this.single(bytes), ids);
+  }
+
+  private single(bytes: Uint8Array): number[] {
+    return Array.from(bytes, (byte) => this.vocabulary.byteIds[byte]);
+  }
+
+  /** Ids of single characters, and of the bytes of those that are not in the vocabulary. */
+  private characters(points: readonly number[]): number[] {
+    return points.flatMap((point) => {
+      const character = String.fromCodePoint(point);
+      return this.vocabulary.ids.get(character === " " ? LINE : character) ?? this.single(toUtf8([point]));
+    });
+  }
+
+  /**
+   * Merges neighbours, the pair of lowest rank first, of equal ones the leftmost. By a heap: words may be long. Of
+   * `symbols` it makes -1 what was merged into its left neighbour.
+   */
+  private merge(symbols: number[], ids: number[]): void {
     const before = symbols.map((_, place) => place - 1);
     const after = symbols.map((_, place) => place + 1);
     const candidates = new Heap();
     const mergeAt = (left: number): Merge | undefined =>
       left >= 0 && after[left] < symbols.length
-        ? this.merges.get(pair(symbols[left], symbols[after[left]]))
+        ? this.vocabulary.merges.get(mergeKey(symbols[left], symbols[after[left]]))
         : undefined;
     const consider = (left: number): void => {
       const merge = mergeAt(left);
@@ -197,101 +246,43 @@ class Heap {
   }
 }
 
-const PATTERN =
-  "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" +
-  "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
-const MODEL_SETTINGS = [
-  "dropout",
-  "unk_token",
-  "continuing_subword_prefix",
-  "end_of_word_suffix",
-  "byte_fallback",
-  "ignore_merges",
-];
-const ADDED_SETTINGS = ["single_word", "lstrip", "rstrip", "normalized"];
-
-/** Throws BadBundle unless all but the vocabulary is as Qwen2 has it. Returns whether text is composed (NFC). */
-function checkSettings(root: Field): boolean {
-  const model = root.at("model");
-  if (model.has("type")) model.at("type").choice("BPE");
-  for (const name of MODEL_SETTINGS) model.mustNotHave(name);
-  root.at("pre_tokenizer").at("type").choice("Sequence");
-  const steps = root.at("pre_tokenizer").at("pretokenizers").items();
-  if (steps.length !== 2) root.at("pre_tokenizer").refuse("must be a split and a byte level step");
-  const [split, byteLevel] = steps;
-  split.at("type").choice("Split");
-  split.at("pattern").mustBe({ Regex: PATTERN });
-  split.at("behavior").choice("Isolated");
-  split.at("invert").mustBe(false);
-  byteLevel.at("type").choice("ByteLevel");
-  byteLevel.at("add_prefix_space").mustBe(false);
-  byteLevel.at("use_regex").mustBe(false);
-  root.at("decoder").at("type").choice("ByteLevel");
-  if (!root.has("normalizer")) return false;
-  root.at("normalizer").at("type").choice("NFC");
-  return true;
+/** Bytes as a vocabulary writes them. */
+function inCharacters(bytes: Uint8Array): string {
+  return Array.from(bytes, (byte) => BYTE_CHARACTERS[byte]).join("");
 }
 
-function readVocabulary(field: Field): Vocabulary {
-  const ids = new Map<string, number>();
-  const tokens = new Map<number, Token>();
-  for (const [text, value] of field.entries()) {
-    const id = value.integer(0);
-    if (tokens.has(id)) value.refuse("is another token's id, too");
-    tokens.set(id, { bytes: bytesOf(text), special: false });
-    ids.set(text, id);
+/** Tokens that follow one another, cut where those of single bytes begin and end. */
+function runs(tokens: readonly Token[]): Token[][] {
+  const found: Token[][] = [];
+  for (const token of tokens) {
+    const last = found.at(-1);
+    if (last?.[0].isByte === token.isByte) last.push(token);
+    else found.push([token]);
   }
-  return { ids, tokens };
+  return found;
 }
 
-function readMerges(field: Field, ids: Map<string, number>): Map<number, Merge> {
-  const idOf = (token: string, place: Field): number =>
-    ids.get(token) ?? place.refuse(`needs token ${quoted(token)}, which is not in the vocabulary`);
-  return new Map(
-    field.items().map((item, rank) => {
-      const [left, right] = mergeParts(item);
-      return [pair(idOf(left, item), idOf(right, item)), { rank, id: idOf(left + right, item) }];
-    }),
-  );
+/** A run of single bytes is characters as a whole, or each of them is broken. */
+function decodedRun(run: readonly Token[]): string {
+  try {
+    return fromUtf8(run, true);
+  } catch {
+    return "\uFFFD".repeat(run.length);
+  }
 }
 
-/** Two parts of a merge: a list or, in older files, with a space between them. */
-function mergeParts(field: Field): string[] {
-  const parts = field.isText ? field.text().split(" ") : field.items().map((part) => part.text());
-  return parts.length === 2 ? parts : field.refuse("must be two tokens");
-}
-
-function readAdded(field: Field, { ids, tokens }: Vocabulary): Added {
-  for (const flag of ADDED_SETTINGS) field.mustNotHave(flag);
-  const text = field.at("content").text() || field.at("content").refuse("is empty");
-  const id = field.at("id").integer(0);
-  const known = ids.get(text);
-  if (known === undefined ? tokens.has(id) : known !== id) field.at("id").refuse("is not the token's own");
-  const special = field.at("special").boolean();
-  ids.set(text, id);
-  tokens.set(id, { bytes: bytesOf(text), special });
-  return { text, id, special };
-}
-
-/** The printable character that stands for each byte: itself, or one from U+0100 on. */
-const BYTE_CHARACTERS: readonly string[] = (() => {
-  let next = 0x100;
-  return Array.from({ length: 256 }, (_, byte) => {
-    const printable = (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte !== 0xad);
-    return String.fromCharCode(printable ? byte : next++);
-  });
-})();
-
-const BYTES = new Map(BYTE_CHARACTERS.map((character, byte) => [character, byte]));
-
-/** What a token stands for; one with a character that stands for no byte is taken as it is. */
-function bytesOf(token: string): Uint8Array {
-  const bytes = Array.from(token, (character) => BYTES.get(character));
-  return bytes.includes(undefined) ? toUtf8(codePoints(token)) : Uint8Array.from(bytes as number[]);
-}
-
-function pair(left: number, right: number): number {
-  return left * 2 ** 25 + right;
+/**
+ * By the Encoding standard, broken UTF-8 becomes U+FFFD as docs/bundle.md wants it, in all browsers alike. strict: it
+ * throws TypeError.
+ */
+function fromUtf8(tokens: readonly Token[], strict = false): string {
+  const bytes = new Uint8Array(tokens.reduce((sum, token) => sum + token.bytes.length, 0));
+  let place = 0;
+  for (const token of tokens) {
+    bytes.set(token.bytes, place);
+    place += token.bytes.length;
+  }
+  return new TextDecoder("utf-8", { fatal: strict, ignoreBOM: true }).decode(bytes);
 }
 
 /** The text of an answer, piece by piece: no character of which bytes are still to come. */
@@ -304,7 +295,8 @@ export class TextStream {
   /** What is new with all tokens so far, empty where nothing is. Once it has ended, nothing is held back. */
   next(tokens: readonly number[], ended: boolean): string {
     const text = this.tokenizer.decode(tokens);
-    if (text.length <= this.shown.length || (!ended && text.endsWith("\uFFFD"))) return "";
+    const waits = !ended && (text.endsWith("\uFFFD") || this.tokenizer.endsInByte(tokens));
+    if (waits || text.length <= this.shown.length) return "";
     const piece = text.slice(this.shown.length);
     this.shown = text;
     return piece;

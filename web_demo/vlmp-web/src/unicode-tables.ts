@@ -9,6 +9,10 @@ export const LETTERS =
 export const NUMBERS =
   "1c 1l,4y 4z,55 55,58 5a,19c 19l,1dc 1dl,1j4 1jd,1uu 1v3,1ye 1yn,1ys 1yx,21y 227,25i 25r,292 29b,29e 29j,2cm 2cy,2g6 2gf,2go 2gu,2jq 2jz,2mw 2n2,2na 2ns,2qu 2r3,2ts 2u1,2xc 2xl,2zk 303,37k 37t,39s 3a1,3u1 3uk,4j2 4j4,4ps 4q1,4q8 4qh,4r4 4rd,4zq 4zz,53k 53u,58g 58p,58w 595,5e8 5eh,5gw 5h5,5kw 5l5,5lc 5ll,6eo 6eo,6es 6ex,6f4 6fd,6kw 6ma,6md 6mh,76o 78b,7ai 7b3,7sm 7tf,8vx 8vx,9hj 9hj,9i9 9ih,9iw 9iy,9si 9sl,9wg 9wp,9xk 9xr,9xt 9y7,9z4 9zd,a0h a0v,wtc wtl,wyu wz3,x80 x85,xcg xcp,xds xe1,xjk xjt,xkg xkp,xn4 xnd,xyo xyx,1eds 1ee1,1err 1esz,1etc 1euw,1eve 1evf,1f4x 1f5n,1f6o 1f6r,1f7l 1f7l,1f7u 1f7u,1fbl 1fbp,1fhc 1fhl,1g7s 1g7z,1g8p 1g8v,1g9z 1ga7,1gcb 1gcf,1gd2 1gd7,1gho 1ghp,1ghs 1gi7,1gia 1gjj,1glc 1glk,1gn1 1gn2,1gnx 1gnz,1gq3 1gq7,1gt4 1gtb,1gu0 1gu7,1gvd 1gvj,1h4q 1h4v,1h68 1h6h,1h6o 1h6x,1heo 1hfi,1hjx 1hk6,1hld 1hlg,1hol 1hor,1hsi 1htb,1hww 1hx5,1hyu 1hz3,1i34 1i3d,1i3l 1i44,1ib4 1ibd,1ikw 1il5,1iog 1iop,1iz4 1izd,1j28 1j2h,1j2o 1j37,1j5c 1j5n,1jhc 1jhu,1jkg 1jkp,1k34 1k3d,1k5s 1k6k,1kcw 1kd5,1kf4 1kfd,1kr4 1krd,1ku8 1kus,1log 1lri,1xrk 1xrt,1zkw 1zl5,1znk 1znt,1zrk 1zrt,1zrv 1zs1,206o 206x,20e8 20eu,2j1s 2j21,2k74 2k7n,2k80 2k8j,2kbk 2kc8,2l72 2l8f,2n28 2n2h,2ne8 2neh,2nsg 2nsp,2nzl 2nzu,2ojr 2ojz,2onk 2ont,2p9t 2pbf,2pbh 2pbj,2pbl 2pbo,2pdt 2pf1,2pf3 2pfh,2q68 2q6k,2sc0 2sc9";
 
+/** The same, of what newer tables than the others call numbers. */
+export const OTHER_NUMBERS =
+  "1kgw 1kh5,20ok 20om";
+
 /** First and last code point. */
 export const SPACES =
   "9 d,w w,3p 3p,4g 4g,4g0 4g0,6bk 6bu,6co 6cp,6cv 6cv,6e7 6e7,9hc 9hc";

@@ -14,6 +14,7 @@ const REPLACEMENT = 0xfffd;
 
 const letters = entries(tables.LETTERS);
 const numbers = entries(tables.NUMBERS);
+const otherNumbers = entries(tables.OTHER_NUMBERS);
 const spaces = entries(tables.SPACES);
 const marks = entries(tables.MARKS);
 const decompositions = new Map(entries(tables.DECOMPOSITIONS).map(([point, ...parts]) => [point, parts]));
@@ -25,6 +26,11 @@ export function isLetter(point: number): boolean {
 
 export function isNumber(point: number): boolean {
   return find(numbers, point) !== undefined;
+}
+
+/** Of a newer Unicode: GPT-2's kind of tokenizer cuts them out as it does numbers. */
+export function isOtherNumber(point: number): boolean {
+  return find(otherNumbers, point) !== undefined;
 }
 
 export function isSpace(point: number): boolean {

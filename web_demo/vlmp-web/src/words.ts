@@ -1,4 +1,5 @@
-// Qwen2's pattern, matched by hand, since regexes and their Unicode versions differ from browser to browser:
+// Qwen2's pattern, matched by hand, since regexes and their Unicode versions differ from browser to browser. That of
+// Llama 3 has \p{N}{1,3} for \p{N}.
 //
 //   (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+
 //
@@ -11,20 +12,25 @@ const APOSTROPHE = 0x27;
 const BLANK = 0x20;
 const CONTRACTIONS = ["s", "t", "m", "d", "re", "ve", "ll"];
 
-/** Cuts code points into words. */
-export function qwen2Words(points: readonly number[]): number[][] {
+/** Cuts code points into words. `digits`: the most numbers that are one. */
+export function words(points: readonly number[], digits: number): number[][] {
   const kinds = points.map(kindOf);
-  const words: number[][] = [];
-  let begin = 0;
-  while (begin < points.length) {
-    const end = wordEnd(points, kinds, begin);
-    words.push(points.slice(begin, end));
-    begin = end;
-  }
-  return words;
+  return cut(points, (begin) => wordEnd(points, kinds, begin, digits));
 }
 
-function wordEnd(points: readonly number[], kinds: readonly Kind[], begin: number): number {
+/** Cuts code points where `wordEnd` says that what begins at a place ends. */
+export function cut(points: readonly number[], wordEnd: (begin: number) => number): number[][] {
+  const found: number[][] = [];
+  let begin = 0;
+  while (begin < points.length) {
+    const end = wordEnd(begin);
+    found.push(points.slice(begin, end));
+    begin = end;
+  }
+  return found;
+}
+
+function wordEnd(points: readonly number[], kinds: readonly Kind[], begin: number, digits: number): number {
   const runEnd = (from: number, kind: Kind): number => {
     let end = from;
     while (kinds[end] === kind) end++;
@@ -34,7 +40,11 @@ function wordEnd(points: readonly number[], kinds: readonly Kind[], begin: numbe
   if (contraction > 0) return begin + contraction;
   const [kind, next] = [kinds[begin], kinds[begin + 1]];
   if (kind === "letter") return runEnd(begin, "letter");
-  if (kind === "number") return begin + 1;
+  if (kind === "number") {
+    let end = begin + 1;
+    while (end < begin + digits && kinds[end] === "number") end++;
+    return end;
+  }
   if (kind !== "newline" && next === "letter") return runEnd(begin + 1, "letter");
   if (kind === "other") return runEnd(runEnd(begin, "other"), "newline");
   if (points[begin] === BLANK && next === "other") return runEnd(runEnd(begin + 1, "other"), "newline");
