@@ -91,6 +91,18 @@ final class TextTests: XCTestCase {
         }
     }
 
+    func testByteTokensInSmallLettersAreBytes() throws {
+        let change: JSON = [["at": ["model", "vocab", "<0xe9>"], "value": 800]]
+        let json = try ConformanceFiles.json("tokenizer/llama/tokenizer.json").changed(change)
+        XCTAssertEqual(try parseTokenizer(Array(json.written.utf8)).decode([800]), "\u{FFFD}")
+    }
+
+    /// The vocabulary of the conformance files has no token that would show it.
+    func testNumbersOfANewerUnicodeAreWords() {
+        let words = WordsGpt2([0x20, 0x11DE0, 0x11DE0])
+        XCTAssertEqual([words.end(0), words.end(1), words.end(2)], [1, 2, 3])
+    }
+
     func testDamagedTokenizersAreRefusedOrRead() throws {
         let texts = try ["trained", "llama", "smollm"].map {
             try ConformanceFiles.bytes("tokenizer/\($0)/tokenizer.json")
