@@ -19,6 +19,7 @@ INDENT = " " * 8
 NAMES = {
     "letters": "First and last code point.",
     "numbers": "The same.",
+    "other_numbers": "The same, of what tokenizers that cut out digits take for numbers, too.",
     "spaces": "The same.",
     "marks": "First and last code point, and their combining class; 0 elsewhere.",
     "decompositions": "A code point and its parts.",
@@ -40,7 +41,9 @@ def tables() -> str:
         # Lines end between entries; a backslash joins each with the next.
         lines = "\\\n".join(wrap(", ".join(entries), 110, initial_indent=INDENT, subsequent_indent=INDENT))
         lines = lines.replace(", ", ",").replace("_", " ")
-        parts.append(f'    /// {says}\n    static let {name} = """\n{lines}\n{INDENT}"""\n')
+        first, *others = name.split("_")
+        swift = first + "".join(map(str.capitalize, others))
+        parts.append(f'    /// {says}\n    static let {swift} = """\n{lines}\n{INDENT}"""\n')
     return HEADER + "\n".join(parts) + "}\n"
 
 

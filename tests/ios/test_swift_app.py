@@ -13,7 +13,7 @@ from step_bundles import shared_folder, step_bundle
 
 pytestmark = pytest.mark.ios
 
-BUNDLES = ("onnx-pruned", "onnx-unpruned")
+BUNDLES = ("onnx-pruned", "onnx-unpruned", "onnx-staged")
 
 
 def like_coreml(bundle: Path) -> str:

@@ -96,9 +96,9 @@ public enum Fit: String, Sendable, CaseIterable {
     case pad, stretch
 }
 
-/// How a photo is resized.
+/// The filter by which a photo is resized.
 public enum Resample: String, Sendable, CaseIterable {
-    case bicubic
+    case bilinear, bicubic, lanczos
 }
 
 /// A rectangle in pixels.

@@ -83,7 +83,7 @@ public func placement(width: Int, height: Int, in spec: ImageSpec) -> Placement 
 public func fit(_ picture: Picture, to spec: ImageSpec) throws -> Picture {
     try Picture.checkSize(width: picture.width, height: picture.height)
     let place = placement(width: picture.width, height: picture.height, in: spec)
-    let inner = resize(picture, width: place.width, height: place.height)
+    let inner = resize(picture, width: place.width, height: place.height, by: spec.resample)
     if place.width == spec.width && place.height == spec.height { return inner }
     var rgb = (0..<3 * spec.width * spec.height).map { spec.padRgb[$0 % 3] }
     let line = 3 * inner.width

@@ -1,9 +1,43 @@
-/// Byte-level BPE, as bundles carry it: texts to ids and back. It changes nothing, and any thread may use it.
+/// What stands for a space in vocabularies of characters.
+let spaceMark: Unicode.Scalar = "\u{2581}"
+
+/// BPE, as bundles carry it: texts to ids and back. It changes nothing, and any thread may use it.
 public final class Tokenizer: Sendable {
-    /// How a text is cut into words, and words into tokens.
+    /// What tokens stand for.
     enum Kind: Sendable {
-        /// Qwen2's pattern and byte-level BPE, with NFC or without.
-        case qwen2(nfc: Bool)
+        /// Bytes, of words that are cut out by a pattern, after NFC or without. `wholeWords`: a word that is in the
+        /// vocabulary is one token, whatever merges say.
+        case bytes(Pattern, nfc: Bool, wholeWords: Bool)
+        /// Characters, and bytes of those that are not in the vocabulary; a text is one word. `strip`: decoding drops a
+        /// space at the beginning.
+        case characters(strip: Bool)
+    }
+
+    /// How a text is cut into words.
+    enum Pattern: Sendable {
+        case qwen2, llama3, gpt2
+
+        func splitter(_ points: [UInt32]) -> any Splitter {
+            switch self {
+            case .qwen2: Words(points, digits: 1)
+            case .llama3: Words(points, digits: 3)
+            case .gpt2: WordsGpt2(points)
+            }
+        }
+    }
+
+    struct Vocabulary: Sendable {
+        /// Of the token of each byte.
+        var byteIds: [Int] = []
+        /// Of single characters; empty where tokens stand for bytes.
+        var characterIds: [UInt32: Int] = [:]
+        /// Of whole words, by their bytes; empty unless words are whole.
+        var wordIds: [[UInt8]: Int] = [:]
+        /// By `pair` of two ids.
+        var merges: [UInt64: Merge] = [:]
+        /// By id, added ones too.
+        var tokens: [Int: Token] = [:]
+        var added: [Added] = []
     }
 
     struct Merge: Sendable {
@@ -13,7 +47,9 @@ public final class Tokenizer: Sendable {
 
     struct Token: Sendable {
         let bytes: [UInt8]
-        let special: Bool
+        /// It is one byte of a vocabulary of characters.
+        var isByte = false
+        var special = false
     }
 
     /// Texts of added tokens are compared as UTF-8: to Swift's strings composed and decomposed characters are equal.
@@ -24,28 +60,21 @@ public final class Tokenizer: Sendable {
     }
 
     private let kind: Kind
-    private let byteIds: [Int]
-    private let merges: [UInt64: Merge]
-    private let tokens: [Int: Token]
-    private let added: [Added]
+    private let vocabulary: Vocabulary
     /// By their first byte, the longest first.
     private let addedAt: [UInt8: [Added]]
 
-    /// `byteIds`: of the token of each byte. `merges`: by `pair` of two ids. `tokens`: by id, added ones too.
-    init(kind: Kind, byteIds: [Int], merges: [UInt64: Merge], tokens: [Int: Token], added: [Added]) {
+    init(kind: Kind, _ vocabulary: Vocabulary) {
         self.kind = kind
-        self.byteIds = byteIds
-        self.merges = merges
-        self.tokens = tokens
-        self.added = added
-        addedAt = Dictionary(grouping: added.sorted { $0.text.count > $1.text.count }) { $0.text[0] }
+        self.vocabulary = vocabulary
+        addedAt = Dictionary(grouping: vocabulary.added.sorted { $0.text.count > $1.text.count }) { $0.text[0] }
     }
 
     /// Texts of the special tokens, UTF-8.
-    var specialTokens: [[UInt8]] { added.filter(\.special).map(\.text) }
+    var specialTokens: [[UInt8]] { vocabulary.added.filter(\.special).map(\.text) }
 
     /// Id of an added token, nil where there is none of this text.
-    func addedId(_ text: [UInt8]) -> Int? { added.last { $0.text == text }?.id }
+    func addedId(_ text: [UInt8]) -> Int? { vocabulary.added.last { $0.text == text }?.id }
 
     /// Ids of a text in which added tokens are meant.
     public func encode(_ text: String) -> [Int] { encode(Array(text.utf8)) }
@@ -55,11 +84,36 @@ public final class Tokenizer: Sendable {
 
     /// The text of ids, without special tokens and what is no token.
     public func decode(_ ids: [Int]) -> String {
-        var bytes: [UInt8] = []
-        for id in ids {
-            if let token = tokens[id], !token.special { bytes += token.bytes }
+        var text: [UInt8] = []
+        var run: [UInt8] = []  // of tokens that are single bytes: characters as a whole, or all of them broken
+        func endRun() {
+            let whole = String(validating: run, as: UTF8.self) != nil
+            text += whole ? run : run.flatMap { _ in "\u{FFFD}".utf8 }
+            run = []
         }
-        return String(decoding: bytes, as: UTF8.self)
+        for token in ids.compactMap(shown) {
+            if token.isByte {
+                run += token.bytes
+            } else {
+                endRun()
+                text += token.bytes
+            }
+        }
+        endRun()
+        if case .characters(strip: true) = kind, text.first == UInt8(ascii: " ") { text.removeFirst() }
+        return String(decoding: text, as: UTF8.self)
+    }
+
+    /// Whether what comes next may change `text`, which is the decoded `ids`: bytes of its last character are to come.
+    /// Where tokens that are single bytes follow one another, each may yet make all of them broken characters.
+    func awaitsBytes(_ ids: [Int], _ text: String) -> Bool {
+        text.unicodeScalars.last == "\u{FFFD}" || ids.reversed().lazy.compactMap(shown).first?.isByte == true
+    }
+
+    /// Nil where it is left out of a text.
+    private func shown(_ id: Int) -> Token? {
+        guard let token = vocabulary.tokens[id], !token.special else { return nil }
+        return token
     }
 
     func encode(_ text: [UInt8]) -> [Int] {
@@ -88,31 +142,40 @@ public final class Tokenizer: Sendable {
 
     private func encodePlain(_ text: ArraySlice<UInt8>, _ ids: inout [Int]) {
         guard !text.isEmpty else { return }
+        var points = String(decoding: text, as: UTF8.self).unicodeScalars.map(\.value)
         switch kind {
-        case .qwen2(let nfc):
-            var points = String(decoding: text, as: UTF8.self).unicodeScalars.map(\.value)
+        case .characters: merge(points.flatMap(characterIds), &ids)
+        case .bytes(let pattern, let nfc, _):
             if nfc { points = compose(points) }
-            let words = Words(points)
+            let words = pattern.splitter(points)
             var begin = 0
             while begin < points.count {
                 let end = words.end(begin)
-                encodeWord(utf8(points[begin..<end]), &ids)
+                let word = utf8(points[begin..<end])
+                if let whole = vocabulary.wordIds[word] { ids.append(whole) } else { merge(byteIds(word), &ids) }
                 begin = end
             }
         }
     }
 
+    private func byteIds(_ bytes: [UInt8]) -> [Int] { bytes.map { vocabulary.byteIds[Int($0)] } }
+
+    /// Id of a character, or those of its bytes.
+    private func characterIds(_ point: UInt32) -> [Int] {
+        vocabulary.characterIds[point == 0x20 ? spaceMark.value : point].map { [$0] } ?? byteIds(utf8([point]))
+    }
+
     /// Merges neighbours, the pair of lowest rank first, of equal ones the leftmost. By a heap: words may be long.
-    private func encodeWord(_ bytes: [UInt8], _ ids: inout [Int]) {
-        let count = bytes.count
-        var symbols = bytes.map { byteIds[Int($0)] }  // -1: merged into its left neighbour
+    private func merge(_ single: [Int], _ ids: inout [Int]) {
+        let count = single.count
+        var symbols = single  // -1: merged into its left neighbour
         var before = (0..<count).map { $0 - 1 }
         var after = (0..<count).map { $0 + 1 }
         var candidates = Heap()
         func consider(_ left: Int) {
-            guard left >= 0, after[left] < count, let merge = merges[pair(symbols[left], symbols[after[left]])] else {
-                return
-            }
+            guard left >= 0, after[left] < count,
+                let merge = vocabulary.merges[pair(symbols[left], symbols[after[left]])]
+            else { return }
             candidates.push(Candidate(rank: merge.rank, left: left, id: merge.id))
         }
         for left in 0..<count { consider(left) }
@@ -121,7 +184,7 @@ public final class Tokenizer: Sendable {
             guard symbols[left] >= 0, after[left] < count else { continue }
             let right = after[left]
             // Otherwise a neighbour has been merged since.
-            guard merges[pair(symbols[left], symbols[right])]?.id == best.id else { continue }
+            guard vocabulary.merges[pair(symbols[left], symbols[right])]?.id == best.id else { continue }
             symbols[left] = best.id
             symbols[right] = -1
             after[left] = after[right]
@@ -191,7 +254,7 @@ struct TextStream {
         let text = tokenizer.decode(tokens)
         // By scalars: a Character may grow with what follows it.
         let (all, before) = (text.unicodeScalars, shown.unicodeScalars.count)
-        if all.count <= before || !ended && all.last == "\u{FFFD}" { return "" }
+        if all.count <= before || !ended && tokenizer.awaitsBytes(tokens, text) { return "" }
         shown = text
         return String(String.UnicodeScalarView(all.dropFirst(before)))
     }

@@ -12,6 +12,7 @@ private let syllableCount = leadCount * vowelCount * tailCount
 
 private let letters = Ranges(entries(UnicodeTables.letters))
 private let numbers = Ranges(entries(UnicodeTables.numbers))
+private let otherNumbers = Ranges(entries(UnicodeTables.otherNumbers))
 private let spaces = Ranges(entries(UnicodeTables.spaces))
 private let marks = entries(UnicodeTables.marks)
 private let markRanges = Ranges(marks)
@@ -23,6 +24,9 @@ private let compositions = Dictionary(
 func isLetter(_ point: UInt32) -> Bool { letters.find(point) != nil }
 
 func isNumber(_ point: UInt32) -> Bool { numbers.find(point) != nil }
+
+/// What tokenizers that cut out digits take for numbers beyond these.
+func isOtherNumber(_ point: UInt32) -> Bool { otherNumbers.find(point) != nil }
 
 func isSpace(_ point: UInt32) -> Bool { spaces.find(point) != nil }
 

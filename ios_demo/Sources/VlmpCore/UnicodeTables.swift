@@ -93,6 +93,11 @@ enum UnicodeTables {
         2pbl 2pbo,2pdt 2pf1,2pf3 2pfh,2q68 2q6k,2sc0 2sc9
         """
 
+    /// The same, of what tokenizers that cut out digits take for numbers, too.
+    static let otherNumbers = """
+        1kgw 1kh5,20ok 20om
+        """
+
     /// The same.
     static let spaces = """
         9 d,w w,3p 3p,4g 4g,4g0 4g0,6bk 6bu,6co 6cp,6cv 6cv,6e7 6e7,9hc 9hc

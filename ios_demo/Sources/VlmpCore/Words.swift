@@ -1,4 +1,5 @@
-// Qwen2's pattern, matched by hand, since regexes and their Unicode versions differ from phone to phone:
+// Qwen2's pattern, matched by hand, since regexes and their Unicode versions differ from phone to phone; that of Llama
+// 3 and LFM2 has \p{N}{1,3} for \p{N}:
 //
 //   (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+
 //
@@ -21,22 +22,30 @@ private enum Kind {
 }
 
 /// Cuts code points into words.
-struct Words {
+protocol Splitter {
+    /// End of the word that begins at `begin`.
+    func end(_ begin: Int) -> Int
+}
+
+/// By the pattern of Qwen2 or Llama 3.
+struct Words: Splitter {
     private let points: [UInt32]
+    private let digits: Int
     private let kinds: [Kind]
 
-    init(_ points: [UInt32]) {
+    /// `digits`: the most of one word.
+    init(_ points: [UInt32], digits: Int) {
         self.points = points
+        self.digits = digits
         kinds = points.map(Kind.init)
     }
 
-    /// End of the word that begins at `begin`.
     func end(_ begin: Int) -> Int {
         let contraction = contraction(begin)
         if contraction > 0 { return begin + contraction }
         switch kinds[begin] {
         case .letter: return run(begin, .letter)
-        case .number: return begin + 1
+        case .number: return numberEnd(begin)
         case .space, .other:
             if at(begin + 1, .letter) { return run(begin + 1, .letter) }
             if kinds[begin] == .other { return run(run(begin, .other), .newline) }
@@ -52,6 +61,12 @@ struct Words {
         if "stmd".unicodeScalars.contains(first) { return 2 }
         guard begin + 2 < points.count, let second = folded(points[begin + 2]) else { return 0 }
         return [["r", "e"], ["v", "e"], ["l", "l"]].contains([first, second]) ? 3 : 0
+    }
+
+    private func numberEnd(_ begin: Int) -> Int {
+        var end = begin + 1
+        while end < begin + digits && at(end, .number) { end += 1 }
+        return end
     }
 
     /// White space: up to its last newline; else all of it but a last one that belongs to the next word.

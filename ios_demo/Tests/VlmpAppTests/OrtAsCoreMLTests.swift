@@ -55,15 +55,16 @@ private final class OrtFunction: ModelFunction {
         let past = inputs["past"]?.ints[0] ?? 0
         var made: [String: any StridedArray] = [:]
         for spec in model.manifest.method(step).outputs {
-            made[spec.name] = PaddedArray(try returned[spec.name] ?? rows(spec, past: past), gap: 5)
+            made[spec.name] = PaddedArray(try returned[spec.name] ?? updated(spec, past: past), gap: 5)
         }
         return made
     }
 
-    /// The rows of a call, of each head, out of a cache.
-    private func rows(_ spec: TensorSpec, past: Int) throws -> Tensor {
+    /// What a call has put into a cache: rows of each head, or all weights of kept tokens.
+    private func updated(_ spec: TensorSpec, past: Int) throws -> Tensor {
         let parts = spec.name.split(separator: "_")
         let cache = try #require(model.caches["\(parts[0])_cache_\(parts[1])"])
+        if parts[0] == "bias" { return cache.copy() }
         let layer = model.manifest.kv.layers[Int(parts[1])!]
         let first = step == .prefill ? 0 : layer.base + past
         let width = layer.headDim * spec.dtype.bytes
@@ -82,12 +83,13 @@ private final class OrtFunction: ModelFunction {
 @Suite struct OrtAsCoreMLTests {
     @Test(
         .enabled(if: environment["VLMP_ROWS"] != nil, "tests/ios/test_swift_app.py makes the folder VLMP_ROWS"),
-        arguments: ["onnx-pruned", "onnx-unpruned"])
+        arguments: ["onnx-pruned", "onnx-unpruned", "onnx-staged"])
     func aConversationIsTheSameToTheBit(_ name: String) throws {
         let folder = URL(fileURLWithPath: environment["VLMP_BUNDLES"]!).appendingPathComponent(name)
         let rows = URL(fileURLWithPath: environment["VLMP_ROWS"]!)
         let text = try Data(contentsOf: rows.appendingPathComponent("\(name).json"))
         let model = try OrtModel(try parseManifest([UInt8](text)), folder)
+        #expect(model.manifest.stages.allSatisfy { $0.weighs == (name == "onnx-staged") })
         struct Opener: RuntimeOpener, @unchecked Sendable {
             let model: OrtModel
             func open(_: URL, _ manifest: Manifest, caches: [String: Tensor], threads: Int?) throws -> any Runtime {

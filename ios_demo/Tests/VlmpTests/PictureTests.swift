@@ -80,7 +80,8 @@ final class PictureTests: XCTestCase {
     private func spec(of item: JSON) -> ImageSpec {
         ImageSpec(
             height: item.at("height").int, width: item.at("width").int, fit: Fit(rawValue: item.at("fit").string)!,
-            padRgb: item.at("pad_rgb").ints.map { UInt8($0) }, resample: .bicubic, visualTokens: 1, segments: [])
+            padRgb: item.at("pad_rgb").ints.map { UInt8($0) },
+            resample: Resample(rawValue: item.at("resample").string)!, visualTokens: 1, segments: [])
     }
 
     /// Sums as they should be, so that damage comes farther.

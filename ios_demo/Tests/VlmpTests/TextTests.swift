@@ -4,7 +4,7 @@ import XCTest
 
 /// The tokenizer against the conformance files, and against damage drawn by lot.
 final class TextTests: XCTestCase {
-    private let names = ["tiny", "trained", "older"]
+    private let names = ["tiny", "trained", "older", "llama", "smollm", "llama3"]
 
     func testTextsToIdsAndBack() throws {
         for name in names {
@@ -76,24 +76,50 @@ final class TextTests: XCTestCase {
 
     func testTokenizersOfOtherKindsAreRefused() throws {
         let refused = try ConformanceFiles.json("tokenizer/refused.json")
-        let base = try ConformanceFiles.json("tokenizer/\(refused.at("base").string)/tokenizer.json")
-        for item in refused.at("cases").list {
-            let text = Array(base.changed(item.at("change")).written.utf8)
-            XCTAssertEqual(problem { _ = try parseTokenizer(text) }?.bundleProblem, .tokenizer, item.written)
+        let ofTiny = (name: refused.at("base").string, cases: refused.at("cases"))
+        let ofOthers = refused.at("other_bases").members.map {
+            (name: String(decoding: $0.name, as: UTF8.self), cases: $0.value)
+        }
+        XCTAssertEqual(ofOthers.count, 3)
+        for (name, cases) in [ofTiny] + ofOthers {
+            let base = try ConformanceFiles.json("tokenizer/\(name)/tokenizer.json")
+            for item in cases.list {
+                let text = Array(base.changed(item.at("change")).written.utf8)
+                let found = problem { _ = try parseTokenizer(text) }?.bundleProblem
+                XCTAssertEqual(found, .tokenizer, "\(name): \(item.written)")
+            }
         }
     }
 
+    func testByteTokensInSmallLettersAreBytes() throws {
+        let change: JSON = [["at": ["model", "vocab", "<0xe9>"], "value": 800]]
+        let json = try ConformanceFiles.json("tokenizer/llama/tokenizer.json").changed(change)
+        XCTAssertEqual(try parseTokenizer(Array(json.written.utf8)).decode([800]), "\u{FFFD}")
+    }
+
+    /// The vocabulary of the conformance files has no token that would show it.
+    func testNumbersOfANewerUnicodeAreWords() {
+        let words = WordsGpt2([0x20, 0x11DE0, 0x11DE0])
+        XCTAssertEqual([words.end(0), words.end(1), words.end(2)], [1, 2, 3])
+    }
+
     func testDamagedTokenizersAreRefusedOrRead() throws {
-        let text = try ConformanceFiles.bytes("tokenizer/trained/tokenizer.json")
-        try fuzz([text], seed: 8, rounds: 300) {
+        let texts = try ["trained", "llama", "smollm"].map {
+            try ConformanceFiles.bytes("tokenizer/\($0)/tokenizer.json")
+        }
+        try fuzz(texts, seed: 8, rounds: 300) {
             let tokenizer = try parseTokenizer($0)
             _ = tokenizer.decode(tokenizer.encode("Wie geht's? <|im_end|>"))
         }
     }
 
     func testLongWordsTakeNoSquareOfTime() throws {
-        let tokenizer = try ConformanceFiles.tokenizer("tiny")
-        let text = String(repeating: "ab", count: 100_000)
-        XCTAssertEqual(tokenizer.decode(tokenizer.encode(text)), text)
+        for name in ["tiny", "llama", "smollm", "llama3"] {
+            let tokenizer = try ConformanceFiles.tokenizer(name)
+            for part in ["ab", "12", "- "] {
+                let text = String(repeating: part, count: 100_000)
+                XCTAssertEqual(tokenizer.decode(tokenizer.encode(text)), text, name)
+            }
+        }
     }
 }
