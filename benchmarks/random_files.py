@@ -21,6 +21,15 @@ LLAVA_TEMPLATE = (
     "{% endfor %}{% endfor %}{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
 )
 """What llava-hf's checkpoints have."""
+INTERNVL_TEMPLATE = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}{% if message['content'] is string %}"
+    "{{ message['content'] }}{% else %}{% for content in message['content'] %}{% if content['type'] == 'image' %}"
+    "{{ '<IMG_CONTEXT>\n' }}{% elif content['type'] == 'text' %}{{ content['text'] }}{% endif %}{% endfor %}{% endif %}"
+    "{{ '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+"""What InternVL's have, without videos."""
+HALF = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
 CLIP = {"image_mean": [0.48145466, 0.4578275, 0.40821073], "image_std": [0.26862954, 0.26130258, 0.27577711]}
 
 
@@ -29,6 +38,11 @@ def write_tokenizer(folder: Path, model_type: str, vocab: int) -> dict[str, int]
     if model_type == "llava":
         tokenizer = llama_tokenizer(min(LLAMA_WORDS, vocab - 2))
         names = {"image_token_index": "<image>", "pad_token_id": "<pad>"}
+    elif model_type == "internvl":
+        tokenizer = qwen_tokenizer(vocab)
+        tokenizer.add_special_tokens({"extra_special_tokens": ["<img>", "</img>", "<IMG_CONTEXT>"]})
+        tokenizer.chat_template = INTERNVL_TEMPLATE
+        names = {"image_token_id": "<IMG_CONTEXT>"}
     else:
         tokenizer = qwen_tokenizer(vocab)
         names = {
@@ -106,12 +120,17 @@ def write_preprocessor(folder: Path, model_type: str, vision: Any) -> None:
             "image_processor_type": "CLIPImageProcessor", "size": {"shortest_edge": side}, "resample": 3,
             "crop_size": {"height": side, "width": side}, **CLIP,
         }  # fmt: skip
+    elif model_type == "internvl":
+        height, width = vision.image_size
+        settings = {
+            "image_processor_type": "GotOcr2ImageProcessor", "size": {"height": height, "width": width}, "resample": 3,
+            "crop_to_patches": False, **IMAGENET,
+        }  # fmt: skip
     else:
         unit = vision.patch_size * 2
-        half = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
         settings = {
             "image_processor_type": "Qwen2VLImageProcessor", "min_pixels": 4 * unit**2, "max_pixels": 16384 * unit**2,
             "patch_size": vision.patch_size, "merge_size": 2, "temporal_patch_size": 2,
-            **(half if model_type == "qwen3_vl" else CLIP),
+            **(HALF if model_type == "qwen3_vl" else CLIP),
         }  # fmt: skip
     (folder / "preprocessor_config.json").write_text(json.dumps(settings))

@@ -153,7 +153,10 @@ class VisionSpec(_Computed):
     taps: tuple[int, ...] = ()
     """Blocks after which visual features branch off (DeepStack), each through a connector of its own, whose norm is
     over the patches of a token together."""
-    layer_scale: bool = _only(False)
+    layer_scale: bool = False
+    """Whether the checkpoint has factors for the outputs of attention and MLP; they become part of their weights."""
+    batch_dim: bool = False
+    """Whether the class token and the table of positions stand there with a dim for a batch."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

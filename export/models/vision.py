@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from vlmp.export.models.connector import Connector, in_merge_order, patch_places
 from vlmp.export.models.layers import JoinedLinear, PatchAttention, activation, new_norm
+from vlmp.export.models.loading import SCALED
 from vlmp.export.models.spec import ConnectorSpec, VisionSpec
 from vlmp.export.models.windows import by_windows, window_sizes
 from vlmp.export.pixels import Normalisation
@@ -157,4 +158,9 @@ class VisionBlock(nn.Module):
 
 def vision_transforms(spec: VisionSpec) -> dict[str, str]:
     """Module -> the transform of its tensors that the spec asks for (see `loading.py`)."""
-    return {"patch": "sum_frames"} if spec.patch_layout == "conv3d" else {}
+    asked = {"patch": "sum_frames"} if spec.patch_layout == "conv3d" else {}
+    if spec.layer_scale:
+        asked |= {"blocks.{}.proj": SCALED, "blocks.{}.fc2": SCALED}
+    if spec.batch_dim:
+        asked |= {"class_token": "one_of_a_batch", "positions": "one_of_a_batch"}
+    return asked

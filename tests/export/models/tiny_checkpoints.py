@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from random_files import LLAVA_TEMPLATE
+from random_files import INTERNVL_TEMPLATE, LLAVA_TEMPLATE
 from tokenizer_kinds import llama_like
 from torch import nn
 from transformers import (
     AutoTokenizer,
     CLIPVisionConfig,
+    InternVLConfig,
+    InternVLForConditionalGeneration,
     LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
@@ -86,6 +88,41 @@ def write_qwen3_vl(folder: Path, seed: int) -> None:
     write_qwen(folder, Qwen3VLForConditionalGeneration(config), pixels, seed)
 
 
+def write_internvl(folder: Path, seed: int, text: dict[str, Any] | None = None) -> None:
+    """InternVL: 36 visual tokens, a rotary embedding that is another one beyond the longest prompt.
+
+    text: of the config of another language model than Qwen2.
+    """
+    rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 5e4}
+    tokenizer = internvl_tokenizer()
+    config = InternVLConfig(
+        text_config=TEXT | (text or {"model_type": "qwen2", "rope_parameters": rope}),
+        vision_config=dict(
+            hidden_size=64, intermediate_size=96, num_hidden_layers=3, num_attention_heads=2, image_size=[168, 168],
+            patch_size=[14, 14], attention_bias=True, layer_norm_eps=1e-3,
+        ),
+        image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"), image_seq_length=36, tie_word_embeddings=False,
+    )  # fmt: skip
+    model = InternVLForConditionalGeneration(config)
+    model.generation_config.eos_token_id = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    imagenet = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
+    one_tile = {"size": {"height": 168, "width": 168}, "max_patches": 1}
+    write_processor(folder, "GotOcr2ImageProcessor", imagenet | one_tile)
+    tokenizer.save_pretrained(folder)
+    save(model, folder, seed)
+
+
+def internvl_tokenizer() -> Any:
+    """That of vlmp-tiny with InternVL's tokens, which its processor looks for by name."""
+    named = {
+        "start_image_token": "<img>", "end_image_token": "</img>", "context_image_token": "<IMG_CONTEXT>",
+        "video_token": "<video>",
+    }  # fmt: skip
+    tokenizer = AutoTokenizer.from_pretrained(TINY, extra_special_tokens=named)
+    tokenizer.chat_template = INTERNVL_TEMPLATE
+    return tokenizer
+
+
 def qwen_rope(sections: list[int]) -> dict[str, Any]:
     return {"rope_parameters": {"rope_type": "default", "rope_theta": 5e4, "mrope_section": sections}}
 
@@ -126,7 +163,8 @@ def save(model: nn.Module, folder: Path, seed: int) -> None:
         if parameter.ndim == 1:  # biases around zero, norms around one
             values = values * 0.2 + float(name.endswith("weight"))
         elif "embed_tokens" not in name:
-            values = values * 1.5 / math.sqrt(math.prod(parameter.shape[1:]))
+            inputs = parameter.shape[-1:] if "position_embedding" in name else parameter.shape[1:]
+            values = values * 1.5 / math.sqrt(math.prod(inputs))
         parameter.data = values
     model.save_pretrained(folder)  # type: ignore[operator]
 
@@ -135,5 +173,6 @@ WRITERS: dict[str, Callable[[Path, int], None]] = {
     "llava": write_llava,
     "qwen2_5_vl": write_qwen2_5_vl,
     "qwen3_vl": write_qwen3_vl,
+    "internvl": write_internvl,
 }
 """By `model_type`."""
