@@ -62,7 +62,8 @@ def write_checkpoint(
     text.vocab_size = vocab or text.vocab_size
     if layers:
         text.num_hidden_layers = layers
-        text.layer_types = None if getattr(text, "layer_types", None) is None else text.layer_types[:layers]
+        if getattr(text, "layer_types", None):
+            text.layer_types = text.layer_types[:layers]
     if vision_layers:
         vision.num_hidden_layers = vision_layers
         if hasattr(vision, "fullatt_block_indexes"):

@@ -53,7 +53,7 @@ def eager_subjects(
 
     Raises UserError when the model cannot serve one of them.
     """
-    from vlmp.export.plan import open_source
+    from vlmp.export.plan import open_source, placed
 
     settings = [
         replace(config, pruner=pruner, keep=keep)
@@ -63,7 +63,9 @@ def eager_subjects(
     settings += [replace(config, pruner=DEFAULT_PRUNER, prune_layer=None, stages=stages) for stages in schedules]
     subjects = []
     for setting in settings:
-        open_source(setting)  # reads no weights, and refuses now what would end hours of answers later
+        source = open_source(setting)  # reads no weights, and refuses now what would end hours of answers later
+        if source.family.spec.decoder.deep:  # such a model has a place of its own, which facts and names then tell
+            setting = placed(setting, source.family)
         if setting.pruner == "random":
             subjects += [eager_subject(setting, seed=seed) for seed in range(seeds)]
         else:
@@ -76,7 +78,6 @@ def eager_subject(config: "ExportConfig", label: str = "", **settings: float) ->
     from vlmp.export.checkpoint import locate
     from vlmp.export.eager import open_eager
     from vlmp.export.models import file_label, model_entry, model_label
-    from vlmp.export.plan import open_source, placed
 
     names = "+".join(dict.fromkeys(stage.pruner for stage in config.stages))
     label = label or names or config.pruner
@@ -95,9 +96,8 @@ def eager_subject(config: "ExportConfig", label: str = "", **settings: float) ->
         "model": model_label(config.model), "checkpoint": checkpoint, "image_size": config.image_size,
         "image_fit": config.image_fit,
     }  # fmt: skip
-    schedule = placed(config, open_source(config).family).schedule  # a model may have a place of its own
     facts = {
-        **seen, "pruner": label, "keep": config.schedule[-1].keep, "schedule": joined(schedule),
+        **seen, "pruner": label, "keep": config.schedule[-1].keep, "schedule": joined(config.schedule),
         "system_prompt": config.system_prompt,
         "program": eager_program(),
     }  # fmt: skip

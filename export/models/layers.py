@@ -3,6 +3,8 @@
 Dims: M patches, E vision width, L tokens of a call, D hidden size, H heads, J key/value heads, g = H / J, d head size.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 from vlmp.export.models.spec import Activation, Norm
@@ -91,6 +93,17 @@ class QuickGelu(nn.Module):
         return hidden * torch.sigmoid(1.702 * hidden)
 
 
+class TanhGelu(nn.Module):
+    """GELU by its approximation with tanh: x sigmoid(2 z), z = sqrt(2 / pi) (x + 0.044715 x^3).
+
+    Not PyTorch's own: ExecuTorch and Core ML would compute the exact one in its place.
+    """
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """hidden [...] -> [...]."""
+        return hidden * torch.sigmoid(2 * math.sqrt(2 / math.pi) * hidden * (1 + 0.044715 * hidden * hidden))
+
+
 def activation(name: Activation) -> nn.Module:
     """The activation of this name."""
     match name:
@@ -99,7 +112,7 @@ def activation(name: Activation) -> nn.Module:
         case "gelu":
             return nn.GELU()
         case "gelu_tanh":
-            return nn.GELU(approximate="tanh")
+            return TanhGelu()
         case "quick_gelu":
             return QuickGelu()
 

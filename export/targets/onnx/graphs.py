@@ -71,10 +71,12 @@ class Assembly:
         self.graph.extend(nodes)
         self.values |= outputs
 
-    def choose(self, region: str, condition: ir.Value, yes: ir.Model, no: ir.Model) -> None:
-        """Append an If of two parts with outputs of the same names."""
-        names = list(self._take(region, yes, {}))
-        self._take(region, no, {})
+    def choose(
+        self, region: str, condition: ir.Value, yes: ir.Model, no: ir.Model, inputs: Mapping[str, str] | None = None
+    ) -> None:
+        """Append an If of two parts with outputs of the same names. inputs: of both, as `add` takes them."""
+        names = list(self._take(region, yes, inputs or {}))
+        self._take(region, no, inputs or {})
         node = ir.Node(
             "",
             "If",

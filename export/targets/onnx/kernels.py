@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from vlmp.export.models.decoder import Attention
-from vlmp.export.models.layers import AddNorm, PatchAttention, RmsNorm
+from vlmp.export.models.layers import AddNorm, PatchAttention, RmsNorm, TanhGelu
 from vlmp.export.quantize import QuantLinear, constant
 
 
@@ -202,6 +202,7 @@ FUSED: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     RmsNorm: FusedRmsNorm,
     AddNorm: FusedAddNorm,
     nn.SiLU: FusedSilu,
+    TanhGelu: lambda _: nn.GELU(approximate="tanh"),
 }
 """What ONNX Runtime has operators of its own for."""
 

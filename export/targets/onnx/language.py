@@ -194,7 +194,8 @@ def language_graph(prefill: Prefill, decode: Decode) -> ir.Model:
         if cut.layer:
             whole.values["key"] = whole.values[f"key_{cut.layer - 1}"]
         to_come = feature_names(range(cut.layer, geometry.deep))
-        whole.choose("pruner", has_image, _pruned(prefill, stage, to_come), _unpruned(geometry, to_come))
+        given = {f"features_{index}": name for index, name in enumerate(to_come)}
+        whole.choose("pruner", has_image, _pruned(prefill, stage, to_come), _unpruned(geometry, to_come), given)
         whole.values |= {f"kept_{stage}": whole.values["kept"], f"filled_{stage}": whole.values["filled"]}
         kept, filled = [*kept, f"kept_{stage}"], [*filled, f"filled_{stage}"]
         _add_layers(whole, "after", stage + 1, prefill, decode)
