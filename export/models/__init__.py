@@ -81,6 +81,7 @@ FAMILIES: dict[str, str] = {
     "qwen3_vl": "vlmp.export.models.qwen3_vl:Qwen3VL",
     "llava": "vlmp.export.models.llava:Llava",
     "internvl": "vlmp.export.models.internvl:InternVL",
+    "smolvlm": "vlmp.export.models.smolvlm:SmolVLM",
 }
 """`model_type` of a checkpoint's config -> "module:class", which may be the same for several."""
 
@@ -100,6 +101,9 @@ MODELS: dict[str, ModelEntry] = {
     "internvl3.5-1b": ModelEntry("OpenGVLab/InternVL3_5-1B-HF", "internvl", quant="int4"),
     "internvl3.5-2b": ModelEntry("OpenGVLab/InternVL3_5-2B-HF", "internvl", quant="int4"),
     "internvl3.5-4b": ModelEntry("OpenGVLab/InternVL3_5-4B-HF", "internvl", quant="int4"),
+    "smolvlm2-256m": ModelEntry("HuggingFaceTB/SmolVLM2-256M-Video-Instruct", "smolvlm"),
+    "smolvlm2-500m": ModelEntry("HuggingFaceTB/SmolVLM2-500M-Video-Instruct", "smolvlm"),
+    "smolvlm2-2.2b": ModelEntry("HuggingFaceTB/SmolVLM2-2.2B-Instruct", "smolvlm", quant="int4"),
 }
 
 

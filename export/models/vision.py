@@ -87,6 +87,9 @@ class Vision(nn.Module):
                 plane_1Eyx = places_PE.T.reshape(1, -1, spec.table, spec.table)
                 fitted = F.interpolate(plane_1Eyx, size=(rows, columns), mode="bilinear", align_corners=True)
                 places_PE = fitted.flatten(2)[0].T
+            if spec.positions == "bucket":
+                row_y, column_x = buckets(rows, spec.table), buckets(columns, spec.table)
+                places_PE = places_PE[(row_y[:, None] * spec.table + column_x).reshape(-1)]
             index = in_merge_order(torch.arange(rows * columns).reshape(rows, columns), self.merge)
             keep("place_ME", places_PE[index][order_M].to(dtype))
             if spec.class_token:
@@ -154,6 +157,16 @@ class VisionBlock(nn.Module):
             gate_MF, up_MF = inner_MF.chunk(2, -1)
             return hidden_ME + self.fc2(self.act(gate_MF) * up_MF)
         return hidden_ME + self.fc2(self.act(inner_MF))
+
+
+def buckets(patches: int, table: int) -> Tensor:
+    """The row of a table of positions for each patch of a column. int64 [patches].
+
+    Computed step by step as transformers does, since it rounds: with 25 of both, some rows are taken twice.
+    """
+    edges = torch.arange(1 / table, 1.0, 1 / table)
+    share = torch.arange(patches).float() * (1.0 / torch.tensor(patches))
+    return torch.bucketize(share.clamp(max=1.0 - 1e-6), edges, right=True)
 
 
 def vision_transforms(spec: VisionSpec) -> dict[str, str]:

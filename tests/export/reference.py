@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -33,7 +34,9 @@ from transformers import (
     Qwen2VLForConditionalGeneration,
     Qwen2VLProcessor,
     Qwen3VLProcessor,
+    SmolVLMProcessor,
 )
+from transformers.models.smolvlm import processing_smolvlm
 from vlmp.pruner import PrunerConfig, PruneResult, build_pruner
 
 
@@ -58,6 +61,11 @@ def processor_of(config: Any, images: Any, tokenizer: Any) -> Any:
         case "internvl":
             kind = image_only(InternVLProcessor, image_seq_length=config.image_seq_length)
             return kind(images, tokenizer, tokenizer.chat_template)
+        case "smolvlm":
+            side = config.vision_config.image_size // config.vision_config.patch_size // config.scale_factor
+            kind = image_only(SmolVLMProcessor, image_seq_len=side**2)
+            with patch.object(processing_smolvlm, "num2words", str):  # which it wants for videos alone
+                return kind(images, tokenizer, tokenizer.chat_template)
         case "qwen2_5_vl":
             return image_only(Qwen2_5_VLProcessor)(images, tokenizer, tokenizer.chat_template)
         case "qwen3_vl":

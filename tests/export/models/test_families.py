@@ -51,6 +51,7 @@ CASES = {
     "qwen2_5_vl": Case(seed=1),
     "qwen3_vl": Case(seed=1),
     "internvl": Case(seed=1, square=True),
+    "smolvlm": Case(seed=1, square=True),
 }
 
 
@@ -261,6 +262,7 @@ LAYOUTS: dict[str, dict[str, tuple[tuple[str, str], ...]]] = {
             ("vision_tower.", "model.vision_tower."), ("multi_modal_projector.", "model.multi_modal_projector."),
         ),
     },
+    "smolvlm": {"hub": ()},
     "qwen2_5_vl": {"hub": (), "4.52": (("model.", "model.language_model."), ("visual.", "model.visual."))},
 }  # fmt: skip
 """What names begin with as transformers 5.24 saves them -> as others have them."""
@@ -320,6 +322,13 @@ REFUSED: list[tuple[str, str, Any]] = [
     ("internvl", "vision_feature_layer", -2),
     ("internvl", "vision_feature_select_strategy", "full"),
     ("internvl", "projector_hidden_act", "relu"),
+    ("smolvlm", "text_config.attention_bias", True),
+    ("smolvlm", "text_config", {"model_type": "qwen2"}),
+    ("smolvlm", "vision_config.hidden_act", "gelu"),
+    ("smolvlm", "vision_config.image_size", 150),
+    ("smolvlm", "vision_config.num_attention_heads", 3),
+    ("smolvlm", "vision_config.num_channels", 1),
+    ("smolvlm", "scale_factor", 0),
     ("qwen2_5_vl", "text_config.use_sliding_window", True),
     ("qwen2_5_vl", "text_config.hidden_act", "gelu"),
     ("qwen2_5_vl", "text_config.rope_parameters", {"rope_type": "default", "mrope_section": [8, 12, 8]}),
@@ -361,3 +370,14 @@ def test_a_model_of_one_picture_size_takes_no_other(tmp_path: Path) -> None:
     assert shape.image.pad_rgb == (122, 116, 104)
     with pytest.raises(UserError, match="--image-size 140x140: this model takes pictures of 112x112 pixels only"):
         open_eager(replace(config, image_size=(140, 140)))
+
+
+def test_pixels_that_fill_no_token_are_told(tmp_path: Path) -> None:
+    """SmolVLM2's 27 patches a side are a little less than its picture."""
+    tiny_checkpoints.write_smolvlm(tmp_path, 1)
+    image = open_eager(
+        ExportConfig(model=str(tmp_path), targets=(), output=Path("unused"))
+    ).session.manifest.shape.image
+    (segment,) = image.segments
+    assert (image.height, image.width, image.resample) == (166, 166, "lanczos")
+    assert (segment.rows, segment.columns, segment.box) == (9, 9, (0, 0, 162, 162))

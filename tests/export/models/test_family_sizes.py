@@ -60,7 +60,9 @@ def test_full_widths_verify_and_answer(tmp_path: Path, name: str, layers: int, v
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["qwen2.5-vl-3b", "qwen3-vl-2b", "qwen3-vl-4b", "llava-1.5-7b", "internvl3.5-4b"])
+@pytest.mark.parametrize(
+    "name", ["qwen2.5-vl-3b", "qwen3-vl-2b", "qwen3-vl-4b", "llava-1.5-7b", "internvl3.5-4b", "smolvlm2-2.2b"]
+)
 def test_a_whole_model_keeps_its_limits(tmp_path: Path, name: str) -> None:
     write_checkpoint(tmp_path / "checkpoint", name)
     result = exported(name, tmp_path / "checkpoint", tmp_path / "bundle")

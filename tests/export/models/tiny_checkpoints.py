@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from random_files import INTERNVL_TEMPLATE, LLAVA_TEMPLATE
-from tokenizer_kinds import llama_like
+from random_files import INTERNVL_TEMPLATE, LLAVA_TEMPLATE, SMOLVLM_TEMPLATE
+from tokenizer_kinds import llama_like, smollm_like
+from tokenizers import AddedToken
 from torch import nn
 from transformers import (
     AutoTokenizer,
@@ -26,6 +27,8 @@ from transformers import (
     Qwen2_5_VLForConditionalGeneration,
     Qwen3VLConfig,
     Qwen3VLForConditionalGeneration,
+    SmolVLMConfig,
+    SmolVLMForConditionalGeneration,
 )
 
 ROOT = Path(__file__).parents[3]
@@ -123,6 +126,32 @@ def internvl_tokenizer() -> Any:
     return tokenizer
 
 
+def write_smolvlm(folder: Path, seed: int) -> None:
+    """SmolVLM2: 81 visual tokens of 27 x 27 patches, as many as of the 2.2B, the last pixels of no patch."""
+    own = smollm_like()
+    own.add_special_tokens([AddedToken("<end_of_utterance>", normalized=False)])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=own, bos_token="<|im_start|>", eos_token="<end_of_utterance>", pad_token="<|im_end|>"
+    )
+    tokenizer.chat_template = SMOLVLM_TEMPLATE
+    pad, end, image = tokenizer.convert_tokens_to_ids(["<|im_end|>", "<end_of_utterance>", "<image>"])
+    config = SmolVLMConfig(
+        text_config=LlamaConfig(**TEXT | dict(vocab_size=1024), pad_token_id=pad),
+        vision_config=dict(
+            hidden_size=64, intermediate_size=96, num_hidden_layers=3, num_attention_heads=2, image_size=166,
+            patch_size=6, layer_norm_eps=1e-3,
+        ),
+        scale_factor=3, image_token_id=image,
+    )  # fmt: skip
+    model = SmolVLMForConditionalGeneration(config)
+    model.generation_config.eos_token_id, model.generation_config.pad_token_id = end, pad
+    half = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    one_tile = {"size": {"longest_edge": 166}, "max_image_size": {"longest_edge": 166}, "do_image_splitting": False}
+    write_processor(folder, "SmolVLMImageProcessor", half | one_tile)
+    tokenizer.save_pretrained(folder)
+    save(model, folder, seed)
+
+
 def qwen_rope(sections: list[int]) -> dict[str, Any]:
     return {"rope_parameters": {"rope_type": "default", "rope_theta": 5e4, "mrope_section": sections}}
 
@@ -174,5 +203,6 @@ WRITERS: dict[str, Callable[[Path, int], None]] = {
     "qwen2_5_vl": write_qwen2_5_vl,
     "qwen3_vl": write_qwen3_vl,
     "internvl": write_internvl,
+    "smolvlm": write_smolvlm,
 }
 """By `model_type`."""
