@@ -24,7 +24,7 @@ from vlmp.export.models import MODELS
 SHARD_BYTES = 1 << 30
 INTO_RESIDUAL = (
     "attn.proj.weight", "mlp.fc2.weight", "o_proj.weight", "out_proj.weight", "down_proj.weight",
-    "mlp.linear_fc2.weight",
+    "mlp.linear_fc2.weight", "projection_layer.weight",
 )  # fmt: skip
 
 
@@ -116,7 +116,8 @@ def random_tensors(config: Any, generator: torch.Generator) -> Iterator[tuple[st
         if len(shape) > 1:
             values *= shape[1:].numel() ** -0.5
             if name.endswith(INTO_RESIDUAL):
-                part = config.text_config if "language_model" in name else config.vision_config
+                is_text = "language_model" in name or "text_model" in name
+                part = config.text_config if is_text else config.vision_config
                 values *= (2 * part.num_hidden_layers) ** -0.5
         elif "norm" in name or "ln_q" in name:
             values = values * 0.1 + (1.0 if name.endswith("weight") else 0.0)

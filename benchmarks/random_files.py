@@ -12,7 +12,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 TINY = Path(str(files("vlmp.export"))) / "assets" / "vlmp-tiny"
-QWEN_WORDS, LLAMA_WORDS = 151643, 32000
+QWEN_WORDS, LLAMA_WORDS, SMOLLM_WORDS = 151643, 32000, 49152
 """Of a published tokenizer, before the special tokens after them."""
 LLAVA_TEMPLATE = (
     "{% for message in messages %}{% if message['role'] != 'system' %}{{ message['role'].upper() + ': '}}{% endif %}"
@@ -21,14 +21,39 @@ LLAVA_TEMPLATE = (
     "{% endfor %}{% endfor %}{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
 )
 """What llava-hf's checkpoints have."""
+INTERNVL_TEMPLATE = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}{% if message['content'] is string %}"
+    "{{ message['content'] }}{% else %}{% for content in message['content'] %}{% if content['type'] == 'image' %}"
+    "{{ '<IMG_CONTEXT>\n' }}{% elif content['type'] == 'text' %}{{ content['text'] }}{% endif %}{% endfor %}{% endif %}"
+    "{{ '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+"""What InternVL's have, without videos."""
+SMOLVLM_TEMPLATE = (
+    "<|im_start|>{% for message in messages %}{{ message['role'] | capitalize }}"
+    "{% if message['content'][0]['type'] == 'image' %}{{ ':' }}{% else %}{{ ': ' }}{% endif %}"
+    "{% for line in message['content'] %}{% if line['type'] == 'text' %}{{ line['text'] }}"
+    "{% elif line['type'] == 'image' %}{{ '<image>' }}{% endif %}{% endfor %}<end_of_utterance>\n{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
+)
+"""What SmolVLM2's have."""
+HALF = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
 CLIP = {"image_mean": [0.48145466, 0.4578275, 0.40821073], "image_std": [0.26862954, 0.26130258, 0.27577711]}
 
 
 def write_tokenizer(folder: Path, model_type: str, vocab: int) -> dict[str, int]:
     """The tokenizer with its template, no larger than `vocab`. Returns the special ids that the config has."""
+    names = {"image_token_id": "<image>"}
     if model_type == "llava":
         tokenizer = llama_tokenizer(min(LLAMA_WORDS, vocab - 2))
         names = {"image_token_index": "<image>", "pad_token_id": "<pad>"}
+    elif model_type == "smolvlm":
+        tokenizer = smollm_tokenizer(vocab)
+    elif model_type == "internvl":
+        tokenizer = qwen_tokenizer(vocab)
+        tokenizer.add_special_tokens({"extra_special_tokens": ["<img>", "</img>", "<IMG_CONTEXT>"]})
+        tokenizer.chat_template = INTERNVL_TEMPLATE
+        names = {"image_token_id": "<IMG_CONTEXT>"}
     else:
         tokenizer = qwen_tokenizer(vocab)
         names = {
@@ -72,8 +97,7 @@ def llama_tokenizer(words: int) -> PreTrainedTokenizerBase:
     # Words alone: what stands between spaces in a source is a word as long as an expression.
     learnt.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Metaspace(), pre_tokenizers.Punctuation()])
     trainer = trainers.BpeTrainer(vocab_size=words - len(special), limit_alphabet=200, show_progress=False)
-    texts = (path.read_text(encoding="utf-8") for path in sorted(Path(os.__file__).parent.glob("*.py")))
-    lines = (line for text in texts for line in text.split("\n"))
+    lines = (line for text in _modules() for line in text.split("\n"))
     learnt.train_from_iterator(lines, trainer)
     told = json.loads(learnt.to_str())["model"]
     vocab = {token: index for index, token in enumerate([*special, *sorted(told["vocab"], key=told["vocab"].get)])}
@@ -91,6 +115,31 @@ def llama_tokenizer(words: int) -> PreTrainedTokenizerBase:
     )  # fmt: skip
 
 
+def smollm_tokenizer(vocab: int) -> PreTrainedTokenizerBase:
+    """A byte-level BPE as SmolLM2's, digits one by one, with SmolVLM2's tokens, no larger than `vocab`."""
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<fake_token_around_image>", "<image>", "<global-img>",
+               "<end_of_utterance>"]  # fmt: skip
+    learnt = Tokenizer(models.BPE())
+    learnt.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    learnt.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    words = min(SMOLLM_WORDS, vocab - len(special))
+    trainer = trainers.BpeTrainer(vocab_size=words, initial_alphabet=alphabet, show_progress=False)
+    learnt.train_from_iterator(_sources() if words == SMOLLM_WORDS else _modules(), trainer)
+    learnt.add_special_tokens([AddedToken(text, normalized=False) for text in special])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=learnt, bos_token="<|im_start|>", eos_token="<end_of_utterance>", pad_token="<|im_end|>",
+        chat_template=SMOLVLM_TEMPLATE,
+    )  # fmt: skip
+
+
+def _modules() -> Iterator[str]:
+    """The sources of Python's own modules."""
+    return (path.read_text(encoding="utf-8") for path in sorted(Path(os.__file__).parent.glob("*.py")))
+
+
 def _sources() -> Iterator[str]:
     """The sources of Python and transformers."""
     folders = [Path(module.__file__ or "").parent for module in (os, transformers)]
@@ -106,12 +155,23 @@ def write_preprocessor(folder: Path, model_type: str, vision: Any) -> None:
             "image_processor_type": "CLIPImageProcessor", "size": {"shortest_edge": side}, "resample": 3,
             "crop_size": {"height": side, "width": side}, **CLIP,
         }  # fmt: skip
+    elif model_type == "internvl":
+        height, width = vision.image_size
+        settings = {
+            "image_processor_type": "GotOcr2ImageProcessor", "size": {"height": height, "width": width}, "resample": 3,
+            "crop_to_patches": False, **IMAGENET,
+        }  # fmt: skip
+    elif model_type == "smolvlm":
+        side = vision.image_size
+        settings = {
+            "image_processor_type": "SmolVLMImageProcessor", "size": {"longest_edge": 4 * side}, "resample": 1,
+            "max_image_size": {"longest_edge": side}, "do_image_splitting": True, **HALF,
+        }  # fmt: skip
     else:
         unit = vision.patch_size * 2
-        half = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
         settings = {
             "image_processor_type": "Qwen2VLImageProcessor", "min_pixels": 4 * unit**2, "max_pixels": 16384 * unit**2,
             "patch_size": vision.patch_size, "merge_size": 2, "temporal_patch_size": 2,
-            **(half if model_type == "qwen3_vl" else CLIP),
+            **(HALF if model_type == "qwen3_vl" else CLIP),
         }  # fmt: skip
     (folder / "preprocessor_config.json").write_text(json.dumps(settings))

@@ -45,11 +45,12 @@ def shape_of(plan: Plan) -> ShapeSpec:
     """The picture size of the export, and all that follows from it."""
     geometry = plan.source.geometry
     rows, columns = geometry.grid
-    whole = (0, 0, geometry.width, geometry.height)
+    unit = plan.source.family.picture.unit
+    seen = (0, 0, columns * unit, rows * unit)  # of a picture of fixed size perhaps not the last pixels
     image = ImageSpec(
         height=geometry.height, width=geometry.width, fit=plan.config.image_fit, pad_rgb=plan.source.family.pad_rgb,
         resample=plan.source.family.picture.resample, visual_tokens=geometry.visual,
-        segments=[SegmentSpec(rows=rows, columns=columns, first=0, stride=columns, box=whole)],
+        segments=[SegmentSpec(rows=rows, columns=columns, first=0, stride=columns, box=seen)],
     )  # fmt: skip
     stages = [
         StageSpec(

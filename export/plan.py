@@ -102,10 +102,11 @@ def open_source(config: ExportConfig) -> Source:
     family = open_family(model_type, folder)
     height, width = config.image_size or entry.image_size or family.picture.size
     side = family.picture.unit
-    if family.picture.fixed and (height, width) != family.picture.size:
-        only = "x".join(map(str, family.picture.size))
-        raise UserError(f"--image-size {height}x{width}: this model takes pictures of {only} pixels only")
-    if height < side or width < side or height % side or width % side:
+    if family.picture.fixed:  # a last part that fills no token is not seen
+        if (height, width) != family.picture.size:
+            only = "x".join(map(str, family.picture.size))
+            raise UserError(f"--image-size {height}x{width}: this model takes pictures of {only} pixels only")
+    elif height < side or width < side or height % side or width % side:
         raise UserError(f"--image-size {height}x{width}: both sides must be multiples of {side} pixels")
     config = placed(config, family)
     pruners = pruner_configs(config, (height // side) * (width // side), family.layers)

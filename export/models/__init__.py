@@ -80,6 +80,8 @@ FAMILIES: dict[str, str] = {
     "qwen2_5_vl": "vlmp.export.models.qwen2_5_vl:Qwen25VL",
     "qwen3_vl": "vlmp.export.models.qwen3_vl:Qwen3VL",
     "llava": "vlmp.export.models.llava:Llava",
+    "internvl": "vlmp.export.models.internvl:InternVL",
+    "smolvlm": "vlmp.export.models.smolvlm:SmolVLM",
 }
 """`model_type` of a checkpoint's config -> "module:class", which may be the same for several."""
 
@@ -94,6 +96,14 @@ MODELS: dict[str, ModelEntry] = {
     "qwen3-vl-8b": ModelEntry("Qwen/Qwen3-VL-8B-Instruct", "qwen3_vl", quant="int4"),
     "llava-1.5-7b": ModelEntry("llava-hf/llava-1.5-7b-hf", "llava", quant="int4"),
     "llava-1.5-13b": ModelEntry("llava-hf/llava-1.5-13b-hf", "llava", quant="int4"),
+    "internvl3-1b": ModelEntry("OpenGVLab/InternVL3-1B-hf", "internvl", quant="int4"),
+    "internvl3-2b": ModelEntry("OpenGVLab/InternVL3-2B-hf", "internvl", quant="int4"),
+    "internvl3.5-1b": ModelEntry("OpenGVLab/InternVL3_5-1B-HF", "internvl", quant="int4"),
+    "internvl3.5-2b": ModelEntry("OpenGVLab/InternVL3_5-2B-HF", "internvl", quant="int4"),
+    "internvl3.5-4b": ModelEntry("OpenGVLab/InternVL3_5-4B-HF", "internvl", quant="int4"),
+    "smolvlm2-256m": ModelEntry("HuggingFaceTB/SmolVLM2-256M-Video-Instruct", "smolvlm"),
+    "smolvlm2-500m": ModelEntry("HuggingFaceTB/SmolVLM2-500M-Video-Instruct", "smolvlm"),
+    "smolvlm2-2.2b": ModelEntry("HuggingFaceTB/SmolVLM2-2.2B-Instruct", "smolvlm", quant="int4"),
 }
 
 

@@ -7,21 +7,11 @@ from transformers import LlavaConfig
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 from vlmp.export.models.family import SpecFamily
 from vlmp.export.models.loading import Names
-from vlmp.export.models.names import CLIP_BLOCKS, DECODER
-from vlmp.export.models.spec import (
-    ConnectorSpec,
-    DecoderSpec,
-    LayerSpec,
-    ModelSpec,
-    PictureSpec,
-    PromptSpec,
-    RopeSpec,
-    VisionSpec,
-)
+from vlmp.export.models.names import CLIP_BLOCKS, DECODER, LLAVA_PREFIXES, LLAVA_PROJECTOR
+from vlmp.export.models.spec import ConnectorSpec, ModelSpec, PictureSpec, PromptSpec, VisionSpec
+from vlmp.export.models.text import text_decoder, text_sizes, text_wanted
 from vlmp.export.pixels import Normalisation
 
-TEXT_SIZES = ("hidden_size", "intermediate_size", "max_position_embeddings", "num_attention_heads",
-              "num_hidden_layers", "num_key_value_heads", "vocab_size", "head_dim")  # fmt: skip
 VISION_SIZES = ("hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers", "patch_size",
                 "image_size")  # fmt: skip
 
@@ -32,18 +22,12 @@ class Llava(SpecFamily):
     title = "LLaVA-1.5"
     config_class = LlavaConfig
     pixels = Normalisation(mean=tuple(OPENAI_CLIP_MEAN), std=tuple(OPENAI_CLIP_STD), rescale=1 / 255)
-    prefixes = (
-        ("model.language_model.", "model."), ("model.vision_tower.vision_model.", "vision_tower."),
-        ("model.vision_tower.", "vision_tower."), ("model.multi_modal_projector.", "multi_modal_projector."),
-        ("language_model.model.", "model."), ("language_model.lm_head.", "lm_head."),
-        ("vision_tower.vision_model.", "vision_tower."),
-    )  # fmt: skip
+    prefixes = LLAVA_PREFIXES
     vision_names: ClassVar[Names] = {
         **CLIP_BLOCKS,
         "class_token": "vision_tower.embeddings.class_embedding",
         "pre_norm": "vision_tower.pre_layrnorm",  # spelled so
-        "connector.hidden": "multi_modal_projector.linear_1",
-        "connector.out": "multi_modal_projector.linear_2",
+        **LLAVA_PROJECTOR,
     }
     decoder_names = DECODER
 
@@ -52,9 +36,7 @@ class Llava(SpecFamily):
         text, vision = self.config.text_config, self.config.vision_config
         if (text.model_type, vision.model_type) != ("llama", "clip_vision_model"):
             return {}  # `wanted` says so
-        return {f"text {name}": getattr(text, name) for name in TEXT_SIZES} | {
-            f"vision {name}": getattr(vision, name) for name in VISION_SIZES
-        }
+        return text_sizes(text) | {f"vision {name}": getattr(vision, name) for name in VISION_SIZES}
 
     def wanted(self) -> Mapping[str, tuple[object, object]]:
         """See SpecFamily."""
@@ -66,12 +48,7 @@ class Llava(SpecFamily):
             return kinds
         layer, blocks = config.vision_feature_layer, vision.num_hidden_layers
         return {
-            "text hidden_act": (text.hidden_act, "silu"),
-            "rope_type": (text.rope_parameters.get("rope_type", "default"), "default"),
-            "attention_bias": (text.attention_bias, False),
-            "mlp_bias": (text.mlp_bias, False),
-            "heads mod kv heads": (text.num_attention_heads % text.num_key_value_heads, 0),
-            "head_dim mod 2": (text.head_dim % 2, 0),
+            **text_wanted(text),
             "vision hidden_act": (vision.hidden_act, "quick_gelu"),
             "num_channels": (vision.num_channels, 3),
             "image_size mod patch_size": (vision.image_size % vision.patch_size, 0),
@@ -88,15 +65,8 @@ class Llava(SpecFamily):
         """See SpecFamily."""
         config, text, vision = self.config, self.config.text_config, self.config.vision_config
         side, last = vision.image_size, config.vision_feature_layer
-        layer = LayerSpec(
-            kv_heads=text.num_key_value_heads, head_dim=text.head_dim, inner=text.intermediate_size
-        )  # fmt: skip
         return ModelSpec(
-            decoder=DecoderSpec(
-                width=text.hidden_size, vocab=text.vocab_size, heads=text.num_attention_heads,
-                layers=(layer,) * text.num_hidden_layers, tied=config.tie_word_embeddings,
-                rope=RopeSpec(theta=float(text.rope_parameters["rope_theta"])), norm_eps=text.rms_norm_eps,
-            ),
+            decoder=text_decoder(text, config.tie_word_embeddings),
             vision=VisionSpec(
                 # Counted from the embedding on, which is 0; those after it are in the checkpoint, too.
                 depth=last if last > 0 else vision.num_hidden_layers + 1 + last,

@@ -12,7 +12,8 @@ from vlmp.export.weights import Weights
 Names = Mapping[str, str | tuple[str, ...]]
 """Our module -> the checkpoint's, several where their outputs are joined. `{}` stands for a layer's number.
 
-A parameter that stands in the checkpoint without a module has an entry of its own, with its whole name."""
+A parameter that stands in the checkpoint without a module has an entry of its own, with its whole name. `MODULE.scale`
+has the factors of the rows of a module that is `scaled`."""
 Shape = tuple[int, ...]
 
 
@@ -27,8 +28,11 @@ TRANSFORMS: Mapping[str, Transform] = {
     # Two equal frames under a Conv3d are one image under the sum of its two kernels.
     "sum_frames": Transform(lambda shape: (*shape[:2], 2, *shape[2:]), lambda weight: weight.sum(2)),
     "plus_one": Transform(lambda shape: shape, lambda weight: 1 + weight),
+    "one_of_a_batch": Transform(lambda shape: (*(1,) * (3 - len(shape)), *shape), torch.squeeze),
 }
 """By the name that a module's spec asks for them with. Biases stay as they are."""
+SCALED = "scaled"
+"""Asked for in the same way: the rows of weight and bias times factors that the checkpoint has apart (layer scale)."""
 
 
 def load(
@@ -52,6 +56,9 @@ def load(
         owner = root.get_submodule(owner_name)
         transform = transforms.get(pattern)
         value = _joined([_read(weights, name, shape, transform, holds) for name, shape in theirs.items()])
+        if transform == SCALED:
+            factor = weights.get(str(names[f"{pattern}.scale"]).format(_number(owner_name)), (len(value),)).float()
+            value = (value.float().T * factor).T
         if quantizer and leaf == "weight" and isinstance(owner, nn.Linear | nn.Embedding):
             layer = quantizer.layer(part(owner_name), next(iter(theirs)), value)
             if layer:
@@ -67,7 +74,7 @@ def checkpoint_tensors(root: nn.Module, names: Names) -> Iterator[tuple[str, str
     """(our name, our module's as `names` has it, the checkpoint's names with our shapes) of each parameter."""
     for ours, parameter in root.named_parameters():
         owner_name, _, leaf = ours.rpartition(".")
-        number = next((part for part in owner_name.split(".") if part.isdigit()), "")
+        number = _number(owner_name)
         if ours in names:
             yield ours, ours, {str(names[ours]): tuple(parameter.shape)}
             continue
@@ -83,8 +90,13 @@ def checkpoint_tensors(root: nn.Module, names: Names) -> Iterator[tuple[str, str
         yield ours, pattern, dict(zip(tensors, shapes, strict=True))
 
 
+def _number(module: str) -> str:
+    """The layer that a module is of."""
+    return next((part for part in module.split(".") if part.isdigit()), "")
+
+
 def _read(weights: Weights, name: str, shape: Shape, transform: str | None, holds: torch.dtype) -> Tensor:
-    if transform is None or not name.endswith(".weight"):
+    if transform is None or transform == SCALED or name.endswith(".bias"):
         return weights.get(name, shape, holds)
     stored, apply = TRANSFORMS[transform]
     # Not in the checkpoint's precision: that would round the result.

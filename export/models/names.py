@@ -1,6 +1,7 @@
 """Names of tensors that several families share: our module -> the checkpoint's (see `loading.py`)."""
 
 from vlmp.export.models.loading import Names
+from vlmp.export.weights import Prefixes
 
 DECODER: Names = {
     "embed": "model.embed_tokens",
@@ -44,3 +45,15 @@ CLIP_BLOCKS: Names = {
     "blocks.{}.fc2": "vision_tower.encoder.layers.{}.mlp.fc2",
 }
 """Of CLIP and SigLIP."""
+
+LLAVA_PREFIXES: Prefixes = (
+    ("model.language_model.", "model."), ("model.vision_tower.vision_model.", "vision_tower."),
+    ("model.vision_tower.", "vision_tower."), ("model.multi_modal_projector.", "multi_modal_projector."),
+    ("language_model.model.", "model."), ("language_model.lm_head.", "lm_head."),
+    ("vision_tower.vision_model.", "vision_tower."),
+)  # fmt: skip
+LLAVA_PROJECTOR: Names = {
+    "connector.hidden": "multi_modal_projector.linear_1",
+    "connector.out": "multi_modal_projector.linear_2",
+}
+"""Of LLaVA and InternVL."""

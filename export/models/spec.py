@@ -135,9 +135,9 @@ class VisionSpec(_Computed):
     rope: Literal["none", "halves"] = "none"
     """halves: one half of a head's frequencies turns with the row of a patch, the other with its column."""
     rope_theta: float = 10000.0
-    positions: Literal["none", "table", "corners", "antialias", "bucket"] = _only("none", "table", "corners")
+    positions: Literal["none", "table", "corners", "antialias", "bucket"] = _only("none", "table", "corners", "bucket")
     """How a learned table of positions is fitted to the grid; table: as it is, for a grid of its own size; corners:
-    bilinearly, its corners on those of the grid."""
+    bilinearly, its corners on those of the grid; bucket: a patch takes the row of its place as a share of the side."""
     table: int = 0
     """Side of that table, in patches."""
     class_token: bool = False
@@ -153,7 +153,10 @@ class VisionSpec(_Computed):
     taps: tuple[int, ...] = ()
     """Blocks after which visual features branch off (DeepStack), each through a connector of its own, whose norm is
     over the patches of a token together."""
-    layer_scale: bool = _only(False)
+    layer_scale: bool = False
+    """Whether the checkpoint has factors for the outputs of attention and MLP; they become part of their weights."""
+    batch_dim: bool = False
+    """Whether the class token and the table of positions stand there with a dim for a batch."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from vlmp.export.models.connector import Connector, in_merge_order, patch_places
 from vlmp.export.models.layers import JoinedLinear, PatchAttention, activation, new_norm
+from vlmp.export.models.loading import SCALED
 from vlmp.export.models.spec import ConnectorSpec, VisionSpec
 from vlmp.export.models.windows import by_windows, window_sizes
 from vlmp.export.pixels import Normalisation
@@ -86,6 +87,9 @@ class Vision(nn.Module):
                 plane_1Eyx = places_PE.T.reshape(1, -1, spec.table, spec.table)
                 fitted = F.interpolate(plane_1Eyx, size=(rows, columns), mode="bilinear", align_corners=True)
                 places_PE = fitted.flatten(2)[0].T
+            if spec.positions == "bucket":
+                row_y, column_x = buckets(rows, spec.table), buckets(columns, spec.table)
+                places_PE = places_PE[(row_y[:, None] * spec.table + column_x).reshape(-1)]
             index = in_merge_order(torch.arange(rows * columns).reshape(rows, columns), self.merge)
             keep("place_ME", places_PE[index][order_M].to(dtype))
             if spec.class_token:
@@ -155,6 +159,21 @@ class VisionBlock(nn.Module):
         return hidden_ME + self.fc2(self.act(inner_MF))
 
 
+def buckets(patches: int, table: int) -> Tensor:
+    """The row of a table of positions for each patch of a column. int64 [patches].
+
+    Computed step by step as transformers does, since it rounds: with 25 of both, some rows are taken twice.
+    """
+    edges = torch.arange(1 / table, 1.0, 1 / table)
+    share = torch.arange(patches).float() * (1.0 / torch.tensor(patches))
+    return torch.bucketize(share.clamp(max=1.0 - 1e-6), edges, right=True)
+
+
 def vision_transforms(spec: VisionSpec) -> dict[str, str]:
     """Module -> the transform of its tensors that the spec asks for (see `loading.py`)."""
-    return {"patch": "sum_frames"} if spec.patch_layout == "conv3d" else {}
+    asked = {"patch": "sum_frames"} if spec.patch_layout == "conv3d" else {}
+    if spec.layer_scale:
+        asked |= {"blocks.{}.proj": SCALED, "blocks.{}.fc2": SCALED}
+    if spec.batch_dim:
+        asked |= {"class_token": "one_of_a_batch", "positions": "one_of_a_batch"}
+    return asked

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -26,22 +27,25 @@ from transformers import (
     AutoModelForImageTextToText,
     AutoTokenizer,
     DynamicCache,
+    InternVLProcessor,
     LlavaProcessor,
     Qwen2_5_VLProcessor,
     Qwen2VLConfig,
     Qwen2VLForConditionalGeneration,
     Qwen2VLProcessor,
     Qwen3VLProcessor,
+    SmolVLMProcessor,
 )
+from transformers.models.smolvlm import processing_smolvlm
 from vlmp.pruner import PrunerConfig, PruneResult, build_pruner
 
 
-def image_only(kind: Any) -> Any:
+def image_only(kind: Any, **settings: Any) -> Any:
     """One of transformers' processors without videos, for which it wants torchvision."""
 
     class ImageOnly(kind):
         def __init__(self, image_processor: Any = None, tokenizer: Any = None, chat_template: Any = None) -> None:
-            super().__init__(image_processor, tokenizer, None, chat_template)
+            super().__init__(image_processor, tokenizer, None, chat_template=chat_template, **settings)
 
     return ImageOnly
 
@@ -54,6 +58,14 @@ def processor_of(config: Any, images: Any, tokenizer: Any) -> Any:
                 images, tokenizer, patch_size=config.vision_config.patch_size, vision_feature_select_strategy="default",
                 num_additional_image_tokens=1, chat_template=tokenizer.chat_template,
             )  # fmt: skip
+        case "internvl":
+            kind = image_only(InternVLProcessor, image_seq_length=config.image_seq_length)
+            return kind(images, tokenizer, tokenizer.chat_template)
+        case "smolvlm":
+            side = config.vision_config.image_size // config.vision_config.patch_size // config.scale_factor
+            kind = image_only(SmolVLMProcessor, image_seq_len=side**2)
+            with patch.object(processing_smolvlm, "num2words", str):  # which it wants for videos alone
+                return kind(images, tokenizer, tokenizer.chat_template)
         case "qwen2_5_vl":
             return image_only(Qwen2_5_VLProcessor)(images, tokenizer, tokenizer.chat_template)
         case "qwen3_vl":
@@ -109,7 +121,8 @@ class Original:
     @torch.no_grad()
     def seen(self, inputs: dict[str, Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Visual tokens [N, D], and the features that are added to the output of the first layers, the same."""
-        given = {name: inputs[name] for name in ("pixel_values", "image_grid_thw") if name in inputs}
+        names = ("pixel_values", "pixel_attention_mask", "image_grid_thw")
+        given = {name: inputs[name] for name in names if name in inputs}
         seen = self.model.model.get_image_features(**given)
         features = getattr(seen, "deepstack_features", None) or ()  # of each layer one tensor a picture
         return torch.cat(list(seen.pooler_output)), [torch.cat(list(each)) for each in features]
@@ -132,6 +145,21 @@ class Original:
             **inputs, max_new_tokens=tokens, do_sample=False, output_logits=True, return_dict_in_generate=True
         )
         return output.sequences[0, inputs["input_ids"].shape[1] :].tolist(), torch.cat(output.logits)
+
+    @property
+    def decoder(self) -> Any:
+        """The language model without its head."""
+        model = self.model.model
+        return model.text_model if hasattr(model, "text_model") else model.language_model
+
+    def image_size(self, inputs: dict[str, Tensor]) -> tuple[int, int]:
+        """Height and width in pixels of what the processor makes of a photo."""
+        if "image_grid_thw" not in inputs:
+            height, width = inputs["pixel_values"].shape[-2:]
+            return height, width
+        unit = self.model.config.vision_config.patch_size * 2
+        rows, columns = self.grid(inputs)
+        return rows * unit, columns * unit
 
     def grid(self, inputs: dict[str, Tensor]) -> tuple[int, int]:
         """Merged visual tokens (rows, columns)."""
@@ -230,7 +258,7 @@ class Pruned:
 
     def _run(self, which: slice, hidden_LD: Tensor, position_AL: Tensor, place_L: Tensor | None = None) -> Tensor:
         """Some of the decoder layers, behind what their caches hold. place_L: of visual tokens, -1 of text."""
-        decoder, tokens = self.original.model.model.language_model, hidden_LD.shape[0]
+        decoder, tokens = self.original.decoder, hidden_LD.shape[0]
         hidden = hidden_LD[None]
         rope = decoder.rotary_emb(hidden, position_AL if self.axes == 1 else position_AL[:, None])
         for number, layer in list(enumerate(decoder.layers))[which]:
@@ -252,7 +280,7 @@ class Pruned:
         self.attention_L = made[1][0, :, -1].mean(0)
 
     def _logits(self, hidden_LD: Tensor) -> Tensor:
-        return self.original.model.lm_head(self.original.model.model.language_model.norm(hidden_LD[-1]))
+        return self.original.model.lm_head(self.original.decoder.norm(hidden_LD[-1]))
 
 
 def log_weights(hidden_ND: Tensor, kept_S: Tensor, before_N: Tensor) -> Tensor:

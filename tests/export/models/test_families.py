@@ -54,6 +54,8 @@ CASES = {
     "qwen2_5_vl": Case(seed=1),
     # Before and between the layers that features of the tower are added to.
     "qwen3_vl": Case(seed=1, schedule="1:0.5:vlm-pruner,weigh=1+2:0.333:divprune,weigh=1"),
+    "internvl": Case(seed=1, square=True),
+    "smolvlm": Case(seed=1, square=True),
 }
 
 
@@ -67,12 +69,9 @@ class Tried:
     inputs: dict[str, Tensor]
 
     def config(self, **settings: Any) -> ExportConfig:
-        rows, columns = self.original.grid(self.inputs)
-        vision = self.original.model.config.vision_config
-        unit = vision.patch_size * getattr(vision, "spatial_merge_size", 1)
         values: dict[str, Any] = dict(
             model=str(self.original.folder), targets=(), output=Path("unused"), image_fit="stretch",
-            image_size=(rows * unit, columns * unit), text_len=48, max_new_tokens=96,
+            image_size=self.original.image_size(self.inputs), text_len=48, max_new_tokens=96,
         )  # fmt: skip
         return ExportConfig(**values | settings)
 
@@ -90,9 +89,13 @@ def tried(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     name, case = request.param, CASES[request.param]
     folder = tmp_path_factory.mktemp(name)
     tiny_checkpoints.WRITERS[name](folder, case.seed)
+    return opened(name, folder)
+
+
+def opened(name: str, folder: Path) -> Tried:
     original = Original.open(folder)
     photo = Image.open(PHOTO).convert("RGB")
-    if case.square:
+    if CASES[name].square:
         photo = photo.crop((100, 0, 100 + photo.height, photo.height))
     return Tried(name=name, original=original, photo=photo, inputs=original.inputs(photo, QUESTION))
 
@@ -157,14 +160,22 @@ def test_pruned_answer_equals_pruned_transformers(tried: Tried, keep: float) -> 
 def test_features_of_kept_tokens_are_added_after_the_pruner(tmp_path: Path) -> None:
     """Qwen3-VL, pruned before the layers that features are added to."""
     tiny_checkpoints.write_qwen3_vl(tmp_path, 1)
-    original = Original.open(tmp_path)
-    photo = Image.open(PHOTO).convert("RGB")
-    tried = Tried(name="qwen3_vl", original=original, photo=photo, inputs=original.inputs(photo, QUESTION))
+    tried = opened("qwen3_vl", tmp_path)
     for place in (1, 2):
         chat = open_eager(tried.config(keep=0.333, prune_layer=place))
         reference = tried.pruned(chat)
         wanted = reference.prefill(tried.inputs)
         assert_close(chat.session.prefill(question_ids(chat, QUESTION), visual_tokens(chat, tried)).logits, wanted)
+
+
+def test_internvl_with_qwen3(tmp_path: Path) -> None:
+    """InternVL3.5, whose language model is another one than InternVL3's."""
+    rope = {"rope_type": "default", "rope_theta": 5e4}
+    tiny_checkpoints.write_internvl(tmp_path, 1, {"model_type": "qwen3", "head_dim": 40, "rope_parameters": rope})
+    tried = opened("internvl", tmp_path)
+    chat = open_eager(tried.config(keep=0.333))
+    wanted = tried.pruned(chat).prefill(tried.inputs)
+    assert_close(chat.session.prefill(question_ids(chat, QUESTION), visual_tokens(chat, tried)).logits, wanted)
 
 
 def test_extend_equals_a_longer_first_prompt(tried: Tried) -> None:
@@ -246,6 +257,14 @@ LAYOUTS: dict[str, dict[str, tuple[tuple[str, str], ...]]] = {
         "5.24": (),
     },
     "qwen3_vl": {"hub": ()},
+    "internvl": {
+        "hub": (),
+        "4.52": (
+            ("language_model.model.", "model.language_model."), ("language_model.lm_head.", "lm_head."),
+            ("vision_tower.", "model.vision_tower."), ("multi_modal_projector.", "model.multi_modal_projector."),
+        ),
+    },
+    "smolvlm": {"hub": ()},
     "qwen2_5_vl": {"hub": (), "4.52": (("model.", "model.language_model."), ("visual.", "model.visual."))},
 }  # fmt: skip
 """What names begin with as transformers 5.24 saves them -> as others have them."""
@@ -287,6 +306,31 @@ REFUSED: list[tuple[str, str, Any]] = [
     ("llava", "vision_config.hidden_act", "gelu"),
     ("llava", "vision_config.image_size", 100),
     ("llava", "vision_config.num_channels", 1),
+    ("internvl", "text_config.use_sliding_window", True),
+    ("internvl", "text_config.rope_parameters", {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}),
+    ("internvl", "text_config", {"model_type": "llama"}),
+    ("internvl", "vision_config.hidden_act", "relu"),
+    ("internvl", "vision_config.image_size", [112, 84]),
+    ("internvl", "vision_config.image_size", [126, 126]),
+    ("internvl", "vision_config.patch_size", [14, 7]),
+    ("internvl", "vision_config.patch_size", [0, 0]),
+    ("internvl", "vision_config.num_attention_heads", 3),
+    ("internvl", "vision_config.norm_type", "rms_norm"),
+    ("internvl", "vision_config.use_qk_norm", True),
+    ("internvl", "vision_config.use_mean_pooling", False),
+    ("internvl", "vision_config.use_absolute_position_embeddings", False),
+    ("internvl", "vision_config.num_channels", 1),
+    ("internvl", "downsample_ratio", 0.25),
+    ("internvl", "vision_feature_layer", -2),
+    ("internvl", "vision_feature_select_strategy", "full"),
+    ("internvl", "projector_hidden_act", "relu"),
+    ("smolvlm", "text_config.attention_bias", True),
+    ("smolvlm", "text_config", {"model_type": "qwen2"}),
+    ("smolvlm", "vision_config.hidden_act", "gelu"),
+    ("smolvlm", "vision_config.image_size", 150),
+    ("smolvlm", "vision_config.num_attention_heads", 3),
+    ("smolvlm", "vision_config.num_channels", 1),
+    ("smolvlm", "scale_factor", 0),
     ("qwen2_5_vl", "text_config.use_sliding_window", True),
     ("qwen2_5_vl", "text_config.hidden_act", "gelu"),
     ("qwen2_5_vl", "text_config.rope_parameters", {"rope_type": "default", "mrope_section": [8, 12, 8]}),
@@ -328,3 +372,14 @@ def test_a_model_of_one_picture_size_takes_no_other(tmp_path: Path) -> None:
     assert shape.image.pad_rgb == (122, 116, 104)
     with pytest.raises(UserError, match="--image-size 140x140: this model takes pictures of 112x112 pixels only"):
         open_eager(replace(config, image_size=(140, 140)))
+
+
+def test_pixels_that_fill_no_token_are_told(tmp_path: Path) -> None:
+    """SmolVLM2's 27 patches a side are a little less than its picture."""
+    tiny_checkpoints.write_smolvlm(tmp_path, 1)
+    image = open_eager(
+        ExportConfig(model=str(tmp_path), targets=(), output=Path("unused"))
+    ).session.manifest.shape.image
+    (segment,) = image.segments
+    assert (image.height, image.width, image.resample) == (166, 166, "lanczos")
+    assert (segment.rows, segment.columns, segment.box) == (9, 9, (0, 0, 162, 162))

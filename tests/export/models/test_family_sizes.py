@@ -41,7 +41,13 @@ def told_bytes(name: str, checkpoint: Path) -> int:
 
 
 @pytest.mark.parametrize(
-    ("name", "layers", "visual"), [("llava-1.5-7b", 3, 576), ("qwen2.5-vl-3b", 3, 256), ("qwen3-vl-2b", 4, 256)]
+    ("name", "layers", "visual"),
+    [
+        ("llava-1.5-7b", 3, 576),
+        ("qwen2.5-vl-3b", 3, 256),
+        ("qwen3-vl-2b", 4, 256),
+        ("internvl3-2b", 3, 256),
+    ],
 )
 def test_full_widths_verify_and_answer(tmp_path: Path, name: str, layers: int, visual: int) -> None:
     write_checkpoint(tmp_path / "checkpoint", name, layers=layers, vision_layers=2, vocab=4096)
@@ -54,7 +60,9 @@ def test_full_widths_verify_and_answer(tmp_path: Path, name: str, layers: int, v
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["qwen2.5-vl-3b", "qwen3-vl-2b", "qwen3-vl-4b", "llava-1.5-7b"])
+@pytest.mark.parametrize(
+    "name", ["qwen2.5-vl-3b", "qwen3-vl-2b", "qwen3-vl-4b", "llava-1.5-7b", "internvl3.5-4b", "smolvlm2-2.2b"]
+)
 def test_a_whole_model_keeps_its_limits(tmp_path: Path, name: str) -> None:
     write_checkpoint(tmp_path / "checkpoint", name)
     result = exported(name, tmp_path / "checkpoint", tmp_path / "bundle")

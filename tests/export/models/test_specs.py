@@ -47,7 +47,6 @@ def test_the_kinds_that_are_not_computed_are_fields() -> None:
         "kv_from",
         "sandwich",
         "positions",
-        "layer_scale",
         "newline",
         "tiles",
         "frames",

@@ -17,10 +17,13 @@ from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLVi
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTransformerPretrainedModel
 from transformers.models.qwen3_vl.configuration_qwen3_vl import Qwen3VLVisionConfig
 from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLVisionModel
+from transformers.models.smolvlm.configuration_smolvlm import SmolVLMVisionConfig
+from transformers.models.smolvlm.modeling_smolvlm import SmolVLMVisionTransformer
 from vlmp.export.models.connector import Connector, in_merge_order
 from vlmp.export.models.loading import Names
+from vlmp.export.models.names import CLIP_BLOCKS
 from vlmp.export.models.spec import ConnectorSpec, VisionSpec
-from vlmp.export.models.vision import Vision, vision_transforms
+from vlmp.export.models.vision import Vision, buckets, vision_transforms
 from vlmp.export.pixels import Normalisation
 
 PIXELS = Normalisation(mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4), rescale=1 / 255)
@@ -136,6 +139,29 @@ def test_split_projections_without_rotation(tmp_path: Path, act: Any) -> None:
     seen = tower(pixels, output_hidden_states=True).hidden_states[-1][0]
     inner = F.gelu(F.linear(seen, linear["linear_1.weight"], linear["linear_1.bias"]))
     tiny_models.assert_close(found, F.linear(inner, linear["linear_2.weight"], linear["linear_2.bias"]))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("patches", "table"), [(27, 27), (32, 32), (25, 25), (20, 27)])
+def test_places_by_bucket(tmp_path: Path, patches: int, table: int) -> None:
+    """SmolVLM's tower: as many patches as rows, also where rounding takes some rows twice, and fewer."""
+    config = SmolVLMVisionConfig(
+        hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2, image_size=4 * table,
+        patch_size=4, attn_implementation="eager",
+    )  # fmt: skip
+    tower = SmolVLMVisionTransformer(config).eval()
+    tiny_models.enliven(tower)
+    linear = torch.randn(16, 16, generator=torch.Generator().manual_seed(4))
+    tensors = {f"vision_tower.{name}": value for name, value in tower.state_dict().items()} | {"out.weight": linear}
+    names = {**CLIP_BLOCKS, "last_norm": "vision_tower.post_layernorm", "connector.out": "out"}
+    spec = VisionSpec(
+        depth=1, width=16, heads=2, inner=24, patch=4, patch_bias=True, norm_eps=1e-6, act="gelu_tanh",
+        positions="bucket", table=table, last_norm=True,
+    )  # fmt: skip
+    image, pixels = picture((patches, patches), 4)
+    found = built(spec, ConnectorSpec(merge=1, bias=False, width=16), (patches, patches), tensors, names, tmp_path)
+    tiny_models.assert_close(found(image), F.linear(tower(pixels).last_hidden_state[0], linear))
+    assert buckets(patches, table).equal(torch.arange(patches)) == (patches in (27, 32))
 
 
 # --- Connectors -------------------------------------------------------------------------------------------------------

@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from random_files import LLAVA_TEMPLATE
-from tokenizer_kinds import llama_like
+from random_files import INTERNVL_TEMPLATE, LLAVA_TEMPLATE, SMOLVLM_TEMPLATE
+from tokenizer_kinds import llama_like, smollm_like
+from tokenizers import AddedToken
 from torch import nn
 from transformers import (
     AutoTokenizer,
     CLIPVisionConfig,
+    InternVLConfig,
+    InternVLForConditionalGeneration,
     LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
@@ -24,6 +27,8 @@ from transformers import (
     Qwen2_5_VLForConditionalGeneration,
     Qwen3VLConfig,
     Qwen3VLForConditionalGeneration,
+    SmolVLMConfig,
+    SmolVLMForConditionalGeneration,
 )
 
 ROOT = Path(__file__).parents[3]
@@ -86,6 +91,67 @@ def write_qwen3_vl(folder: Path, seed: int) -> None:
     write_qwen(folder, Qwen3VLForConditionalGeneration(config), pixels, seed)
 
 
+def write_internvl(folder: Path, seed: int, text: dict[str, Any] | None = None) -> None:
+    """InternVL: 36 visual tokens, a rotary embedding that is another one beyond the longest prompt.
+
+    text: of the config of another language model than Qwen2.
+    """
+    rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 5e4}
+    tokenizer = internvl_tokenizer()
+    config = InternVLConfig(
+        text_config=TEXT | (text or {"model_type": "qwen2", "rope_parameters": rope}),
+        vision_config=dict(
+            hidden_size=64, intermediate_size=96, num_hidden_layers=3, num_attention_heads=2, image_size=[168, 168],
+            patch_size=[14, 14], attention_bias=True, layer_norm_eps=1e-3,
+        ),
+        image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"), image_seq_length=36, tie_word_embeddings=False,
+    )  # fmt: skip
+    model = InternVLForConditionalGeneration(config)
+    model.generation_config.eos_token_id = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    imagenet = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
+    one_tile = {"size": {"height": 168, "width": 168}, "max_patches": 1}
+    write_processor(folder, "GotOcr2ImageProcessor", imagenet | one_tile)
+    tokenizer.save_pretrained(folder)
+    save(model, folder, seed)
+
+
+def internvl_tokenizer() -> Any:
+    """That of vlmp-tiny with InternVL's tokens, which its processor looks for by name."""
+    named = {
+        "start_image_token": "<img>", "end_image_token": "</img>", "context_image_token": "<IMG_CONTEXT>",
+        "video_token": "<video>",
+    }  # fmt: skip
+    tokenizer = AutoTokenizer.from_pretrained(TINY, extra_special_tokens=named)
+    tokenizer.chat_template = INTERNVL_TEMPLATE
+    return tokenizer
+
+
+def write_smolvlm(folder: Path, seed: int) -> None:
+    """SmolVLM2: 81 visual tokens of 27 x 27 patches, as many as of the 2.2B, the last pixels of no patch."""
+    own = smollm_like()
+    own.add_special_tokens([AddedToken("<end_of_utterance>", normalized=False)])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=own, bos_token="<|im_start|>", eos_token="<end_of_utterance>", pad_token="<|im_end|>"
+    )
+    tokenizer.chat_template = SMOLVLM_TEMPLATE
+    pad, end, image = tokenizer.convert_tokens_to_ids(["<|im_end|>", "<end_of_utterance>", "<image>"])
+    config = SmolVLMConfig(
+        text_config=LlamaConfig(**TEXT | dict(vocab_size=1024), pad_token_id=pad),
+        vision_config=dict(
+            hidden_size=64, intermediate_size=96, num_hidden_layers=3, num_attention_heads=2, image_size=166,
+            patch_size=6, layer_norm_eps=1e-3,
+        ),
+        scale_factor=3, image_token_id=image,
+    )  # fmt: skip
+    model = SmolVLMForConditionalGeneration(config)
+    model.generation_config.eos_token_id, model.generation_config.pad_token_id = end, pad
+    half = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    one_tile = {"size": {"longest_edge": 166}, "max_image_size": {"longest_edge": 166}, "do_image_splitting": False}
+    write_processor(folder, "SmolVLMImageProcessor", half | one_tile)
+    tokenizer.save_pretrained(folder)
+    save(model, folder, seed)
+
+
 def qwen_rope(sections: list[int]) -> dict[str, Any]:
     return {"rope_parameters": {"rope_type": "default", "rope_theta": 5e4, "mrope_section": sections}}
 
@@ -126,7 +192,8 @@ def save(model: nn.Module, folder: Path, seed: int) -> None:
         if parameter.ndim == 1:  # biases around zero, norms around one
             values = values * 0.2 + float(name.endswith("weight"))
         elif "embed_tokens" not in name:
-            values = values * 1.5 / math.sqrt(math.prod(parameter.shape[1:]))
+            inputs = parameter.shape[-1:] if "position_embedding" in name else parameter.shape[1:]
+            values = values * 1.5 / math.sqrt(math.prod(inputs))
         parameter.data = values
     model.save_pretrained(folder)  # type: ignore[operator]
 
@@ -135,5 +202,7 @@ WRITERS: dict[str, Callable[[Path, int], None]] = {
     "llava": write_llava,
     "qwen2_5_vl": write_qwen2_5_vl,
     "qwen3_vl": write_qwen3_vl,
+    "internvl": write_internvl,
+    "smolvlm": write_smolvlm,
 }
 """By `model_type`."""
