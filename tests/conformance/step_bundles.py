@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 from make_steps import BUNDLES, config
 from native_cases import locked
+from shared_exports import run_folder
 from vlmp.export.pipeline import export
 
 
@@ -24,8 +24,5 @@ def step_bundle(base: Path, bundle: str) -> Path:
 
 
 def shared_folder(factory: pytest.TempPathFactory) -> Path:
-    """One folder for all processes of a run, which share what lies above their own."""
-    base = factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "steps"
-    folder.mkdir(exist_ok=True)
-    return folder
+    """Where all processes of a run find these bundles."""
+    return run_folder(factory, "steps")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
 from functools import cache
@@ -10,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from native_cases import PHOTO, built, locked
+from native_cases import PHOTO, built
 from PIL import Image
+from shared_exports import exported
 from vlmp.export.config import ExportConfig
-from vlmp.export.pipeline import export
 from vlmp.export.schedule import parse_schedule
 
 STAGES = "2:0.5:divprune,weigh=1+4:0.25:dart,weigh=1"
@@ -48,10 +47,6 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Bundles of 168 pixels by name: pruned, staged, unpruned, int4, single. Exported when they are first asked for."""
-    # Processes of one run share what lies above their own folders.
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "tiny"
-    folder.mkdir(exist_ok=True)
 
     @cache
     def bundle(name: str) -> Path:
@@ -59,13 +54,10 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
             "unpruned": {"pruner": "none"}, "staged": {"stages": parse_schedule(STAGES)},
         }.get(name, {"keep": 0.25})  # fmt: skip
         config = ExportConfig(
-            model="vlmp-tiny", targets=("executorch",), output=folder / name, **pruning,
+            model="vlmp-tiny", targets=("executorch",), output=Path(), **pruning,
             quant="int4" if name == "int4" else "none", image_size=(168, 168), max_new_tokens=20, verify=False,
             single_file=name == "single",
         )  # fmt: skip
-        with locked(folder / f"{name}.lock"):
-            if not config.output.exists():
-                export(config)
-        return config.output
+        return exported(tmp_path_factory, config)
 
     return bundle

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from hub_cases import as_in_a_cache, swap
+from shared_exports import exported
 from vlmp.export.config import ExportConfig
-from vlmp.export.pipeline import export
 from vlmp.runtimes import Chat, load
 from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.bundle.folder import MANIFEST_NAME, read_manifest
@@ -19,13 +19,11 @@ QUESTION = "What is in this picture?"
 
 @pytest.fixture(scope="module", params=["onnx", "executorch", "coreml"])
 def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    output = tmp_path_factory.mktemp("hub") / request.param
     config = ExportConfig(
-        model="vlmp-tiny", targets=(request.param,), output=output, pruner="none", image_size=(112, 112),
-        max_new_tokens=8, verify=False,
+        model="vlmp-tiny", targets=(request.param,), output=Path(), pruner="none", image_size=(112, 112),
+        max_new_tokens=24, verify=False,
     )  # fmt: skip
-    export(config)
-    return output
+    return exported(tmp_path_factory, config)
 
 
 def test_a_bundle_in_the_cache_answers(bundle: Path, tmp_path: Path) -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from session_cases import BUCKET, END, LAYERS, PHOTO, TINY, FakeChat, FakeSession, first, following, make_manifest, says
+from shared_exports import exported
 from tokenizers import Tokenizer
 from vlmp.export.config import ExportConfig
-from vlmp.export.pipeline import export
 from vlmp.runtimes import Chat, Timings, load
 from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.bundle.manifest import MethodName
@@ -38,13 +39,11 @@ def chat(tokenizer: Tokenizer) -> FakeChat:
 
 @pytest.fixture(scope="module", params=["onnx", "executorch"])
 def real(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Chat:
-    output = tmp_path_factory.mktemp("turns") / request.param
     config = ExportConfig(
-        model="vlmp-tiny", targets=(request.param,), output=output, pruner="none", image_size=(112, 112),
+        model="vlmp-tiny", targets=(request.param,), output=Path(), pruner="none", image_size=(112, 112),
         max_new_tokens=24, verify=False,
     )  # fmt: skip
-    export(config)
-    return Chat(load(output, threads=1))
+    return Chat(load(exported(tmp_path_factory, config), threads=1))
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ import jsonschema
 import pytest
 from PIL import Image
 from prompt_cases import filled
+from shared_exports import exported
 from vlmp.export.config import ExportConfig
-from vlmp.export.pipeline import export
 from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.bundle.folder import read_manifest
 from vlmp.runtimes.image import open_image
@@ -41,28 +41,27 @@ ALL_PHASES = {
 }  # fmt: skip
 
 
-def tiny(folder: Path, target: str, pruner: str) -> Path:
+def tiny(factory: pytest.TempPathFactory, target: str, pruner: str) -> Path:
     config = ExportConfig(
-        model="vlmp-tiny", targets=(target,), output=folder / f"{target}-{pruner}", pruner=pruner,
+        model="vlmp-tiny", targets=(target,), output=Path(), pruner=pruner, quant="none",
         keep=None if pruner == "none" else 0.25, image_size=(168, 168), max_new_tokens=20, verify=False,
     )  # fmt: skip
-    export(config)
-    return config.output
+    return exported(factory, config)
 
 
 @pytest.fixture(scope="module")
 def pruned(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny(tmp_path_factory.mktemp("profile"), "onnx", "vlm-pruner")
+    return tiny(tmp_path_factory, "onnx", "vlm-pruner")
 
 
 @pytest.fixture(scope="module")
 def unpruned(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny(tmp_path_factory.mktemp("profile"), "onnx", "none")
+    return tiny(tmp_path_factory, "onnx", "none")
 
 
 @pytest.fixture(scope="module")
 def mobile(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny(tmp_path_factory.mktemp("profile"), "executorch", "vlm-pruner")
+    return tiny(tmp_path_factory, "executorch", "vlm-pruner")
 
 
 def asking(task: Any, bundle: Path) -> Request:
