@@ -18,7 +18,6 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from xml.etree import ElementTree
 
 import build_apk
@@ -32,7 +31,6 @@ from vlmp.runtimes.bundle.manifest import Manifest
 from vlmp.runtimes.profile.cli import main
 from vlmp.runtimes.profile.schema import json_schema, read_profile
 
-ENGINE = build_apk.SOURCE / "engine"
 PICTURES = build_apk.OUTPUT / "pictures"
 """What the app's tests have drawn and written."""
 STEPS = ("onnx-pruned", "onnx-unpruned", "onnx-staged", "onnx-int4")
@@ -351,28 +349,17 @@ def test_bundles_are_whole_and_differ_in_pruning(apk: Path) -> None:
     assert kept == {"tiny-pruned": 16, "tiny-unpruned": 144}
 
 
-# --- Scripts of the engine --------------------------------------------------------------------------------------------
-
-
-def script(path: str) -> ModuleType:
-    """A script of the engine as a module."""
-    name = path.replace("/", "_").removesuffix(".py")
-    spec = importlib.util.spec_from_file_location(f"engine_{name}", ENGINE / path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_unicode_tables_are_those_of_the_conformance_files() -> None:
-    tables = script("make_unicode.py")
-    assert tables.OUTPUT.read_text(encoding="ascii") == tables.tables(), "run android_demo/engine/make_unicode.py"
+# --- ExecuTorch -------------------------------------------------------------------------------------------------------
 
 
 def test_the_executorch_runtime_compiles(built: Built) -> None:
     """Against ExecuTorch's own classes. Nothing here can run them."""
-    build = script("executorch/compile.py")
+    script = build_apk.SOURCE / "engine/executorch/compile.py"
+    spec = importlib.util.spec_from_file_location("engine_executorch", script)
+    assert spec is not None
+    assert spec.loader is not None
+    build = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(build)
     try:
         classes = build.compiled()
     except build.Missing as error:

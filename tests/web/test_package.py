@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 import build_web
 import jsonschema
@@ -72,11 +70,6 @@ def test_types_and_format() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_unicode_tables_are_those_of_the_conformance_files() -> None:
-    tables = script("make_unicode.py")
-    assert tables.OUTPUT.read_text(encoding="ascii") == tables.tables(), "run web_demo/vlmp-web/make_unicode.py"
-
-
 def test_without_a_network_it_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ready()
     for name in ("package.json", "package-lock.json", "vlmp-web/package.json"):
@@ -94,13 +87,3 @@ def test_without_node_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     with pytest.raises(build_web.Missing, match=r"^node is missing: install Node 20"):
         build_web.install_packages()
-
-
-def script(path: str) -> ModuleType:
-    """A script of the package as a module."""
-    spec = importlib.util.spec_from_file_location(f"vlmp_web_{path.removesuffix('.py')}", PACKAGE / path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
