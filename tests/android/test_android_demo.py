@@ -24,6 +24,7 @@ import build_apk
 import jsonschema
 import numpy as np
 import pytest
+from app_bundles import BUNDLES
 from classfile import borrowed, parse
 from dex_dump import read_dex
 from step_bundles import shared_folder, step_bundle
@@ -182,13 +183,13 @@ def answers(built: Built) -> Path:
         part.rename(package)
     output = built.left / "python"
     output.mkdir()
-    bundles = [build_apk.OUTPUT / "assets/bundles" / name for name in build_apk.BUNDLES]
+    bundles = [build_apk.OUTPUT / "assets/bundles" / name for name in BUNDLES]
     command = [sys.executable, Path(__file__).with_name("ask_bundles.py"), output, *bundles]
     subprocess.run(command, env=os.environ | {"PYTHONPATH": str(package)}, check=True)
     return output
 
 
-@pytest.mark.parametrize("name", build_apk.BUNDLES)
+@pytest.mark.parametrize("name", BUNDLES)
 def test_the_engine_answers_as_python_does(built: Built, answers: Path, name: str) -> None:
     """int4, each call's logits too. StepsTest compares float32 with what PyTorch answered."""
     python = json.loads((answers / f"{name}.json").read_bytes())
@@ -199,7 +200,7 @@ def test_the_engine_answers_as_python_does(built: Built, answers: Path, name: st
     assert np.abs(found - wanted).max() <= 1e-4 * np.abs(wanted).max()
 
 
-@pytest.mark.parametrize("name", build_apk.BUNDLES)
+@pytest.mark.parametrize("name", BUNDLES)
 def test_the_app_answers_as_python_does(answers: Path, name: str) -> None:
     """The first photo."""
     app = json.loads((PICTURES / "answers.json").read_bytes())[name]
@@ -333,8 +334,8 @@ def test_bundles_are_whole_and_differ_in_pruning(apk: Path) -> None:
     kept = {}
     with zipfile.ZipFile(apk) as files:
         assets = {"/".join(name.split("/")[:3]) for name in files.namelist() if name.startswith("assets/")}
-        assert assets == {f"assets/bundles/{name}" for name in build_apk.BUNDLES}
-        for name in build_apk.BUNDLES:
+        assert assets == {f"assets/bundles/{name}" for name in BUNDLES}
+        for name in BUNDLES:
             folder = f"assets/bundles/{name}/"
             inside = {each.removeprefix(folder) for each in files.namelist() if each.startswith(folder)}
             manifest = Manifest.model_validate(json.loads(files.read(folder + "manifest.json")))

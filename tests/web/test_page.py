@@ -15,6 +15,7 @@ from typing import Any
 
 import build_web
 import pytest
+from app_bundles import BUNDLES
 from step_bundles import shared_folder, step_bundle
 from vlmp.runtimes import Chat, load
 from vlmp.runtimes.profile.cli import main
@@ -23,7 +24,7 @@ from web_cases import BROWSER, built, outcomes
 
 pytestmark = pytest.mark.web
 
-BUNDLES = ("onnx-pruned", "onnx-unpruned", "onnx-staged", "onnx-int4")
+STEPS = ("onnx-pruned", "onnx-unpruned", "onnx-staged", "onnx-int4")
 PHOTO = build_web.ROOT / "runtimes/assets/photo.jpg"
 QUESTION = "What is in this picture?"
 MAY_SKIP = {"WebGPU does not agree yet"}
@@ -47,7 +48,7 @@ def visited(tmp_path_factory: pytest.TempPathFactory) -> Visited:
         pytest.skip("chromium is missing: apt-get install chromium")
     built()
     bundles = shared_folder(tmp_path_factory)
-    for name in BUNDLES:
+    for name in STEPS:
         step_bundle(bundles, name)
     output = build_web.ROOT / "build/web/screenshots"
     done = subprocess.run(
@@ -68,7 +69,7 @@ def test_all_pass(visited: Visited) -> None:
 
 def test_the_page_answers_as_python_does(visited: Visited) -> None:
     """Of int4, kernels round differently: as many kept tokens as the manifest's checks allow."""
-    answer = Chat(load(build_web.make_bundle("tiny-pruned"))).ask(PHOTO, QUESTION)
+    answer = Chat(load(build_web.DIST / "bundles/tiny-pruned")).ask(PHOTO, QUESTION)
     found = visited.results["photo"]
     common = set(found["stages"][-1]) & set(answer.kept)
     assert len(common) >= 0.9 * len(answer.kept)
@@ -80,7 +81,7 @@ def test_the_pages_benchmark_is_imported(visited: Visited, tmp_path: Path) -> No
     out = tmp_path / "out.json"
     main(["--device", "browser", "--import", str(visited.output / "profile.json"), "--json", str(out)])
     profile = read_profile(out)
-    assert sorted(bundle.name for bundle in profile.bundles) == sorted(build_web.BUNDLES)
+    assert sorted(bundle.name for bundle in profile.bundles) == sorted(BUNDLES)
     assert profile.machine.facts["runs on"] == "wasm"
     assert profile.settings.photo_size == (180, 120)
 
