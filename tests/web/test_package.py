@@ -17,8 +17,6 @@ from vlmp.runtimes.profile.cli import main
 from vlmp.runtimes.profile.schema import json_schema, read_profile
 from web_cases import outcomes, ready
 
-pytestmark = pytest.mark.web
-
 PACKAGE = build_web.SOURCE / "vlmp-web"
 BUNDLES = ("onnx-pruned", "onnx-unpruned", "onnx-staged", "onnx-int4")
 

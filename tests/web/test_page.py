@@ -22,8 +22,6 @@ from vlmp.runtimes.profile.cli import main
 from vlmp.runtimes.profile.schema import read_profile
 from web_cases import BROWSER, built, outcomes
 
-pytestmark = pytest.mark.web
-
 STEPS = ("onnx-pruned", "onnx-unpruned", "onnx-staged", "onnx-int4")
 PHOTO = build_web.ROOT / "runtimes/assets/photo.jpg"
 QUESTION = "What is in this picture?"
