@@ -68,6 +68,16 @@ def test_types_and_format() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_npm_packs_what_it_exports() -> None:
+    ready()
+    pack = ["npm", "pack", "--dry-run", "--json", "--workspace", "vlmp-web"]
+    done = subprocess.run(pack, cwd=build_web.SOURCE, capture_output=True, text=True, check=True)
+    packed = {file["path"] for file in json.loads(done.stdout)[0]["files"]}
+    exported = json.loads((PACKAGE / "package.json").read_bytes())["exports"]["."].values()
+    assert {path.removeprefix("./") for path in exported} <= packed
+    assert {path.split("/")[0] for path in packed} == {"README.md", "package.json", "dist"}
+
+
 def test_without_a_network_it_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ready()
     for name in ("package.json", "package-lock.json", "vlmp-web/package.json"):

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -104,12 +105,18 @@ def test_the_server_sends_what_threads_need() -> None:
 def test_it_says_where_it_is_and_how_a_phone_gets_there() -> None:
     built()
     command = [sys.executable, build_web.__file__, "serve", "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
-        assert running.stdout is not None
-        assert running.stdout.readline().startswith("built ")
-        address = running.stdout.readline().strip()
-        port = address.removeprefix("http://localhost:").strip("/")
-        assert f"adb reverse tcp:{port} tcp:{port}" in running.stdout.readline()
-        assert "HTTPS" in running.stdout.readline()
-        running.send_signal(signal.SIGINT)
-        assert running.wait(30) == 0
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # jobs in the background ignore Ctrl-C
+    ) as running:  # fmt: skip
+        try:
+            assert running.stdout is not None
+            assert running.stdout.readline().startswith("built ")
+            address = running.stdout.readline().strip()
+            port = address.removeprefix("http://localhost:").strip("/")
+            assert f"adb reverse tcp:{port} tcp:{port}" in running.stdout.readline()
+            assert "HTTPS" in running.stdout.readline()
+            running.send_signal(signal.SIGINT)
+            assert running.wait(30) == 0
+        finally:
+            running.kill()

@@ -81,6 +81,17 @@ export class Visit {
     return this.demo((demo) => demo.turns.at(-1).answer);
   }
 
+  /** Puts the question to two bundles. Returns what the page says of it. */
+  async compare(unpruned: string, pruned: string): Promise<string> {
+    await this.tab("Compare");
+    await this.page.locator("#unpruned").selectOption(unpruned);
+    await this.page.locator("#pruned").selectOption(pruned);
+    await this.page.locator("#compare").click();
+    assert.equal(await this.ready(), null);
+    assert.equal(await this.page.locator("#compared article").count(), 2);
+    return (await this.page.textContent("#compared"))!;
+  }
+
   async choose(...path: string[]): Promise<void> {
     assert.equal(await this.give("pick", join(...path)), null);
   }
