@@ -1,6 +1,6 @@
 """Exports the bundles that come with the apps, once: vlmp-tiny as int4 for ONNX Runtime, pruned and unpruned.
 
-It prints their folders, one a line.
+It prints their folders, one a line. Remove them to have them exported anew.
 """
 
 import fcntl
