@@ -314,6 +314,22 @@ test("nothing is asked of anybody else, and the policy forbids it", async () => 
   await forbidden(visit);
 });
 
+test("behind its flag the GPU answers, or the page says that there is none", async () => {
+  const page = await visit.context.newPage();
+  await page.goto(`${site.address}?webgpu`);
+  await page.waitForFunction(() => (globalThis as Json).demo?.phase === "ready");
+  assert.match((await page.textContent("#surroundings"))!, /^WebGPU, /);
+  await page.locator("#bundle").selectOption("tiny-pruned");
+  await page.locator("#ask").click();
+  await page.waitForFunction(() => (globalThis as Json).demo.phase === "ready");
+  if (await page.evaluate(async () => (await (navigator as Json).gpu?.requestAdapter()) != null)) {
+    assert.ok(await page.evaluate(() => (globalThis as Json).demo.turns[0].answer.tokens.length > 0));
+  } else {
+    assert.match((await page.textContent("#problem"))!, /cannot be loaded: .*webgpu/i);
+  }
+  await page.close();
+});
+
 test("without a network the page opens and answers", async () => {
   await visit.page.close();
   await site.close();
