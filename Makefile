@@ -44,7 +44,7 @@ web-demo: setup
 	$(BIN)/python web_demo/build_web.py serve
 
 web-test: setup
-	$(BIN)/python -m pytest -m web tests/web
+	$(BIN)/python -m pytest tests/web
 
 # vlmp-tiny for Core ML, pruned and unpruned, which Xcode puts into the iOS demo: docs/ios.md.
 ios-bundle: setup

@@ -34,8 +34,6 @@ PAGE = 16384
 """Newer phones map native libraries straight from the APK, in pages of 16 KB."""
 FRAMEWORK = Path("/usr/share/android-framework-res/framework-res.apk")
 """Android 10's resources, as Debian has them: its aapt2 cannot read those of newer ones."""
-BUNDLES: dict[str, list[str]] = {"tiny-pruned": [], "tiny-unpruned": ["--pruner", "none"]}
-"""Bundles of vlmp-tiny inside the APK, and how their exports differ."""
 ONNXRUNTIME = {
     "classes.jar": "65e2e2d76d672253aaf0792a06c71cc40d09b0e2e251ccf925bee7175b91a1b0",
     "jni/arm64-v8a/libonnxruntime.so": "3a602b463d434d20fbf69cd1b8bdfd2f86a2cb67d08de97aec8f62476fa4ab87",
@@ -218,8 +216,7 @@ def make_resources() -> None:
     """Compile `res` and the manifest into an APK of them and the bundles; R.java and what Robolectric reads of it lie
     beside it.
     """
-    for name in BUNDLES:
-        make_bundle(name)
+    copy_bundles()
     shutil.rmtree(RESOURCES, ignore_errors=True)
     (RESOURCES / "settings/com/android/tools").mkdir(parents=True)
     run("aapt2", "compile", "--dir", APP / "res", "-o", RESOURCES / "res.zip")
@@ -264,17 +261,11 @@ def make_dex(tools: list[Path], onnxruntime: Path) -> Path:
     return dex
 
 
-def make_bundle(name: str) -> None:
-    """Export a bundle of vlmp-tiny that goes into the APK, once."""
-    folder = OUTPUT / "assets/bundles" / name
-    if folder.is_dir():
-        return
-    # Elsewhere first: an export leaves a lock beside its output, which is nothing for the APK.
-    exported = OUTPUT / "exported" / name
-    command = [Path(sys.executable).with_name("vlmp-export"), "--model", "vlmp-tiny", "--target", "onnx"]
-    run(*command, "--quant", "int4", *BUNDLES[name], "--output", exported, "--overwrite")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    exported.rename(folder)
+def copy_bundles() -> None:
+    """Put vlmp-tiny among what goes into the APK, pruned and unpruned."""
+    shutil.rmtree(OUTPUT / "assets", ignore_errors=True)
+    for line in run(sys.executable, ROOT / "benchmarks/app_bundles.py").splitlines():
+        shutil.copytree(line, OUTPUT / "assets/bundles" / Path(line).name)
 
 
 def pack(apk: Path, resources: Path, dex: Path, package: Path) -> None:

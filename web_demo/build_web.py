@@ -17,8 +17,6 @@ from typing import Any
 SOURCE = Path(__file__).resolve().parent
 ROOT = SOURCE.parent
 DIST = SOURCE / "dist"
-BUNDLES: dict[str, list[str]] = {"tiny-pruned": [], "tiny-unpruned": ["--pruner", "none"]}
-"""Bundles of vlmp-tiny that come with the page, and how their exports differ."""
 PORT = 8321
 TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".wasm": "application/wasm"}
 """Where the system has others, browsers refuse modules."""
@@ -50,9 +48,10 @@ def build() -> None:
     """Make web_demo/dist, which any static host can serve."""
     install_packages()
     run("npm", "run", "build")
-    for name in BUNDLES:
-        shutil.copytree(make_bundle(name), DIST / "bundles" / name)
-    (DIST / "bundles/index.json").write_text(json.dumps(list(BUNDLES)), encoding="ascii")
+    bundles = [Path(line) for line in run(sys.executable, ROOT / "benchmarks/app_bundles.py").splitlines()]
+    for folder in bundles:
+        shutil.copytree(folder, DIST / "bundles" / folder.name)
+    (DIST / "bundles/index.json").write_text(json.dumps([folder.name for folder in bundles]), encoding="ascii")
     print(f"built {DIST.relative_to(ROOT)}")
 
 
@@ -73,15 +72,6 @@ def install_packages() -> None:
             if found := NO_NETWORK.search(str(error)):
                 raise Missing(f"npm cannot download what web_demo/package-lock.json names: {found[1]}") from None
             raise
-
-
-def make_bundle(name: str) -> Path:
-    """Export a bundle that comes with the page, once."""
-    folder = ROOT / "build/web/bundles" / name
-    if not folder.is_dir():
-        command = [Path(sys.executable).with_name("vlmp-export"), "--model", "vlmp-tiny", "--target", "onnx"]
-        run(*command, "--quant", "int4", *BUNDLES[name], "--output", folder)
-    return folder
 
 
 class Handler(SimpleHTTPRequestHandler):

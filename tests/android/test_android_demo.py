@@ -18,13 +18,13 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from xml.etree import ElementTree
 
 import build_apk
 import jsonschema
 import numpy as np
 import pytest
+from app_bundles import BUNDLES
 from classfile import borrowed, parse
 from dex_dump import read_dex
 from step_bundles import shared_folder, step_bundle
@@ -32,7 +32,6 @@ from vlmp.runtimes.bundle.manifest import Manifest
 from vlmp.runtimes.profile.cli import main
 from vlmp.runtimes.profile.schema import json_schema, read_profile
 
-ENGINE = build_apk.SOURCE / "engine"
 PICTURES = build_apk.OUTPUT / "pictures"
 """What the app's tests have drawn and written."""
 STEPS = ("onnx-pruned", "onnx-unpruned", "onnx-staged", "onnx-int4")
@@ -184,13 +183,13 @@ def answers(built: Built) -> Path:
         part.rename(package)
     output = built.left / "python"
     output.mkdir()
-    bundles = [build_apk.OUTPUT / "assets/bundles" / name for name in build_apk.BUNDLES]
+    bundles = [build_apk.OUTPUT / "assets/bundles" / name for name in BUNDLES]
     command = [sys.executable, Path(__file__).with_name("ask_bundles.py"), output, *bundles]
     subprocess.run(command, env=os.environ | {"PYTHONPATH": str(package)}, check=True)
     return output
 
 
-@pytest.mark.parametrize("name", build_apk.BUNDLES)
+@pytest.mark.parametrize("name", BUNDLES)
 def test_the_engine_answers_as_python_does(built: Built, answers: Path, name: str) -> None:
     """int4, each call's logits too. StepsTest compares float32 with what PyTorch answered."""
     python = json.loads((answers / f"{name}.json").read_bytes())
@@ -201,7 +200,7 @@ def test_the_engine_answers_as_python_does(built: Built, answers: Path, name: st
     assert np.abs(found - wanted).max() <= 1e-4 * np.abs(wanted).max()
 
 
-@pytest.mark.parametrize("name", build_apk.BUNDLES)
+@pytest.mark.parametrize("name", BUNDLES)
 def test_the_app_answers_as_python_does(answers: Path, name: str) -> None:
     """The first photo."""
     app = json.loads((PICTURES / "answers.json").read_bytes())[name]
@@ -335,8 +334,8 @@ def test_bundles_are_whole_and_differ_in_pruning(apk: Path) -> None:
     kept = {}
     with zipfile.ZipFile(apk) as files:
         assets = {"/".join(name.split("/")[:3]) for name in files.namelist() if name.startswith("assets/")}
-        assert assets == {f"assets/bundles/{name}" for name in build_apk.BUNDLES}
-        for name in build_apk.BUNDLES:
+        assert assets == {f"assets/bundles/{name}" for name in BUNDLES}
+        for name in BUNDLES:
             folder = f"assets/bundles/{name}/"
             inside = {each.removeprefix(folder) for each in files.namelist() if each.startswith(folder)}
             manifest = Manifest.model_validate(json.loads(files.read(folder + "manifest.json")))
@@ -351,28 +350,17 @@ def test_bundles_are_whole_and_differ_in_pruning(apk: Path) -> None:
     assert kept == {"tiny-pruned": 16, "tiny-unpruned": 144}
 
 
-# --- Scripts of the engine --------------------------------------------------------------------------------------------
-
-
-def script(path: str) -> ModuleType:
-    """A script of the engine as a module."""
-    name = path.replace("/", "_").removesuffix(".py")
-    spec = importlib.util.spec_from_file_location(f"engine_{name}", ENGINE / path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_unicode_tables_are_those_of_the_conformance_files() -> None:
-    tables = script("make_unicode.py")
-    assert tables.OUTPUT.read_text(encoding="ascii") == tables.tables(), "run android_demo/engine/make_unicode.py"
+# --- ExecuTorch -------------------------------------------------------------------------------------------------------
 
 
 def test_the_executorch_runtime_compiles(built: Built) -> None:
     """Against ExecuTorch's own classes. Nothing here can run them."""
-    build = script("executorch/compile.py")
+    script = build_apk.SOURCE / "engine/executorch/compile.py"
+    spec = importlib.util.spec_from_file_location("engine_executorch", script)
+    assert spec is not None
+    assert spec.loader is not None
+    build = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(build)
     try:
         classes = build.compiled()
     except build.Missing as error:

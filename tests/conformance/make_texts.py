@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import random
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from conformance_files import ROOT, write_bytes, write_json
+from make_unicode import unicode_tables
 from tokenizer_kinds import llama3_like, llama_like, smollm_like
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from vlmp.export.dummy_space import PREPENDED, without_dummy_space
@@ -57,18 +56,6 @@ def make_texts(folder: Path) -> None:
     write_json(folder / "tokenizer/refused.json", base="tiny", cases=refused_tokenizers(), other_bases=others)
     write_json(folder / "stream/cases.json", cases=list(_streams(kinds)))
     write_json(folder / "prompt/cases.json", cases=list(_prompts(kinds)))
-
-
-@cache
-def unicode_tables() -> dict[str, Any]:
-    """As the C++ reader's header has them."""
-    (script,) = (ROOT / "runtimes/native").rglob("make_unicode.py")
-    spec = importlib.util.spec_from_file_location("make_unicode", script)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return dict(module.tables()._asdict())
 
 
 # --- Tokenizers -------------------------------------------------------------------------------------------------------

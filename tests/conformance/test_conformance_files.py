@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from conformance_files import FOLDER, read
 from make import LIBRARIES, make_cheap, write_index
+from make_unicode import SOURCES
 
 MOST_BYTES = 5 * 2**20
 
@@ -36,3 +37,9 @@ def test_what_is_made_anew_is_the_same(tmp_path: Path) -> None:
     found = files_of(tmp_path)
     assert found.keys() == wanted.keys()
     assert [path for path in wanted if path != "index.json" and found[path] != wanted[path]] == []
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.name)
+def test_readers_tables_of_characters_are_made_of_these(source: Path) -> None:
+    written = source.read_text(encoding="ascii")
+    assert written == SOURCES[source](read("unicode/unicode.json")), "run tests/conformance/make_unicode.py"

@@ -12,7 +12,6 @@ from struct import pack
 from typing import Any
 
 import jsonschema
-import make_unicode
 import pytest
 import swift
 from PIL import Image
@@ -91,11 +90,6 @@ def test_its_benchmark_is_imported(tested: Tested, tmp_path: Path, capsys: pytes
     assert [bundle.name for bundle in profile.bundles] == ["onnx-unpruned", "onnx-pruned"]
     assert [bundle.manifest.kept_tokens for bundle in profile.bundles] == [36, 9]
     assert "onnx-pruned" in capsys.readouterr().out
-
-
-def test_unicode_tables_are_those_of_the_conformance_files() -> None:
-    tables = make_unicode.OUTPUT.read_text(encoding="ascii")
-    assert tables == make_unicode.tables(), "run ios_demo/tools/make_unicode.py"
 
 
 # --- vlmp-swift -------------------------------------------------------------------------------------------------------

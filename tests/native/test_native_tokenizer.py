@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import random
 import subprocess
@@ -154,17 +153,6 @@ def test_merges_of_older_files_and_files_without_a_normalizer(host: Path, tmp_pa
     path.write_text(json.dumps(raw), encoding="utf-8")
     rng = random.Random(9)
     assert differing(host, path, [random_text(rng) for _ in range(2000)]) == []
-
-
-def test_the_tables_are_what_the_library_says() -> None:
-    script = ROOT / "runtimes/native/lib/make_unicode.py"
-    spec = importlib.util.spec_from_file_location("make_unicode", script)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    written = (script.parent / "unicode_tables.h").read_text(encoding="ascii")
-    assert written.splitlines()[1:] == module.header().splitlines()[1:]
 
 
 WRONG: list[tuple[str, list[str | int], Any]] = [

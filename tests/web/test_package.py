@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 import build_web
 import jsonschema
@@ -18,8 +16,6 @@ from step_bundles import shared_folder, step_bundle
 from vlmp.runtimes.profile.cli import main
 from vlmp.runtimes.profile.schema import json_schema, read_profile
 from web_cases import outcomes, ready
-
-pytestmark = pytest.mark.web
 
 PACKAGE = build_web.SOURCE / "vlmp-web"
 BUNDLES = ("onnx-pruned", "onnx-unpruned", "onnx-staged", "onnx-int4")
@@ -72,9 +68,14 @@ def test_types_and_format() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_unicode_tables_are_those_of_the_conformance_files() -> None:
-    tables = script("make_unicode.py")
-    assert tables.OUTPUT.read_text(encoding="ascii") == tables.tables(), "run web_demo/vlmp-web/make_unicode.py"
+def test_npm_packs_what_it_exports() -> None:
+    ready()
+    pack = ["npm", "pack", "--dry-run", "--json", "--workspace", "vlmp-web"]
+    done = subprocess.run(pack, cwd=build_web.SOURCE, capture_output=True, text=True, check=True)
+    packed = {file["path"] for file in json.loads(done.stdout)[0]["files"]}
+    exported = json.loads((PACKAGE / "package.json").read_bytes())["exports"]["."].values()
+    assert {path.removeprefix("./") for path in exported} <= packed
+    assert {path.split("/")[0] for path in packed} == {"README.md", "package.json", "dist"}
 
 
 def test_without_a_network_it_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,13 +95,3 @@ def test_without_node_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     with pytest.raises(build_web.Missing, match=r"^node is missing: install Node 20"):
         build_web.install_packages()
-
-
-def script(path: str) -> ModuleType:
-    """A script of the package as a module."""
-    spec = importlib.util.spec_from_file_location(f"vlmp_web_{path.removesuffix('.py')}", PACKAGE / path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module

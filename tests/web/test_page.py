@@ -10,20 +10,20 @@ import subprocess
 import sys
 import threading
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import build_web
 import pytest
+from app_bundles import BUNDLES
 from step_bundles import shared_folder, step_bundle
 from vlmp.runtimes import Chat, load
 from vlmp.runtimes.profile.cli import main
 from vlmp.runtimes.profile.schema import read_profile
 from web_cases import BROWSER, built, outcomes
 
-pytestmark = pytest.mark.web
-
-BUNDLES = ("onnx-pruned", "onnx-unpruned", "onnx-staged", "onnx-int4")
+STEPS = ("onnx-pruned", "onnx-unpruned", "onnx-staged", "onnx-int4")
 PHOTO = build_web.ROOT / "runtimes/assets/photo.jpg"
 QUESTION = "What is in this picture?"
 MAY_SKIP = {"WebGPU does not agree yet"}
@@ -47,7 +47,7 @@ def visited(tmp_path_factory: pytest.TempPathFactory) -> Visited:
         pytest.skip("chromium is missing: apt-get install chromium")
     built()
     bundles = shared_folder(tmp_path_factory)
-    for name in BUNDLES:
+    for name in STEPS:
         step_bundle(bundles, name)
     output = build_web.ROOT / "build/web/screenshots"
     done = subprocess.run(
@@ -68,7 +68,7 @@ def test_all_pass(visited: Visited) -> None:
 
 def test_the_page_answers_as_python_does(visited: Visited) -> None:
     """Of int4, kernels round differently: as many kept tokens as the manifest's checks allow."""
-    answer = Chat(load(build_web.make_bundle("tiny-pruned"))).ask(PHOTO, QUESTION)
+    answer = Chat(load(build_web.DIST / "bundles/tiny-pruned")).ask(PHOTO, QUESTION)
     found = visited.results["photo"]
     common = set(found["stages"][-1]) & set(answer.kept)
     assert len(common) >= 0.9 * len(answer.kept)
@@ -80,7 +80,7 @@ def test_the_pages_benchmark_is_imported(visited: Visited, tmp_path: Path) -> No
     out = tmp_path / "out.json"
     main(["--device", "browser", "--import", str(visited.output / "profile.json"), "--json", str(out)])
     profile = read_profile(out)
-    assert sorted(bundle.name for bundle in profile.bundles) == sorted(build_web.BUNDLES)
+    assert sorted(bundle.name for bundle in profile.bundles) == sorted(BUNDLES)
     assert profile.machine.facts["runs on"] == "wasm"
     assert profile.settings.photo_size == (180, 120)
 
@@ -105,12 +105,18 @@ def test_the_server_sends_what_threads_need() -> None:
 def test_it_says_where_it_is_and_how_a_phone_gets_there() -> None:
     built()
     command = [sys.executable, build_web.__file__, "serve", "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
-        assert running.stdout is not None
-        assert running.stdout.readline().startswith("built ")
-        address = running.stdout.readline().strip()
-        port = address.removeprefix("http://localhost:").strip("/")
-        assert f"adb reverse tcp:{port} tcp:{port}" in running.stdout.readline()
-        assert "HTTPS" in running.stdout.readline()
-        running.send_signal(signal.SIGINT)
-        assert running.wait(30) == 0
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # jobs in the background ignore Ctrl-C
+    ) as running:  # fmt: skip
+        try:
+            assert running.stdout is not None
+            assert running.stdout.readline().startswith("built ")
+            address = running.stdout.readline().strip()
+            port = address.removeprefix("http://localhost:").strip("/")
+            assert f"adb reverse tcp:{port} tcp:{port}" in running.stdout.readline()
+            assert "HTTPS" in running.stdout.readline()
+            running.send_signal(signal.SIGINT)
+            assert running.wait(30) == 0
+        finally:
+            running.kill()

@@ -14,9 +14,18 @@ import pytest
 BROWSER = next((path for path in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if path), None)
 
 
+@cache
 def ready() -> None:
-    """Install the packages of package-lock.json; skips the test where Node, npm or the network is missing."""
-    _once(build_web.install_packages)
+    """Packages of package-lock.json, and vlmp-web compiled; skips the test where Node, npm or the network is missing.
+
+    What is compiled is not written again until its source changes: another process may be reading it.
+    """
+
+    def make() -> None:
+        build_web.install_packages()
+        build_web.run("npm", "run", "build", "--workspace", "vlmp-web")
+
+    _once(make)
 
 
 @cache

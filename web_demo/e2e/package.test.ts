@@ -11,6 +11,13 @@ const HARNESS = join(import.meta.dirname, "../harness");
 const ISOLATED = { "Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp" };
 const steps: Json = JSON.parse(readFileSync(join(FILES, "steps/cases.json"), "utf8"));
 
+/** `later`: not prefill alone, but the steps after it, too. */
+interface How {
+  readonly provider: "wasm" | "webgpu";
+  readonly threads: number;
+  readonly later: boolean;
+}
+
 let browser: Browser;
 let site: Site;
 
@@ -33,16 +40,11 @@ async function harness(): Promise<Page> {
 }
 
 /** Of a row's largest logit, and of the kept tokens those that are as expected. */
-async function compared(
-  page: Page,
-  name: string,
-  provider: string,
-  threads: number,
-): Promise<{ off: number; kept: number }> {
+async function compared(page: Page, name: string, how: How): Promise<{ off: number; kept: number }> {
   const expected = steps.expected[steps.bundles[name].expected];
   const found = await page.evaluate(
-    ([bundle, forced, where, count]) => (globalThis as Json).harness.forced(bundle, forced, where, count),
-    [name, expected.forced, provider, threads],
+    ([bundle, forced, options]) => (globalThis as Json).harness.forced(bundle, forced, options),
+    [name, expected.forced, how] as const,
   );
   const size = expected.vocab_size;
   const rows = new Float32Array(new Uint8Array(readFileSync(join(FILES, "steps", expected.logits))).buffer);
@@ -72,7 +74,7 @@ for (const [name, threads] of [
   test(`logits of ${name} on wasm, threads: ${threads}`, async () => {
     const expected = steps.expected[steps.bundles[name].expected];
     const page = await harness();
-    const { off, kept } = await compared(page, name, "wasm", threads);
+    const { off, kept } = await compared(page, name, { provider: "wasm", threads, later: true });
     assert.ok(off <= expected.relative, `off by ${off}`);
     assert.ok(kept >= expected.kept_share, `kept ${kept}`);
     await page.close();
@@ -84,7 +86,7 @@ test("WebGPU does not agree yet", async (context) => {
   const page = await harness();
   const adapter = await page.evaluate(async () => (await (navigator as Json).gpu?.requestAdapter()) != null);
   if (!adapter) return context.skip("this Chromium has no WebGPU adapter");
-  const { off, kept } = await compared(page, "onnx-pruned", "webgpu", 1);
+  const { off, kept } = await compared(page, "onnx-pruned", { provider: "webgpu", threads: 1, later: false });
   context.diagnostic(`off by ${off} of the largest logit, kept ${kept}`);
   assert.ok(off > 1e-4, `off by ${off}`);
   await page.close();

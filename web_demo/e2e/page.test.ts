@@ -1,6 +1,7 @@
 // The page in Chromium, at a phone's size, from the first visit on.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
+import { createHash } from "node:crypto";
 import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -22,7 +23,7 @@ before(async () => {
   mkdirSync(OUTPUT, { recursive: true });
   browser = await launch();
   site = await serve({ "/": DIST }, wantedHeaders(DIST));
-  visit = await Visit.open(browser, site.address);
+  visit = await Visit.open(browser, site.address, (context) => context.addInitScript(noteProgress));
 });
 
 after(async () => {
@@ -35,6 +36,21 @@ test("the first visit brings bundles, and threads", async () => {
   assert.deepEqual(await visit.bundles(), SHIPPED);
   assert.equal(await visit.page.evaluate(() => crossOriginIsolated), true);
   assert.match((await visit.page.textContent("#surroundings"))!, /^CPU, [2-4] threads$/);
+});
+
+test("the first visit says how far it is", async () => {
+  const said: string[] = await visit.page.evaluate(() => (globalThis as Json).said);
+  for (const name of SHIPPED) {
+    const downloaded = said.filter((text) => text.startsWith(`Downloading ${name}: `));
+    assert.ok(downloaded.length > 1, said.join("\n"));
+    assert.ok(
+      said.some((text) => /^Copying and checking .*: [\d.]+ MiB of [\d.]+ MiB$/.test(text) && text.includes(name)),
+    );
+  }
+  assert.equal(said[0], "Downloading the page");
+  const shares: number[] = await visit.page.evaluate(() => (globalThis as Json).shares);
+  assert.ok(shares.some((share) => share > 0 && share < 1) && shares.includes(1));
+  assert.equal(await visit.page.locator("#working").isVisible(), false);
 });
 
 test("a question about the page's own photo", async () => {
@@ -66,6 +82,15 @@ test("a reply goes on, another photo begins anew", async () => {
   assert.equal(await visit.page.textContent("#ask"), "Ask");
 });
 
+test("a photo of the camera, upright", async () => {
+  assert.equal(await visit.page.getAttribute("#take", "capture"), "environment");
+  assert.equal(await visit.give("take", join(FILES, "picture/turn-6.jpg")), null);
+  const { width, height }: Json = await visit.demo(({ photo }) => ({ width: photo.width, height: photo.height }));
+  assert.equal(await visit.page.textContent("#photo-line"), `turn-6.jpg, ${width} × ${height} pixels`);
+  assert.deepEqual([width, height], [32, 48]); // the file has them the other way round
+  assert.ok((await visit.ask(QUESTION)).tokens.length > 0);
+});
+
 test("a folder of one's own answers as Python does, token for token", async () => {
   assert.equal(await visit.import("folder", join(BUNDLES, "onnx-pruned")), null);
   for (const { photo, turns } of steps.expected.pruned.conversations) {
@@ -81,20 +106,59 @@ test("a folder of one's own answers as Python does, token for token", async () =
   }
 });
 
-test("a zip with the bundle in a folder, and deleting it", async () => {
+test("a zip with a bundle of two stages in a folder, each of which is shown", async () => {
   const zip = join(OUTPUT, "staged.zip");
   execFileSync("python3", ["-m", "zipfile", "-c", zip, join(BUNDLES, "onnx-staged")]);
   assert.equal(await visit.import("zip", zip), null);
-  const answer = await visit.ask(QUESTION, "onnx-staged");
-  assert.equal(answer.stages.length, 2);
+  await visit.choose(FILES, "picture/one-pixel.png"); // of one colour
+  const { stages } = await visit.ask(QUESTION, "onnx-staged");
+  assert.deepEqual(
+    stages.map((stage: number[]) => stage.length),
+    [18, 9],
+  );
+  const drawn = await cells("#photo", 6);
+  const lightness = (tokens: number[]): number[] => [...new Set(tokens.map((token) => drawn[token]))];
+  const [shown, dropped, dark] = [
+    lightness(stages[1]),
+    lightness(stages[0].filter((token: number) => !stages[1].includes(token))),
+    lightness(drawn.map((_, token) => token).filter((token) => !stages[0].includes(token))),
+  ];
+  assert.deepEqual([shown.length, dropped.length, dark.length], [1, 1, 1]);
+  assert.ok(shown[0] > dropped[0] && dropped[0] > dark[0], String([shown, dropped, dark]));
   await visit.page.locator("#stage").selectOption("0");
   assert.match((await visit.page.textContent("#shown-line"))!, /^18 tokens, of 36/);
+});
+
+test("two stages against none", async () => {
+  const compared = await visit.compare("tiny-unpruned", "onnx-staged");
+  assert.match(
+    compared,
+    /tiny-unpruned.*144 of 144 tokens.*onnx-staged.*18, then 9 of 36 tokens.*not of one model and picture size/s,
+  );
+  await visit.screenshot("compare-staged");
+});
+
+test("a bundle is deleted", async () => {
   await visit.tab("Bundles");
   await visit.screenshot("bundles");
   await visit.page.getByRole("button", { name: "Delete onnx-staged" }).click();
   assert.equal(await visit.ready(), null);
   assert.deepEqual(await visit.stored(), ["onnx-pruned", ...SHIPPED]);
   await visit.tab("Ask");
+});
+
+test("an import that is stopped leaves nothing", async () => {
+  const before = await visit.stored();
+  await visit.page.evaluate(() => {
+    const cancel = document.getElementById("cancel") as HTMLButtonElement;
+    new MutationObserver((_, observer) => {
+      if (cancel.disabled) return;
+      observer.disconnect();
+      cancel.click();
+    }).observe(cancel, { attributes: true });
+  });
+  assert.match((await visit.import("folder", join(BUNDLES, "onnx-unpruned")))!, /was stopped; nothing of it is left/);
+  assert.deepEqual(await visit.stored(), before);
 });
 
 test("a changed byte is found, and nothing of the bundle stays", async () => {
@@ -138,14 +202,20 @@ test("where the browser tells that there is no room, nothing is copied", async (
 });
 
 test("stop ends an answer within a token, and the conversation goes on", async () => {
-  const folder = copyOf("onnx-pruned", "endless"); // vlmp-tiny's own answers are too short to be stopped
-  const manifest: Json = JSON.parse(readFileSync(join(folder, "manifest.json"), "utf8"));
-  manifest.prompt.end_ids = [];
-  writeFileSync(join(folder, "manifest.json"), JSON.stringify(manifest));
+  const folder = endless();
   assert.equal(await visit.import("folder", folder), null);
   await visit.choose(FILES, "steps/photo-3.png");
+  await visit.page.evaluate(() => {
+    const pieces: string[] = ((globalThis as Json).pieces = []);
+    const turns = document.getElementById("turns")!;
+    const note = (): void => void pieces.push(turns.querySelector("p")?.textContent ?? "");
+    new MutationObserver(note).observe(turns, { childList: true, subtree: true });
+  });
   const whole = await visit.ask("Describe the picture.", "endless");
   assert.deepEqual([whole.tokens.length, whole.end], [32, "limit"]);
+  const streamed: string[] = await visit.page.evaluate(() => [...new Set<string>((globalThis as Json).pieces)]);
+  assert.ok(streamed.length > 8, streamed.join("\n")); // it came piece by piece
+  assert.ok(streamed.every((text) => text === "…" || whole.text.startsWith(text)));
   await visit.choose(FILES, "steps/photo-3.png");
   await visit.page.evaluate(() => {
     new MutationObserver((_, observer) => {
@@ -164,20 +234,13 @@ test("stop ends an answer within a token, and the conversation goes on", async (
 
 test("pruned against unpruned", async () => {
   await visit.choose(FILES, "steps/photo-1.png");
-  await visit.tab("Compare");
-  await visit.page.locator("#unpruned").selectOption("tiny-unpruned");
-  await visit.page.locator("#pruned").selectOption("tiny-pruned");
-  await visit.page.locator("#compare").click();
-  assert.equal(await visit.ready(), null);
-  assert.equal(await visit.page.locator("#compared article").count(), 2);
-  const text = (await visit.page.textContent("#compared"))!;
+  const compared = await visit.compare("tiny-unpruned", "tiny-pruned");
   assert.match(
-    text,
+    compared,
     /tiny-unpruned.*First token.*KV caches.*144 of 144.*tiny-pruned.*First token.*KV caches.*16 of 144/s,
   );
-  assert.match(text, /the KV caches \d+ % of the bytes/);
+  assert.match(compared, /the first token takes \d+ % of the time, and the KV caches \d+ % of the bytes\.$/);
   await visit.screenshot("compare");
-  await visit.tab("Ask");
 });
 
 test("a benchmark, and its file", async () => {
@@ -238,7 +301,10 @@ test("the keyboard, names for a screen reader, and the dark", async () => {
   assert.deepEqual(nameless, []);
   const wider = await page.evaluate(() => document.documentElement.scrollWidth > innerWidth);
   assert.equal(wider, false, "the page scrolls sideways");
+  const background = (): Promise<string> => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+  assert.equal(await background(), "rgb(255, 255, 255)");
   await page.emulateMedia({ colorScheme: "dark" });
+  assert.equal(await background(), "rgb(20, 23, 26)");
   await visit.screenshot("dark");
 });
 
@@ -248,6 +314,22 @@ test("nothing is asked of anybody else, and the policy forbids it", async () => 
   assert.deepEqual(elsewhere, []);
   assert.deepEqual(visit.errors, []);
   await forbidden(visit);
+});
+
+test("behind its flag the GPU answers, or the page says that there is none", async () => {
+  const page = await visit.context.newPage();
+  await page.goto(`${site.address}?webgpu`);
+  await page.waitForFunction(() => (globalThis as Json).demo?.phase === "ready");
+  assert.match((await page.textContent("#surroundings"))!, /^WebGPU, /);
+  await page.locator("#bundle").selectOption("tiny-pruned");
+  await page.locator("#ask").click();
+  await page.waitForFunction(() => (globalThis as Json).demo.phase === "ready");
+  if (await page.evaluate(async () => (await (navigator as Json).gpu?.requestAdapter()) != null)) {
+    assert.ok(await page.evaluate(() => (globalThis as Json).demo.turns[0].answer.tokens.length > 0));
+  } else {
+    assert.match((await page.textContent("#problem"))!, /cannot be loaded: .*webgpu/i);
+  }
+  await page.close();
 });
 
 test("without a network the page opens and answers", async () => {
@@ -307,11 +389,54 @@ test("without HTTPS it answers from memory", async () => {
   await host.close();
 });
 
+/** Keeps what is said of progress, and the bar's values. It runs in the page, before its own scripts. */
+function noteProgress(): void {
+  const [said, shares]: [string[], number[]] = [[], []];
+  Object.assign(globalThis, { said, shares });
+  new MutationObserver(() => {
+    const text = document.getElementById("progress-label")?.textContent ?? "";
+    if (text !== "" && said.at(-1) !== text) said.push(text);
+    shares.push((document.getElementById("progress") as HTMLProgressElement | null)?.value ?? 0);
+  }).observe(document, { attributes: true, characterData: true, childList: true, subtree: true });
+}
+
+/** How light a drawn photo is near the corner of each cell of a grid, where no number stands. */
+function cells(canvas: string, grid: number): Promise<number[]> {
+  return visit.page.locator(canvas).evaluate((element, size) => {
+    const { width, height } = element as HTMLCanvasElement;
+    const context = (element as HTMLCanvasElement).getContext("2d")!;
+    return Array.from({ length: size * size }, (_, cell) => {
+      const [row, column] = [Math.floor(cell / size), cell % size];
+      const [x, y] = [((column + 0.15) * width) / size, ((row + 0.15) * height) / size];
+      return context
+        .getImageData(Math.floor(x), Math.floor(y), 1, 1)
+        .data.slice(0, 3)
+        .reduce((sum, value) => sum + value, 0);
+    });
+  }, grid);
+}
+
 /** A bundle to be changed. */
 function copyOf(name: string, copy: string): string {
   const folder = join(OUTPUT, copy);
   rmSync(folder, { recursive: true, force: true });
   cpSync(join(BUNDLES, name), folder, { recursive: true });
+  return folder;
+}
+
+/** A bundle that goes on after its end token, and shows it: vlmp-tiny's own answers are too short to be stopped. */
+function endless(): string {
+  const folder = copyOf("onnx-pruned", "endless");
+  const [manifest, tokenizer]: Json[] = ["manifest.json", "tokenizer.json"].map((name) =>
+    JSON.parse(readFileSync(join(folder, name), "utf8")),
+  );
+  for (const token of tokenizer.added_tokens) token.special = false;
+  const changed = Buffer.from(JSON.stringify(tokenizer));
+  writeFileSync(join(folder, "tokenizer.json"), changed);
+  const file = manifest.files.find(({ path }: Json) => path === "tokenizer.json");
+  Object.assign(file, { size_bytes: changed.length, sha256: createHash("sha256").update(changed).digest("hex") });
+  manifest.prompt.end_ids = [];
+  writeFileSync(join(folder, "manifest.json"), JSON.stringify(manifest));
   return folder;
 }
 

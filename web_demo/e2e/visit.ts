@@ -41,9 +41,9 @@ export class Visit {
     prepare?: (context: BrowserContext) => Promise<unknown>,
   ): Promise<Visit> {
     const context = await browser.newContext({ ...PHONE, acceptDownloads: true });
+    context.setDefaultTimeout(PATIENCE_MS);
     await prepare?.(context);
     const visit = new Visit(context, await context.newPage());
-    visit.page.setDefaultTimeout(PATIENCE_MS);
     visit.page.on("pageerror", (error) => visit.errors.push(error.message));
     visit.page.on("console", (message) => message.type() === "error" && visit.errors.push(message.text()));
     context.on("request", (request) => visit.asked.push(request.url()));
@@ -54,7 +54,7 @@ export class Visit {
 
   /** Waits until nothing runs. Returns what went wrong, null where nothing did. */
   async ready(): Promise<string | null> {
-    await this.page.waitForFunction(() => (globalThis as Json).demo?.phase === "ready", null, { timeout: PATIENCE_MS });
+    await this.page.waitForFunction(() => (globalThis as Json).demo?.phase === "ready");
     return this.demo((demo) => demo.problem);
   }
 
@@ -79,6 +79,17 @@ export class Visit {
     await this.page.locator("#ask").click();
     assert.equal(await this.ready(), null);
     return this.demo((demo) => demo.turns.at(-1).answer);
+  }
+
+  /** Puts the question to two bundles. Returns what the page says of it. */
+  async compare(unpruned: string, pruned: string): Promise<string> {
+    await this.tab("Compare");
+    await this.page.locator("#unpruned").selectOption(unpruned);
+    await this.page.locator("#pruned").selectOption(pruned);
+    await this.page.locator("#compare").click();
+    assert.equal(await this.ready(), null);
+    assert.equal(await this.page.locator("#compared article").count(), 2);
+    return (await this.page.textContent("#compared"))!;
   }
 
   async choose(...path: string[]): Promise<void> {

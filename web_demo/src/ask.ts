@@ -107,6 +107,7 @@ export function askPage(demo: Demo): () => void {
       manifest: asked.manifest,
       tokens: numbered ? all.slice(0, Number(shown.value)) : all,
       numbered,
+      before: answer.stages[number - 1] ?? [],
     };
     drawKept(canvas, photo, what);
     const padded = onPadding(photo, what);

@@ -1,6 +1,7 @@
-import { isPruned, numKept, sizeBytes } from "vlmp-web";
+import { sizeBytes } from "vlmp-web";
 import type { Demo } from "./demo.js";
 import { make, part, size } from "./dom.js";
+import { countsInWords } from "./kept.js";
 import type { StoredBundle } from "./protocol.js";
 
 /** What is in the store, and how more comes in. Returns what draws it anew. */
@@ -30,10 +31,8 @@ export function bundlesPage(demo: Demo): () => void {
 }
 
 function item(demo: Demo, { name, manifest }: StoredBundle): HTMLElement {
-  const { model, quantization, image } = manifest;
-  const tokens = isPruned(manifest)
-    ? `${numKept(manifest)} of ${image.visualTokens} tokens kept`
-    : `all ${image.visualTokens} tokens`;
+  const { model, quantization } = manifest;
+  const tokens = countsInWords(manifest);
   const weights = quantization === "none" ? manifest.precision : quantization;
   return make(
     "li",

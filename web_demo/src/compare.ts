@@ -2,7 +2,7 @@ import { cacheBytes, firstTokenMs, isPruned } from "vlmp-web";
 import { QUESTION } from "./ask.js";
 import type { Demo } from "./demo.js";
 import { make, offer, panel, part, size, time } from "./dom.js";
-import { drawKept } from "./kept.js";
+import { countsInWords, drawKept } from "./kept.js";
 import type { Compared, StoredBundle } from "./protocol.js";
 
 /** One question to an unpruned and a pruned bundle, and what each takes. Returns what draws it anew. */
@@ -48,12 +48,12 @@ function comparedPanel(demo: Demo, { bundle, answer }: Compared): HTMLElement {
     `First token ${time(firstTokenMs(answer.timings))}`,
     `Prefill ${time(answer.timings.prefillMs)}`,
     `KV caches ${size(cacheBytes(manifest))}`,
-    `${answer.stages.at(-1)?.length ?? 0} of ${manifest.image.visualTokens} tokens`,
+    countsInWords(manifest),
   ];
   const made = panel(name, answer.text, figures.join("\n"));
   const canvas = make("canvas", { role: "img" });
-  if (demo.photo !== null)
-    drawKept(canvas, demo.photo, { manifest, tokens: answer.order, numbered: isPruned(manifest) });
+  const shown = { manifest, tokens: answer.order, numbered: isPruned(manifest), before: answer.stages.at(-2) ?? [] };
+  if (demo.photo !== null) drawKept(canvas, demo.photo, shown);
   made.prepend(canvas);
   return made;
 }
@@ -64,6 +64,9 @@ function sum(compared: readonly Compared[]): HTMLElement[] {
   const percent = (share: number): string => `${(share * 100).toFixed(0)} %`;
   const first = percent(firstTokenMs(after.answer.timings) / firstTokenMs(before.answer.timings));
   const caches = percent(cacheBytes(after.bundle.manifest) / cacheBytes(before.bundle.manifest));
-  const textContent = `Pruned, the first token takes ${first} of the time, and the KV caches ${caches} of the bytes.`;
-  return [make("p", { textContent })];
+  const figures = `Pruned, the first token takes ${first} of the time, and the KV caches ${caches} of the bytes.`;
+  const [one, other] = compared.map(({ bundle }) => bundle.manifest);
+  const differ = one.model !== other.model || one.image.visualTokens !== other.image.visualTokens;
+  const warning = differ ? " But the two are not of one model and picture size." : "";
+  return [make("p", { textContent: figures + warning })];
 }

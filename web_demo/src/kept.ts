@@ -8,14 +8,18 @@ interface Cell {
   readonly height: number;
 }
 
-/** Which visual tokens are drawn over a photo. `numbered`: they are in the order of selection. */
+/**
+ * Which visual tokens are drawn over a photo. `numbered`: they are in the order of selection. `before`: those of the stage
+ * before.
+ */
 export interface Shown {
   readonly manifest: Manifest;
   readonly tokens: readonly number[];
   readonly numbered: boolean;
+  readonly before: readonly number[];
 }
 
-/** Draws a photo, and over it what the model still sees: all else is dark. */
+/** Draws a photo, and over it what the model still sees: all else is dark, less so what was left until this stage. */
 export function drawKept(canvas: HTMLCanvasElement, photo: Photo, shown: Shown | null): void {
   const { preview } = photo;
   // Small photos are drawn larger, or the numbers could not be read.
@@ -28,13 +32,14 @@ export function drawKept(canvas: HTMLCanvasElement, photo: Photo, shown: Shown |
   if (shown === null) return;
   const { manifest, tokens } = shown;
   const number = new Map(tokens.map((token, place) => [token, place + 1]));
+  const before = new Set(shown.before);
   for (const segment of manifest.image.segments) {
     for (let row = 0; row < segment.rows; row++) {
       for (let column = 0; column < segment.columns; column++) {
         const token = segment.first + row * segment.stride + column;
         const cell = onPhoto(cellAt(segment, row, column), manifest, photo, canvas.width, canvas.height);
         const order = number.get(token);
-        if (order === undefined) darken(context, cell);
+        if (order === undefined) darken(context, cell, before.has(token) ? "35%" : "65%");
         else mark(context, cell, shown.numbered ? String(order) : "");
       }
     }
@@ -52,6 +57,12 @@ export function onPadding(photo: Photo, { manifest, tokens }: Shown): number {
       return left >= width || top >= height || left + cell.width <= 0 || top + cell.height <= 0;
     }),
   ).length;
+}
+
+/** How many tokens each stage has left: "32, then 16 of 144 tokens". */
+export function countsInWords({ stages, image }: Manifest): string {
+  const counts = stages.length > 0 ? stages.map(({ numKept }) => numKept) : [image.visualTokens];
+  return `${counts.join(", then ")} of ${image.visualTokens} tokens`;
 }
 
 function inWords(photo: Photo, shown: Shown | null): string {
@@ -79,8 +90,8 @@ function onPhoto(cell: Cell, manifest: Manifest, photo: Photo, width: number, he
   };
 }
 
-function darken(context: CanvasRenderingContext2D, { left, top, width, height }: Cell): void {
-  context.fillStyle = "rgb(0 0 0 / 65%)";
+function darken(context: CanvasRenderingContext2D, { left, top, width, height }: Cell, share: string): void {
+  context.fillStyle = `rgb(0 0 0 / ${share})`;
   context.fillRect(left, top, width, height);
 }
 

@@ -1,6 +1,6 @@
-// Written by make_unicode.py from tests/conformance/files/unicode/unicode.json.
+// Written by tests/conformance/make_unicode.py from unicode.json. Do not edit.
 
-/// Entries of numbers to the base of 36, in texts: the compiler takes minutes for lists so long.
+/// Entries of numbers to the base of 36.
 enum UnicodeTables {
     /// First and last code point.
     static let letters = """
@@ -74,7 +74,7 @@ enum UnicodeTables {
         3ti8 3xy9,3xyo 43q8,43qo 447x,464g 46jh,47pc 4bii,4bio 4er3
         """
 
-    /// The same.
+    /// First and last code point.
     static let numbers = """
         1c 1l,4y 4z,55 55,58 5a,19c 19l,1dc 1dl,1j4 1jd,1uu 1v3,1ye 1yn,1ys 1yx,21y 227,25i 25r,\
         292 29b,29e 29j,2cm 2cy,2g6 2gf,2go 2gu,2jq 2jz,2mw 2n2,2na 2ns,2qu 2r3,2ts 2u1,2xc 2xl,\
@@ -93,12 +93,12 @@ enum UnicodeTables {
         2pbl 2pbo,2pdt 2pf1,2pf3 2pfh,2q68 2q6k,2sc0 2sc9
         """
 
-    /// The same, of what tokenizers that cut out digits take for numbers, too.
+    /// The same, of what newer tables than the others call numbers.
     static let otherNumbers = """
         1kgw 1kh5,20ok 20om
         """
 
-    /// The same.
+    /// First and last code point.
     static let spaces = """
         9 d,w w,3p 3p,4g 4g,4g0 4g0,6bk 6bu,6co 6cp,6cv 6cv,6e7 6e7,9hc 9hc
         """

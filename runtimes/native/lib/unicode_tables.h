@@ -1,4 +1,4 @@
-// Written by make_unicode.py, asking tokenizers 0.23.3. Do not edit.
+// Written by tests/conformance/make_unicode.py from unicode.json. Do not edit.
 #pragma once
 
 namespace vlmp::tables {

@@ -53,12 +53,12 @@ async function answer(request: Request): Promise<Response> {
   const kept = await cache.match(request.mode === "navigate" ? "index.html" : request, { ignoreSearch: true });
   if (kept !== undefined) return kept;
   const response = await fetch(request);
-  // What is not kept gets the same headers, or a page with them could not use it.
-  return new Response(response.body, {
-    status: response.status,
-    statusText: response.statusText,
-    headers: { ...Object.fromEntries(response.headers), ...headers },
-  });
+  // What is not kept gets the same headers, or a page with them could not use it. A worker whose
+  // script had them twice would not start.
+  const sent = new Headers(response.headers);
+  for (const [name, value] of Object.entries(headers)) sent.set(name, value);
+  const { status, statusText } = response;
+  return new Response(response.body, { status, statusText, headers: sent });
 }
 
 async function tellPages(done: number): Promise<void> {

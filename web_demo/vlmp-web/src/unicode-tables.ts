@@ -1,5 +1,5 @@
-// Written by make_unicode.py from tests/conformance/files/unicode/unicode.json: numbers to the base of 36, entries with
-// commas between them.
+// Written by tests/conformance/make_unicode.py from unicode.json. Do not edit.
+// Entries of numbers to the base of 36, with commas between them.
 
 /** First and last code point. */
 export const LETTERS =

@@ -1,7 +1,7 @@
-// Written by make_unicode.py from tests/conformance/files/unicode/unicode.json.
+// Written by tests/conformance/make_unicode.py from unicode.json. Do not edit.
 package dev.vlmp.engine
 
-/** Entries of numbers to the base of 36: as Kotlin, so that an app needs no resources of the engine. */
+/** Entries of numbers to the base of 36. */
 internal object UnicodeTables {
     /** First and last code point. */
     val LETTERS = (
@@ -63,7 +63,7 @@ internal object UnicodeTables {
         "3q4g 3tbt,3tc0 3ti5,3ti8 3xy9,3xyo 43q8,43qo 447x,464g 46jh,47pc 4bii,4bio 4er3"
         ).split(',')
 
-    /** The same. */
+    /** First and last code point. */
     val NUMBERS = (
         "1c 1l,4y 4z,55 55,58 5a,19c 19l,1dc 1dl,1j4 1jd,1uu 1v3,1ye 1yn,1ys 1yx,21y 227,25i 25r,292 29b,29e 29j,2cm " +
         "2cy,2g6 2gf,2go 2gu,2jq 2jz,2mw 2n2,2na 2ns,2qu 2r3,2ts 2u1,2xc 2xl,2zk 303,37k 37t,39s 3a1,3u1 3uk,4j2 4j4," +
@@ -80,12 +80,12 @@ internal object UnicodeTables {
         "sc9"
         ).split(',')
 
-    /** The same. */
+    /** The same, of what newer tables than the others call numbers. */
     val OTHER_NUMBERS = (
         "1kgw 1kh5,20ok 20om"
         ).split(',')
 
-    /** The same. */
+    /** First and last code point. */
     val SPACES = (
         "9 d,w w,3p 3p,4g 4g,4g0 4g0,6bk 6bu,6co 6cp,6cv 6cv,6e7 6e7,9hc 9hc"
         ).split(',')
