@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from io import BytesIO
+from math import prod
 from pathlib import Path
 from typing import BinaryIO
 
@@ -107,7 +108,8 @@ def _row(group: list[Answered], data: DataSet) -> Row:
 def cache_bytes(manifest: Manifest) -> int:
     """Keys and values of all layers, all slots."""
     kv = manifest.shape.kv
-    return sum(2 * layer.kv_heads * layer.slots * layer.head_dim for layer in kv.layers) * np.dtype(kv.dtype).itemsize
+    rows = sum(2 * layer.kv_heads * layer.slots * layer.head_dim for layer in kv.keyed.values())
+    return (rows + sum(prod(layer.state) for layer in kv.states.values())) * np.dtype(kv.dtype).itemsize
 
 
 def interval(score_Q: NDArray[np.float64], examples: Sequence[Example]) -> tuple[float, float]:

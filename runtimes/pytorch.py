@@ -51,11 +51,11 @@ def with_rows(manifest: Manifest) -> Manifest:
 
     def one(spec: TensorSpec, method: MethodName) -> TensorSpec:
         kind, _, layer = spec.name.rpartition("_")
-        if not kind.startswith(("key", "value")):
+        if not kind.startswith(("key", "value")):  # biases and states have one shape in all graphs
             return spec
         shape = spec.shape[1:]
         if "cache" not in kind:
-            shape[1] = {"prefill": kv.layers[int(layer)].base + bucket, "decode": 1}.get(method, bucket)
+            shape[1] = {"prefill": kv.keyed[int(layer)].base + bucket, "decode": 1}.get(method, bucket)
         return spec.model_copy(update={"shape": shape})
 
     def rows(name: MethodName, method: MethodSpec) -> MethodSpec:

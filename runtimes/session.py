@@ -12,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from threading import RLock
 from time import perf_counter
+from types import MappingProxyType
 from typing import ClassVar, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
@@ -51,11 +52,13 @@ class Progress(NamedTuple):
     """How far a conversation is. One value, which is replaced as a whole: no interruption leaves half of a change.
 
     number: of the conversation, which tells it from an earlier one. past: text tokens after the image that the caches
-    hold; rows after them are never read.
+    hold; rows after them are never read. states: what layers without keys have made of these tokens, by the name of the
+    input; those that are not there are zeros.
     """
 
     number: int = 0
     past: int = 0
+    states: Mapping[str, Array] = MappingProxyType({})
 
 
 class Stopped(Exception):
@@ -103,7 +106,7 @@ class Session(ABC):
         self._stop: Stop | None = None  # of the turn that runs
         self._lock = RLock()
         self._calling_back = False
-        self._caches = self._empty_caches()
+        self._caches, self._no_states = self._empty("key_", "value_", "bias_"), self._empty("state_")
 
     @property
     def traits(self) -> Traits:
@@ -154,11 +157,11 @@ class Session(ABC):
         self.progress = Progress(self.progress.number + 1)
 
     @alone
-    def rewind(self, past: int) -> None:
-        """Forget all text tokens after the first `past` ones. Raises UserError when there are fewer."""
-        if not 0 <= past <= self.past:
-            raise UserError(f"cannot go back to {past} text tokens: the caches hold {self.past}")
-        self.progress = self.progress._replace(past=past)
+    def rewind(self, before: Progress) -> None:
+        """Go back to where this conversation was. Raises UserError when it never was there."""
+        if before.number != self.progress.number or before.past > self.past:
+            raise UserError(f"cannot go back to {before.past} text tokens: the caches hold {self.past}")
+        self.progress = before
 
     @contextmanager
     def turn(self) -> Iterator[Stop]:
@@ -218,10 +221,10 @@ class Session(ABC):
     def _call(self, method: MethodName, inputs: dict[str, Array], tokens: int) -> dict[str, Array]:
         """Run a method that puts `tokens` text tokens into the caches, and keep its rows where the host has to."""
         past = np.array([self.past], dtype=np.int32)
-        outputs = self._run(method, {**inputs, "past": past, **self._caches})
+        outputs = self._run(method, {**inputs, "past": past, **self._caches, **self._no_states, **self.progress.states})
         kv = self.manifest.shape.kv
         if kv.update == "rows":
-            for layer, cache in enumerate(kv.layers):
+            for layer, cache in kv.keyed.items():
                 end = cache.base + self.past + tokens
                 first = 0 if method == "prefill" else cache.base + self.past
                 for kind in ("key", "value"):
@@ -230,7 +233,9 @@ class Session(ABC):
             if method == "prefill":
                 for stage in self.manifest.shape.weighed:
                     self._caches[f"bias_cache_{stage}"][:] = outputs[f"bias_{stage}"]
-        self.progress = self.progress._replace(past=self.past + tokens)
+        # Copies, since a runtime may hand out its own memory; and new ones, so that an earlier progress keeps its own.
+        states = {f"state_cache_{layer}": np.array(outputs[f"state_{layer}"]) for layer in kv.states}
+        self.progress = self.progress._replace(past=self.past + tokens, states=states)
         return outputs
 
     def _bucket(self, ids: list[int]) -> dict[str, Array]:
@@ -246,9 +251,9 @@ class Session(ABC):
         specs = self.manifest.method(method).inputs
         return next(spec.dtype for spec in specs if spec.name == name)
 
-    def _empty_caches(self) -> dict[str, Array]:
-        specs = self.manifest.method("decode").inputs
-        return {spec.name: np.zeros(spec.shape, spec.dtype) for spec in specs if "_cache_" in spec.name}
+    def _empty(self, *kinds: str) -> dict[str, Array]:
+        caches = [spec for spec in self.manifest.method("decode").inputs if "_cache_" in spec.name]
+        return {spec.name: np.zeros(spec.shape, spec.dtype) for spec in caches if spec.name.startswith(kinds)}
 
 
 def load(bundle: Path | str, *, check_hashes: bool = True, threads: int | None = None) -> Session:

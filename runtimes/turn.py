@@ -125,7 +125,7 @@ def next_turn(
     """
     session.check_room(len(unfed) + len(ids))
     laps, tokens, stopped = _Laps(clock), list[int](), False
-    before = session.past
+    before = session.progress
     try:
         with laps("prefill"):
             for token in unfed:
@@ -160,7 +160,7 @@ def greedy_tokens(session: Session, logits: Array, limit: int, end_ids: Collecti
 
 def decode_token(session: Session, token: int) -> Array:
     """Logits [V] after one more token. Raises UserError when they are not finite: then the caches do not hold it."""
-    before = session.past
+    before = session.progress
     logits = session.decode(token)
     try:
         _check_finite(logits)

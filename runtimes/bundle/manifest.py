@@ -7,7 +7,7 @@ is stored beside this one.
 import json
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 SCHEMA_VERSION = 2
 MethodName = Literal["vision", "prefill", "decode", "extend"]
@@ -132,16 +132,45 @@ class KvLayerSpec(_Record):
     slots: Count = Field(description="base + text_len + max_new_tokens")
 
 
+class StateLayerSpec(_Record):
+    """State of a decoder layer without keys: state_cache_i of `decode` and `extend`, replaced by each call."""
+
+    state: tuple[Count, Count] = Field(description="Its shape: rows, and the width of each.")
+
+
+def _kind_of_layer(value: Any) -> str:
+    has_state = "state" in value if isinstance(value, dict) else isinstance(value, StateLayerSpec)
+    return "state" if has_state else "keys"
+
+
+LayerSpec = Annotated[
+    Annotated[KvLayerSpec, Tag("keys")] | Annotated[StateLayerSpec, Tag("state")], Discriminator(_kind_of_layer)
+]
+
+
 class KvSpec(_Record):
     """KV caches. The rows of text token i, from the end of the image, are in slot `base + i` of each layer's."""
 
     update: Literal["rows", "in_place"] = Field(
         description="rows: a step reads caches [kv_heads, slots, head_dim] and returns new rows; the host stores them. "
         "in_place: all methods but vision take the caches [1, kv_heads, slots, head_dim] and write into them: the host "
-        "binds the buffer of key_cache_0 to the output key_0 too.",
+        "binds the buffer of key_cache_0 to the output key_0 too. With both a call returns new states, which replace "
+        "the old ones.",
     )
     dtype: Literal["float32", "float16"]
-    layers: list[KvLayerSpec] = Field(min_length=1, max_length=1024)
+    layers: list[LayerSpec] = Field(
+        min_length=1, max_length=1024, description="Of each decoder layer: one with `state` has no keys."
+    )
+
+    @property
+    def keyed(self) -> dict[int, KvLayerSpec]:
+        """The layers with keys and values, by number."""
+        return {number: layer for number, layer in enumerate(self.layers) if isinstance(layer, KvLayerSpec)}
+
+    @property
+    def states(self) -> dict[int, StateLayerSpec]:
+        """The layers with a state, by number."""
+        return {number: layer for number, layer in enumerate(self.layers) if isinstance(layer, StateLayerSpec)}
 
 
 class ShapeSpec(_Record):
@@ -307,7 +336,7 @@ class Manifest(_Record):
             if token >= self.vocab_size:
                 raise ValueError(f"prompt.{name} is {token}, which is not in the vocabulary of {self.vocab_size}")
         text_room = self.prompt.text_len + self.prompt.max_new_tokens
-        for number, layer in enumerate(self.shape.kv.layers):
+        for number, layer in self.shape.kv.keyed.items():
             if layer.slots != layer.base + text_room:
                 raise ValueError(f"kv.layers.{number}: slots must be base, text_len and max_new_tokens together")
         return self

@@ -31,9 +31,12 @@ def expected_tensors(manifest: Manifest, name: MethodName) -> tuple[Tensors, Ten
     def rows(key: str, value: str, count: Callable[[KvLayerSpec], int]) -> Tensors:
         return {
             f"{part}_{number}": ([*([1] if in_place else []), layer.kv_heads, count(layer), layer.head_dim], kv.dtype)
-            for number, layer in enumerate(kv.layers)
+            for number, layer in kv.keyed.items()
             for part in (key, value)
         }
+
+    def states(name: str) -> Tensors:
+        return {f"{name}_{number}": (list(layer.state), kv.dtype) for number, layer in kv.states.items()}
 
     if name == "vision":
         image = shape.image
@@ -43,13 +46,13 @@ def expected_tensors(manifest: Manifest, name: MethodName) -> tuple[Tensors, Ten
         stages = enumerate(shape.stages)
         return {f"{name}_{number}": ([stage.num_kept], kv.dtype) for number, stage in stages if stage.weighs}
 
-    caches = rows("key_cache", "value_cache", lambda layer: layer.slots) | biases("bias_cache")
+    caches = rows("key_cache", "value_cache", lambda layer: layer.slots) | states("state_cache") | biases("bias_cache")
     tokens = 1 if name == "decode" else bucket
     counts: dict[str, Callable[[KvLayerSpec], int]] = {
         "prefill": lambda layer: layer.base + bucket, "decode": lambda _: 1, "extend": lambda _: bucket,
     }  # fmt: skip
     made: Tensors = {"logits": ([manifest.vocab_size], precision)}
-    made |= rows("key", "value", (lambda layer: layer.slots) if in_place else counts[name])
+    made |= rows("key", "value", (lambda layer: layer.slots) if in_place else counts[name]) | states("state")
     if in_place or name == "prefill":
         made |= biases("bias")
     taken: Tensors = {"ids": ([1, tokens], "int32")}

@@ -13,8 +13,11 @@ from plain_chat import PlainChat, outcome
 PREFIX, VISUAL, TEXT, ROOM, VOCAB, HIDDEN = 3, 4, 20, 24, 2048, 5
 HEADS, HEAD_DIM = 1, 2
 STAGES = ((1, 3), (2, 2))
-"""Layer and kept tokens of each stage; of three layers."""
+"""Layer and kept tokens of each stage; of four layers."""
 BASES = (PREFIX + VISUAL, PREFIX + 3, PREFIX + 2)
+"""Of the layers with keys, after which comes one with a state."""
+STATE = (2, 2)
+STATE_LAYER = len(BASES)
 START, END, STOP = 1537, 1538, 1536
 CONTENTS = {
     "model.pte": "a graph\n",
@@ -125,7 +128,7 @@ def dialogs() -> dict[str, list[dict[str, Any]]]:
 
 
 def small_manifest(update: str) -> dict[str, Any]:
-    """A valid manifest of three layers and four visual tokens, of which two stages leave three and two."""
+    """A valid manifest of four layers, the last with a state. Two stages leave three and two of four visual tokens."""
     text_room = TEXT + ROOM
     stages, left = [], VISUAL
     for layer, kept in STAGES:
@@ -135,7 +138,8 @@ def small_manifest(update: str) -> dict[str, Any]:
         )  # fmt: skip
         left = kept
     whole = {"rows": 2, "columns": 2, "first": 0, "stride": 2, "box": [0, 0, 56, 56]}
-    layers = [{"kv_heads": HEADS, "head_dim": HEAD_DIM, "base": base, "slots": base + text_room} for base in BASES]
+    keyed = [{"kv_heads": HEADS, "head_dim": HEAD_DIM, "base": base, "slots": base + text_room} for base in BASES]
+    layers = [*keyed, {"state": list(STATE)}]
     in_place = update == "in_place"
     contents = CONTENTS | {"tokenizer.json": tiny()}
     return {
@@ -177,9 +181,12 @@ def _methods(in_place: bool) -> dict[str, Any]:
 
     def new(count: Any) -> list[dict[str, Any]]:
         """In place, what is returned is the whole cache."""
-        return rows("", (lambda base: base + TEXT + ROOM) if in_place else count)
+        return [*rows("", (lambda base: base + TEXT + ROOM) if in_place else count), state("")]
 
-    caches = rows("_cache", lambda base: base + TEXT + ROOM)
+    def state(suffix: str) -> dict[str, Any]:
+        return tensor(f"state{suffix}_{STATE_LAYER}", *STATE)
+
+    caches = [*rows("_cache", lambda base: base + TEXT + ROOM), state("_cache")]
     ids, length = tensor("ids", 1, TEXT, dtype="int32"), tensor("text_len", 1, dtype="int32")
     past, visual = tensor("past", 1, dtype="int32"), tensor("visual", VISUAL, HIDDEN)
     logits = tensor("logits", VOCAB)

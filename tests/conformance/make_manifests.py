@@ -65,7 +65,8 @@ def facts(manifest: dict[str, Any]) -> dict[str, Any]:
         "stages": stages,
         "num_kept": stages[-1]["num_kept"],
         "kv": {"update": shape["kv"]["update"], "dtype": shape["kv"]["dtype"], "layers": [
-            [layer[name] for name in ("kv_heads", "head_dim", "base", "slots")] for layer in shape["kv"]["layers"]
+            layer.get("state") or [layer[name] for name in ("kv_heads", "head_dim", "base", "slots")]
+            for layer in shape["kv"]["layers"]
         ]},
         "prompt": {
             name: prompt[name]
@@ -202,6 +203,7 @@ def hostile() -> list[dict[str, Any]]:
         (*kv, "layers"): [[], 10**9, None],
         (*kv, "layers", 0, "head_dim"): [0, -2, "2"],
         (*kv, "layers", 1, "slots"): [4000, 0, -1],
+        (*kv, "layers", 3, "state"): [[0, 2], [2], [2, 2, 2], [2, -2], [2, 1.5], "2", 4],
         (*kv, "dtype"): ["float64"],
         ("methods",): [[], None],
         ("methods", "vision", "inputs"): [None, 3],
@@ -215,7 +217,7 @@ def hostile() -> list[dict[str, Any]]:
     stages = (*shape, "stages")
     for at, values in {
         (*stages, 1, "num_kept"): [4, 0, -1], (*stages, 1, "tokens"): [4], (*stages, 0, "num_kept"): [2, 5],
-        (*stages, 0, "tokens"): [3], (*stages, 1, "index"): [1, 0, 3, -1], (*stages, 0, "index"): [-1, 2],
+        (*stages, 0, "tokens"): [3], (*stages, 1, "index"): [1, 0, 4, -1], (*stages, 0, "index"): [-1, 2],
         (*stages, 0, "place"): ["vision"], (*stages, 1, "place"): ["vision"],
     }.items():  # fmt: skip
         for value in values:
@@ -226,6 +228,8 @@ def hostile() -> list[dict[str, Any]]:
     wrong("tensors", *kv, "dtype", value="float16")
     wrong("tensors", *kv, "layers", 0, "head_dim", value=4)
     wrong("tensors", *kv, "layers", 2, "kv_heads", value=2)
+    wrong("tensors", *kv, "layers", 3, "state", value=[3, 2])
+    wrong("tensors", *kv, "layers", 2, value={"state": [2, 2]})
     wrong("tensors", "methods", "prefill", "outputs", 0, "shape", value=[4096])
     wrong("tensors", "methods", "prefill", "outputs", 1, "name", value="kept_7")
     wrong("tensors", "methods", "prefill", "outputs", 1, "dtype", value="float32")

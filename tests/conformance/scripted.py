@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from make_dialogs import BASES
+from make_dialogs import BASES, STATE, STATE_LAYER
 from vlmp.runtimes import Session
 from vlmp.runtimes.bundle.manifest import Manifest, MethodName
 from vlmp.runtimes.session import Array
@@ -58,6 +58,10 @@ class ScriptedSession(Session):
             padding = [] if self.manifest.shape.kv.update == "in_place" else ids[length:]
             rows += [[token, past + place] for place, token in enumerate(ids[:length])] + [[9999, 9999]] * len(padding)
             self._put(layer, 0 if method == "prefill" else base + past, np.array(rows, np.float32), inputs, outputs)
+        before = inputs[f"state_cache_{STATE_LAYER}"] if f"state_cache_{STATE_LAYER}" in inputs else np.zeros(STATE)
+        assert method != "prefill" or not before.any()
+        fed = [[token, past + place] for place, token in enumerate(ids[:length])]
+        outputs[f"state_{STATE_LAYER}"][:] = np.array([*before.tolist(), *fed])[-STATE[0] :]
         if broken:
             outputs["logits"][7] = np.nan
         else:
@@ -87,4 +91,8 @@ class ScriptedSession(Session):
             assert text[:, 1].tolist() == list(range(self.past))
             found.append(text[:, 0].astype(int).tolist())
         assert all(ids == found[0] for ids in found)
+        fed = [[token, place] for place, token in enumerate(found[0])]
+        wanted = np.array([*np.zeros(STATE).tolist(), *fed])[-STATE[0] :]
+        state = self.progress.states.get(f"state_cache_{STATE_LAYER}", np.zeros(STATE))
+        assert state.tolist() == wanted.tolist()
         return found[0]

@@ -34,7 +34,8 @@ def test_what_a_valid_one_says(case: dict[str, Any]) -> None:
     assert segments == facts["segments"]
     assert [part(one, facts["stages"][0]) for one in shape["stages"]] == facts["stages"]
     assert manifest.shape.num_kept == facts["num_kept"]
-    layers = [[one[name] for name in ("kv_heads", "head_dim", "base", "slots")] for one in shape["kv"]["layers"]]
+    sizes = ("kv_heads", "head_dim", "base", "slots")
+    layers = [one.get("state") or [one[name] for name in sizes] for one in shape["kv"]["layers"]]
     assert {"update": shape["kv"]["update"], "dtype": shape["kv"]["dtype"], "layers": layers} == facts["kv"]
     assert part(found["prompt"], facts["prompt"]) == facts["prompt"]
     for step, wanted in facts["methods"].items():

@@ -51,10 +51,11 @@ def test_buckets_that_do_not_fit(session: FakeSession, visual: NDArray[np.float3
 def test_tokens_that_are_taken_back_are_forgotten(session: FakeSession, visual: NDArray[np.float32]) -> None:
     session.script = iter([40, 41, 42])
     session.prefill(IDS, visual)
+    before = session.progress
     session.decode(40)
     with pytest.raises(UserError, match="cannot go back to 5 text tokens: the caches hold 4"):
-        session.rewind(5)
-    session.rewind(3)
+        session.rewind(before._replace(past=5))
+    session.rewind(before)
     assert session.past == 3
     session.decode(50)
     for layer in range(LAYERS):
@@ -67,11 +68,14 @@ def test_a_conversation_has_a_number_of_its_own(session: FakeSession, visual: ND
     for _ in range(2):
         session.prefill(IDS, visual)
         numbers.append(session.progress.number)
+    before = session.progress
     session.decode(40)
-    session.rewind(0)
+    session.rewind(before)
     assert session.progress.number == numbers[1] != numbers[0]
     session.reset()
     assert session.progress.number not in numbers
+    with pytest.raises(UserError, match="cannot go back"):  # to another conversation
+        session.rewind(before)
 
 
 # --- Loading ----------------------------------------------------------------------------------------------------------
