@@ -134,7 +134,8 @@ void facts(const Arguments& values) {
         {{"index", stage.index}, {"pruner", stage.pruner}, {"tokens", stage.tokens}, {"num_kept", stage.num_kept}});
   }
   for (const vlmp::KvLayerSpec& layer : manifest.kv) {
-    layers.push_back({layer.heads, layer.head_dim, layer.base, layer.slots});
+    if (layer.has_keys()) layers.push_back({layer.heads, layer.head_dim, layer.base, layer.slots});
+    else layers.push_back({layer.state_rows, layer.state_width});
   }
   for (const vlmp::MethodName name : vlmp::kMethods) {
     const vlmp::MethodSpec& method = manifest.method(name);

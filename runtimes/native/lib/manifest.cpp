@@ -109,8 +109,19 @@ std::vector<KvLayerSpec> read_kv(const Field& field) {
   field.at("dtype").require("float32");
   std::vector<KvLayerSpec> layers;
   for (const Field& item : field.at("layers").items()) {
-    layers.push_back({count(item.at("kv_heads")), count(item.at("head_dim")), count(item.at("base")),
-                      count(item.at("slots"))});
+    KvLayerSpec layer;
+    if (item.has("state")) {
+      const std::vector<std::int32_t> shape = item.at("state").integers(1, kMost);
+      if (shape.size() != 2) item.at("state").refuse("must have two sizes");
+      layer.state_rows = shape[0];
+      layer.state_width = shape[1];
+    } else {
+      layer.heads = count(item.at("kv_heads"));
+      layer.head_dim = count(item.at("head_dim"));
+      layer.base = count(item.at("base"));
+      layer.slots = count(item.at("slots"));
+    }
+    layers.push_back(layer);
   }
   if (layers.empty() || layers.size() > kMostLayers) field.at("layers").refuse("must have 1 to 1024 entries");
   return layers;
@@ -165,7 +176,7 @@ class ShapeCheck {
   void run() {
     const int text = manifest_.prompt.text_len, room = text + manifest_.prompt.max_new_tokens;
     for (const KvLayerSpec& layer : manifest_.kv) {
-      if (layer.slots != layer.base + room) {
+      if (layer.has_keys() && layer.slots != layer.base + room) {
         fail(where_, ": kv: slots must be the base, text_len and max_new_tokens together");
       }
     }
@@ -189,6 +200,7 @@ class ShapeCheck {
       filled.push_back({kept_of(stage), {manifest_.stages[stage].num_kept}, Dtype::int32});
     }
     add_rows(filled, "key_", "value_", [&](const KvLayerSpec& layer) { return layer.base + text; });
+    add_states(filled, state_of);
     add_biases(filled, bias_of);
     outputs(filled);
 
@@ -197,10 +209,12 @@ class ShapeCheck {
       std::vector<TensorSpec> step = {one ? TensorSpec{"ids", {1, 1}, Dtype::int32} : bucket, past};
       if (!one) step.push_back(length);
       add_rows(step, "key_cache_", "value_cache_", [](const KvLayerSpec& layer) { return layer.slots; });
+      add_states(step, state_cache_of);
       add_biases(step, bias_cache_of);
       inputs(step);
       std::vector<TensorSpec> rows = {logits};
       add_rows(rows, "key_", "value_", [&](const KvLayerSpec&) { return one ? 1 : text; });
+      add_states(rows, state_of);
       outputs(rows);
     }
   }
@@ -213,10 +227,18 @@ class ShapeCheck {
     }
   }
 
+  void add_states(std::vector<TensorSpec>& specs, std::string name_of(std::size_t)) const {
+    for (std::size_t number = 0; number < manifest_.kv.size(); ++number) {
+      const KvLayerSpec& layer = manifest_.kv[number];
+      if (!layer.has_keys()) specs.push_back({name_of(number), {layer.state_rows, layer.state_width}, Dtype::float32});
+    }
+  }
+
   template <typename RowsOf>
   void add_rows(std::vector<TensorSpec>& specs, const char* key, const char* value, RowsOf rows_of) const {
     for (std::size_t number = 0; number < manifest_.kv.size(); ++number) {
       const KvLayerSpec& layer = manifest_.kv[number];
+      if (!layer.has_keys()) continue;
       for (const char* kind : {key, value}) {
         specs.push_back({kind + std::to_string(number), {layer.heads, rows_of(layer), layer.head_dim}, Dtype::float32});
       }
@@ -304,6 +326,8 @@ const char* name_of(MethodName method) {
 std::string kept_of(std::size_t stage) { return "kept_" + std::to_string(stage); }
 std::string bias_of(std::size_t stage) { return "bias_" + std::to_string(stage); }
 std::string bias_cache_of(std::size_t stage) { return "bias_cache_" + std::to_string(stage); }
+std::string state_of(std::size_t layer) { return "state_" + std::to_string(layer); }
+std::string state_cache_of(std::size_t layer) { return "state_cache_" + std::to_string(layer); }
 
 std::size_t TensorSpec::elements() const {
   std::size_t product = 1;

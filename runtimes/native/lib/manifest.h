@@ -25,6 +25,10 @@ std::string kept_of(std::size_t stage);
 std::string bias_of(std::size_t stage);
 std::string bias_cache_of(std::size_t stage);
 
+// What a method tells of a layer with a state, and the next call takes.
+std::string state_of(std::size_t layer);
+std::string state_cache_of(std::size_t layer);
+
 enum class Dtype { float32, int32 };
 
 struct TensorSpec {
@@ -64,9 +68,13 @@ struct StageSpec {
   bool weighs = false;  // attention counts each kept token as those that it stands for
 };
 
-// The cache of one decoder layer. `base` is the slot of the first text token after the image.
+// The cache of one decoder layer: of keys and values, where `base` is the slot of the first text token after the image,
+// or, where `state_rows` is not 0, a state of that many rows, which each call replaces.
 struct KvLayerSpec {
-  int heads, head_dim, base, slots;
+  int heads = 0, head_dim = 0, base = 0, slots = 0;
+  int state_rows = 0, state_width = 0;
+
+  bool has_keys() const { return state_rows == 0; }
 };
 
 struct PromptSpec {

@@ -25,6 +25,11 @@ Session::Session(const std::filesystem::path& bundle, const Manifest& manifest, 
       program_(bundle, manifest_, threads, traced) {
   for (std::size_t layer = 0; layer < manifest_.kv.size(); ++layer) {
     const KvLayerSpec& kv = manifest_.kv[layer];
+    if (!kv.has_keys()) {
+      const std::size_t elements = std::size_t(kv.state_rows) * std::size_t(kv.state_width);
+      states_.push_back({state_cache_of(layer), state_of(layer), elements});
+      continue;
+    }
     const std::size_t elements = std::size_t(kv.heads) * std::size_t(kv.slots) * std::size_t(kv.head_dim);
     for (const char* kind : {"key", "value"}) {
       const std::string number = std::to_string(layer);
@@ -83,7 +88,7 @@ Prefilled Session::prefill(const std::vector<std::int32_t>& ids, const std::vect
     store(manifest_.method(MethodName::prefill), outputs, cache, 0, manifest_.kv[cache.layer].base + length);
   }
   for (Bias& bias : biases_) std::copy_n(outputs.floats(bias.output), bias.values.size(), bias.values.data());
-  progress = {length, {}};
+  progress = {length, {}, states_of(outputs)};
   const auto picked = [&](const std::string& name, int count) {
     const std::int32_t* values = outputs.integers(name);
     return std::vector<std::int32_t>(values, values + count);
@@ -136,12 +141,14 @@ std::vector<float> Session::step(MethodName method, Inputs inputs, int tokens) {
   inputs["past"] = &past;
   for (const Cache& cache : caches_) inputs[cache.input] = cache.rows.data();
   for (const Bias& bias : biases_) inputs[bias.input] = bias.values.data();
+  const std::shared_ptr<const States> states = progress.states;
+  for (std::size_t i = 0; i < states_.size(); ++i) inputs[states_[i].input] = states->at(i).data();
   const Outputs outputs = program_.run(method, inputs);
   std::vector<float> logits = logits_of(outputs);
   for (Cache& cache : caches_) {
     store(manifest_.method(method), outputs, cache, manifest_.kv[cache.layer].base + past, tokens);
   }
-  progress = {past + tokens, {}};
+  progress = {past + tokens, {}, states_of(outputs)};
   return logits;
 }
 
@@ -154,6 +161,15 @@ void Session::store(const MethodSpec& method, const Outputs& outputs, Cache& cac
     std::copy_n(from + head * returned * width, static_cast<std::size_t>(rows) * width,
                 cache.rows.data() + (head * slots + static_cast<std::size_t>(slot)) * width);
   }
+}
+
+std::shared_ptr<const States> Session::states_of(const Outputs& outputs) const {
+  States states;
+  for (const State& state : states_) {
+    const float* values = outputs.floats(state.output);
+    states.emplace_back(values, values + state.elements);
+  }
+  return std::make_shared<const States>(std::move(states));
 }
 
 std::vector<float> Session::logits_of(const Outputs& outputs) const {

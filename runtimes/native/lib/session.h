@@ -6,6 +6,7 @@
 #include <atomic>
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -26,11 +27,15 @@ struct Prefilled {
   std::vector<std::vector<std::int32_t>> earlier;
 };
 
-// How far a conversation is: text tokens behind the image that the caches hold (rows after them are never read), and
-// the token of the last answer that they do not hold yet.
+// What layers without keys have made of a conversation so far, [rows, width] of each.
+using States = std::vector<std::vector<float>>;
+
+// How far a conversation is: text tokens behind the image that the caches hold (rows after them are never read), the
+// token of the last answer that they do not hold yet, and the states, which no call changes in place.
 struct Progress {
   int past = 0;
   std::optional<std::int32_t> unfed;
+  std::shared_ptr<const States> states;
 };
 
 // Runs one call at a time, a whole turn; other threads wait. All calls throw Error from within a callback that `tell`
@@ -90,6 +95,11 @@ class Session {
     std::vector<float> rows;  // [heads, slots, head_dim]
   };
 
+  struct State {
+    std::string input, output;
+    std::size_t elements;
+  };
+
   struct Bias {  // of a stage that weighs what it has kept: replaced by each prefill
     std::string input, output;
     std::vector<float> values;  // [num_kept]
@@ -98,12 +108,14 @@ class Session {
   std::vector<std::int32_t> bucket(const std::vector<std::int32_t>& ids) const;
   std::vector<float> step(MethodName method, Inputs inputs, int tokens);
   void store(const MethodSpec& method, const Outputs& outputs, Cache& cache, int slot, int rows);
+  std::shared_ptr<const States> states_of(const Outputs& outputs) const;
   std::vector<float> logits_of(const Outputs& outputs) const;
 
   const Manifest manifest_;
   Tokenizer tokenizer_;
   Program program_;
   std::vector<Cache> caches_;
+  std::vector<State> states_;
   std::vector<Bias> biases_;
   std::recursive_mutex mutex_;
   std::atomic<std::thread::id> telling_{};  // the thread that makes a callback
