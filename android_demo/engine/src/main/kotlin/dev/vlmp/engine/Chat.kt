@@ -105,7 +105,7 @@ class Chat(val session: Session, private val tokenizer: Tokenizer, private val c
             val most = checkedLimit(limit)
             val own = encodePrompt(tokenizer, session.manifest, spec.following, words, spec.textLen - 1, controlTokens)
             val ids = intArrayOf(spec.endTextId) + own
-            val before = Pair(session.past, unfed)
+            val before = Pair(session.progress, unfed)
             session.checkRoom(ids.size + if (unfed == null) 0 else 1)
             val laps = Laps(clock)
             val telling = Telling(most, sampler, stop, laps, onText)

@@ -33,7 +33,7 @@ internal constructor(
 
     /** Bytes of all KV caches. */
     val cacheBytes: Long
-        get() = kv.layers.sumOf { 2L * it.elements * FLOAT_BYTES }
+        get() = kv.layers.sumOf { it.elements * FLOAT_BYTES }
 
     /**
      * Bytes that running the bundle takes, about: a runtime packs the weights anew, and works in memory of its own.
@@ -102,10 +102,24 @@ internal constructor(val index: Int, val pruner: String, val tokens: Int, val nu
 /** [inPlace]: graphs write into the caches; otherwise they return rows, which the host stores. */
 class KvSpec internal constructor(val inPlace: Boolean, val layers: List<KvLayerSpec>)
 
-/** H, C, the slot of the first text token after the picture, and all slots. */
-class KvLayerSpec internal constructor(val kvHeads: Int, val headDim: Int, val base: Int, val slots: Int) {
+/**
+ * H, C, the slot of the first text token after the picture, and all slots; or, of a layer without keys, the shape of
+ * its [state], which each call replaces.
+ */
+class KvLayerSpec
+internal constructor(
+    val kvHeads: Int = 0,
+    val headDim: Int = 0,
+    val base: Int = 0,
+    val slots: Int = 0,
+    val state: List<Int> = emptyList(),
+) {
+    val hasKeys
+        get() = state.isEmpty()
+
+    /** Of all its caches. */
     internal val elements
-        get() = kvHeads.toLong() * headDim * slots
+        get() = if (hasKeys) 2L * kvHeads * headDim * slots else state.fold(1L) { product, size -> product * size }
 }
 
 /**

@@ -153,15 +153,23 @@ private fun readKv(field: Field): KvSpec {
     val inPlace = field.at("update").choice("rows", "in_place") == "in_place"
     val layers =
         field.at("layers").items().map {
-            KvLayerSpec(
-                it.at("kv_heads").count(),
-                it.at("head_dim").count(),
-                it.at("base").count(),
-                it.at("slots").count(),
-            )
+            if (it.has("state")) KvLayerSpec(state = readState(it.at("state")))
+            else
+                KvLayerSpec(
+                    it.at("kv_heads").count(),
+                    it.at("head_dim").count(),
+                    it.at("base").count(),
+                    it.at("slots").count(),
+                )
         }
     if (layers.size !in 1..MOST_LAYERS) field.at("layers").refuse("must have 1 to $MOST_LAYERS entries")
     return KvSpec(inPlace, layers)
+}
+
+private fun readState(field: Field): List<Int> {
+    val shape = field.ints(1, Field.MOST).toList()
+    if (shape.size != 2) field.refuse("must have two sizes")
+    return shape
 }
 
 private fun readMethod(field: Field) =
@@ -192,7 +200,7 @@ private fun readFile(field: Field): FileSpec {
 private fun checkSlots(layers: Field, manifest: Manifest) {
     val room = manifest.prompt.textLen.toLong() + manifest.prompt.maxNewTokens
     for ((layer, field) in manifest.kv.layers.zip(layers.items())) {
-        if (layer.slots.toLong() != layer.base + room) {
+        if (layer.hasKeys && layer.slots.toLong() != layer.base + room) {
             field
                 .at("slots")
                 .refuse("is ${layer.slots}, must be base, text_len and max_new_tokens together, ${layer.base + room}")
@@ -244,9 +252,13 @@ private fun checkTensors(manifest: Manifest, file: String) {
     }
 }
 
-/** A tensor for keys and one for values of each layer, [infix] in their names: `rows` by heads and head size. */
+/**
+ * A tensor for keys and one for values of each layer, or one for its state, [infix] in their names: `rows` by heads and
+ * head size.
+ */
 private fun Manifest.caches(infix: String, rows: (KvLayerSpec) -> Int): List<TensorSpec> =
     kv.layers.flatMapIndexed { number, layer ->
+        if (!layer.hasKeys) return@flatMapIndexed listOf(TensorSpec("$STATE${infix}_$number", layer.state, "float32"))
         val shape = listOf(layer.kvHeads, rows(layer), layer.headDim)
         CACHE_KINDS.map { TensorSpec("$it${infix}_$number", if (kv.inPlace) listOf(1) + shape else shape, "float32") }
     }
@@ -302,3 +314,4 @@ private fun leaves(path: String) =
 
 internal val CACHE_KINDS = listOf("key", "value")
 internal const val BIAS = "bias"
+internal const val STATE = "state"

@@ -12,6 +12,12 @@ import java.nio.ByteBuffer
 class Prefilled(val logits: FloatArray, val stages: List<IntArray>, val order: IntArray)
 
 /**
+ * How far a conversation is: text tokens after the picture that the caches hold, and what layers without keys have made
+ * of them, by the names of the inputs. No call changes either.
+ */
+class Progress internal constructor(val past: Int, internal val states: Map<String, ByteBuffer>)
+
+/**
  * A loaded bundle with the caches of one conversation, in tensors and token ids. A [Chat] puts words around it.
  *
  * It is for one thread at a time. A call that fails or is stopped leaves [past] as it was.
@@ -21,7 +27,13 @@ class Session(val manifest: Manifest, folder: File, opener: RuntimeOpener, threa
         manifest
             .method(Step.DECODE)
             .inputs
-            .filter { "_cache_" in it.name }
+            .filter { "_cache_" in it.name && !it.name.startsWith(STATE) }
+            .associate { Pair(it.name, directBuffer(it.elements)) }
+    private val noStates =
+        manifest
+            .method(Step.DECODE)
+            .inputs
+            .filter { it.name.startsWith("${STATE}_cache_") }
             .associate { Pair(it.name, directBuffer(it.elements)) }
     private val runtime = opener.open(folder, manifest, caches, threads)
     private val noVisual = directBuffer(0)
@@ -30,9 +42,13 @@ class Session(val manifest: Manifest, folder: File, opener: RuntimeOpener, threa
     val runtimeName: String
         get() = runtime.name
 
-    /** Text tokens after the picture that the caches hold. Rows after them are never read. */
-    var past = 0
+    /** How far the conversation is. */
+    var progress = Progress(0, noStates)
         private set
+
+    /** Text tokens after the picture that the caches hold. Rows after them are never read. */
+    val past: Int
+        get() = progress.past
 
     /** Text tokens that still fit. */
     val room: Int
@@ -81,27 +97,28 @@ class Session(val manifest: Manifest, folder: File, opener: RuntimeOpener, threa
         }
     }
 
-    /** Forgets all text tokens after the first [past] ones. */
-    fun rewind(past: Int) {
-        require(past in 0..this.past) { "cannot go back to $past: the caches hold ${this.past}" }
-        this.past = past
+    /** Forgets all that came after [before], an earlier [progress] of this conversation. */
+    fun rewind(before: Progress) {
+        require(before.past <= past) { "cannot go back to ${before.past}: the caches hold $past" }
+        progress = before
     }
 
     /** Forgets the conversation. */
-    fun reset() = rewind(0)
+    fun reset() = rewind(Progress(0, noStates))
 
     override fun close() = runtime.close()
 
     /** Runs a method that puts [tokens] text tokens into the caches, and stores its rows where the host has to. */
     private fun call(step: Step, inputs: Map<String, ByteBuffer>, tokens: Int, stop: Stop): Map<String, ByteBuffer> {
-        val outputs = run(step, inputs + ("past" to intBuffer(past)), stop)
+        val outputs = run(step, inputs + progress.states + ("past" to intBuffer(past)), stop)
         if (!outputs.getValue("logits").floats().all { it.isFinite() }) {
             throw RuntimeFailure("The model returned numbers that are not finite: its weights or its graph are broken.")
         }
         if (!manifest.kv.inPlace) {
             for (tensor in manifest.method(step).outputs) store(step, tensor, outputs.getValue(tensor.name), tokens)
         }
-        past += tokens
+        val states = noStates.keys.associateWith { copied(outputs.getValue(it.replace("_cache_", "_"))) }
+        progress = Progress(past + tokens, states)
         return outputs
     }
 

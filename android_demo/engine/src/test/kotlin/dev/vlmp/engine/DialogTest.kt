@@ -140,6 +140,13 @@ class Scripted(kind: String, text: String = ConformanceFiles.json("dialog/$kind.
         assertEquals(emptySet<Int>(), ids.drop(length).toSet() - manifest.prompt.padId)
         if (kept) calls += listOf(step.key, if (step == Step.PREFILL) null else past, ids.take(length))
         for ((layer, kv) in manifest.kv.layers.withIndex()) {
+            if (!kv.hasKeys) {
+                val given = inputs["state_cache_$layer"]?.floats()?.toList() ?: List(4) { 0f }
+                if (step == Step.PREFILL) assertEquals(List(4) { 0f }, given)
+                val fed = ids.take(length).flatMapIndexed { place, id -> listOf(id.toFloat(), (past + place).toFloat()) }
+                outputs.getValue("state_$layer").asFloatBuffer().put((given + fed).takeLast(4).toFloatArray())
+                continue
+            }
             val before = if (step == Step.PREFILL) List(kv.base) { listOf(7000 + it, it) } else emptyList()
             val text = ids.take(length).mapIndexed { place, id -> listOf(id, past + place) }
             val padding = if (manifest.kv.inPlace) emptyList() else ids.drop(length).map { listOf(9999, 9999) }
@@ -170,7 +177,7 @@ class Scripted(kind: String, text: String = ConformanceFiles.json("dialog/$kind.
     /** Text ids whose rows are in the caches, the same in each layer's, each at its place. */
     private fun held(): List<Int> {
         val found =
-            manifest.kv.layers.withIndex().map { (layer, kv) ->
+            manifest.kv.layers.withIndex().filter { it.value.hasKeys }.map { (layer, kv) ->
                 val keys = caches.getValue("key_cache_$layer").floats().map { it.toInt() }.chunked(2)
                 val values = caches.getValue("value_cache_$layer").floats().map { -it.toInt() }.chunked(2)
                 assertEquals(keys, values)
@@ -181,6 +188,11 @@ class Scripted(kind: String, text: String = ConformanceFiles.json("dialog/$kind.
                 text.map { it[0] }
             }
         assertEquals(1, found.toSet().size)
+        val fed = found.first().flatMapIndexed { place, id -> listOf(id, place) }
+        for ((layer, kv) in manifest.kv.layers.withIndex().filter { !it.value.hasKeys }) {
+            val state = chat.session.progress.states.getValue("state_cache_$layer").floats().map { it.toInt() }
+            assertEquals((List(4) { 0 } + fed).takeLast(4), state, "${kv.state}")
+        }
         return found.first()
     }
 }

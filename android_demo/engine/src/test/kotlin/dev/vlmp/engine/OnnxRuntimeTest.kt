@@ -22,8 +22,9 @@ class OnnxRuntimeTest {
             val ids = intArrayOf(1546, 472, 270, 289)
             val visual = session.vision(toPixels(Bundles.photo("photo-1.png"), manifest.image))
             session.prefill(ids, visual)
+            val before = session.progress
             val wanted = session.decode(339).toList()
-            session.rewind(ids.size)
+            session.rewind(before)
             // A stop that comes too early or too late ends the turn between two calls: they are moved until one hits.
             var inside = 0
             for (round in 0 until 2000) {
@@ -35,14 +36,14 @@ class OnnxRuntimeTest {
                 }
                 try {
                     session.extend(ids, stop)
-                    session.rewind(ids.size)
+                    session.rewind(before)
                 } catch (stopped: Stopped) {
                     if (stopped.cause is OrtException) inside++
                 }
                 stopper.join()
                 assertEquals(ids.size, session.past)
                 assertEquals(wanted, session.decode(339).toList())
-                session.rewind(ids.size)
+                session.rewind(before)
             }
             assertEquals(3, inside, "calls that ONNX Runtime ended itself")
         }
