@@ -144,12 +144,12 @@ public final class Chat {
                 tokenizer, session.manifest, template: spec.following, words, most: spec.textLen - 1,
                 controlTokens: controlTokens)
             let ids = [spec.endTextId] + own
-            let before = (past: session.past, unfed: unfed)
+            let before = (progress: session.progress, unfed: unfed)
             try session.checkRoom(ids.count + (unfed == nil ? 0 : 1))
             var telling = Telling(limit: most, text: TextStream(tokenizer))
             defer {
                 if telling.tokens.isEmpty {
-                    session.rewind(to: before.past)
+                    session.rewind(to: before.progress)
                     unfed = before.unfed
                 }
             }

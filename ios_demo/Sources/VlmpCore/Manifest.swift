@@ -32,7 +32,7 @@ public struct Manifest: Sendable, Equatable {
 
     /// Bytes of all KV caches.
     public var cacheBytes: Int64 {
-        kv.layers.reduce(0) { $0 + 2 * Int64($1.kvHeads * $1.headDim) * Int64($1.slots) * Int64(kv.dtype.bytes) }
+        kv.layers.reduce(0) { $0 + $1.elements * Int64(kv.dtype.bytes) }
     }
 
     /// Bytes that running the bundle takes, about: a runtime packs the weights anew, and works in memory of its own.
@@ -154,12 +154,21 @@ public struct KvSpec: Sendable, Equatable {
     public let layers: [KvLayerSpec]
 }
 
-/// H, C, the slot of the first text token after the picture, and all slots.
+/// H, C, the slot of the first text token after the picture, and all slots; all 0 of a layer without keys, which has
+/// the shape of its `state`: each call replaces it.
 public struct KvLayerSpec: Sendable, Equatable {
-    public let kvHeads: Int
-    public let headDim: Int
-    public let base: Int
-    public let slots: Int
+    public var kvHeads = 0
+    public var headDim = 0
+    public var base = 0
+    public var slots = 0
+    public var state: [Int] = []
+
+    public var hasKeys: Bool { state.isEmpty }
+
+    /// Of all its caches.
+    var elements: Int64 {
+        hasKeys ? 2 * Int64(kvHeads * headDim) * Int64(slots) : state.reduce(1) { $0 * Int64($1) }
+    }
 }
 
 /// A graph: `file` and `dataFile` (empty: none) inside the bundle, `entry` its name there. Tensors in the graph's

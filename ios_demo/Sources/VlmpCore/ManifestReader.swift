@@ -145,18 +145,24 @@ private func readStages(_ field: Field, _ visualTokens: Int, _ layers: Int) thro
 }
 
 private func readKv(_ field: Field) throws -> KvSpec {
-    let layers = try field.at("layers").items().map {
-        KvLayerSpec(
-            kvHeads: try $0.at("kv_heads").count(), headDim: try $0.at("head_dim").count(),
-            base: try $0.at("base").count(),
-            slots: try $0.at("slots").count())
-    }
+    let layers = try field.at("layers").items().map(readLayer)
     if !(1...mostLayers).contains(layers.count) {
         throw try field.at("layers").refusal("must have 1 to \(mostLayers) entries")
     }
     return KvSpec(
         inPlace: try field.at("update").choice(Update.self) == .inPlace, dtype: try readFloats(field.at("dtype")),
         layers: layers)
+}
+
+private func readLayer(_ field: Field) throws -> KvLayerSpec {
+    if field.has("state") {
+        let state = try field.at("state").ints(1, Field.most)
+        if state.count != 2 { throw try field.at("state").refusal("must have two sizes") }
+        return KvLayerSpec(state: state)
+    }
+    return KvLayerSpec(
+        kvHeads: try field.at("kv_heads").count(), headDim: try field.at("head_dim").count(),
+        base: try field.at("base").count(), slots: try field.at("slots").count())
 }
 
 private func readMethod(_ field: Field) throws -> MethodSpec {
@@ -191,7 +197,8 @@ private func readFile(_ field: Field) throws -> FileSpec {
 
 private func checkSlots(_ layers: Field, _ manifest: Manifest) throws {
     let room = manifest.prompt.textLen + manifest.prompt.maxNewTokens
-    for (layer, field) in zip(manifest.kv.layers, try layers.items()) where layer.slots != layer.base + room {
+    for (layer, field) in zip(manifest.kv.layers, try layers.items())
+    where layer.hasKeys && layer.slots != layer.base + room {
         throw try field.at("slots").refusal(
             "is \(layer.slots), must be base, text_len and max_new_tokens together, \(layer.base + room)")
     }
@@ -239,9 +246,13 @@ private func checkTensors(_ manifest: Manifest, _ file: String) throws {
     }
 }
 
-/// A tensor for keys and one for values of each layer, `infix` in their names: `rows` by heads and head size.
+/// A tensor for keys and one for values of each layer, or one for its state, `infix` in their names: `rows` by heads
+/// and head size.
 private func cacheTensors(_ manifest: Manifest, _ infix: String, _ rows: (KvLayerSpec) -> Int) -> [TensorSpec] {
     manifest.kv.layers.enumerated().flatMap { number, layer in
+        if !layer.hasKeys {
+            return [TensorSpec(name: "\(stateKind)\(infix)_\(number)", shape: layer.state, dtype: manifest.kv.dtype)]
+        }
         let shape = (manifest.kv.inPlace ? [1] : []) + [layer.kvHeads, rows(layer), layer.headDim]
         return cacheKinds.map { TensorSpec(name: "\($0)\(infix)_\(number)", shape: shape, dtype: manifest.kv.dtype) }
     }

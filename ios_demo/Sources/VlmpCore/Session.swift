@@ -10,6 +10,13 @@ public struct Prefilled: Sendable {
     public let order: [Int]
 }
 
+/// How far a conversation is: text tokens after the picture that the caches hold, and what layers without keys have
+/// made of them, by the names of the inputs. No call changes either.
+public struct Progress {
+    public let past: Int
+    let states: [String: Tensor]
+}
+
 /// A loaded bundle with the caches of one conversation, in tensors and token ids. A `Chat` puts words around it.
 ///
 /// It is for one thread at a time. A call that fails or is stopped leaves `past` as it was.
@@ -17,9 +24,10 @@ public final class Session {
     public let manifest: Manifest
     /// What runs the graphs.
     public let runtime: any Runtime
-    /// Text tokens after the picture that the caches hold. Rows after them are never read.
-    public private(set) var past = 0
+    /// How far the conversation is.
+    public private(set) var progress: Progress
     private let caches: [String: Tensor]
+    private let noStates: [String: Tensor]
     private let noVisual: Tensor
 
     /// `folder` is of a bundle that `readBundle` has checked. Throws what the opener throws.
@@ -28,10 +36,16 @@ public final class Session {
         let specs = manifest.method(.decode).inputs
         caches = Dictionary(
             uniqueKeysWithValues: specs.filter { isCache($0.name) }.map { ($0.name, Tensor($0)) })
+        noStates = Dictionary(
+            uniqueKeysWithValues: specs.filter { $0.name.hasPrefix("\(stateKind)_cache_") }.map { ($0.name, Tensor($0)) })
+        progress = Progress(past: 0, states: noStates)
         let hidden = manifest.method(.vision).outputs.first?.shape.last ?? 1
         noVisual = Tensor(shape: [0, hidden], dtype: manifest.precision)
         runtime = try opener.open(folder, manifest, caches: caches, threads: threads)
     }
+
+    /// Text tokens after the picture that the caches hold. Rows after them are never read.
+    public var past: Int { progress.past }
 
     /// Text tokens that still fit.
     public var room: Int { manifest.prompt.textLen + manifest.prompt.maxNewTokens - past }
@@ -77,27 +91,28 @@ public final class Session {
         }
     }
 
-    /// Forgets all text tokens after the first `past` ones.
-    public func rewind(to past: Int) {
-        precondition((0...self.past).contains(past), "cannot go back to \(past): the caches hold \(self.past)")
-        self.past = past
+    /// Forgets all that came after `before`, an earlier `progress` of this conversation.
+    public func rewind(to before: Progress) {
+        precondition(before.past <= past, "cannot go back to \(before.past): the caches hold \(past)")
+        progress = before
     }
 
     /// Forgets the conversation.
-    public func reset() { past = 0 }
+    public func reset() { progress = Progress(past: 0, states: noStates) }
 
     /// Runs a method that puts so many text tokens into the caches, and stores its rows where the host has to.
     private func call(
         _ step: Step, _ inputs: [String: Tensor], tokens: Int, _ stop: Stop
     ) throws -> (outputs: [String: Tensor], logits: [Float]) {
-        let outputs = try run(step, inputs.merging(["past": Tensor([past], shape: [1])]) { own, _ in own }, stop)
+        let more = progress.states.merging(["past": Tensor([past], shape: [1])]) { own, _ in own }
+        let outputs = try run(step, inputs.merging(more) { own, _ in own }, stop)
         let logits = outputs["logits"]!.floats
         if !logits.allSatisfy(\.isFinite) {
             throw VlmpError.runtime(
                 "The model returned numbers that are not finite: its weights or its graph are broken.")
         }
         if !manifest.kv.inPlace {
-            for (number, layer) in manifest.kv.layers.enumerated() {
+            for (number, layer) in manifest.kv.layers.enumerated() where layer.hasKeys {
                 for kind in cacheKinds {
                     store(outputs["\(kind)_\(number)"]!, caches["\(kind)_cache_\(number)"]!, layer, step, tokens)
                 }
@@ -109,7 +124,11 @@ public final class Session {
                 }
             }
         }
-        past += tokens
+        var states = noStates
+        for name in noStates.keys {
+            states[name] = outputs[stateKind + name.dropFirst("\(stateKind)_cache".count)]!.copy()
+        }
+        progress = Progress(past: past + tokens, states: states)
         return (outputs, logits)
     }
 
@@ -149,7 +168,9 @@ let cacheKinds = ["key", "value"]
 
 let biasKind = "bias"
 
-/// Whether an input is a cache by its name.
+let stateKind = "state"
+
+/// Whether an input is a cache by its name. A state is none: each call gets one, and makes another.
 func isCache(_ name: String) -> Bool {
     (cacheKinds + [biasKind]).contains { name.hasPrefix("\($0)_cache_") }
 }

@@ -175,7 +175,12 @@ final class DialogTests: XCTestCase {
             }
         }
         XCTAssertEqual(.list(scripted.calls), then.at("calls"), name)
-        XCTAssertEqual(scripted.held(chat.session.past), then.at("held").ints, name)
+        let held = scripted.held(chat.session.past)
+        XCTAssertEqual(held, then.at("held").ints, name)
+        let fed: [Float] = held.enumerated().flatMap { [Float($1), Float($0)] }
+        for state in chat.session.progress.states.values {
+            XCTAssertEqual(state.floats, Array(([0, 0, 0, 0] + fed).suffix(4)), name)
+        }
         XCTAssertEqual(chat.unfed.map { [$0] } ?? [], then.at("unfed").ints, name)
         XCTAssertEqual(chat.session.room, then.at("room").int, name)
     }

@@ -70,7 +70,8 @@ final class ManifestTests: XCTestCase {
 
     func testMemoryCountsTheCachesAndMoreThanTheFiles() throws {
         let manifest = try parseManifest(ConformanceFiles.bytes("manifest/rows.json"))
-        XCTAssertEqual(manifest.cacheBytes, 2 * 2 * 4 * (51 + 50 + 49))
+        let (slots, state): (Int64, Int64) = (51 + 50 + 49, 2 * 2)
+        XCTAssertEqual(manifest.cacheBytes, 4 * (2 * 2 * slots + state))
         XCTAssertGreaterThan(manifest.memoryBytes, manifest.sizeBytes + manifest.cacheBytes)
     }
 
@@ -139,7 +140,7 @@ final class ManifestTests: XCTestCase {
             "num_kept": JSON(manifest.numKept),
             "kv": [
                 "update": JSON(manifest.kv.inPlace ? "in_place" : "rows"), "dtype": JSON(manifest.kv.dtype.rawValue),
-                "layers": .list(manifest.kv.layers.map { JSON([$0.kvHeads, $0.headDim, $0.base, $0.slots]) }),
+                "layers": .list(manifest.kv.layers.map { JSON($0.hasKeys ? [$0.kvHeads, $0.headDim, $0.base, $0.slots] : $0.state) }),
             ],
             "prompt": [
                 "first": JSON(prompt.first), "following": JSON(prompt.following), "text_len": JSON(prompt.textLen),

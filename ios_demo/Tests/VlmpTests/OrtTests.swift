@@ -16,7 +16,8 @@ final class OrtTests: XCTestCase {
         let session = try Session(manifest, folder, OrtOpener(), threads: 1)
         let visual = try session.vision(Tensor(manifest.method(.vision).inputs[0]))
         let ids = [Int](repeating: 1, count: manifest.prompt.textLen)
-        _ = try session.prefill(ids, visual)
+        _ = try session.prefill([1], visual)
+        let before = session.progress
         let stop = Stop()
         // Another thread asks inside the call: it is asked for when `during` is entered, or while it runs.
         let asker = Thread { stop.ask() }
@@ -25,7 +26,7 @@ final class OrtTests: XCTestCase {
         XCTAssertThrowsError(
             try {
                 while true {
-                    session.rewind(to: 1)
+                    session.rewind(to: before)
                     _ = try session.extend(ids, stop: stop)
                     calls += 1
                 }

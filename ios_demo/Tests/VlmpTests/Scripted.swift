@@ -51,6 +51,13 @@ final class Scripted: Runtime {
         let told: JSON = step == .prefill ? .null : JSON(past)
         if counts { calls.append([JSON(step.rawValue), told, JSON(Array(ids[..<length]))]) }
         for (layer, kv) in manifest.kv.layers.enumerated() {
+            if !kv.hasKeys {
+                let given = inputs["state_cache_\(layer)"]?.floats ?? [0, 0, 0, 0]
+                if step == .prefill { XCTAssertEqual(given, [0, 0, 0, 0]) }
+                let fed = (0..<length).flatMap { [Float(ids[$0]), Float(past + $0)] }
+                outputs["state_\(layer)"]!.set(Array((given + fed).suffix(4)))
+                continue
+            }
             var rows = step == .prefill ? (0..<kv.base).map { [7000 + $0, $0] } : []
             rows += (0..<length).map { [ids[$0], past + $0] }
             if !manifest.kv.inPlace { rows += ids[length...].map { _ in [9999, 9999] } }
@@ -92,7 +99,7 @@ final class Scripted: Runtime {
     /// Text ids whose rows are in the caches, the same in each layer's, each at its place.
     func held(_ past: Int) -> [Int] {
         let halves = manifest.kv.dtype == .float16
-        let found = manifest.kv.layers.enumerated().map { layer, kv -> [Int] in
+        let found = manifest.kv.layers.enumerated().filter(\.element.hasKeys).map { layer, kv -> [Int] in
             let keys = caches["key_cache_\(layer)"]!.floats.map { Int($0) }
             XCTAssertEqual(keys, caches["value_cache_\(layer)"]!.floats.map { -Int($0) })
             let rows = (0..<kv.slots).map { [keys[2 * $0], keys[2 * $0 + 1]] }
