@@ -108,7 +108,7 @@ export class Chat {
       const { following, textLen, endTextId } = manifest.prompt;
       const own = encodePrompt(this.tokenizer, manifest, following, words, textLen - 1, options.controlTokens ?? false);
       const ids = [endTextId, ...own];
-      const before = { past: this.session.past, unfed: this.unfedToken };
+      const before = { progress: this.session.progress, unfed: this.unfedToken };
       this.session.checkRoom(ids.length + (before.unfed === null ? 0 : 1));
       try {
         const logits = await telling.time("prefill", async () => {
@@ -121,7 +121,7 @@ export class Chat {
         if (!(error instanceof Stopped)) throw error;
       } finally {
         if (telling.tokens.length === 0) {
-          this.session.rewind(before.past);
+          this.session.rewind(before.progress);
           this.unfedToken = before.unfed;
         }
       }

@@ -15,6 +15,7 @@ import {
   type PromptSpec,
   type SegmentSpec,
   type StageSpec,
+  STATE,
   type Step,
   STEPS,
   type TensorSpec,
@@ -158,19 +159,26 @@ function readStages(field: Field, visualTokens: number, layers: number): StageSp
 
 function readKv(field: Field): KvSpec {
   readFloats(field.at("dtype"));
-  const layers = field
-    .at("layers")
-    .items()
-    .map((layer) => ({
-      kvHeads: layer.at("kv_heads").count(),
-      headDim: layer.at("head_dim").count(),
-      base: layer.at("base").count(),
-      slots: layer.at("slots").count(),
-    }));
+  const layers = field.at("layers").items().map(readLayer);
   if (layers.length < 1 || layers.length > MOST_LAYERS) {
     field.at("layers").refuse(`must have 1 to ${MOST_LAYERS} entries`);
   }
   return { update: field.at("update").choice("rows", "in_place"), layers };
+}
+
+function readLayer(field: Field): KvLayerSpec {
+  if (field.has("state")) {
+    const state = field.at("state").integers(1, MOST);
+    if (state.length !== 2) field.at("state").refuse("must have two sizes");
+    return { kvHeads: 0, headDim: 0, base: 0, slots: 0, state };
+  }
+  return {
+    kvHeads: field.at("kv_heads").count(),
+    headDim: field.at("head_dim").count(),
+    base: field.at("base").count(),
+    slots: field.at("slots").count(),
+    state: null,
+  };
 }
 
 function readMethod(field: Field): MethodSpec {
@@ -202,8 +210,8 @@ function readFile(field: Field): FileSpec {
 function checkSlots(layers: Field, manifest: Manifest): void {
   const room = manifest.prompt.textLen + manifest.prompt.maxNewTokens;
   layers.items().forEach((field, number) => {
-    const { base, slots } = manifest.kv.layers[number];
-    if (slots !== base + room) {
+    const { base, slots, state } = manifest.kv.layers[number];
+    if (state === null && slots !== base + room) {
       field.at("slots").refuse(`is ${slots}, must be base, text_len and max_new_tokens together, ${base + room}`);
     }
   });
@@ -261,9 +269,13 @@ function float32(name: string, shape: readonly number[]): TensorSpec {
   return { name, shape, dtype: "float32" };
 }
 
-/** A tensor for keys and one for values of each layer, `infix` in their names: `rows` by heads and head size. */
+/**
+ * A tensor for keys and one for values of each layer, or one for its state, `infix` in their names: `rows` by heads and
+ * head size.
+ */
 function cacheTensors(kv: KvSpec, infix: string, rows: (layer: KvLayerSpec) => number): TensorSpec[] {
   return kv.layers.flatMap((layer, number) => {
+    if (layer.state !== null) return [float32(`${STATE}${infix}_${number}`, layer.state)];
     const shape = [layer.kvHeads, rows(layer), layer.headDim];
     return CACHE_KINDS.map((kind) =>
       float32(`${kind}${infix}_${number}`, kv.update === "in_place" ? [1, ...shape] : shape),

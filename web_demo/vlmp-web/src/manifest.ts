@@ -9,6 +9,8 @@ export type Step = (typeof STEPS)[number];
 export const CACHE_KINDS = ["key", "value"] as const;
 /** That of the cache which a stage that weighs has: `bias_cache_0`, ... */
 export const BIAS = "bias";
+/** That of what a layer without keys keeps: `state_cache_0`, ... */
+export const STATE = "state";
 
 /** How a photo is resized: Pillow's filters of these names. */
 export const FILTERS = ["bilinear", "bicubic", "lanczos"] as const;
@@ -91,12 +93,16 @@ export interface KvSpec {
   readonly layers: readonly KvLayerSpec[];
 }
 
-/** H, C, the slot of the first text token after the picture, and all slots. */
+/**
+ * H, C, the slot of the first text token after the picture, and all slots; all 0 of a layer without keys, which has the
+ * shape of its `state`: each call replaces it.
+ */
 export interface KvLayerSpec {
   readonly kvHeads: number;
   readonly headDim: number;
   readonly base: number;
   readonly slots: number;
+  readonly state: readonly number[] | null;
 }
 
 /** A graph: `file` and `dataFile` (empty: none) inside the bundle, `entry` its name there. */
@@ -143,8 +149,10 @@ export function sizeBytes(manifest: Manifest): number {
 
 /** Bytes of all KV caches. */
 export function cacheBytes(manifest: Manifest): number {
-  const elements = manifest.kv.layers.map((layer) => 2 * layer.kvHeads * layer.headDim * layer.slots);
-  return FLOAT_BYTES * elements.reduce((sum, count) => sum + count, 0);
+  const numbers = manifest.kv.layers.map(({ kvHeads, headDim, slots, state }) =>
+    state === null ? 2 * kvHeads * headDim * slots : elements(state),
+  );
+  return FLOAT_BYTES * numbers.reduce((sum, count) => sum + count, 0);
 }
 
 /**

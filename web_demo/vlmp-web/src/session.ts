@@ -1,6 +1,6 @@
 // P prefix, N visual, S kept visual tokens, T text bucket, G room for answers, V vocabulary, H KV heads, C head size
 import { BadTurn, RuntimeFailure } from "./errors.js";
-import { BIAS, CACHE_KINDS, elements, type Manifest, type Step, weighedStages } from "./manifest.js";
+import { BIAS, CACHE_KINDS, elements, type Manifest, STATE, type Step, weighedStages } from "./manifest.js";
 import { type Numbers, type Runtime, Stop } from "./runtime.js";
 
 /**
@@ -14,20 +14,37 @@ export interface Prefilled {
 }
 
 /**
+ * How far a conversation is: text tokens after the picture that the caches hold, and what layers without keys have made
+ * of them, by the names of the inputs. No call changes either.
+ */
+export interface Progress {
+  readonly past: number;
+  readonly states: ReadonlyMap<string, Numbers>;
+}
+
+/**
  * A loaded bundle with the caches of one conversation, in tensors and token ids. A Chat puts words around it.
  *
  * One call at a time. A call that fails or is stopped leaves `past` as it was.
  */
 export class Session {
   private readonly caches: Map<string, Numbers>;
-  private held = 0;
+  private readonly noStates: ReadonlyMap<string, Numbers>;
+  private reached: Progress;
 
   constructor(
     readonly manifest: Manifest,
     private readonly runtime: Runtime,
   ) {
-    const specs = manifest.methods.decode.inputs.filter((tensor) => tensor.name.includes("_cache_"));
-    this.caches = new Map(specs.map((tensor) => [tensor.name, new Float32Array(elements(tensor.shape))]));
+    const zeros = (kinds: readonly string[]): Map<string, Numbers> =>
+      new Map(
+        manifest.methods.decode.inputs
+          .filter(({ name }) => kinds.some((kind) => name.startsWith(`${kind}_cache_`)))
+          .map(({ name, shape }) => [name, new Float32Array(elements(shape))]),
+      );
+    this.caches = zeros([...CACHE_KINDS, BIAS]);
+    this.noStates = zeros([STATE]);
+    this.reached = { past: 0, states: this.noStates };
   }
 
   /** Name and version of what runs the graphs. */
@@ -37,15 +54,20 @@ export class Session {
 
   /** Text tokens after the picture that the caches hold. Rows after them are never read. */
   get past(): number {
-    return this.held;
+    return this.reached.past;
+  }
+
+  /** How far the conversation is. */
+  get progress(): Progress {
+    return this.reached;
   }
 
   /** Text tokens that still fit. */
   get room(): number {
-    return this.manifest.prompt.textLen + this.manifest.prompt.maxNewTokens - this.held;
+    return this.manifest.prompt.textLen + this.manifest.prompt.maxNewTokens - this.past;
   }
 
-  /** A cache by its input's name; for tests. */
+  /** A cache of keys, values or weights by its input's name; for tests. */
   cache(name: string): Numbers {
     return this.caches.get(name)!;
   }
@@ -84,7 +106,7 @@ export class Session {
 
   /** Throws BadTurn unless so many text tokens can be appended. */
   checkRoom(tokens: number): void {
-    if (this.held === 0) throw new BadTurn("no_image", "There is no picture yet: ask about one first.");
+    if (this.past === 0) throw new BadTurn("no_image", "There is no picture yet: ask about one first.");
     if (tokens > this.room) {
       throw new BadTurn(
         "full",
@@ -95,15 +117,15 @@ export class Session {
     }
   }
 
-  /** Forgets all text tokens after the first `past` ones. */
-  rewind(past: number): void {
-    if (past < 0 || past > this.held) throw new RangeError(`cannot go back to ${past}: the caches hold ${this.held}`);
-    this.held = past;
+  /** Forgets all that came after `before`, an earlier `progress` of this conversation. */
+  rewind(before: Progress): void {
+    if (before.past > this.past) throw new RangeError(`cannot go back to ${before.past}: the caches hold ${this.past}`);
+    this.reached = before;
   }
 
   /** Forgets the conversation. */
   reset(): void {
-    this.rewind(0);
+    this.rewind({ past: 0, states: this.noStates });
   }
 
   async close(): Promise<void> {
@@ -117,13 +139,17 @@ export class Session {
     tokens: number,
     stop: Stop,
   ): Promise<ReadonlyMap<string, Numbers>> {
-    const outputs = await this.run(step, { ...inputs, past: Int32Array.of(this.held) }, stop);
+    const outputs = await this.run(step, { ...inputs, past: Int32Array.of(this.past) }, stop);
     if (!outputs.get("logits")!.every(Number.isFinite)) {
       throw new RuntimeFailure("The model returned numbers that are not finite: its weights or its graph are broken.");
     }
     if (this.manifest.kv.update === "in_place") this.keep(outputs);
     else this.store(step, outputs, tokens);
-    this.held += tokens;
+    const states = [...this.noStates.keys()].map((name): [string, Numbers] => [
+      name,
+      outputs.get(name.replace("_cache_", "_"))!,
+    ]);
+    this.reached = { past: this.past + tokens, states: new Map(states) };
     return outputs;
   }
 
@@ -133,7 +159,10 @@ export class Session {
     const feeds = new Map(
       inputs.map(({ name, shape }): [string, Numbers] => {
         const empty = elements(shape) === 0; // `visual` of later steps
-        return [name, empty ? new Float32Array() : (this.caches.get(name) ?? given[name])];
+        return [
+          name,
+          empty ? new Float32Array() : (this.caches.get(name) ?? this.reached.states.get(name) ?? given[name]),
+        ];
       }),
     );
     stop.check();
@@ -155,8 +184,9 @@ export class Session {
 
   /** Copies what was returned into the caches: of keys and values the rows of valid tokens, without padding's. */
   private store(step: Step, outputs: ReadonlyMap<string, Numbers>, tokens: number): void {
-    this.manifest.kv.layers.forEach(({ kvHeads, headDim, base, slots }, number) => {
-      const first = step === "prefill" ? 0 : base + this.held;
+    this.manifest.kv.layers.forEach(({ kvHeads, headDim, base, slots, state }, number) => {
+      if (state !== null) return;
+      const first = step === "prefill" ? 0 : base + this.past;
       const count = step === "prefill" ? base + tokens : tokens;
       for (const kind of CACHE_KINDS) {
         const cache = this.caches.get(`${kind}_cache_${number}`)!;

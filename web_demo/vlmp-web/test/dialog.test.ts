@@ -175,7 +175,14 @@ class Scripted implements Runtime {
     past: number,
     padding: number,
   ): void {
-    this.manifest.kv.layers.forEach(({ base }, layer) => {
+    this.manifest.kv.layers.forEach(({ base, state }, layer) => {
+      if (state !== null) {
+        const given = [...(inputs.get(`state_cache_${layer}`) ?? [0, 0, 0, 0])];
+        if (step === "prefill") assert.deepEqual(given, [0, 0, 0, 0]);
+        const rows = fed.flatMap((id, place) => [id, past + place]);
+        outputs.get(`state_${layer}`)!.set([...given, ...rows].slice(-4));
+        return;
+      }
       const before = step === "prefill" ? Array.from({ length: base }, (_, slot) => [7000 + slot, slot]) : [];
       const text = fed.map((id, place) => [id, past + place]);
       for (const [kind, sign] of [
@@ -199,7 +206,8 @@ class Scripted implements Runtime {
   /** Text ids whose rows are in the caches, the same in each layer's, each at its place. */
   private held(): number[] {
     const { past } = this.chat.session;
-    const found = this.manifest.kv.layers.map(({ base }, layer) => {
+    const found = this.manifest.kv.layers.flatMap(({ base, state }, layer) => {
+      if (state !== null) return [];
       const keys = [...this.chat.session.cache(`key_cache_${layer}`)];
       const values = [...this.chat.session.cache(`value_cache_${layer}`)];
       assert.ok(keys.every((key, place) => key === -values[place] || (key === 0 && values[place] === 0)));
@@ -215,8 +223,10 @@ class Scripted implements Runtime {
         text.map((row) => row[1]),
         text.map((_, place) => place),
       );
-      return text.map((row) => row[0]);
+      return [text.map((row) => row[0])];
     });
+    const fed = [0, 0, 0, 0, ...found[0].flatMap((id, place) => [id, place])];
+    for (const state of this.chat.session.progress.states.values()) assert.deepEqual([...state], fed.slice(-4));
     for (const other of found) assert.deepEqual(other, found[0]);
     return found[0];
   }
