@@ -24,7 +24,7 @@ from vlmp.export.models import MODELS
 SHARD_BYTES = 1 << 30
 INTO_RESIDUAL = (
     "attn.proj.weight", "mlp.fc2.weight", "o_proj.weight", "out_proj.weight", "down_proj.weight",
-    "mlp.linear_fc2.weight", "projection_layer.weight",
+    "mlp.linear_fc2.weight", "projection_layer.weight", "feed_forward.w2.weight",
 )  # fmt: skip
 
 

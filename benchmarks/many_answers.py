@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 from vlmp.evaluation.data import DataSet
 from vlmp.evaluation.run import answer
-from vlmp.export.models.decoder import Decoder, Layer, Prefill, over_slots, split_heads
+from vlmp.export.models.decoder import Decoder, Prefill, over_slots
 from vlmp.export.models.layers import MASKED, rotate
+from vlmp.export.models.mixers import AttentionLayer, split_heads
 from vlmp.runtimes.chat import Chat
 from vlmp.runtimes.image import to_pixels
 from vlmp.runtimes.prompt import first_ids
@@ -124,10 +125,12 @@ class Chats:
         """Run the layers over L more tokens of each chat. mask [.., L, M]. Returns hidden [B, L, D]."""
         hidden = self.decoder.embed(ids_BL)
         for number, layer in enumerate(self.decoder.layers):
-            hidden = self.layer(number, cast(Layer, layer), hidden, position_BL, mask)
+            hidden = self.layer(number, cast(AttentionLayer, layer), hidden, position_BL, mask)
         return hidden
 
-    def layer(self, number: int, layer: Layer, hidden_BLD: Tensor, position_BL: Tensor, mask: Tensor) -> Tensor:
+    def layer(
+        self, number: int, layer: AttentionLayer, hidden_BLD: Tensor, position_BL: Tensor, mask: Tensor
+    ) -> Tensor:
         """`Layer.forward` with a batch in front."""
         heads, kv_heads = layer.attention.heads, layer.attention.kv_heads
         qkv_BLW = layer.project(normed(layer.input_norm, hidden_BLD))

@@ -8,12 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import transformers
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 TINY = Path(str(files("vlmp.export"))) / "assets" / "vlmp-tiny"
-QWEN_WORDS, LLAMA_WORDS, SMOLLM_WORDS = 151643, 32000, 49152
+QWEN_WORDS, LLAMA_WORDS, SMOLLM_WORDS, LFM_WORDS = 151643, 32000, 49152, 64400
 """Of a published tokenizer, before the special tokens after them."""
+THREE_DIGITS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|"
+    r"\s+(?!\S)|\s+"
+)
+"""By which LFM2's tokenizer splits a text into words."""
 LLAVA_TEMPLATE = (
     "{% for message in messages %}{% if message['role'] != 'system' %}{{ message['role'].upper() + ': '}}{% endif %}"
     "{% for content in message['content'] | selectattr('type', 'equalto', 'image') %}{{ '<image>\n' }}{% endfor %}"
@@ -36,6 +41,14 @@ SMOLVLM_TEMPLATE = (
     "{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
 )
 """What SmolVLM2's have."""
+LFM_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}"
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}{{ '<image>' }}{% elif part['type'] == 'text' %}{{ part['text'] }}{% endif %}"
+    "{% endfor %}{% endif %}{{ '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+"""What LFM2-VL's have."""
 HALF = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
 IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
 CLIP = {"image_mean": [0.48145466, 0.4578275, 0.40821073], "image_std": [0.26862954, 0.26130258, 0.27577711]}
@@ -49,6 +62,8 @@ def write_tokenizer(folder: Path, model_type: str, vocab: int) -> dict[str, int]
         names = {"image_token_index": "<image>", "pad_token_id": "<pad>"}
     elif model_type == "smolvlm":
         tokenizer = smollm_tokenizer(vocab)
+    elif model_type == "lfm2_vl":
+        tokenizer = lfm_tokenizer(vocab)
     elif model_type == "internvl":
         tokenizer = qwen_tokenizer(vocab)
         tokenizer.add_special_tokens({"extra_special_tokens": ["<img>", "</img>", "<IMG_CONTEXT>"]})
@@ -119,20 +134,38 @@ def smollm_tokenizer(vocab: int) -> PreTrainedTokenizerBase:
     """A byte-level BPE as SmolLM2's, digits one by one, with SmolVLM2's tokens, no larger than `vocab`."""
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<fake_token_around_image>", "<image>", "<global-img>",
                "<end_of_utterance>"]  # fmt: skip
-    learnt = Tokenizer(models.BPE())
-    learnt.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    )
-    learnt.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    words = min(SMOLLM_WORDS, vocab - len(special))
-    trainer = trainers.BpeTrainer(vocab_size=words, initial_alphabet=alphabet, show_progress=False)
-    learnt.train_from_iterator(_sources() if words == SMOLLM_WORDS else _modules(), trainer)
-    learnt.add_special_tokens([AddedToken(text, normalized=False) for text in special])
+    digits: list[Any] = [pre_tokenizers.Digits(individual_digits=True)]
     return PreTrainedTokenizerFast(
-        tokenizer_object=learnt, bos_token="<|im_start|>", eos_token="<end_of_utterance>", pad_token="<|im_end|>",
+        tokenizer_object=_byte_level([*digits, pre_tokenizers.ByteLevel(add_prefix_space=False)], SMOLLM_WORDS, vocab,
+                                     special),
+        bos_token="<|im_start|>", eos_token="<end_of_utterance>", pad_token="<|im_end|>",
         chat_template=SMOLVLM_TEMPLATE,
     )  # fmt: skip
+
+
+def lfm_tokenizer(vocab: int) -> PreTrainedTokenizerBase:
+    """A byte-level BPE as LFM2's, digits by three, with LFM2-VL's tokens, no larger than `vocab`."""
+    special = ["<|pad|>", "<|startoftext|>", "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<image>",
+               "<|image_start|>", "<|image_end|>"]  # fmt: skip
+    parts: list[Any] = [pre_tokenizers.Split(Regex(THREE_DIGITS), "isolated")]
+    return PreTrainedTokenizerFast(
+        tokenizer_object=_byte_level([*parts, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)],
+                                     LFM_WORDS, vocab, special),
+        bos_token="<|startoftext|>", eos_token="<|im_end|>", pad_token="<|pad|>", chat_template=LFM_TEMPLATE,
+    )  # fmt: skip
+
+
+def _byte_level(splits: list[Any], most: int, vocab: int, special: list[str]) -> Tokenizer:
+    """Learnt from sources: `most` words, or fewer where they and the special ones would be more than `vocab`."""
+    learnt = Tokenizer(models.BPE())
+    learnt.pre_tokenizer = pre_tokenizers.Sequence(splits)
+    learnt.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    words = min(most, vocab - len(special))
+    trainer = trainers.BpeTrainer(vocab_size=words, initial_alphabet=alphabet, show_progress=False)
+    learnt.train_from_iterator(_sources() if words == most else _modules(), trainer)
+    learnt.add_special_tokens([AddedToken(text, normalized=False) for text in special])
+    return learnt
 
 
 def _modules() -> Iterator[str]:
@@ -166,6 +199,11 @@ def write_preprocessor(folder: Path, model_type: str, vision: Any) -> None:
         settings = {
             "image_processor_type": "SmolVLMImageProcessor", "size": {"longest_edge": 4 * side}, "resample": 1,
             "max_image_size": {"longest_edge": side}, "do_image_splitting": True, **HALF,
+        }  # fmt: skip
+    elif model_type == "lfm2_vl":
+        settings = {
+            "image_processor_type": "Lfm2VlImageProcessorFast", "encoder_patch_size": vision.patch_size,
+            "downsample_factor": 2, "tile_size": 512, "do_image_splitting": True, "resample": 2, **HALF,
         }  # fmt: skip
     else:
         unit = vision.patch_size * 2

@@ -1,5 +1,6 @@
 """A plan and its lowered methods become the manifest."""
 
+from vlmp.export.geometry import KvLayer
 from vlmp.export.models import model_label
 from vlmp.export.plan import Plan
 from vlmp.runtimes.bundle.manifest import (
@@ -14,6 +15,7 @@ from vlmp.runtimes.bundle.manifest import (
     SegmentSpec,
     ShapeSpec,
     StageSpec,
+    StateLayerSpec,
 )
 from vlmp.runtimes.versions import package_version
 
@@ -62,6 +64,8 @@ def shape_of(plan: Plan) -> ShapeSpec:
     ]  # fmt: skip
     layers = [
         KvLayerSpec(kv_heads=kv.heads, head_dim=kv.head_dim, base=geometry.base(i), slots=geometry.slots(i))
+        if isinstance(kv, KvLayer)
+        else StateLayerSpec(state=(kv.rows, kv.width))
         for i, kv in enumerate(geometry.kv)
     ]
     kv = KvSpec(update=plan.target.kv_update, dtype=plan.precision, layers=layers)

@@ -19,6 +19,14 @@ class KvLayer:
     head_dim: int
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StateLayer:
+    """What a layer without keys keeps of the tokens so far: a few rows of the width of its convolution."""
+
+    rows: int
+    width: int
+
+
 @dataclass(frozen=True, slots=True)
 class Cut:
     """Before decoder layer `layer`, `kept` of the visual tokens are left."""
@@ -43,7 +51,7 @@ class Geometry:
     """Of each stage, in order; at least one, and all tokens are left where nothing is pruned."""
     text: int
     room: int
-    kv: tuple[KvLayer, ...]
+    kv: tuple[KvLayer | StateLayer, ...]
     """Of each layer."""
     hidden: int
     vocab: int
@@ -101,9 +109,9 @@ class Geometry:
         past = TensorSpec(name="past", shape=[1], dtype="int32")
         visual = TensorSpec(name="visual", shape=[self.visual, self.visual_width], dtype=dtype)
         caches = [
-            TensorSpec(name=f"{kind}_cache_{layer}", shape=[kv.heads, self.slots(layer), kv.head_dim], dtype=dtype)
-            for layer, kv in enumerate(self.kv)
-            for kind in ("key", "value")
+            TensorSpec(name=f"{kind}_cache_{layer}", shape=shape, dtype=dtype)
+            for layer in range(self.layers)
+            for kind, shape in self.cached(layer, self.slots(layer)).items()
         ] + self._biases("bias_cache", dtype)
         match method:
             case "vision":
@@ -128,11 +136,18 @@ class Geometry:
             TensorSpec(name="filled", shape=[1], dtype="int32"),
         ]
         rows = [
-            TensorSpec(name=f"{kind}_{layer}", shape=[kv.heads, self._rows(method, layer), kv.head_dim], dtype=dtype)
-            for layer, kv in enumerate(self.kv)
-            for kind in ("key", "value")
+            TensorSpec(name=f"{kind}_{layer}", shape=shape, dtype=dtype)
+            for layer in range(self.layers)
+            for kind, shape in self.cached(layer, self._rows(method, layer)).items()
         ]
         return [logits, *kept, *rows, *self._biases("bias", dtype)] if method == "prefill" else [logits, *rows]
+
+    def cached(self, layer: int, rows: int) -> dict[str, list[int]]:
+        """What a layer keeps, by kind, with its shape: keys and values of so many tokens, or a state."""
+        kv = self.kv[layer]
+        if isinstance(kv, StateLayer):
+            return {"state": [kv.rows, kv.width]}
+        return {kind: [kv.heads, rows, kv.head_dim] for kind in ("key", "value")}
 
     def _biases(self, name: str, dtype: Literal["float32", "float16"]) -> list[TensorSpec]:
         """What is added to the scores of the tokens that each stage has kept, where it weighs them."""

@@ -13,7 +13,7 @@ from vlmp.export.prompt import ChatPrompt, read_prompt
 from vlmp.export.quantize import Quantizer, find_preset
 from vlmp.export.schedule import Stage, layer_of, least_layer, parse_pruner
 from vlmp.export.targets import Target, open_target
-from vlmp.pruner import DEFAULT_PIVOTS, Pruner, PrunerConfig, build_pruner, pruner_class
+from vlmp.pruner import DEFAULT_PIVOTS, TRAITS, Pruner, PrunerConfig, build_pruner, pruner_class
 from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.bundle.folder import MANIFEST_NAME, check_output
 from vlmp.runtimes.prompt import encode_turn
@@ -110,6 +110,7 @@ def open_source(config: ExportConfig) -> Source:
         raise UserError(f"--image-size {height}x{width}: both sides must be multiples of {side} pixels")
     config = placed(config, family)
     pruners = pruner_configs(config, (height // side) * (width // side), family.layers)
+    check_key_places(config, family)
     prompt = read_prompt(folder, family.prompt, config.system_prompt)
     check_text_len(config, prompt)
     cuts = tuple(
@@ -133,14 +134,37 @@ def placed(config: ExportConfig, family: Family) -> ExportConfig:
 
 
 def own_layer(pruner: str, family: Family) -> int:
-    """K, a method's own place in a model: within the language model after all layers that features are added to."""
+    """K, a method's own place in a model: within the language model after all layers that features are added to, and
+    where the layer before has keys, so that methods can be compared."""
     layer = layer_of(pruner)
-    return max(layer, family.spec.decoder.deep) if layer else layer
+    if not layer:
+        return layer
+    least = max(layer, family.spec.decoder.deep)
+    return next((place for place in key_places(family) if place >= least), least)
+
+
+def key_places(family: Family) -> list[int]:
+    """Layers before which a method can choose by the keys of the one before."""
+    layers = family.spec.decoder.layers
+    return [place for place in range(1, len(layers)) if layers[place - 1].mixer == "attention"]
 
 
 def quantization_of(config: ExportConfig) -> str:
     """The preset's name, as asked for or the model's default."""
     return model_entry(config.model, config.checkpoint).quant if config.quant is None else config.quant
+
+
+def check_key_places(config: ExportConfig, family: Family) -> None:
+    """Raises UserError where the layer before a stage has not what its pruner chooses by."""
+    places = key_places(family)
+    for stage in config.schedule:
+        needs = TRAITS[stage.pruner].needs
+        if needs and stage.place.index not in places:
+            where = f"--stage {stage}" if config.stages else f"--prune-layer {stage.place}"
+            raise UserError(
+                f"{where}: pruner {stage.pruner} chooses by the {' and '.join(needs)} of the layer before, which in "
+                f"this model is a convolution and has none: choose one of {', '.join(map(str, places))}"
+            )
 
 
 def pruner_configs(config: ExportConfig, visual: int, layers: int) -> list[PrunerConfig]:

@@ -6,8 +6,8 @@ The figures are those of the graph as it stands, before a runtime fuses or rearr
   hold none, whatever their number; sorting and elementwise work count nowhere.
 - weight_bytes: parameters and persistent buffers (what a state_dict holds) that the region reads, each once; of a
   table that is looked up only the rows. Baked constants such as masks and rotary rows are not persistent.
-- cache_bytes: rows of keys and values that the method takes, all slots, and those it returns. Where caches are updated
-  in place (ONNX Runtime) kernels read the filled slots only.
+- cache_bytes: rows of keys and values that the method takes, all slots, and those it returns; states, too. Where caches
+  are updated in place (ONNX Runtime) kernels read the filled slots only.
 - activation_bytes: what goes into and comes out of the matrix products, beside weights and caches. Whatever else reads
   or writes memory comes on top; attention that a kernel fuses keeps its scores to itself.
 """
@@ -104,7 +104,7 @@ def count_work(
     cache_bytes: dict[Region, int] = defaultdict(int)
     for tensor in (*spec.inputs, *spec.outputs):
         kind, _, layer = tensor.name.rpartition("_")
-        if kind.startswith(("key", "value")):
+        if kind.startswith(("key", "value", "state")):
             region = regions[0] if int(layer) < prune_layer else regions[-1]
             cache_bytes[region] += prod(tensor.shape) * NUMBER_BYTES[precision]
     return {

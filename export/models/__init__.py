@@ -82,6 +82,8 @@ FAMILIES: dict[str, str] = {
     "llava": "vlmp.export.models.llava:Llava",
     "internvl": "vlmp.export.models.internvl:InternVL",
     "smolvlm": "vlmp.export.models.smolvlm:SmolVLM",
+    "lfm2_vl": "vlmp.export.models.lfm2_vl:Lfm2VL",
+    "lfm2-vl": "vlmp.export.models.lfm2_vl:Lfm2VL",
 }
 """`model_type` of a checkpoint's config -> "module:class", which may be the same for several."""
 
@@ -104,6 +106,10 @@ MODELS: dict[str, ModelEntry] = {
     "smolvlm2-256m": ModelEntry("HuggingFaceTB/SmolVLM2-256M-Video-Instruct", "smolvlm"),
     "smolvlm2-500m": ModelEntry("HuggingFaceTB/SmolVLM2-500M-Video-Instruct", "smolvlm"),
     "smolvlm2-2.2b": ModelEntry("HuggingFaceTB/SmolVLM2-2.2B-Instruct", "smolvlm", quant="int4"),
+    "lfm2-vl-450m": ModelEntry("LiquidAI/LFM2-VL-450M", "lfm2_vl"),
+    "lfm2-vl-1.6b": ModelEntry("LiquidAI/LFM2-VL-1.6B", "lfm2_vl", quant="int4"),
+    "lfm2.5-vl-450m": ModelEntry("LiquidAI/LFM2.5-VL-450M", "lfm2_vl"),
+    "lfm2.5-vl-1.6b": ModelEntry("LiquidAI/LFM2.5-VL-1.6B", "lfm2_vl", quant="int4"),
 }
 
 

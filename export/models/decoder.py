@@ -1,7 +1,7 @@
 """The decoder of a vision-language model, by its spec, as three static graphs: prefill, decode, extend.
 
-Dims: N visual tokens, P prefix ids, S kept, T text bucket, L tokens of a call, R rows of queries g L, D hidden size,
-W width of projected heads, C cache slots, H query heads, J key/value heads, g = H / J, d head size, V vocabulary.
+Dims: N visual tokens, P prefix ids, S kept, T text bucket, L tokens of a call, D hidden size, C cache slots, J
+key/value heads, d head size, V vocabulary, r rows of a convolution's state.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,138 +10,13 @@ from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
-from vlmp.export.geometry import Geometry
-from vlmp.export.models.layers import (
-    MASKED,
-    AddNorm,
-    JoinedLinear,
-    RmsNorm,
-    RowAttention,
-    activation,
-    causal_mask,
-    rotate,
-)
-from vlmp.export.models.spec import DecoderSpec, LayerSpec
+from vlmp.export.geometry import Geometry, StateLayer
+from vlmp.export.models.layers import MASKED, RmsNorm, RowAttention, causal_mask
+from vlmp.export.models.mixers import AttentionLayer, Context, ConvLayer, Layer, LayerResult
+from vlmp.export.models.spec import DecoderSpec
 from vlmp.export.quantize import QuantEmbedding, QuantLinear
 from vlmp.pruner import Pruner, PruneResult
 from vlmp.pruner.weighing import tokens_stood_for
-
-
-class Context(NamedTuple):
-    """Where the tokens of a call stand: their rotary rows [L, d] and what each may look at of the others [L, L]."""
-
-    cos_Ld: Tensor
-    sin_Ld: Tensor
-    mask_LL: Tensor
-
-
-class Attention(nn.Module):
-    """Grouped-query attention over cached and new tokens, after rotary embedding.
-
-    What it is told of the tokens and their cache is its own matter: the layer passes both through.
-    """
-
-    def __init__(self, heads: int, kv_heads: int, head_dim: int) -> None:
-        super().__init__()
-        self.heads, self.kv_heads, self.head_dim = heads, kv_heads, head_dim
-
-    def forward(
-        self, qkv_LW: Tensor, context: Context, cache: tuple[Tensor, Tensor, Tensor] | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Projected tokens [L, (H + 2 J) d], cache (keys [J, C, d], values [J, C, d], mask [1, C]), None where empty.
-
-        Returns mixed values [L, H d], and the new keys and values [J, L, d].
-        """
-        tokens = qkv_LW.shape[0]
-        query_HLd, key_JLd, value_JLd = split_heads(qkv_LW, self.heads, self.kv_heads)
-        query_HLd, key_JLd = (rotate(each, context.cos_Ld, context.sin_Ld) for each in (query_HLd, key_JLd))
-
-        # The g query heads of a key head are consecutive: as extra rows they need no repeated keys.
-        query_JRd = query_HLd.reshape(self.kv_heads, -1, self.head_dim) * self.head_dim**-0.5
-        score_HLK = torch.bmm(query_JRd, key_JLd.transpose(1, 2)).reshape(self.heads, tokens, tokens) + context.mask_LL
-        if cache is None:
-            share_JRK = torch.softmax(score_HLK, -1).reshape(self.kv_heads, -1, tokens)
-            mixed_JRd = torch.bmm(share_JRK, value_JLd)
-        else:
-            old_key_JCd, old_value_JCd, mask_1C = cache
-            slots = old_key_JCd.shape[1]
-            old_HLC = torch.bmm(query_JRd, old_key_JCd.transpose(1, 2)).reshape(self.heads, tokens, slots) + mask_1C
-            share_HLK = torch.softmax(torch.cat([old_HLC, score_HLK], -1), -1)
-            share_JRK = share_HLK.reshape(self.kv_heads, -1, slots + tokens)
-            mixed_JRd = torch.bmm(share_JRK[:, :, :slots], old_value_JCd)
-            mixed_JRd = mixed_JRd + torch.bmm(share_JRK[:, :, slots:], value_JLd)
-        mixed_LW = mixed_JRd.reshape(self.heads, tokens, self.head_dim).permute(1, 0, 2).reshape(tokens, -1)
-        return mixed_LW, key_JLd, value_JLd
-
-
-class LayerResult(NamedTuple):
-    """What a layer leaves. Its output is residual + hidden, which the next one's norm adds up.
-
-    before: the layer's input. key, value: what its attention returns beside the mixed values.
-    """
-
-    residual: Tensor
-    hidden: Tensor
-    before: Tensor
-    key: Tensor
-    value: Tensor
-
-
-class Layer(nn.Module):
-    """Decoder layer: attention, then a gated MLP, each on a normed sum and added to it.
-
-    Written once: for targets with operators of their own, the parameterless parts are exchanged.
-    """
-
-    def __init__(self, spec: DecoderSpec, layer: LayerSpec) -> None:
-        super().__init__()
-        width, inner, head_dim = spec.width, layer.inner, layer.head_dim
-        self.widths = spec.heads * head_dim, layer.kv_heads * head_dim, layer.kv_heads * head_dim
-        self.input_norm = RmsNorm(width, spec.norm_eps)
-        self.mlp_norm = RmsNorm(width, spec.norm_eps)
-        self.qkv = JoinedLinear(width, self.widths, bias=spec.qkv_bias)
-        self.q_norm = RmsNorm(head_dim, spec.norm_eps) if spec.qk_norm else None
-        self.k_norm = RmsNorm(head_dim, spec.norm_eps) if spec.qk_norm else None
-        self.out = nn.Linear(spec.heads * head_dim, width, bias=spec.out_bias)
-        self.gate_up = JoinedLinear(width, (inner, inner), bias=False)
-        self.down = nn.Linear(inner, width, bias=False)
-        self.attention = Attention(spec.heads, layer.kv_heads, head_dim)
-        self.add_norm = AddNorm()
-        self.act = activation(spec.act)
-
-    def forward(self, residual: Tensor, hidden: Tensor | None, context: Any, cache: Any) -> LayerResult:
-        """residual, hidden [L, D]: two parts of the input, or the whole and None. context, cache: the attention's."""
-        normed, before = self.add_norm(residual, hidden, self.input_norm)
-        mixed, key, value = self.attention(self.project(normed), context, cache)
-        normed, residual = self.add_norm(before, self.out(mixed), self.mlp_norm)
-        gate, up = self.gate_up(normed).chunk(2, -1)
-        return LayerResult(residual, self.down(self.act(gate) * up), before, key, value)
-
-    def project(self, normed: Tensor) -> Tensor:
-        """normed [..., L, D] -> queries, keys and values [..., L, (H + 2 J) d], not rotated."""
-        qkv = self.qkv(normed)
-        if self.q_norm is None or self.k_norm is None:
-            return qkv
-        query, key, value = qkv.split(self.widths, -1)
-        return torch.cat([norm_heads(query, self.q_norm), norm_heads(key, self.k_norm), value], -1)
-
-    def queries(self, hidden_LD: Tensor, cos_Ld: Tensor, sin_Ld: Tensor) -> Tensor:
-        """The queries [H, L, d] of some of the tokens that `forward` takes, from the same input."""
-        qkv_LW = self.project(self.input_norm(hidden_LD))
-        return rotate(split_heads(qkv_LW, self.attention.heads, self.attention.kv_heads)[0], cos_Ld, sin_Ld)
-
-
-def norm_heads(hidden: Tensor, norm: nn.Module) -> Tensor:
-    """Each head by itself, whose size is the norm's. [..., H d] -> [..., H d]."""
-    head_dim = cast(RmsNorm, norm).weight.shape[0]
-    return norm(hidden.reshape(-1, head_dim)).reshape(hidden.shape)
-
-
-def split_heads(qkv_LW: Tensor, heads: int, kv_heads: int) -> tuple[Tensor, Tensor, Tensor]:
-    """[L, (H + 2 J) d] -> queries [H, L, d], keys [J, L, d], values [J, L, d]."""
-    parts = qkv_LW.reshape(qkv_LW.shape[0], heads + 2 * kv_heads, -1).permute(1, 0, 2)
-    query_HLd, key_JLd, value_JLd = parts.split((heads, kv_heads, kv_heads))
-    return query_HLd, key_JLd, value_JLd
 
 
 class Decoder(nn.Module):
@@ -150,7 +25,8 @@ class Decoder(nn.Module):
     def __init__(self, spec: DecoderSpec) -> None:
         super().__init__()
         self.embed: nn.Embedding | QuantEmbedding = nn.Embedding(spec.vocab, spec.width)
-        self.layers = nn.ModuleList([Layer(spec, layer) for layer in spec.layers])
+        kinds: dict[str, type[Layer]] = {"attention": AttentionLayer, "conv": ConvLayer}
+        self.layers = nn.ModuleList([kinds[layer.mixer](spec, layer) for layer in spec.layers])
         self.norm = RmsNorm(spec.width, spec.norm_eps)
         self.head: nn.Linear | QuantLinear
         if not spec.tied:
@@ -180,7 +56,7 @@ def run_layers(
 ) -> tuple[Tensor, LayerResult]:
     """One or more layers after one another. Returns hidden, the output of the last, and all that it left.
 
-    rows: gets the keys and values of each. caches: of each; without them all are empty. features: shaped as hidden,
+    rows: gets what each has cached. caches: of each; without them all are empty. features: shaped as hidden,
     what is added to the output of the first of them.
     """
     residual, delta = hidden, None
@@ -189,7 +65,7 @@ def run_layers(
         if feature is not None:
             last = last._replace(hidden=last.hidden + feature)
         residual, delta = last.residual, last.hidden
-        rows += [last.key, last.value]
+        rows += last.cached
     return last.residual + last.hidden, last
 
 
@@ -216,12 +92,13 @@ class Prefill(nn.Module):
         self.register_buffer("sin", rope[1], persistent=False)
         for group, base in enumerate(geometry.bases):
             self.register_buffer(f"mask_{group}", causal_mask(base + geometry.text, rope[0].dtype), persistent=False)
+            self.register_buffer(f"tail_{group}", state_rows(geometry, base), persistent=False)
 
     def forward(self, ids: Tensor, text_len: Tensor, visual: Tensor) -> tuple[Tensor, ...]:
         """ids int32 [1, T], text_len int32 [1], visual [N, D (1 + n)] -> logits [V], what is kept, rows, biases.
 
-        rows: keys and values of each layer. biases [S]: of each stage that weighs, added to the scores of what it has
-        kept, in all layers after it.
+        rows: keys and values, or the state, of each layer. biases [S]: of each stage that weighs, added to the scores
+        of what it has kept, in all layers after it.
         What is kept: kept of each stage but the last, then its kept, order and filled, as `Geometry.outputs` has them.
         ids may be fewer than T where no graph is traced.
         """
@@ -234,12 +111,12 @@ class Prefill(nn.Module):
         biases: list[Tensor] = []
         bias_S: Tensor | None = None
         choice = Choice()
-        context = self.context(0, cos_Ld, sin_Ld, bias_S)
+        context = self.context(0, text_len, cos_Ld, sin_Ld, bias_S)
         hidden_LD, last = self.run_group(0, hidden_LD, context, rows, features)
         for stage, pruner in enumerate(self.pruners):
             after = geometry.bases[stage]
             keys_NC = attention_N = None
-            if last is not None:
+            if last is not None and last.key is not None:
                 keys_NC = last.key[:, first:after].permute(1, 0, 2).reshape(after - first, -1)
                 if "attention" in cast(Pruner, pruner).needs:
                     attention_N = self.last_attention(stage, last, context, text_len + (after - 1))[first:after]
@@ -259,18 +136,19 @@ class Prefill(nn.Module):
             # A kept token gets its own features: fused are only hidden states.
             to_come = range(geometry.cuts[stage].layer, geometry.deep)
             features = [left(each) if layer in to_come else each for layer, each in enumerate(features)]
-            context = self.context(stage + 1, cos_Ld, sin_Ld, bias_S)
+            context = self.context(stage + 1, text_len, cos_Ld, sin_Ld, bias_S)
             hidden_LD, last = self.run_group(stage + 1, hidden_LD, context, rows, features)
         logits = decoder.logits(hidden_LD, text_len + (geometry.bases[-1] - 1))
         return (logits, *choice.outputs(), *rows, *biases)
 
-    def context(self, group: int, cos_Ld: Tensor, sin_Ld: Tensor, bias_S: Tensor | None) -> Context:
+    def context(self, group: int, text_len: Tensor, cos_Ld: Tensor, sin_Ld: Tensor, bias_S: Tensor | None) -> Context:
         """What the layers of a group are given beside their tokens. bias_S: added to the scores of visual tokens."""
         tokens = cos_Ld.shape[0]
         mask_LL = _cut(self.get_buffer(f"mask_{group}"), tokens, tokens)
         if bias_S is not None:
             mask_LL = mask_LL + over_slots(bias_S.to(mask_LL.dtype), self.geometry.prefix, tokens)
-        return Context(cos_Ld, sin_Ld, mask_LL)
+        tail_r = self.get_buffer(f"tail_{group}")
+        return Context(cos_Ld, sin_Ld, mask_LL, text_len + tail_r if len(tail_r) else None)
 
     def run_group(
         self, group: int, hidden_LD: Tensor, context: Context, rows: list[Tensor], features: list[Tensor]
@@ -284,7 +162,8 @@ class Prefill(nn.Module):
 
     def last_attention(self, stage: int, last: LayerResult, context: Context, last_1: Tensor) -> Tensor:
         """What the token at row `last_1` attends to in the layer before a stage, which left `last`. float32 [L]."""
-        layer = cast(Layer, self.decoder.layers[self.geometry.cuts[stage].layer - 1])
+        layer = cast(AttentionLayer, self.decoder.layers[self.geometry.cuts[stage].layer - 1])
+        assert last.key is not None
         # One query once more, since the layer's own attention of all rows would be too large to hand out.
         given = (rows.index_select(0, last_1) for rows in (last.before, context.cos_Ld, context.sin_Ld))
         return self.row_attention(layer.queries(*given), last.key, context.mask_LL.index_select(0, last_1))
@@ -333,6 +212,7 @@ class Step(nn.Module):
     cos: Tensor
     sin: Tensor
     mask_LL: Tensor
+    tail_r: Tensor
     index_L: Tensor
     slot_C: Tensor
     last_position: Tensor
@@ -343,6 +223,7 @@ class Step(nn.Module):
         self.register_buffer("cos", rope[0], persistent=False)
         self.register_buffer("sin", rope[1], persistent=False)
         self.register_buffer("mask_LL", causal_mask(tokens, rope[0].dtype), persistent=False)
+        self.register_buffer("tail_r", state_rows(geometry, 0), persistent=False)
         self.register_buffer("index_L", torch.arange(tokens, dtype=torch.int32), persistent=False)
         slots = geometry.whole_base + geometry.text_room
         self.register_buffer("slot_C", torch.arange(slots, dtype=torch.int32), persistent=False)
@@ -350,13 +231,14 @@ class Step(nn.Module):
         self.register_buffer("last_position", last, persistent=False)
 
     def step(self, ids: Tensor, last_1: Tensor, past: Tensor, caches: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """ids [1, L] at text positions past, past + 1, ... -> logits [V] of row last_1, keys and values [J, L, d]."""
+        """ids [1, L] at text positions past, past + 1, ... -> logits [V] of row last_1, and rows as of `Prefill`."""
         geometry, decoder, tokens = self.geometry, self.decoder, ids.shape[1]
         # Padding of an almost full cache would point behind the table; its rows are never read.
         position_L = torch.minimum(past + _cut(self.index_L, tokens), self.last_position)
         cos_Ld, sin_Ld = self.cos.index_select(0, position_L), self.sin.index_select(0, position_L)
         mask_LL = _cut(self.mask_LL, tokens, tokens)
-        biases = iter(caches[2 * geometry.layers :])
+        biases = iter(caches)  # after those of the layers
+        held = [[next(biases) for _ in geometry.cached(layer, 0)] for layer in range(geometry.layers)]
         masks = [self.cache_mask(past, geometry.bases[0])]
         for cut, base in zip(geometry.cuts, geometry.bases[1:], strict=True):
             mask_1C = self.cache_mask(past, base)
@@ -364,12 +246,12 @@ class Step(nn.Module):
                 mask_1C = mask_1C + over_slots(next(biases), geometry.prefix, mask_1C.shape[1])
             masks.append(mask_1C)
         filled = [
-            (caches[2 * layer], caches[2 * layer + 1], mask_1C)
-            for layers, mask_1C in zip(geometry.groups, masks, strict=True)
-            for layer in layers
+            (*held[layer], mask_1C) for layers, mask_1C in zip(geometry.groups, masks, strict=True) for layer in layers
         ]
         rows: list[Tensor] = []
-        words_LD, context = decoder.embed(ids[0]).to(cos_Ld.dtype), Context(cos_Ld, sin_Ld, mask_LL)
+        words_LD = decoder.embed(ids[0]).to(cos_Ld.dtype)
+        tail_r = last_1 + 1 + self.tail_r if len(self.tail_r) else None
+        context = Context(cos_Ld, sin_Ld, mask_LL, tail_r)
         hidden_LD, _ = run_layers(decoder.layers, words_LD, context, rows, filled)
         return (decoder.logits(hidden_LD, last_1), *rows)
 
@@ -386,9 +268,10 @@ class Decode(Step):
         super().__init__(decoder, geometry, rope, 1)
 
     def forward(self, ids: Tensor, past: Tensor, *caches: Tensor) -> tuple[Tensor, ...]:
-        """ids int32 [1, 1], past int32 [1] text tokens in the cache, caches -> logits, keys and values.
+        """ids int32 [1, 1], past int32 [1] text tokens in the cache, caches -> logits, rows.
 
-        caches: keys and values [J, C, d] of each layer, then the biases [S] of each stage that weighs.
+        caches: keys and values [J, C, d] or the state [r, D] of each layer, then the biases [S] of each stage that
+        weighs.
         """
         return self.step(ids, past * 0, past, caches)
 
@@ -400,12 +283,18 @@ class Extend(Step):
         super().__init__(decoder, geometry, rope, geometry.text)
 
     def forward(self, ids: Tensor, text_len: Tensor, past: Tensor, *caches: Tensor) -> tuple[Tensor, ...]:
-        """ids int32 [1, T], text_len int32 [1] of them valid, past int32 [1], caches -> logits, keys and values.
+        """ids int32 [1, T], text_len int32 [1] of them valid, past int32 [1], caches -> logits, rows.
 
         caches: as `Decode` takes them.
         ids may be fewer than T where no graph is traced.
         """
         return self.step(ids, text_len - 1, past, caches)
+
+
+def state_rows(geometry: Geometry, before: int) -> Tensor:
+    """Which rows a convolution's state is after `before` tokens, where no text follows them. int32 [r]."""
+    rows = next((kv.rows for kv in geometry.kv if isinstance(kv, StateLayer)), 0)
+    return torch.arange(before, before + rows, dtype=torch.int32)
 
 
 def over_slots(bias_S: Tensor, first: int, slots: int) -> Tensor:
@@ -425,4 +314,6 @@ def _cut(table: Tensor, *sizes: int) -> Tensor:
 def decoder_transforms(spec: DecoderSpec) -> dict[str, str]:
     """Module -> the transform of its tensors that the spec asks for (see `loading.py`)."""
     norms = ("norm", *(f"layers.{{}}.{name}" for name in ("input_norm", "mlp_norm", "q_norm", "k_norm")))
-    return dict.fromkeys(norms, "plus_one") if spec.norm_offset else {}
+    return (dict.fromkeys(norms, "plus_one") if spec.norm_offset else {}) | (
+        {"layers.{}.conv": "by_token"} if spec.conv_kernel else {}
+    )

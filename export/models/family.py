@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 from vlmp.export.checkpoint import adapter_weights, read_config
-from vlmp.export.geometry import Cut, Geometry, KvLayer
+from vlmp.export.geometry import Cut, Geometry, KvLayer, StateLayer
 from vlmp.export.models.decoder import Decode, Decoder, Extend, Prefill, decoder_transforms
 from vlmp.export.models.loading import Names, load
 from vlmp.export.models.positions import prompt_positions, rope_rows, text_positions, text_start
@@ -98,7 +98,12 @@ class SpecFamily(ABC):
             cuts=cuts,
             text=text,
             room=room,
-            kv=tuple(KvLayer(heads=layer.kv_heads, head_dim=layer.head_dim) for layer in decoder.layers),
+            kv=tuple(
+                StateLayer(rows=decoder.conv_kernel - 1, width=decoder.width)
+                if layer.mixer == "conv"
+                else KvLayer(heads=layer.kv_heads, head_dim=layer.head_dim)
+                for layer in decoder.layers
+            ),
             hidden=decoder.width,
             vocab=decoder.vocab,
             deep=decoder.deep,
@@ -121,8 +126,7 @@ class SpecFamily(ABC):
         """
         vision, decoder = self._load(geometry, dtype, quantizer, holds or dtype)
         vision.bake(self.normalisation, dtype)
-        # All layers have heads of one size: see DecoderSpec.
-        rope, head_dim = self.spec.decoder.rope, geometry.kv[0].head_dim
+        rope, head_dim = self.spec.decoder.rope, self.spec.decoder.head_dim
         prompt_rope = rope_rows(rope, head_dim, prompt_positions(rope, geometry), dtype)
         text_rope = rope_rows(rope, head_dim, text_positions(rope, geometry), dtype)
         methods: dict[MethodName, nn.Module] = {

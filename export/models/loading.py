@@ -1,5 +1,6 @@
 """Checkpoint tensors into modules: one by one, quantized as soon as read."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -28,6 +29,13 @@ TRANSFORMS: Mapping[str, Transform] = {
     # Two equal frames under a Conv3d are one image under the sum of its two kernels.
     "sum_frames": Transform(lambda shape: (*shape[:2], 2, *shape[2:]), lambda weight: weight.sum(2)),
     "plus_one": Transform(lambda shape: shape, lambda weight: 1 + weight),
+    # A linear layer over rows, columns and channels of a patch is a convolution in steps of patches.
+    "patch_of_hwc": Transform(
+        lambda shape: (shape[0], shape[1] * shape[2] * shape[3]),
+        lambda weight: weight.unflatten(1, (math.isqrt(weight.shape[1] // 3), -1, 3)).permute(0, 3, 1, 2).contiguous(),
+    ),
+    # [tokens, channels], where Conv1d has [channels, 1, tokens].
+    "by_token": Transform(lambda shape: (shape[1], 1, shape[0]), lambda weight: weight.squeeze(1).T.contiguous()),
     "one_of_a_batch": Transform(lambda shape: (*(1,) * (3 - len(shape)), *shape), torch.squeeze),
 }
 """By the name that a module's spec asks for them with. Biases stay as they are."""

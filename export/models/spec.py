@@ -58,11 +58,13 @@ class RopeSpec(_Computed):
 class LayerSpec(_Computed):
     """One decoder layer, as far as layers of a model may differ."""
 
-    kv_heads: int
-    head_dim: int
+    kv_heads: int = 0
+    head_dim: int = 0
+    """Of attention."""
     inner: int
     """Width inside the MLP."""
-    mixer: Literal["attention", "conv", "delta"] = _only("attention")
+    mixer: Literal["attention", "conv", "delta"] = _only("attention", "conv")
+    """conv: a gated short convolution over neighbouring tokens."""
     window: int = _only(0)
     """Tokens before it that a token sees; 0 is all."""
     kv_from: int | None = _only(None)
@@ -71,7 +73,7 @@ class LayerSpec(_Computed):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DecoderSpec(_Computed):
-    """The language model: RMSNorm, attention and a gated MLP in every layer."""
+    """The language model: RMSNorm, a mixer of tokens and a gated MLP in every layer."""
 
     width: int
     vocab: int
@@ -99,13 +101,20 @@ class DecoderSpec(_Computed):
     """Whether all tokens of the image see each other."""
     deep: int = 0
     """First layers to whose output of the visual tokens features are added (DeepStack)."""
+    conv_kernel: int = 0
+    """Tokens that a convolution mixes, its own the last one; 0 where no layer is one."""
 
     def __post_init__(self) -> None:
         """Raises UserError as all specs do, and where layers need more than one table of rotary rows."""
         _Computed.__post_init__(self)
-        sizes = sorted({layer.head_dim for layer in self.layers})
+        sizes = sorted({layer.head_dim for layer in self.layers if layer.mixer == "attention"})
         if len(sizes) > 1:
             raise UserError(f"DecoderSpec: layers have heads of {sizes} channels, only one size is computed yet")
+
+    @property
+    def head_dim(self) -> int:
+        """Of all layers with attention."""
+        return next(layer.head_dim for layer in self.layers if layer.mixer == "attention")
 
 
 # --- Vision -----------------------------------------------------------------------------------------------------------
@@ -122,8 +131,9 @@ class VisionSpec(_Computed):
     inner: int
     patch: int
     """Side of a patch, in pixels."""
-    patch_layout: Literal["conv", "conv3d"] = "conv"
-    """conv3d: the checkpoint's kernel takes two frames, which are the same picture here."""
+    patch_layout: Literal["conv", "conv3d", "hwc"] = "conv"
+    """conv3d: the checkpoint's kernel takes two frames, which are the same picture here; hwc: it has a linear layer
+    over the values of a patch, by row, column and channel."""
     patch_bias: bool = False
     norm: Norm = "layer"
     norm_eps: float
@@ -135,9 +145,10 @@ class VisionSpec(_Computed):
     rope: Literal["none", "halves"] = "none"
     """halves: one half of a head's frequencies turns with the row of a patch, the other with its column."""
     rope_theta: float = 10000.0
-    positions: Literal["none", "table", "corners", "antialias", "bucket"] = _only("none", "table", "corners", "bucket")
+    positions: Literal["none", "table", "corners", "antialias", "bucket"] = "none"
     """How a learned table of positions is fitted to the grid; table: as it is, for a grid of its own size; corners:
-    bilinearly, its corners on those of the grid; bucket: a patch takes the row of its place as a share of the side."""
+    bilinearly, its corners on those of the grid; antialias: bilinearly, as pictures are; bucket: a patch takes the row
+    of its place as a share of the side."""
     table: int = 0
     """Side of that table, in patches."""
     class_token: bool = False

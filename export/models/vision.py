@@ -83,9 +83,10 @@ class Vision(nn.Module):
             table = self.positions.float()
             places_PE = table[int(spec.class_token) :]
             rows, columns = (side * self.merge for side in self.grid)
-            if spec.positions == "corners":
+            if spec.positions in ("corners", "antialias"):
+                way = {"align_corners": True} if spec.positions == "corners" else {"antialias": True}
                 plane_1Eyx = places_PE.T.reshape(1, -1, spec.table, spec.table)
-                fitted = F.interpolate(plane_1Eyx, size=(rows, columns), mode="bilinear", align_corners=True)
+                fitted = F.interpolate(plane_1Eyx, size=(rows, columns), mode="bilinear", **way)
                 places_PE = fitted.flatten(2)[0].T
             if spec.positions == "bucket":
                 row_y, column_x = buckets(rows, spec.table), buckets(columns, spec.table)
@@ -171,7 +172,8 @@ def buckets(patches: int, table: int) -> Tensor:
 
 def vision_transforms(spec: VisionSpec) -> dict[str, str]:
     """Module -> the transform of its tensors that the spec asks for (see `loading.py`)."""
-    asked = {"patch": "sum_frames"} if spec.patch_layout == "conv3d" else {}
+    patches = {"conv3d": "sum_frames", "hwc": "patch_of_hwc"}
+    asked = {"patch": patches[spec.patch_layout]} if spec.patch_layout in patches else {}
     if spec.layer_scale:
         asked |= {"blocks.{}.proj": SCALED, "blocks.{}.fc2": SCALED}
     if spec.batch_dim:

@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from unittest.mock import patch
 
 import numpy as np
@@ -28,6 +28,7 @@ from transformers import (
     AutoTokenizer,
     DynamicCache,
     InternVLProcessor,
+    Lfm2VlProcessor,
     LlavaProcessor,
     Qwen2_5_VLProcessor,
     Qwen2VLConfig,
@@ -50,6 +51,17 @@ def image_only(kind: Any, **settings: Any) -> Any:
     return ImageOnly
 
 
+class OneTile(Lfm2VlProcessor):
+    """That of LFM2-VL over SigLIP2's pictures, which it makes of one tile by itself: its own wants torchvision."""
+
+    images_kwargs: ClassVar[dict[str, Any]] = {}
+
+    def _process_images(self, images: Any, **settings: Any) -> tuple[Any, list[str]]:
+        seen = self.image_processor(images, return_tensors="pt")
+        tokens = int(seen["spatial_shapes"][0].prod()) // 4
+        return seen, [self._build_image_tokens(1, 1, tokens, tokens, False, True)]
+
+
 def processor_of(config: Any, images: Any, tokenizer: Any) -> Any:
     """What makes a model's inputs of a text and a photo."""
     match config.model_type:
@@ -66,6 +78,8 @@ def processor_of(config: Any, images: Any, tokenizer: Any) -> Any:
             kind = image_only(SmolVLMProcessor, image_seq_len=side**2)
             with patch.object(processing_smolvlm, "num2words", str):  # which it wants for videos alone
                 return kind(images, tokenizer, tokenizer.chat_template)
+        case "lfm2_vl":
+            return OneTile(images, tokenizer, tokenizer.chat_template)
         case "qwen2_5_vl":
             return image_only(Qwen2_5_VLProcessor)(images, tokenizer, tokenizer.chat_template)
         case "qwen3_vl":
@@ -121,7 +135,7 @@ class Original:
     @torch.no_grad()
     def seen(self, inputs: dict[str, Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Visual tokens [N, D], and the features that are added to the output of the first layers, the same."""
-        names = ("pixel_values", "pixel_attention_mask", "image_grid_thw")
+        names = ("pixel_values", "pixel_attention_mask", "image_grid_thw", "spatial_shapes")
         given = {name: inputs[name] for name in names if name in inputs}
         seen = self.model.model.get_image_features(**given)
         features = getattr(seen, "deepstack_features", None) or ()  # of each layer one tensor a picture
@@ -154,6 +168,9 @@ class Original:
 
     def image_size(self, inputs: dict[str, Tensor]) -> tuple[int, int]:
         """Height and width in pixels of what the processor makes of a photo."""
+        if "spatial_shapes" in inputs:
+            height, width = (inputs["spatial_shapes"][0] * self.model.config.vision_config.patch_size).tolist()
+            return height, width
         if "image_grid_thw" not in inputs:
             height, width = inputs["pixel_values"].shape[-2:]
             return height, width
@@ -163,6 +180,9 @@ class Original:
 
     def grid(self, inputs: dict[str, Tensor]) -> tuple[int, int]:
         """Merged visual tokens (rows, columns)."""
+        if "spatial_shapes" in inputs:
+            rows, columns = inputs["spatial_shapes"][0].tolist()
+            return rows // 2, columns // 2
         if "image_grid_thw" not in inputs:
             side = math.isqrt(int(self.is_visual(inputs).sum()))
             return side, side
@@ -184,7 +204,7 @@ class Pruned:
 
     def __init__(self, original: Original, stages: Sequence[Pruning]) -> None:
         self.original, self.stages = original, stages
-        self.cache = DynamicCache()
+        self.cache = DynamicCache(config=original.model.config.text_config)
         self.axes = self.next_position = 0
         self.features: list[Tensor] = []
         self.kept: list[Tensor] = []
@@ -233,7 +253,7 @@ class Pruned:
         """What a stage keeps of the visual tokens that have a place."""
         is_visual_L = place_L >= 0
         keys_NC = attention_N = None
-        if stage.layer > 0:
+        if stage.layer > 0 and hasattr(self.original.decoder.layers[stage.layer - 1], "self_attn"):
             key_JLd = self.cache.layers[stage.layer - 1].keys[0]
             keys_NC = key_JLd[:, is_visual_L].transpose(0, 1).flatten(1)
             attention_N = self.attention_L[is_visual_L]
@@ -263,6 +283,9 @@ class Pruned:
         rope = decoder.rotary_emb(hidden, position_AL if self.axes == 1 else position_AL[:, None])
         for number, layer in list(enumerate(decoder.layers))[which]:
             # Several tokens come at once only in the prefill, when the caches are empty.
+            if not hasattr(layer, "self_attn"):  # a convolution, over what is left as if it had always been so
+                hidden = layer(hidden, position_embeddings=rope, past_key_values=self.cache)
+                continue
             if tokens > 1:
                 self.biases[number] = self.log_weight_L.clone()
             bias_L = self.biases[number]
@@ -280,7 +303,9 @@ class Pruned:
         self.attention_L = made[1][0, :, -1].mean(0)
 
     def _logits(self, hidden_LD: Tensor) -> Tensor:
-        return self.original.model.lm_head(self.original.decoder.norm(hidden_LD[-1]))
+        decoder = self.original.decoder
+        norm = decoder.embedding_norm if hasattr(decoder, "embedding_norm") else decoder.norm
+        return self.original.model.lm_head(norm(hidden_LD[-1]))
 
 
 def log_weights(hidden_ND: Tensor, kept_S: Tensor, before_N: Tensor) -> Tensor:

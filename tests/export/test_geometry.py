@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from vlmp.export.config import ExportConfig
 from vlmp.export.eager import Eager
-from vlmp.export.geometry import Cut, Geometry, KvLayer
+from vlmp.export.geometry import Cut, Geometry, KvLayer, StateLayer
 from vlmp.export.pipeline import build_methods
 from vlmp.export.plan import make_plan, open_source, pruner_configs
 from vlmp.export.tracing import example_inputs
@@ -96,6 +96,18 @@ def test_declared_inputs_and_outputs() -> None:
         for spec in (*EXAMPLE.inputs(method, "float16"), *outputs[method].values()):
             whole = spec.name in ("ids", "text_len", "past", "kept", "order", "filled")
             assert spec.dtype == ("int32" if whole else "float16"), spec
+
+
+def test_a_state_has_one_size_in_all_methods() -> None:
+    mixed = replace(EXAMPLE, kv=(StateLayer(rows=2, width=256), *EXAMPLE.kv[1:]))
+    for method, slots in (("prefill", 67), ("decode", 1), ("extend", 32)):
+        outputs = [
+            (spec.name, spec.shape) for spec in mixed.outputs(method, "float16") if spec.name[-2:] in ("_0", "_1")
+        ]
+        assert outputs == [("state_0", [2, 256]), ("key_1", [2, slots, 64]), ("value_1", [2, slots, 64])]
+    caches = [(spec.name, spec.shape) for spec in mixed.inputs("decode", "float16")[2:4]]
+    assert caches == [("state_cache_0", [2, 256]), ("key_cache_1", [2, 75, 64])]
+    assert "state_cache_0" not in [spec.name for spec in mixed.inputs("prefill", "float16")]
 
 
 @settings(deadline=None)

@@ -21,7 +21,7 @@ from vlmp.runtimes.bundle.manifest import MethodName, MethodSpec, TensorSpec
 from vlmp.runtimes.versions import package_version
 
 VISION_NAME, LANGUAGE_NAME = "vision.onnx", "language.onnx"
-CACHED = ("key_", "value_", "bias_")
+CACHED = ("key_", "value_", "bias_", "state_")
 """What a method returns to be taken by the next one."""
 ROWS = Scheme(bits=8)
 GROUPS = Scheme(bits=4, group=64, smaller_groups=(32, 16))
@@ -99,4 +99,4 @@ def language_spec(name: MethodName, geometry: Geometry, precision: Precision) ->
 
 def _batched(spec: TensorSpec) -> TensorSpec:
     """Keys and values as the operator takes them."""
-    return spec if spec.name.startswith("bias_") else spec.model_copy(update={"shape": [1, *spec.shape]})
+    return spec if spec.name.startswith(("bias_", "state_")) else spec.model_copy(update={"shape": [1, *spec.shape]})

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from vlmp.export.models.decoder import Attention
 from vlmp.export.models.layers import AddNorm, PatchAttention, RmsNorm, TanhGelu
+from vlmp.export.models.mixers import Attention, ShortConv, convolve
 from vlmp.export.quantize import QuantLinear, constant
 
 
@@ -200,9 +200,23 @@ class FusedAttention(nn.Module):
         )
 
 
+class FusedShortConv(nn.Module):
+    """No operator of its own: over tokens with a dim for a batch, all of which are valid."""
+
+    def __init__(self, conv: ShortConv) -> None:
+        super().__init__()
+        self.weight = conv.weight
+
+    def forward(self, gated: Tensor, context: CacheContext, cache: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Tokens [1, L, D], state [r, D] -> mixed tokens [1, L, D], state after them."""
+        mixed, everything = convolve(gated[0], cache[0], self.weight)
+        return mixed.unsqueeze(0), everything[1 - self.weight.shape[0] :]
+
+
 FUSED: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     PatchAttention: FusedPatchAttention,
     Attention: FusedAttention,
+    ShortConv: FusedShortConv,
     RmsNorm: FusedRmsNorm,
     AddNorm: FusedAddNorm,
     nn.SiLU: FusedSilu,

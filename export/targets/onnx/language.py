@@ -4,7 +4,7 @@ Its branches are chosen by whether there are visual tokens: how the tokens of th
 of each stage between the layers. The layers take any number of tokens; their caches are updated in place.
 
 Dims: N visual tokens, P prefix ids, S kept, T text bucket, L tokens of a call, X = P + N + T + G positions, C cache
-slots, D hidden size, H query heads, J key/value heads, d head size, V vocabulary.
+slots, D hidden size, H query heads, J key/value heads, d head size, V vocabulary, r rows of a convolution's state.
 """
 
 from collections.abc import Sequence
@@ -15,8 +15,9 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 from torch.export import Dim
-from vlmp.export.geometry import Geometry
-from vlmp.export.models.decoder import Decode, Decoder, Layer, Prefill, among_text, over_slots, run_layers
+from vlmp.export.geometry import Geometry, KvLayer
+from vlmp.export.models.decoder import Decode, Decoder, Prefill, among_text, over_slots, run_layers
+from vlmp.export.models.mixers import AttentionLayer, Layer
 from vlmp.export.targets.onnx.graphs import OPSET, Assembly, trace
 from vlmp.export.targets.onnx.kernels import CacheContext
 from vlmp.pruner import Pruner
@@ -83,9 +84,18 @@ class Layers(nn.Module):
     cos: Tensor
     sin: Tensor
 
-    def __init__(self, layers: Sequence[Layer], cos_Xd: Tensor, sin_Xd: Tensor, first: int, slots: int) -> None:
-        """first: slot of the first visual token. slots: of each cache."""
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        cos_Xd: Tensor,
+        sin_Xd: Tensor,
+        first: int,
+        slots: int,
+        cached: Sequence[int],
+    ) -> None:
+        """first: slot of the first visual token. slots: of keys and values. cached: how many caches each layer has."""
         super().__init__()
+        self.cached = cached
         self.layers, self.first, self.slots = nn.ModuleList(layers), first, slots
         half = cos_Xd.shape[1] // 2  # the other half is the same
         self.register_buffer("cos", cos_Xd[:, :half].contiguous(), persistent=False)
@@ -101,7 +111,7 @@ class Layers(nn.Module):
         bias: Tensor | None = None,
         features: list[Tensor] | None = None,
     ) -> tuple[Tensor, ...]:
-        """TOKENS and caches [1, J, C, d] -> hidden [1, L, D], the input of the last layer, updated caches.
+        """TOKENS and caches, [1, J, C, d] or [r, D] -> hidden [1, L, D], the input of the last layer, updated caches.
 
         bias [S]: added to the scores of the visual tokens. features: of the first of these layers.
         """
@@ -110,8 +120,9 @@ class Layers(nn.Module):
             bias = over_slots(bias, self.first, self.slots)[:, : _size(total, self.slots)]
             bias = bias.expand(1, 1, hidden.shape[1], -1)
         context = CacheContext(position, self.cos, self.sin, seen, total, bias)
-        pairs = [caches[index : index + 2] for index in range(0, len(caches), 2)]
-        hidden, last = run_layers(self.layers, hidden, context, rows, pairs, features or ())
+        given = iter(caches)
+        held = [[next(given) for _ in range(count)] for count in self.cached]
+        hidden, last = run_layers(self.layers, hidden, context, rows, held, features or ())
         return hidden, last.before, *rows
 
 
@@ -128,9 +139,9 @@ class PromptPruner(nn.Module):
         self.first, self.after, self.whole = prefill.geometry.prefix, prefill.geometry.bases[stage], stage == 0
         self.weighs = prefill.geometry.cuts[stage].weighs
         # Nothing else of the model: what a module holds is given to the tracer, needed or not.
-        self.layer: Layer | None = None
+        self.layer: AttentionLayer | None = None
         if "attention" in self.pruner.needs:
-            self.layer = cast(Layer, prefill.decoder.layers[prefill.geometry.cuts[stage].layer - 1])
+            self.layer = cast(AttentionLayer, prefill.decoder.layers[prefill.geometry.cuts[stage].layer - 1])
             self.register_buffer("cos", prefill.cos, persistent=False)
             self.register_buffer("sin", prefill.sin, persistent=False)
 
@@ -145,7 +156,7 @@ class PromptPruner(nn.Module):
     ) -> tuple[Tensor, ...]:
         """hidden [1, L, D], position [1, L] -> hidden, position, kept, order, filled, bias [S] if it weighs, features.
 
-        before [1, L, D] and the key cache [1, J, C, d] are of layer K-1, where there is one. bias: of the stage before.
+        before [1, L, D] and the key cache [1, J, C, d] are of layer K-1, where it has keys. bias: of the stage before.
         features: of layers from K on.
         """
         first, after = self.first, self.after
@@ -172,7 +183,7 @@ class PromptPruner(nn.Module):
         return hidden.unsqueeze(0), position.unsqueeze(0), *indices, *biases, *left
 
     def _last_attention(
-        self, layer: Layer, before: Tensor, position: Tensor, key: Tensor, bias: Tensor | None
+        self, layer: AttentionLayer, before: Tensor, position: Tensor, key: Tensor, bias: Tensor | None
     ) -> Tensor:
         """What the last token attends to in layer K-1. float32 [L]."""
         tokens = before.shape[1]
@@ -204,7 +215,7 @@ def language_graph(prefill: Prefill, decode: Decode) -> ir.Model:
     kept: list[str] = []
     filled: list[str] = []
     for stage, cut in enumerate(geometry.cuts):
-        if cut.layer:
+        if has_keys(geometry, cut.layer - 1):
             whole.values["key"] = whole.values[f"key_{cut.layer - 1}"]
         to_come = feature_names(range(cut.layer, geometry.deep))
         given = {f"features_{index}": name for index, name in enumerate(to_come)}
@@ -216,7 +227,7 @@ def language_graph(prefill: Prefill, decode: Decode) -> ir.Model:
         _add_layers(whole, "after", stage + 1, prefill, decode)
     hidden = {"hidden": torch.zeros(1, 3, geometry.hidden)}
     whole.add("after", trace(Head(prefill.decoder), hidden, ["logits"], {"hidden": {1: Dim("tokens")}}))
-    rows = [f"{name}_{layer}" for name, layer in cache_names(range(geometry.layers))]
+    rows = [f"{name}_{layer}" for name, layer, _ in caches_of(geometry, range(geometry.layers))]
     whole.values["filled"] = whole.values[_sum(whole, filled)]
     biases = [f"bias_{stage}" for stage, cut in enumerate(geometry.cuts) if cut.weighs]
     return whole.model(["logits", *kept[:-1], "kept", "order", "filled", *rows, *biases])
@@ -268,9 +279,9 @@ def _add_layers(whole: Assembly, region: Region, group: int, prefill: Prefill, d
         "seen": torch.ones(1, dtype=torch.int32),
         "total": torch.tensor(1, dtype=torch.int32),
         # Each a tensor of its own: the tracer takes the same tensor twice for the same input.
-        "caches": [torch.zeros(_cache_shape(geometry, layer)) for _, layer in cache_names(place)],
+        "caches": [torch.zeros(shape) for _, _, shape in caches_of(geometry, place)],
     }
-    tokens, names = Dim("tokens"), cache_names(place)
+    tokens, names = Dim("tokens"), [(name, layer) for name, layer, _ in caches_of(geometry, place)]
     dynamic: dict[str, Any] = {"hidden": {1: tokens}, "position": {1: tokens}, "caches": [None] * len(names)}
     if group and geometry.cuts[group - 1].weighs:
         example["bias"] = torch.zeros(geometry.cuts[group - 1].kept)
@@ -281,7 +292,8 @@ def _add_layers(whole: Assembly, region: Region, group: int, prefill: Prefill, d
         example["features"] = [torch.zeros(1, 3, geometry.hidden) for _ in features]
         dynamic["features"] = [{1: tokens}] * len(features)
         given |= {f"features_{index}": name for index, name in enumerate(features)}
-    module = Layers(layers, cos_Xd, sin_Xd, geometry.prefix, geometry.slots(place.start))
+    cached = [len(geometry.cached(layer, 0)) for layer in place]
+    module = Layers(layers, cos_Xd, sin_Xd, geometry.prefix, geometry.slots(place.start), cached)
     part = trace(module, example, outputs, dynamic)
     whole.add(region, part, {**given, "seen": f"seen_{group}", "total": f"total_{group}"})
 
@@ -295,9 +307,9 @@ def _pruned(prefill: Prefill, stage: int, features: list[str]) -> ir.Model:
         "hidden": torch.zeros(1, most, geometry.hidden),
         "position": torch.zeros(1, most, dtype=torch.int64),
     }
-    if layer:
+    if has_keys(geometry, layer - 1):
         example["before"] = torch.zeros(1, most, geometry.hidden)
-        example["key"] = torch.zeros(_cache_shape(geometry, layer - 1))
+        example["key"] = torch.zeros(caches_of(geometry, range(layer - 1, layer))[0][2])
     tokens = Dim("tokens", min=base + 2, max=most)
     varies: dict[str, Any] = {name: {1: tokens} for name in example if name != "key"}
     if stage and geometry.cuts[stage - 1].weighs:
@@ -310,9 +322,18 @@ def _pruned(prefill: Prefill, stage: int, features: list[str]) -> ir.Model:
     return trace(PromptPruner(prefill, stage), example, outputs, varies)
 
 
-def cache_names(layers: range) -> list[tuple[str, int]]:
-    """(key or value, layer) in the order of the caches."""
-    return [(name, layer) for layer in layers for name in ("key", "value")]
+def caches_of(geometry: Geometry, layers: range) -> list[tuple[str, int, list[int]]]:
+    """(kind, layer, shape) in the order of the caches: keys and values [1, J, C, d], states [r, D]."""
+    return [
+        (kind, layer, shape if kind == "state" else [1, *shape])
+        for layer in layers
+        for kind, shape in geometry.cached(layer, geometry.slots(layer)).items()
+    ]
+
+
+def has_keys(geometry: Geometry, layer: int) -> bool:
+    """Whether there is such a layer, and it makes keys."""
+    return layer >= 0 and isinstance(geometry.kv[layer], KvLayer)
 
 
 def _inputs(geometry: Geometry) -> list[ir.Value]:
@@ -326,8 +347,8 @@ def _inputs(geometry: Geometry) -> list[ir.Value]:
     return (
         numbers
         + [
-            ir.val(f"{name}_cache_{layer}", ir.DataType.FLOAT, _cache_shape(geometry, layer))
-            for name, layer in cache_names(range(geometry.layers))
+            ir.val(f"{name}_cache_{layer}", ir.DataType.FLOAT, shape)
+            for name, layer, shape in caches_of(geometry, range(geometry.layers))
         ]
         + [_bias_input(geometry, stage) for stage, cut in enumerate(geometry.cuts) if cut.weighs]
     )
@@ -335,11 +356,6 @@ def _inputs(geometry: Geometry) -> list[ir.Value]:
 
 def _bias_input(geometry: Geometry, stage: int) -> ir.Value:
     return ir.val(f"bias_cache_{stage}", ir.DataType.FLOAT, [geometry.cuts[stage].kept])
-
-
-def _cache_shape(geometry: Geometry, layer: int) -> list[int]:
-    """[1, J, C, d]."""
-    return [1, geometry.kv[layer].heads, geometry.slots(layer), geometry.kv[layer].head_dim]
 
 
 def _has_image(whole: Assembly) -> ir.Value:

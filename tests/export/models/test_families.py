@@ -56,6 +56,8 @@ CASES = {
     "qwen3_vl": Case(seed=1, schedule="1:0.5:vlm-pruner,weigh=1+2:0.333:divprune,weigh=1"),
     "internvl": Case(seed=1, square=True),
     "smolvlm": Case(seed=1, square=True),
+    # After the first layer that has keys: those before it are convolutions.
+    "lfm2_vl": Case(seed=1, schedule="3:0.333"),
 }
 
 
@@ -168,6 +170,18 @@ def test_features_of_kept_tokens_are_added_after_the_pruner(tmp_path: Path) -> N
         assert_close(chat.session.prefill(question_ids(chat, QUESTION), visual_tokens(chat, tried)).logits, wanted)
 
 
+def test_places_after_convolutions(tmp_path: Path) -> None:
+    """LFM2-VL: what chooses by keys is refused there, what does not is served."""
+    tiny_checkpoints.write_lfm2_vl(tmp_path, 1)
+    tried = opened("lfm2_vl", tmp_path)
+    for place in (1, 2, 4):
+        with pytest.raises(UserError, match=rf"--prune-layer {place}: .* convolution and has none: choose one of 3"):
+            open_eager(tried.config(prune_layer=place))
+    chat = open_eager(tried.config(pruner="uniform", keep=0.333, prune_layer=2))
+    wanted = tried.pruned(chat).prefill(tried.inputs)
+    assert_close(chat.session.prefill(question_ids(chat, QUESTION), visual_tokens(chat, tried)).logits, wanted)
+
+
 def test_internvl_with_qwen3(tmp_path: Path) -> None:
     """InternVL3.5, whose language model is another one than InternVL3's."""
     rope = {"rope_type": "default", "rope_theta": 5e4}
@@ -228,7 +242,15 @@ def test_a_bundle_answers_as_pruned_transformers(tried: Tried, target: str, tmp_
         assert told.text == f"{answer.text}\n{again.text}\n"
 
 
-@pytest.mark.parametrize("target", ["onnx", *(pytest.param(name, marks=pytest.mark.slow) for name in TARGETS[1:])])
+# The others are at int4 on ONNX Runtime in test_family_sizes.py.
+AT_INT4 = [
+    pytest.param(name, target, marks=() if target == "onnx" and name in ("smolvlm", "lfm2_vl") else pytest.mark.slow)
+    for name in CASES
+    for target in TARGETS
+]
+
+
+@pytest.mark.parametrize(("tried", "target"), AT_INT4, indirect=["tried"], scope="module")
 def test_int4_verifies(tried: Tried, target: str, tmp_path: Path) -> None:
     # In float16 a random model keeps other tokens at near ties; vlmp-tiny is trained and goes that way elsewhere.
     config = tried.config(
@@ -267,6 +289,7 @@ LAYOUTS: dict[str, dict[str, tuple[tuple[str, str], ...]]] = {
         ),
     },
     "smolvlm": {"hub": ()},
+    "lfm2_vl": {"hub": (), "4.52": (("model.vision_tower.", "model.vision_tower.vision_model."),)},
     "qwen2_5_vl": {"hub": (), "4.52": (("model.", "model.language_model."), ("visual.", "model.visual."))},
 }  # fmt: skip
 """What names begin with as transformers 5.24 saves them -> as others have them."""
@@ -326,6 +349,20 @@ REFUSED: list[tuple[str, str, Any]] = [
     ("internvl", "vision_feature_layer", -2),
     ("internvl", "vision_feature_select_strategy", "full"),
     ("internvl", "projector_hidden_act", "relu"),
+    ("lfm2_vl", "text_config.conv_bias", True),
+    ("lfm2_vl", "text_config.conv_L_cache", 1),
+    ("lfm2_vl", "text_config.theta", 5e5),
+    ("lfm2_vl", "text_config.rope_parameters", {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}),
+    ("lfm2_vl", "text_config.layer_types", ["conv"] * 5),
+    ("lfm2_vl", "text_config.layer_types", ["conv", "conv", "full_attention", "conv", "sliding_attention"]),
+    ("lfm2_vl", "text_config.num_key_value_heads", 3),
+    ("lfm2_vl", "text_config", {"model_type": "llama"}),
+    ("lfm2_vl", "vision_config", {"model_type": "siglip_vision_model"}),
+    ("lfm2_vl", "vision_config.hidden_act", "gelu"),
+    ("lfm2_vl", "vision_config.num_patches", 50),
+    ("lfm2_vl", "vision_config.num_attention_heads", 3),
+    ("lfm2_vl", "projector_hidden_act", "relu"),
+    ("lfm2_vl", "downsample_factor", 0),
     ("smolvlm", "text_config.attention_bias", True),
     ("smolvlm", "text_config", {"model_type": "qwen2"}),
     ("smolvlm", "vision_config.hidden_act", "gelu"),
@@ -364,6 +401,21 @@ def test_what_is_not_computed_is_refused(tmp_path: Path, name: str, setting: str
     ) as told:
         open_family(name, tmp_path)
     assert "\n" not in str(told.value)
+
+
+def test_an_lfm2_config_in_older_words_says_the_same(tmp_path: Path) -> None:
+    tiny_checkpoints.write_lfm2_vl(tmp_path, 1)
+    wanted = open_family("lfm2_vl", tmp_path).spec
+    config = json.loads((tmp_path / "config.json").read_text())
+    text = config["text_config"]
+    text["rope_theta"] = text["theta"] = text.pop("rope_parameters")["rope_theta"]
+    text["full_attn_idxs"] = [place for place, kind in enumerate(text.pop("layer_types")) if kind == "full_attention"]
+    text["block_ff_dim"] = text.pop("intermediate_size")
+    config["tie_embedding"] = config.pop("tie_word_embeddings")
+    (tmp_path / "config.json").write_text(json.dumps(config | {"model_type": "lfm2-vl"}))
+    chat = open_eager(ExportConfig(model=str(tmp_path), targets=(), output=Path("unused"), image_size=(192, 192)))
+    assert open_family("lfm2-vl", tmp_path).spec == wanted
+    assert chat.session.manifest.shape.prune_layer == 3
 
 
 def test_a_model_of_one_picture_size_takes_no_other(tmp_path: Path) -> None:

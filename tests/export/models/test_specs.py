@@ -46,7 +46,6 @@ def test_the_kinds_that_are_not_computed_are_fields() -> None:
         "window",
         "kv_from",
         "sandwich",
-        "positions",
         "newline",
         "tiles",
         "frames",

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from random_files import INTERNVL_TEMPLATE, LLAVA_TEMPLATE, SMOLVLM_TEMPLATE
-from tokenizer_kinds import llama_like, smollm_like
+from random_files import INTERNVL_TEMPLATE, LFM_TEMPLATE, LLAVA_TEMPLATE, SMOLVLM_TEMPLATE
+from tokenizer_kinds import llama3_like, llama_like, smollm_like
 from tokenizers import AddedToken
 from torch import nn
 from transformers import (
@@ -19,6 +19,8 @@ from transformers import (
     CLIPVisionConfig,
     InternVLConfig,
     InternVLForConditionalGeneration,
+    Lfm2VlConfig,
+    Lfm2VlForConditionalGeneration,
     LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
@@ -152,6 +154,36 @@ def write_smolvlm(folder: Path, seed: int) -> None:
     save(model, folder, seed)
 
 
+def write_lfm2_vl(folder: Path, seed: int) -> None:
+    """LFM2-VL: 54 visual tokens of fewer rows than its table and more columns, attention in two of five layers."""
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=llama3_like(), bos_token="<|startoftext|>", eos_token="<|im_end|>", pad_token="<|im_start|>"
+    )
+    tokenizer.chat_template = LFM_TEMPLATE
+    start, end, pad, image = tokenizer.convert_tokens_to_ids(
+        ["<|startoftext|>", "<|im_end|>", "<|im_start|>", "<image>"]
+    )
+    text = {name: value for name, value in TEXT.items() if name != "rms_norm_eps"}
+    config = Lfm2VlConfig(
+        text_config=text
+        | dict(
+            model_type="lfm2", vocab_size=1024, num_hidden_layers=5, norm_eps=1e-3, bos_token_id=start,
+            eos_token_id=end, pad_token_id=pad, block_multiple_of=32, full_attn_idxs=[2, 4],
+        ),
+        vision_config=dict(
+            model_type="siglip2_vision_model", hidden_size=64, intermediate_size=96, num_hidden_layers=3,
+            num_attention_heads=2, patch_size=16, num_patches=225, layer_norm_eps=1e-3, vision_use_head=False,
+        ),
+        projector_hidden_size=80, image_token_id=image,
+    )  # fmt: skip
+    model = Lfm2VlForConditionalGeneration(config)
+    model.generation_config.eos_token_id, model.generation_config.pad_token_id = end, pad
+    pixels = {"patch_size": 16, "max_num_patches": 216, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    write_processor(folder, "Siglip2ImageProcessor", pixels)
+    tokenizer.save_pretrained(folder)
+    save(model, folder, seed)
+
+
 def qwen_rope(sections: list[int]) -> dict[str, Any]:
     return {"rope_parameters": {"rope_type": "default", "rope_theta": 5e4, "mrope_section": sections}}
 
@@ -204,5 +236,6 @@ WRITERS: dict[str, Callable[[Path, int], None]] = {
     "qwen3_vl": write_qwen3_vl,
     "internvl": write_internvl,
     "smolvlm": write_smolvlm,
+    "lfm2_vl": write_lfm2_vl,
 }
 """By `model_type`."""
