@@ -84,8 +84,11 @@ class FusedPatchAttention(nn.Module):
         super().__init__()
         self.heads, self.windows = attention.heads, attention.windows
 
-    def forward(self, qkv_ME: Tensor, rope: tuple[Tensor, Tensor] | None) -> Tensor:
-        """Queries, keys and values [M, 3 E], not rotated, cos and sin [M, d] or None -> mixed values [M, E]."""
+    def forward(self, qkv_ME: Tensor, rope: tuple[Tensor, Tensor] | None, mask: Tensor | None = None) -> Tensor:
+        """Queries, keys and values [M, 3 E], not rotated, cos and sin [M, d] or None -> mixed values [M, E].
+
+        mask: added to scores, [M, M] or [1, M]; not together with windows.
+        """
         position_1M = torch.arange(qkv_ME.shape[0]).unsqueeze(0)
         query_1ME, key_1ME, value_1ME = qkv_ME.unsqueeze(0).chunk(3, -1)
         heads = {"num_heads": self.heads}
@@ -97,6 +100,9 @@ class FusedPatchAttention(nn.Module):
             return contrib("RotaryEmbedding", (hidden_1ME, position_1M, cos_Mh, sin_Mh), heads)
 
         inputs = (rotated(query_1ME), rotated(key_1ME), value_1ME)
+        if mask is not None:
+            patches = qkv_ME.shape[0]
+            return contrib("MultiHeadAttention", (*inputs, None, None, mask.expand(1, 1, patches, patches)), heads)[0]
         if not self.windows:
             return contrib("MultiHeadAttention", inputs, heads)[0]
         parts, start = [], 0
