@@ -100,6 +100,8 @@ class FusedPatchAttention(nn.Module):
             return contrib("RotaryEmbedding", (hidden_1ME, position_1M, cos_Mh, sin_Mh), heads)
 
         inputs = (rotated(query_1ME), rotated(key_1ME), value_1ME)
+        if mask is not None and mask.shape[0] == 1:
+            return self._weighed(*inputs, mask)[0]
         if mask is not None:
             patches = qkv_ME.shape[0]
             return contrib("MultiHeadAttention", (*inputs, None, None, mask.expand(1, 1, patches, patches)), heads)[0]
@@ -112,6 +114,22 @@ class FusedPatchAttention(nn.Module):
             parts.append(contrib("MultiHeadAttention", apart, heads).flatten(0, 1))
             start = stop
         return torch.cat(parts)
+
+    def _weighed(self, query_1ME: Tensor, key_1ME: Tensor, value_1ME: Tensor, bias_1M: Tensor) -> Tensor:
+        """With what is added to the scores of each key in one more channel of every head.
+
+        As `attention_bias` the operator would write all scores to memory.
+        """
+        query_1MHd, key_1MHd = (each.unflatten(-1, (self.heads, -1)) for each in (query_1ME, key_1ME))
+        scale = query_1MHd.shape[-1] ** -0.5
+        bias_1MH1 = (bias_1M / scale)[..., None, None].expand(-1, -1, self.heads, 1)
+        inputs = (
+            torch.cat([query_1MHd, torch.ones_like(query_1MHd[..., :1])], -1).flatten(-2),
+            torch.cat([key_1MHd, bias_1MH1], -1).flatten(-2),
+            value_1ME,
+        )
+        width = value_1ME.shape[-1]
+        return contrib("MultiHeadAttention", inputs, {"num_heads": self.heads, "scale": scale}, width=width)
 
 
 class FusedRmsNorm(nn.Module):
