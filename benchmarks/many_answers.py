@@ -22,26 +22,26 @@ from vlmp.runtimes.chat import Chat
 from vlmp.runtimes.image import to_pixels
 from vlmp.runtimes.prompt import first_ids
 from vlmp.runtimes.pytorch import TorchSession
-from vlmp.runtimes.session import Array
+from vlmp.runtimes.session import Seen
 
 PICTURES = 24
 """Pictures whose questions run together."""
-Seen = list[tuple[Tensor, Tensor, Tensor]]
+Cached = list[tuple[Tensor, Tensor, Tensor]]
 """Of each layer: keys, values, and what is added to the scores of the keys."""
 
 
-def see(chat: Chat, data: DataSet) -> dict[str, Array]:
-    """Visual tokens of every picture, by its id."""
+def see(chat: Chat, data: DataSet) -> dict[str, Seen]:
+    """What vision tells of every picture, by its id."""
     session = chat.session
-    seen: dict[str, Array] = {}
+    seen: dict[str, Seen] = {}
     for example in data.examples:
         if example.image_id not in seen:
-            seen[example.image_id] = session.vision(to_pixels(example.open(), session.manifest.shape.image))
+            seen[example.image_id] = session.see(to_pixels(example.open(), session.manifest.shape.image))
     return seen
 
 
 @torch.no_grad()
-def many_answers(chat: Chat, seen: dict[str, Array], data: DataSet, most: int) -> list[str]:
+def many_answers(chat: Chat, seen: dict[str, Seen], data: DataSet, most: int) -> list[str]:
     """The answers of up to `most` tokens, in the data set's order. seen: what `see` gives."""
     session = cast(TorchSession, chat.session)
     if any(stage.by_prompt for stage in session.manifest.shape.stages):
@@ -59,7 +59,7 @@ def many_answers(chat: Chat, seen: dict[str, Array], data: DataSet, most: int) -
             tuple(torch.stack(each)[owner_B] for each in zip(*layer, strict=True))
             for layer in zip(*caches, strict=True)
         ]
-        chats = Chats(session, cast(Seen, shared))
+        chats = Chats(session, cast(Cached, shared))
         for number, tokens in zip(asked, chats.answers([ids[number] for number in asked], most), strict=True):
             texts[number] = chat.tokenizer.decode(tokens, skip_special_tokens=True).strip()
     return texts
@@ -71,15 +71,19 @@ def chunks(pictures: list[str]) -> Iterator[list[str]]:
         yield pictures[start : start + PICTURES]
 
 
-def picture_caches(session: TorchSession, visual: Array, ids: list[int]) -> Seen:
+def picture_caches(session: TorchSession, seen: Seen, ids: list[int]) -> Cached:
     """What prefix and picture leave in the caches, [J, C, d] twice and [C]. ids: any question; they do not count."""
     prefill = cast(Prefill, session.methods["prefill"])
     text, geometry = torch.tensor([ids], dtype=torch.int32), prefill.geometry
-    made = prefill(text, torch.tensor([len(ids)], dtype=torch.int32), torch.from_numpy(visual))
+    visual, *dropped = [torch.from_numpy(each) for each in seen if each is not None]
+    given = dropped if geometry.drops else []
+    made = prefill(text, torch.tensor([len(ids)], dtype=torch.int32), visual, *given)
     named = dict(zip((spec.name for spec in session.manifest.method("prefill").outputs), made, strict=True))
-    found: Seen = []
-    for group, (layers, base) in enumerate(zip(geometry.groups, geometry.bases, strict=True)):
-        bias_S = named.get(f"bias_{group - 1}", torch.zeros(base - geometry.prefix))
+    if len(given) > 1:
+        named["bias_0"] = given[1]
+    found: Cached = []
+    for by, layers, base in zip(geometry.weighed, geometry.groups, geometry.bases, strict=True):
+        bias_S = torch.zeros(base - geometry.prefix) if by is None else named[f"bias_{by}"]
         bias_C = over_slots(bias_S, geometry.prefix, base)[0]
         found += [(named[f"key_{n}"][:, :base], named[f"value_{n}"][:, :base], bias_C) for n in layers]
     return found
@@ -90,7 +94,7 @@ class Chats:
     """B first turns over the caches of their pictures, [B, J, C, d] and [B, C]."""
 
     session: TorchSession
-    pictures: Seen
+    pictures: Cached
 
     def __post_init__(self) -> None:
         self.decoder = cast(Decoder, cast(Prefill, self.session.methods["prefill"]).decoder)

@@ -31,7 +31,7 @@ from vlmp.export.models import model_entry
 from vlmp.export.schedule import SCHEDULES, parse_schedule
 from vlmp.runtimes.bundle.writing import write_whole
 from vlmp.runtimes.console.streams import quiet_libraries
-from vlmp.runtimes.session import Array
+from vlmp.runtimes.session import Seen
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("settings", "peers", "schedules")
@@ -62,7 +62,7 @@ class Measured:
 
     schedule: str
     kept: list[int]
-    layers: list[int]
+    layers: list[int | str]
     prefill_macs: int
     cache_bytes: int
     scores: list[float]
@@ -75,7 +75,8 @@ class Bench:
     def __init__(self, data: DataSet, work: Path) -> None:
         self.data, self.work = data, work
         self.config = fit_text(BASE, data)
-        self.seen: dict[str, Array] = {}
+        self.seen: tuple[object, dict[str, Seen]] = None, {}
+        """The stage in the vision tower, and what every picture looks like with it."""
         self.origin = [checkpoint_digests(locate(model_entry(MODEL).checkpoint)), eager_program(), data.name]
 
     def measure(self, schedule: str) -> Measured:
@@ -86,14 +87,16 @@ class Bench:
             return Measured(**json.loads(file.read_text(encoding="utf-8")))
         chat = open_eager(replace(self.config, stages=parse_schedule(schedule)), counted=True)
         session = chat.session
-        self.seen = self.seen or see(chat, self.data)
-        texts = many_answers(chat, self.seen, self.data, BASE.max_new_tokens)
+        tower = str(session.manifest.shape.tower)
+        if self.seen[0] != tower:
+            self.seen = tower, see(chat, self.data)
+        texts = many_answers(chat, self.seen[1], self.data, BASE.max_new_tokens)
         shape, work = session.manifest.shape, session.manifest.method("prefill").work
         scores = [score(self.data, one, text) for one, text in zip(self.data.examples, texts, strict=True)]
         found = Measured(
             schedule=schedule,
             kept=[stage.num_kept for stage in shape.stages],
-            layers=[stage.index for stage in shape.stages],
+            layers=[stage.where for stage in shape.stages],
             prefill_macs=sum(each.macs for each in work.values()),
             cache_bytes=cache_bytes(session.manifest),
             scores=scores,

@@ -32,7 +32,7 @@ class Row:
     precision: str
     quantization: str
     pruner: str
-    layers: list[int]
+    layers: list[int | str]
     """K of each stage."""
     keep: float
     kept: list[int]
@@ -86,7 +86,7 @@ def _row(group: list[Answered], data: DataSet) -> Row:
         precision=manifest.precision,
         quantization=manifest.quantization,
         pruner=str(first.facts.get("pruner", shape.pruner)),
-        layers=[stage.index for stage in shape.stages],
+        layers=[stage.where for stage in shape.stages],
         keep=shape.num_kept / shape.image.visual_tokens if first.facts.get("keep") is None else first.facts["keep"],
         kept=[stage.num_kept for stage in shape.stages],
         visual_tokens=shape.image.visual_tokens,
@@ -166,7 +166,7 @@ def markdown(rows: Sequence[Row], command: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def listed(numbers: Sequence[int]) -> str:
+def listed(numbers: Sequence[int | str]) -> str:
     """Numbers, one for each stage."""
     return ", ".join(map(str, numbers))
 

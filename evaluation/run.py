@@ -16,7 +16,7 @@ from vlmp.runtimes.bundle.writing import told_if_full, write_whole
 from vlmp.runtimes.chat import Chat
 from vlmp.runtimes.image import to_pixels
 from vlmp.runtimes.prompt import first_ids
-from vlmp.runtimes.session import Array, Session
+from vlmp.runtimes.session import Seen, Session
 from vlmp.runtimes.turn import greedy_tokens
 
 CACHE_BYTES = 2**30
@@ -48,12 +48,12 @@ class VisionCache:
     """Visual tokens by subject group and picture, up to `CACHE_BYTES` in all, and those of the last picture."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, str], Array] = {}
+        self._known: dict[tuple[str, str], Seen] = {}
         self._bytes = 0
-        self._last: tuple[tuple[str, str], Array] | None = None
+        self._last: tuple[tuple[str, str], Seen] | None = None
 
-    def visual(self, session: Session, key: str, example: Example, digest: str) -> Array:
-        """Visual tokens [N, D] of the example's picture, whose content has this digest."""
+    def seen(self, session: Session, key: str, example: Example, digest: str) -> Seen:
+        """What vision tells of the example's picture, whose content has this digest."""
         at = (key, digest)
         if at in self._known:
             return self._known[at]
@@ -62,12 +62,13 @@ class VisionCache:
         image = example.open()
         with named(example.where):
             pixels = to_pixels(image, session.manifest.shape.image)
-        visual = session.vision(pixels)
-        self._last = (at, visual)
-        if self._bytes + visual.nbytes <= CACHE_BYTES:
-            self._known[at] = visual
-            self._bytes += visual.nbytes
-        return visual
+        seen = session.see(pixels)
+        self._last = (at, seen)
+        size = sum(each.nbytes for each in seen if each is not None)
+        if self._bytes + size <= CACHE_BYTES:
+            self._known[at] = seen
+            self._bytes += size
+        return seen
 
 
 def ask(
@@ -98,9 +99,9 @@ def ask(
         if example.id in texts:
             continue
         digest = example.digest()
-        visual = cache.visual(session, subject.vision_key, example, digest)
+        seen = cache.seen(session, subject.vision_key, example, digest)
         with named(example.where):
-            texts[example.id] = answer(chat, visual, example.question, limit)
+            texts[example.id] = answer(chat, seen, example.question, limit)
         _add(file, {**_asked(example), "picture": digest, "answer": texts[example.id]})
         on_answer(len(texts))
     answers = [Answer(one.id, texts[one.id], score(data, one, texts[one.id])) for one in data.examples]
@@ -112,10 +113,10 @@ def score(data: DataSet, example: Example, text: str) -> float:
     return METRICS[data.kind_metrics.get(example.kind, data.metric)](text, example.answers)
 
 
-def answer(chat: Chat, visual: Array, question: str, limit: int) -> str:
+def answer(chat: Chat, seen: Seen, question: str, limit: int) -> str:
     """The greedy answer to a first question about a picture that has been seen."""
     session, spec = chat.session, chat.session.manifest.prompt
-    first = session.prefill(first_ids(chat.tokenizer, spec, question), visual)
+    first = session.prefill(first_ids(chat.tokenizer, spec, question), seen)
     tokens = list(greedy_tokens(session, first.logits, limit, spec.end_ids))
     return chat.tokenizer.decode(tokens, skip_special_tokens=True).strip()
 

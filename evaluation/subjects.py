@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from vlmp.evaluation.data import DataSet, Example
 from vlmp.evaluation.identity import bundle_program, checkpoint_digests, eager_program, file_digest
-from vlmp.export.schedule import DEFAULT_PRUNER, Stage, joined
+from vlmp.export.schedule import DEFAULT_PRUNER, Stage, Vision, joined
 from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.bundle.folder import MANIFEST_NAME, read_manifest
 from vlmp.runtimes.bundle.manifest import Manifest
@@ -97,8 +97,8 @@ def eager_subject(config: "ExportConfig", label: str = "", **settings: float) ->
         "image_fit": config.image_fit,
     }  # fmt: skip
     facts = {
-        **seen, "pruner": label, "keep": config.schedule[-1].keep, "schedule": joined(config.schedule),
-        "system_prompt": config.system_prompt,
+        **seen, "pruner": label, "keep": (config.stages or config.schedule)[-1].keep,
+        "schedule": joined(config.schedule), "system_prompt": config.system_prompt,
         "program": eager_program(),
     }  # fmt: skip
     return Subject(
@@ -106,7 +106,10 @@ def eager_subject(config: "ExportConfig", label: str = "", **settings: float) ->
         group=group,
         facts=facts,
         open=lambda: open_eager(config, counted=True),
-        vision_key=json.dumps(seen),
+        # A stage in the vision tower sees other visual tokens.
+        vision_key=json.dumps(
+            {**seen, "tower": joined([at for at in config.schedule if isinstance(at.place, Vision)])}
+        ),
     )
 
 

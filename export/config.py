@@ -11,6 +11,7 @@ from vlmp.export.schedule import (
     DEFAULT_PRUNER,
     Layer,
     Stage,
+    Vision,
     check_place,
     check_schedule,
     check_stage,
@@ -77,7 +78,12 @@ class ExportConfig:
 
     @property
     def schedule(self) -> tuple[Stage, ...]:
-        """The stages, of the short form one. Raises UserError where its pruner is unknown or cannot stand there."""
+        """The stages, of the short form one. Raises UserError where its pruner is unknown or cannot stand there.
+
+        The language model always has one: after a stage in the vision tower alone, one that keeps all that comes.
+        """
+        if self.stages and isinstance(self.stages[-1].place, Vision):
+            return (*self.stages, Stage(place=Layer(0), keep=1, pruner="none"))
         if self.stages:
             return self.stages
         name, settings, published = parse_pruner(self.pruner)

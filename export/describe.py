@@ -1,6 +1,6 @@
 """A plan and its lowered methods become the manifest."""
 
-from vlmp.export.geometry import KvLayer
+from vlmp.export.geometry import Cut, KvLayer, TowerCut
 from vlmp.export.models import model_label
 from vlmp.export.plan import Plan
 from vlmp.runtimes.bundle.manifest import (
@@ -54,13 +54,16 @@ def shape_of(plan: Plan) -> ShapeSpec:
         resample=plan.source.family.picture.resample, visual_tokens=geometry.visual,
         segments=[SegmentSpec(rows=rows, columns=columns, first=0, stride=columns, box=seen)],
     )  # fmt: skip
+    cuts: list[Cut | TowerCut] = [*([geometry.tower] if geometry.tower else []), *geometry.cuts]
     stages = [
         StageSpec(
-            place="layer", index=cut.layer, pruner=stage.pruner, tokens=pruner.tokens, num_kept=cut.kept,
-            settings={name: getattr(pruner.config, name) for name in pruner.settings}, loop=plan.target.loop,
-            by_prompt="attention" in pruner.needs, weighs=cut.weighs, exact=pruner.exact,
+            place="vision" if isinstance(cut, TowerCut) else "layer", index=stage.place.index, pruner=stage.pruner,
+            tokens=pruner.tokens, num_kept=cut.kept, loop=plan.target.loop,
+            form=cut.form if isinstance(cut, TowerCut) else "dropped",
+            settings={name: getattr(pruner.config, name) for name in pruner.settings},
+            by_prompt="attention" in pruner.needs and isinstance(cut, Cut), weighs=cut.weighs, exact=pruner.exact,
         )
-        for stage, cut, pruner in zip(plan.config.schedule, geometry.cuts, plan.pruners, strict=True)
+        for stage, cut, pruner in zip(plan.config.schedule, cuts, plan.pruners, strict=True)
     ]  # fmt: skip
     layers = [
         KvLayerSpec(kv_heads=kv.heads, head_dim=kv.head_dim, base=geometry.base(i), slots=geometry.slots(i))

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 
 from vlmp.export import checkpoint as checkpoints
 from vlmp.export.config import ExportConfig, Precision, check_precision
-from vlmp.export.geometry import Cut, Geometry
+from vlmp.export.geometry import Cut, Geometry, TowerCut
 from vlmp.export.models import Family, check_model_type, model_entry, open_family
 from vlmp.export.prompt import ChatPrompt, read_prompt
 from vlmp.export.quantize import Quantizer, find_preset
-from vlmp.export.schedule import Stage, layer_of, least_layer, parse_pruner
+from vlmp.export.schedule import Layer, Stage, Vision, layer_of, least_layer, parse_pruner, rebuilds
 from vlmp.export.targets import Target, open_target
 from vlmp.pruner import DEFAULT_PIVOTS, TRAITS, Pruner, PrunerConfig, build_pruner, pruner_class
 from vlmp.runtimes.bundle.errors import UserError
@@ -73,9 +73,10 @@ def make_plan(config: ExportConfig, source: Source, target: Target) -> Plan:
 def build_pruners(config: ExportConfig, source: Source, target: Target) -> tuple[Pruner, ...]:
     """The pruner of each stage, for what the stage before it leaves."""
     pruners: list[Pruner] = []
+    tokens = None
     for stage, settings in zip(config.schedule, source.pruners, strict=True):
-        tokens = pruners[-1].config.num_kept if pruners else None
         pruners.append(build_pruner(stage.pruner, source.geometry.grid, settings, target.loop, tokens))
+        tokens = None if rebuilds(stage) else settings.num_kept
     return tuple(pruners)
 
 
@@ -109,16 +110,21 @@ def open_source(config: ExportConfig) -> Source:
     elif height < side or width < side or height % side or width % side:
         raise UserError(f"--image-size {height}x{width}: both sides must be multiples of {side} pixels")
     config = placed(config, family)
+    check_tower(config, family)
     pruners = pruner_configs(config, (height // side) * (width // side), family.layers)
     check_key_places(config, family)
     prompt = read_prompt(folder, family.prompt, config.system_prompt)
     check_text_len(config, prompt)
-    cuts = tuple(
-        Cut(at.place.index, own.num_kept, bool(own.weigh)) for at, own in zip(config.schedule, pruners, strict=True)
-    )
+    tower: TowerCut | None = None
+    cuts: tuple[Cut, ...] = ()
+    for at, own in zip(config.schedule, pruners, strict=True):
+        if isinstance(at.place, Vision):
+            tower = TowerCut(block=at.place.index, kept=own.num_kept, form=at.form, weighs=bool(own.weigh))
+        else:
+            cuts = (*cuts, Cut(at.place.index, own.num_kept, bool(own.weigh)))
     geometry = family.geometry(
         height=height, width=width, prefix=len(prompt.prefix_ids), cuts=cuts, text=config.text_len,
-        room=config.max_new_tokens,
+        room=config.max_new_tokens, tower=tower,
     )  # fmt: skip
     check_lengths(geometry, family, prompt)
     local = config.checkpoint is not None or entry.checkpoint.startswith("folder:")
@@ -159,7 +165,7 @@ def check_key_places(config: ExportConfig, family: Family) -> None:
     places = key_places(family)
     for stage in config.schedule:
         needs = TRAITS[stage.pruner].needs
-        if needs and stage.place.index not in places:
+        if needs and isinstance(stage.place, Layer) and stage.place.index not in places:
             where = f"--stage {stage}" if config.stages else f"--prune-layer {stage.place}"
             raise UserError(
                 f"{where}: pruner {stage.pruner} chooses by the {' and '.join(needs)} of the layer before, which in "
@@ -173,18 +179,44 @@ def pruner_configs(config: ExportConfig, visual: int, layers: int) -> list[Prune
     Raises UserError where the model has no such layer, or a stage cannot keep so many tokens.
     """
     configs: list[PrunerConfig] = []
-    for stage in config.schedule:
+    left = visual
+    for number, stage in enumerate(config.schedule):
         option = f"--stage {stage}" if config.stages else f"--keep {stage.keep:.4g}"
-        if stage.place.index >= layers:
+        if isinstance(stage.place, Layer) and stage.place.index >= layers:
             where = f"--stage {stage}" if config.stages else f"--prune-layer {stage.place}"
             raise UserError(f"{where}: this model has {layers} layers, so {least_layer(stage.pruner)} to {layers - 1}")
+        if number and stage.pruner == "none":  # added after a stage in the vision tower
+            configs.append(PrunerConfig(num_kept=left, pivots=min(DEFAULT_PIVOTS, left)))
+            continue
         configs.append(pruner_config(stage, visual, option))
-        if len(configs) > 1 and configs[-1].num_kept >= configs[-2].num_kept:
+        if number and configs[-1].num_kept >= left:
             raise UserError(
                 f"{option} keeps {configs[-1].num_kept} of {visual} visual tokens, as many as the stage before it: "
                 "leave one of the two out, or choose a larger --image-size"
             )
+        left = visual if rebuilds(stage) else configs[-1].num_kept
     return configs
+
+
+def check_tower(config: ExportConfig, family: Family) -> None:
+    """Raises UserError where the vision tower has no such block, or cannot be cut before it."""
+    spec = family.spec.vision
+    for stage in config.schedule:
+        if not isinstance(stage.place, Vision):
+            continue
+        block = stage.place.index
+        if block >= spec.depth:
+            least = least_layer(stage.pruner)
+            raise UserError(
+                f"--stage {stage}: this model's vision tower has {spec.depth} blocks, so vision.{least} to "
+                f"vision.{spec.depth - 1}"
+            )
+        if spec.window and block - 1 not in spec.full:
+            possible = ", ".join(f"vision.{full + 1}" for full in spec.full if full + 1 < spec.depth)
+            raise UserError(
+                f"--stage {stage}: the blocks of this model's vision tower see windows of the picture, so tokens can "
+                f"leave it only after a block that sees all of it: {possible or 'it has none before another'}"
+            )
 
 
 def pruner_config(stage: Stage, visual: int, option: str) -> PrunerConfig:

@@ -1,6 +1,7 @@
 """Where visual tokens are pruned, how far, and by what: a schedule of stages, as the command line spells it.
 
     PLACE:KEEP[:PRUNER[,SETTING=VALUE ...]]        2:0.222   4:0.111:divprune   2:0.111:vlm-pruner,batch=4,pivots=8
+                                                   vision.2:0.5:local,weigh=1   vision.2:0.5:local,form=dropped
 
 Several stages are joined by a plus sign. Known without torch, so that a mistake is told at once.
 """
@@ -9,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Literal, get_args
 
 from vlmp.pruner import PRUNERS, SETTINGS, TRAITS, WEIGH
 from vlmp.runtimes.bundle.errors import UserError
@@ -18,6 +20,8 @@ DEFAULT_KEEP = 0.111
 DEFAULT_PRUNE_LAYER = 2
 """Of methods whose paper names no other place."""
 PUBLISHED = "settings=published"
+Form = Literal["rebuilt", "dropped"]
+"""What becomes of the tokens that a stage in the vision tower does not keep."""
 FORM = "PLACE:KEEP[:PRUNER[,SETTING=VALUE]], as 2:0.111:vlm-pruner,batch=4"
 
 SCHEDULES: dict[str, str] = {
@@ -63,9 +67,12 @@ class Stage:
     """Fields of PrunerConfig that were asked for."""
     published: bool = False
     """Whether the other settings are those of the paper; otherwise they follow the number of kept tokens."""
+    form: Form = "rebuilt"
+    """Of a stage in the vision tower: rebuilt, all tokens go on to the language model; dropped, those that are kept."""
 
     def __str__(self) -> str:
-        return f"{self.place}:{_number(self.keep)}:{spelled(self.pruner, self.settings, self.published)}"
+        form = f",form={self.form}" if self.form != "rebuilt" else ""
+        return f"{self.place}:{_number(self.keep)}:{spelled(self.pruner, self.settings, self.published)}{form}"
 
 
 def named_schedule(text: str) -> tuple[Stage, ...]:
@@ -90,7 +97,9 @@ def parse_stage(text: str) -> Stage:
     keep, _, pruner = rest.partition(":")
     where = re.fullmatch(r"(vision\.)?([0-9]{1,4})", place)
     if where is None or not rest or (rest.endswith(":") and not pruner):
-        raise UserError(f"--stage {text}: must be {FORM}; PLACE is a decoder layer, 0 is before the language model")
+        raise UserError(
+            f"--stage {text}: must be {FORM}; PLACE is a decoder layer, 0 is before the language model, or vision.BLOCK"
+        )
     try:
         share = float(keep)
     except ValueError:
@@ -100,10 +109,11 @@ def parse_stage(text: str) -> Stage:
             f"--stage {text}: {keep!r} must be the kept share of all visual tokens, greater than 0 and at most 1"
         )
     index = int(where[2])
-    name, settings, published = parse_pruner(pruner or DEFAULT_PRUNER)
+    pruner, form = parse_form(pruner or DEFAULT_PRUNER, f"--stage {text}", tower=bool(where[1]))
+    name, settings, published = parse_pruner(pruner)
     stage = Stage(
         place=Vision(index) if where[1] else Layer(index), keep=share, pruner=name, settings=settings,
-        published=published,
+        published=published, form=form,
     )  # fmt: skip
     check_place(stage, f"--stage {text}")
     return stage
@@ -132,6 +142,22 @@ def parse_pruner(text: str) -> tuple[str, dict[str, float], bool]:
     return name, settings, PUBLISHED in given
 
 
+def parse_form(text: str, option: str, *, tower: bool) -> tuple[str, Form]:
+    """What `parse_pruner` reads, and the form, which stands among its settings. Raises UserError."""
+    name, *given = text.split(",")
+    asked = [item for item in given if item.startswith("form=")]
+    if not asked:
+        return text, "rebuilt"
+    if not tower:
+        raise UserError(f"{option}: form is of a stage in the vision tower, others drop what they do not keep")
+    if len(asked) > 1:
+        raise UserError(f"{option}: form is given twice")
+    for form in get_args(Form):
+        if asked[0] == f"form={form}":
+            return ",".join([name, *(item for item in given if item not in asked)]), form
+    raise UserError(f"{option}: {asked[0]} must be form={' or form='.join(get_args(Form))}")
+
+
 def settings_of(pruner: str) -> tuple[str, ...]:
     """What may be set of a pruner."""
     return (*TRAITS[pruner].settings, *([] if pruner == "none" else [WEIGH]))
@@ -153,10 +179,24 @@ def check_schedule(stages: Sequence[Stage]) -> None:
     if len(stages) > 1 and any(stage.pruner == "none" for stage in stages):
         raise UserError(f"schedule {joined(stages)}: pruner none keeps all visual tokens, leave its stage out")
     for before, stage in pairwise(stages):
+        if isinstance(stage.place, Vision) and isinstance(before.place, Vision):
+            raise UserError(
+                f"--stage {stage}: one stage in the vision tower is possible, {before} is one: leave one out"
+            )
         if _depth(stage.place) <= _depth(before.place):
             raise UserError(f"--stage {stage}: must come after the stage before it, at {before.place}")
-        if stage.keep >= before.keep:
+        if rebuilds(before):
+            if stage.keep == 1:
+                raise UserError(
+                    f"--stage {stage}: must keep less than all visual tokens, which {before.place} rebuilds"
+                )
+        elif stage.keep >= before.keep:
             raise UserError(f"--stage {stage}: must keep less than the stage before it, {before.keep:g}")
+
+
+def rebuilds(stage: Stage) -> bool:
+    """Whether all visual tokens go on after it."""
+    return isinstance(stage.place, Vision) and stage.form == "rebuilt"
 
 
 def check_stage(stage: Stage) -> None:
@@ -169,14 +209,16 @@ def check_stage(stage: Stage) -> None:
 
 def check_place(stage: Stage, option: str) -> None:
     """Raises UserError where the pruner cannot stand at the stage's place, or cannot keep that share."""
-    if isinstance(stage.place, Vision):
-        raise UserError(f"{option}: pruning inside the vision tower is not possible yet, 0 is the earliest place")
+    tower = isinstance(stage.place, Vision)
+    if tower and stage.pruner == "none":
+        raise UserError(f"{option}: pruner none keeps all visual tokens, leave the stage in the vision tower out")
     least = least_layer(stage.pruner)
     if stage.place.index < least:
         needs = " and ".join(TRAITS[stage.pruner].needs)
+        before, first = ("block", f"vision.{least}") if tower else ("layer", f"{least}")
         raise UserError(
-            f"{option}: pruner {stage.pruner} chooses by the {needs} of the layer before, "
-            f"so it must be at least {least}"
+            f"{option}: pruner {stage.pruner} chooses by the {needs} of the {before} before, "
+            f"so it must be at least {first}"
         )
     if stage.pruner == "none" and stage.keep != 1:
         raise UserError(f"{option}: pruner none keeps all visual tokens, so its share is 1")
@@ -194,7 +236,7 @@ def check_pruner(name: str) -> None:
 
 
 def least_layer(pruner: str) -> int:
-    """The first decoder layer that the pruner can stand before."""
+    """The first decoder layer, or block of the vision tower, that the pruner can stand before."""
     return 1 if TRAITS[pruner].needs else 0
 
 

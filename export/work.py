@@ -26,10 +26,19 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 from vlmp.export.config import Precision
 from vlmp.export.geometry import Geometry
+from vlmp.export.models.tower import TowerStage
 from vlmp.export.quantize import QuantLinear
 from vlmp.export.tracing import example_inputs
 from vlmp.pruner import Pruner
-from vlmp.runtimes.bundle.manifest import MethodName, MethodSpec, PrefillRegion, Region, TensorSpec, WorkSpec
+from vlmp.runtimes.bundle.manifest import (
+    MethodName,
+    MethodSpec,
+    PrefillRegion,
+    Region,
+    TensorSpec,
+    TowerRegion,
+    WorkSpec,
+)
 
 NUMBER_BYTES = {"float32": 4, "float16": 2}
 _LOOKUPS = (torch.ops.aten.embedding.default, torch.ops.aten.index_select.default)
@@ -79,22 +88,25 @@ def count_work(
 ) -> dict[Region, WorkSpec]:
     """The work of one method, region by region; of prefill before, in and after the pruner, which is at `prune_layer`.
 
-    Of several pruners `before` ends at the first, `pruner` is all of them, and `after` is the rest.
+    Of several pruners `before` ends at the first, `pruner` is all of them, and `after` is the rest. Of vision with a
+    stage in the tower the whole, and its parts.
 
     module: as it is lowered, in float32 whatever the precision. No value is read and no memory taken, so that its size
     does not matter. float32 numbers count as many bytes as they have in `precision`, except in the pruner, which
     computes in float32.
     """
-    regions: Sequence[Region] = get_args(PrefillRegion) if name == "prefill" else (name,)
+    in_tower = any(isinstance(part, TowerStage) for part in module.modules())
+    parts = TowerRegion if in_tower else PrefillRegion
+    regions: Sequence[Region] = get_args(parts) if in_tower or name == "prefill" else (name,)
     with FakeTensorMode(allow_non_fake_inputs=True):
         inputs = example_inputs([tensor.model_copy(update={"dtype": _traced(tensor)}) for tensor in spec.inputs])
         caches = [value for value, tensor in zip(inputs, spec.inputs, strict=True) if "_cache_" in tensor.name]
         counter = _Counter(regions[0], module, caches, NUMBER_BYTES[precision])
         hooks = []
         for part in module.modules():
-            if isinstance(part, Pruner):
-                hooks.append(part.register_forward_pre_hook(lambda *_: counter.enter("pruner")))
-                hooks.append(part.register_forward_hook(lambda *_: counter.enter("after")))
+            if isinstance(part, TowerStage if in_tower else Pruner):
+                hooks.append(part.register_forward_pre_hook(lambda *_: counter.enter(regions[1])))
+                hooks.append(part.register_forward_hook(lambda *_: counter.enter(regions[2])))
         try:
             with counter:
                 module(*inputs)
@@ -107,7 +119,7 @@ def count_work(
         if kind.startswith(("key", "value", "state")):
             region = regions[0] if int(layer) < prune_layer else regions[-1]
             cache_bytes[region] += prod(tensor.shape) * NUMBER_BYTES[precision]
-    return {
+    found = {
         region: WorkSpec(
             macs=counter.macs[region],
             weight_bytes=sum(counter.weight_bytes[region].values()),
@@ -116,6 +128,12 @@ def count_work(
         )
         for region in regions
     }
+    return {name: _sum(list(found.values())), **found} if name == "vision" and in_tower else found
+
+
+def _sum(works: Sequence[WorkSpec]) -> WorkSpec:
+    """Of regions that share no weights."""
+    return WorkSpec(**{field: sum(getattr(work, field) for work in works) for field in WorkSpec.model_fields})
 
 
 class _Counter(TorchDispatchMode):
@@ -167,7 +185,7 @@ class _Counter(TorchDispatchMode):
                 read[id(tensor)] = max(read.get(id(tensor), 0), size * rows // tensor.numel())
 
     def _bytes(self, tensor: Tensor) -> int:
-        lowered = tensor.dtype == torch.float32 and self.region != "pruner"
+        lowered = tensor.dtype == torch.float32 and not self.region.endswith("pruner")
         return tensor.numel() * (self.number_bytes if lowered else tensor.dtype.itemsize)
 
 

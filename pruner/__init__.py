@@ -26,6 +26,7 @@ PRUNERS: dict[str, str] = {
     "fastv": "vlmp.pruner.fastv:FastV",
     "divprune": "vlmp.pruner.divprune:DivPrune",
     "dart": "vlmp.pruner.dart:Dart",
+    "local": "vlmp.pruner.local:KeepLocal",
 }
 """Method name -> "module:class", a subclass of `Pruner`."""
 
@@ -49,6 +50,7 @@ TRAITS: dict[str, Traits] = {
     "fastv": Traits(needs=("attention",)),
     "divprune": Traits(layer=0),
     "dart": Traits(needs=("keys",), settings=("pivots",)),
+    "local": Traits(),
 }
 """Method name -> what its class says, told before that is imported."""
 

@@ -23,9 +23,14 @@ def tokens_stood_for(hidden_ND: Tensor, kept_S: Tensor, tokens_N: Tensor | None)
     for the stage before, None where each of the N stands for itself. Returns float32 [S]; of their exponentials the sum
     is that of the stage before, or N.
     """
-    unit_ND = unit_rows(hidden_ND.float())
-    alike_NS = matmul(unit_ND, unit_ND.index_select(0, kept_S).transpose(0, 1))
-    share_NS = torch.softmax(alike_NS / TEMPERATURE, -1)
+    share_NS = shares(hidden_ND, kept_S)
     if tokens_N is not None:
         share_NS = share_NS * tokens_N.exp().unsqueeze(1)
     return share_NS.sum(0).log()
+
+
+def shares(hidden_ND: Tensor, kept_S: Tensor) -> Tensor:
+    """How each token is divided among the kept ones. float32 [N, S], the sum of each row is 1. As above."""
+    unit_ND = unit_rows(hidden_ND.float())
+    alike_NS = matmul(unit_ND, unit_ND.index_select(0, kept_S).transpose(0, 1))
+    return torch.softmax(alike_NS / TEMPERATURE, -1)

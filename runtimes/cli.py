@@ -55,7 +55,7 @@ def _run(arguments: Namespace) -> None:
         raise UserError("the prompt is empty: ask something about the image")
 
     from vlmp.runtimes.chat import Chat
-    from vlmp.runtimes.draw import check_can_save, draw_kept, save
+    from vlmp.runtimes.draw import check_can_save, draw_kept, save, shown
     from vlmp.runtimes.image import open_image
     from vlmp.runtimes.session import load
 
@@ -70,7 +70,8 @@ def _run(arguments: Namespace) -> None:
     _finish(session, answer)
     if arguments.show_kept:
         with terminable():
-            drawn = draw_kept(image, session.manifest.shape.image, answer.order, answer.stages[:-1])
+            shape = session.manifest.shape
+            drawn = draw_kept(image, shape.image, *shown(shape, answer.order, answer.stages))
             save(drawn, arguments.show_kept)
         say(f"kept tokens drawn in {arguments.show_kept}")
     for prompt in others:

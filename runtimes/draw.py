@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from vlmp.runtimes.bundle.errors import UserError
-from vlmp.runtimes.bundle.manifest import ImageSpec
+from vlmp.runtimes.bundle.manifest import ImageSpec, ShapeSpec
 from vlmp.runtimes.bundle.writing import write_whole
 from vlmp.runtimes.image import fit
 
@@ -56,6 +56,19 @@ def draw_kept(
         pen.rectangle((left, top, right - 1, bottom - 1), outline=colour, width=max(1, enlarge))
         pen.text((left + 3, top + 1), str(place + 1), fill=colour, font=font, stroke_width=2, stroke_fill=(0, 0, 0))
     return canvas
+
+
+def shown(
+    shape: ShapeSpec, order_S: NDArray[np.generic], stages: Sequence[NDArray[np.generic]]
+) -> tuple[NDArray[np.generic], Sequence[NDArray[np.generic]]]:
+    """What `draw_kept` takes of what prefill tells: of stages that choose, where others keep all that come.
+
+    After a stage in the vision tower alone, that is what went through all of it, ascending.
+    """
+    chosen = [kept for stage, kept in zip(shape.stages, stages, strict=True) if stage.pruner != "none"]
+    if not chosen or len(chosen) == len(stages):
+        return order_S, stages[:-1]
+    return chosen[-1], chosen[:-1]
 
 
 def token_box(spec: ImageSpec, token: int) -> tuple[float, float, float, float] | None:

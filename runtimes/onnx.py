@@ -85,17 +85,17 @@ class OnnxSession(Session):
             if tensor.name in self._caches:
                 binding.bind_cpu_input(tensor.name, self._caches[tensor.name])
         for tensor in spec.outputs:
-            cache = self._updated(tensor.name)
+            cache = self._updated(method, tensor.name)
             if cache is not None:
                 binding.bind_ortvalue_output(tensor.name, ort.OrtValue.ortvalue_from_numpy(cache))
         return binding
 
     def _made(self, method: MethodName) -> list[str]:
         """Outputs that are no caches."""
-        return [spec.name for spec in self.manifest.method(method).outputs if self._updated(spec.name) is None]
+        return [spec.name for spec in self.manifest.method(method).outputs if self._updated(method, spec.name) is None]
 
-    def _updated(self, output: str) -> Array | None:
+    def _updated(self, method: MethodName, output: str) -> Array | None:
         """The cache that an output is written into, None where there is none."""
         kind, _, layer = output.rpartition("_")
-        in_place = self.manifest.shape.kv.update == "in_place"
+        in_place = self.manifest.shape.kv.update == "in_place" and method != "vision"
         return self._caches.get(f"{kind}_cache_{layer}") if in_place else None

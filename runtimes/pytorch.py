@@ -42,9 +42,11 @@ def with_rows(manifest: Manifest) -> Manifest:
     if manifest.shape.kv.update == "rows":
         return manifest
     kv, bucket = manifest.shape.kv, manifest.prompt.text_len
+    tower = manifest.shape.tower
+    from_tower = tower is not None and 0 in manifest.shape.weighed
     taken: dict[MethodName, tuple[str, ...]] = {
         "vision": ("image",),
-        "prefill": ("ids", "text_len", "visual"),
+        "prefill": ("ids", "text_len", "visual", "places", *(["bias_cache_0"] if from_tower else [])),
         "decode": ("ids", "past", "_cache_"),
         "extend": ("ids", "text_len", "past", "_cache_"),
     }
@@ -60,7 +62,7 @@ def with_rows(manifest: Manifest) -> Manifest:
 
     def rows(name: MethodName, method: MethodSpec) -> MethodSpec:
         inputs = [spec for spec in method.inputs if any(part in spec.name for part in taken[name])]
-        made = [spec for spec in method.outputs if name == "prefill" or not spec.name.startswith("bias_")]
+        made = [spec for spec in method.outputs if name in ("vision", "prefill") or not spec.name.startswith("bias_")]
         return method.model_copy(
             update={"inputs": [one(i, name) for i in inputs], "outputs": [one(o, name) for o in made]}
         )

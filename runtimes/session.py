@@ -35,6 +35,18 @@ RUNTIMES: dict[str, str] = {
 """Target -> "module:class", made with (folder, manifest, threads), imported when a bundle is loaded."""
 
 
+class Seen(NamedTuple):
+    """What vision tells of a picture.
+
+    visual [N, D], fewer where the vision tower has dropped some. Of a bundle with a stage in it places int32 [S], which
+    visual tokens went through all of it; bias [S] if the language model is told what each counts for.
+    """
+
+    visual: Array
+    places: Array | None = None
+    bias: Array | None = None
+
+
 class Prefilled(NamedTuple):
     """What prefill tells beside filling the caches. logits [V], kept, order int32 [S], filled int.
 
@@ -123,18 +135,38 @@ class Session(ABC):
         """Name and version of what runs the graphs."""
 
     @alone
+    def see(self, pixels: Array) -> Seen:
+        """pixels [1, 3, height, width] RGB 0..255 -> what `prefill` takes of the picture."""
+        outputs = self._run("vision", {"image": pixels.astype(self._dtype("vision", "image"), copy=False)})
+        return Seen(outputs["visual"], outputs.get("places"), outputs.get("bias_0"))
+
     def vision(self, pixels: Array) -> Array:
         """pixels [1, 3, height, width] RGB 0..255 -> visual tokens [N, D]."""
-        return self._run("vision", {"image": pixels.astype(self._dtype("vision", "image"), copy=False)})["visual"]
+        return self.see(pixels).visual
 
     @alone
-    def prefill(self, ids: list[int], visual: Array) -> Prefilled:
-        """Fill the caches with prefix, image and the first text. Raises UserError when `ids` exceed the bucket."""
+    def prefill(self, ids: list[int], seen: Array | Seen) -> Prefilled:
+        """Fill the caches with prefix, image and the first text.
+
+        seen: visual tokens alone will do where no stage is in the vision tower. Raises UserError when `ids` exceed the
+        bucket, or there is such a stage and it is not told what that has kept.
+        """
+        visual, places, bias = seen if isinstance(seen, Seen) else Seen(seen)
+        if places is None and self.manifest.shape.tower is not None:
+            raise UserError(
+                "this bundle prunes in the vision tower: prefill takes all that see() tells, with the places"
+            )
         inputs = self._bucket(ids)
         self.reset()
-        outputs = self._call("prefill", {**inputs, "visual": visual}, len(ids))
-        earlier = range(len(self.manifest.shape.stages) - 1)
-        stages = [*(outputs[f"kept_{stage}"] for stage in earlier), outputs["kept"]]
+        given = {"visual": visual} if places is None else {"visual": visual, "places": places}
+        if bias is not None:
+            self._caches["bias_cache_0"][:] = bias
+        outputs = self._call("prefill", {**inputs, **given}, len(ids))
+        earlier = [
+            places if stage.place == "vision" and places is not None else outputs[f"kept_{number}"]
+            for number, stage in enumerate(self.manifest.shape.stages[:-1])
+        ]
+        stages = [*earlier, outputs["kept"]]
         return Prefilled(outputs["logits"], outputs["kept"], outputs["order"], int(outputs["filled"][0]), stages)
 
     @alone
@@ -232,7 +264,8 @@ class Session(ABC):
                     self._caches[f"{kind}_cache_{layer}"][:, first:end] = rows[:, : end - first]
             if method == "prefill":
                 for stage in self.manifest.shape.weighed:
-                    self._caches[f"bias_cache_{stage}"][:] = outputs[f"bias_{stage}"]
+                    if f"bias_{stage}" in outputs:  # that of the vision tower is there already
+                        self._caches[f"bias_cache_{stage}"][:] = outputs[f"bias_{stage}"]
         # Copies, since a runtime may hand out its own memory; and new ones, so that an earlier progress keeps its own.
         states = {f"state_cache_{layer}": np.array(outputs[f"state_{layer}"]) for layer in kv.states}
         self.progress = self.progress._replace(past=self.past + tokens, states=states)

@@ -92,9 +92,9 @@ def first_turn(
         with laps("preprocess"):
             pixels = to_pixels(open_image(image), session.manifest.shape.image)
         with laps("vision"):
-            visual = session.vision(pixels)
+            seen = session.see(pixels)
         with laps("prefill"):
-            prefilled = session.prefill(ids, visual)
+            prefilled = session.prefill(ids, seen)
         with laps("decode"):
             for token in greedy_tokens(session, prefilled.logits, limit, end_ids):
                 tokens.append(token)

@@ -8,7 +8,7 @@ import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import compress, product
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +19,7 @@ from safetensors.numpy import save
 from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.bundle.folder import REFERENCE_NAME, inside
 from vlmp.runtimes.bundle.manifest import Check, Manifest, ParitySpec
-from vlmp.runtimes.session import Array, Session
+from vlmp.runtimes.session import Array, Seen, Session
 
 DECODED = 8
 """Decode steps whose logits are compared."""
@@ -66,9 +66,10 @@ def limits_of(manifest: Manifest, own_change: float) -> Limits:
 class Reference:
     """Inputs of a conversation and what PyTorch answered.
 
-    pixels uint8 [1, 3, height, width]; ids, more_ids: text of two turns; visual [N, D]; choices int32 [A, S]: what the
-    stages keep of each of its `arrangements`, one stage after the other; prefill_logits [V]; tokens: the greedy answer;
-    decode_logits [steps, V] after each of its first tokens; extend_logits [V] after the second turn's text.
+    pixels uint8 [1, 3, height, width]; ids, more_ids: text of two turns; visual [N, D], places and bias as `Seen` has
+    them; choices int32 [A, S]: what the language model's stages keep of each of its `arrangements`, one stage after the
+    other; prefill_logits [V]; tokens: the greedy answer; decode_logits [steps, V] after each of its first tokens;
+    extend_logits [V] after the second turn's text.
     """
 
     ids: list[int]
@@ -84,10 +85,18 @@ class Reference:
     own_change: float = 0.0
     """Largest relative change of PyTorch's own first logits when the visual tokens move by `NUDGE`: what rounding makes
     of nothing. 0 where all is exact."""
+    places: Array | None = None
+    bias: Array | None = None
+
+    @property
+    def seen(self) -> Seen:
+        """What vision told."""
+        return Seen(self.visual, self.places, self.bias)
 
     def save(self, path: Path) -> None:
         """Write as safetensors; the picture is packed as PNG."""
-        arrays = {name: np.ascontiguousarray(getattr(self, name)) for name in _ARRAYS}
+        held = {name: getattr(self, name) for name in (*_ARRAYS, *_OF_TOWER)}
+        arrays = {name: np.ascontiguousarray(value) for name, value in held.items() if value is not None}
         texts = {name: json.dumps(getattr(self, name)) for name in _FACTS}
         path.write_bytes(save({**arrays, "picture_png": _to_png(self.pixels)}, metadata=texts))
 
@@ -97,7 +106,8 @@ class Reference:
         try:
             with safe_open(path, framework="np") as file:
                 metadata = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
-                arrays = {name: file.get_tensor(name) for name in _ARRAYS}
+                told = [name for name in _OF_TOWER if name in file.keys()]  # noqa: SIM118 (it is no dict)
+                arrays = {name: file.get_tensor(name) for name in (*_ARRAYS, *told)}
                 return cls(**metadata, **arrays, pixels=_from_png(file.get_tensor("picture_png")))
         except (SafetensorError, OSError, TypeError, ValueError) as error:
             raise UserError(f"{path} cannot be read ({error}): export the model again") from None
@@ -116,6 +126,8 @@ def _from_png(packed: Array) -> Array:
 
 _FACTS = ("ids", "more_ids", "tokens", "runtime", "own_change")
 _ARRAYS = ("visual", "choices", "prefill_logits", "decode_logits", "extend_logits")
+_OF_TOWER = ("places", "bias")
+"""There where a stage is in the vision tower."""
 
 
 def verify_bundle(folder: Path, session: Session) -> ParitySpec:
@@ -136,12 +148,18 @@ def compare(session: Session, reference: Reference, report: Callable[[str], None
         checks.append(Check(name=name, value=float(value), limit=limit, better="higher"))
 
     report("verify: vision")
-    visual = session.vision(reference.pixels)
-    lower("vision relative error", relative_error(visual, reference.visual), limits.vision_relative)
-    higher("vision cosine", cosine(visual, reference.visual), limits.cosine)
+    seen = session.see(reference.pixels)
+    if seen.places is not None and reference.places is not None:
+        higher("visual tokens in common", np.isin(reference.places, seen.places).mean(), limits.kept_share)
+        if seen.bias is not None and reference.bias is not None and np.array_equal(seen.places, reference.places):
+            error = relative_error(seen.bias, reference.bias)
+            lower("vision weights relative error", error, limits.vision_relative)
+    visual, wanted_visual = same_tokens(session.manifest, seen, reference.seen)
+    lower("vision relative error", relative_error(visual, wanted_visual), limits.vision_relative)
+    higher("vision cosine", cosine(visual, wanted_visual), limits.cosine)
 
     report("verify: prefill")
-    given = reference.visual.astype(visual.dtype)
+    given = reference.seen._replace(visual=reference.visual.astype(visual.dtype))
     first = session.prefill(reference.ids, given)
     lower("prefill logits relative error", relative_error(first.logits, reference.prefill_logits), limits.relative)
     higher("prefill logits cosine", cosine(first.logits, reference.prefill_logits), limits.cosine)
@@ -176,11 +194,12 @@ def compare(session: Session, reference: Reference, report: Callable[[str], None
     report("verify: choices")
     others = arrangements(session.manifest, given)[1:]
     choices = [first, *(session.prefill(reference.ids, other) for other in others)]
-    borders = np.cumsum([stage.num_kept for stage in session.manifest.shape.stages])[:-1]
+    own = [stage.place == "layer" for stage in session.manifest.shape.stages]
+    borders = np.cumsum([stage.num_kept for stage in session.manifest.shape.stages if stage.place == "layer"])[:-1]
     shares = [
         np.isin(kept, found_kept).mean()
         for found, wanted in zip(choices, reference.choices, strict=True)
-        for found_kept, kept in zip(found.stages, np.split(wanted, borders), strict=True)
+        for found_kept, kept in zip(compress(found.stages, own), np.split(wanted, borders), strict=True)
     ]
     higher("kept tokens in common", float(np.mean(shares)), limits.kept_share)
     differing = [not np.array_equal(np.sort(found.order), found.kept) for found in choices]
@@ -188,7 +207,7 @@ def compare(session: Session, reference: Reference, report: Callable[[str], None
 
     if limits.token_share is not None:
         report("verify: whole answer")
-        answer = greedy(session, reference.ids, visual, len(reference.tokens))
+        answer = greedy(session, reference.ids, seen, len(reference.tokens))
         same = [a == b for a, b in zip(answer, reference.tokens, strict=True)]
         higher("greedy tokens in common", float(np.mean(same)), limits.token_share)
     status: Literal["passed", "failed"] = "passed" if all(check.passed for check in checks) else "failed"
@@ -208,8 +227,9 @@ def make_reference(session: Session, pixels: Array, ids: list[int], more_ids: li
         cause = "choose --precision float32" if precision == "float16" else "its weights are broken"
         raise UserError(f"{stage} of the checkpoint overflows in {precision}: {cause}")
 
-    visual = finite("vision", session.vision(pixels))
-    first = session.prefill(ids, visual)
+    seen = session.see(pixels)
+    visual = finite("vision", seen.visual)
+    first = session.prefill(ids, seen)
     finite("prefill", first.logits)
     answer = [int(np.argmax(first.logits))]
     steps: list[Array] = []
@@ -217,15 +237,20 @@ def make_reference(session: Session, pixels: Array, ids: list[int], more_ids: li
         steps.append(finite("decode", session.decode(answer[-1])))
         answer.append(int(np.argmax(steps[-1])))
     extended = finite("extend", session.extend(more_ids))
-    answer = answer[:tokens] if tokens <= DECODED else greedy(session, ids, visual, tokens)
-    others = arrangements(session.manifest, visual)[1:]
-    choices = [np.concatenate(found.stages) for found in (first, *(session.prefill(ids, other) for other in others))]
+    answer = answer[:tokens] if tokens <= DECODED else greedy(session, ids, seen, tokens)
+    others = arrangements(session.manifest, seen)[1:]
+    own = [stage.place == "layer" for stage in session.manifest.shape.stages]
+    choices = [
+        np.concatenate(list(compress(found.stages, own)))
+        for found in (first, *(session.prefill(ids, other) for other in others))
+    ]
     own_change = 0.0
     if limits_of(session.manifest, 0.0) is not EXACT:
         nudge = NUDGE[session.manifest.precision]
         noise, wide = np.random.default_rng(0), visual.astype(np.float64)
         for _ in range(NUDGES):
-            nudged = session.prefill(ids, (wide * (1 + nudge * noise.standard_normal(wide.shape))).astype(visual.dtype))
+            moved = (wide * (1 + nudge * noise.standard_normal(wide.shape))).astype(visual.dtype)
+            nudged = session.prefill(ids, seen._replace(visual=moved))
             own_change = max(own_change, relative_error(nudged.logits, first.logits))
     return Reference(
         ids=ids,
@@ -239,23 +264,42 @@ def make_reference(session: Session, pixels: Array, ids: list[int], more_ids: li
         extend_logits=extended,
         runtime=session.runtime,
         own_change=own_change,
+        places=seen.places,
+        bias=seen.bias,
     )
 
 
-def arrangements(manifest: Manifest, visual_ND: Array) -> list[Array]:
-    """Visual tokens [N, D] as they are, mirrored, upside down, and both. Where all are kept, only as they are."""
+def arrangements(manifest: Manifest, seen: Seen) -> list[Seen]:
+    """Visual tokens as they are, mirrored, upside down, and both. Where all are kept, only as they are."""
     shape = manifest.shape
-    if shape.num_kept == shape.image.visual_tokens:
-        return [visual_ND]
+    if shape.num_kept == shape.handed:
+        return [seen]
     turned = []
     for down, right in product((1, -1), repeat=2):
-        from_N = np.arange(len(visual_ND))
+        from_N = np.arange(shape.image.visual_tokens)
         for segment in shape.image.segments:
             first_H1 = segment.first + segment.stride * np.arange(segment.rows)[:, None]
             token_HW = first_H1 + np.arange(segment.columns)
             from_N[token_HW] = token_HW[::down, ::right]
-        turned.append(visual_ND[from_N])
+        if seen.places is None or shape.handed == len(from_N):
+            turned.append(seen._replace(visual=seen.visual[from_N]))
+            continue
+        # Those that are there, where they are then, in their new order.
+        places = np.flatnonzero(np.isin(from_N, seen.places)).astype(seen.places.dtype)
+        row_S = np.searchsorted(seen.places, from_N[places])
+        bias = None if seen.bias is None else seen.bias[row_S]
+        turned.append(Seen(seen.visual[row_S], places, bias))
     return turned
+
+
+def same_tokens(manifest: Manifest, found: Seen, wanted: Seen) -> tuple[Array, Array]:
+    """The visual tokens of both, or those that went through the whole vision tower in both where these differ."""
+    if found.places is None or wanted.places is None or np.array_equal(found.places, wanted.places):
+        return found.visual, wanted.visual
+    both = np.intersect1d(found.places, wanted.places)
+    if manifest.shape.handed == manifest.shape.image.visual_tokens:
+        return found.visual[both], wanted.visual[both]
+    return found.visual[np.isin(found.places, both)], wanted.visual[np.isin(wanted.places, both)]
 
 
 def keeps_top(found_V: Array, wanted_V: Array, tie: float) -> bool:
@@ -266,9 +310,9 @@ def keeps_top(found_V: Array, wanted_V: Array, tie: float) -> bool:
     return bool(gap <= tie * np.abs(wanted_V).max())
 
 
-def greedy(session: Session, ids: list[int], visual: Array, tokens: int) -> list[int]:
+def greedy(session: Session, ids: list[int], seen: Array | Seen, tokens: int) -> list[int]:
     """`tokens` greedy tokens, past end tokens too, so that answers of equal length are compared."""
-    logits = session.prefill(ids, visual).logits
+    logits = session.prefill(ids, seen).logits
     answer = [int(np.argmax(logits))]
     while len(answer) < tokens:
         answer.append(int(np.argmax(session.decode(answer[-1]))))
@@ -276,8 +320,8 @@ def greedy(session: Session, ids: list[int], visual: Array, tokens: int) -> list
 
 
 def relative_error(found: Array, wanted: Array) -> float:
-    """max |a - b| / max |b|; infinite where a value is not finite or the shapes differ."""
-    if found.shape != wanted.shape:
+    """max |a - b| / max |b|; infinite where a value is not finite, the shapes differ or there is none."""
+    if found.shape != wanted.shape or not found.size:
         return float("inf")
     right = wanted.astype(np.float64)
     difference = np.abs(found.astype(np.float64) - right)

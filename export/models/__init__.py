@@ -14,7 +14,7 @@ from vlmp.runtimes.console.streams import is_url
 if TYPE_CHECKING:
     import torch
     from torch import nn
-    from vlmp.export.geometry import Cut, Geometry
+    from vlmp.export.geometry import Cut, Geometry, TowerCut
     from vlmp.export.models.spec import ModelSpec, PictureSpec, PromptSpec
     from vlmp.export.quantize import Quantizer
     from vlmp.pruner import Pruner
@@ -38,7 +38,15 @@ class Family(Protocol):
     """What a user should know of how the checkpoint was read, a sentence each; complete after `build`."""
 
     def geometry(
-        self, *, height: int, width: int, prefix: int, cuts: "tuple[Cut, ...]", text: int, room: int
+        self,
+        *,
+        height: int,
+        width: int,
+        prefix: int,
+        cuts: "tuple[Cut, ...]",
+        text: int,
+        room: int,
+        tower: "TowerCut | None" = None,
     ) -> "Geometry":
         """All static sizes for these settings."""
         ...

@@ -94,23 +94,27 @@ class Prefill(nn.Module):
             self.register_buffer(f"mask_{group}", causal_mask(base + geometry.text, rope[0].dtype), persistent=False)
             self.register_buffer(f"tail_{group}", state_rows(geometry, base), persistent=False)
 
-    def forward(self, ids: Tensor, text_len: Tensor, visual: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        self, ids: Tensor, text_len: Tensor, visual: Tensor, places: Tensor | None = None, bias: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
         """ids int32 [1, T], text_len int32 [1], visual [N, D (1 + n)] -> logits [V], what is kept, rows, biases.
 
+        places int32 [N]: where the visual tokens stand, where the vision tower has dropped others; bias [N]: what it
+        has found that each of them counts for, if it weighs.
         rows: keys and values, or the state, of each layer. biases [S]: of each stage that weighs, added to the scores
         of what it has kept, in all layers after it.
         What is kept: kept of each stage but the last, then its kept, order and filled, as `Geometry.outputs` has them.
         ids may be fewer than T where no graph is traced.
         """
         geometry, decoder, first = self.geometry, self.decoder, self.geometry.prefix
-        whole = geometry.whole_base + ids.shape[1]
-        cos_Ld, sin_Ld = _cut(self.cos, whole), _cut(self.sin, whole)
+        place_N = None if places is None else places.to(torch.int64)
+        cos_Ld, sin_Ld = (self.prompt_rows(table, ids.shape[1], place_N) for table in (self.cos, self.sin))
         words = decoder.embed(torch.cat([self.prefix_P, ids[0]])).to(visual.dtype)
         hidden_LD, *features = among_text(words, visual, geometry)
         rows: list[Tensor] = []
         biases: list[Tensor] = []
-        bias_S: Tensor | None = None
-        choice = Choice()
+        bias_S = bias
+        choice = Choice(place_N=place_N)
         context = self.context(0, text_len, cos_Ld, sin_Ld, bias_S)
         hidden_LD, last = self.run_group(0, hidden_LD, context, rows, features)
         for stage, pruner in enumerate(self.pruners):
@@ -123,10 +127,11 @@ class Prefill(nn.Module):
 
             pruned = pruner(hidden_LD[first:after], keys_NC, attention_N, choice.place_N)
             choice = choice.then(pruned)
-            weighs = geometry.cuts[stage].weighs
-            bias_S = tokens_stood_for(hidden_LD[first:after], pruned.kept_S, bias_S) if weighs else None
-            if bias_S is not None:
+            if geometry.cuts[stage].weighs:
+                bias_S = tokens_stood_for(hidden_LD[first:after], pruned.kept_S, bias_S)
                 biases.append(bias_S.to(visual.dtype))
+            elif geometry.weighed[stage + 1] is None:
+                bias_S = None
             hidden_LD = torch.cat([hidden_LD[:first], pruned.hidden_SD, hidden_LD[after:]])
 
             def left(rows_L: Tensor, kept_S: Tensor = pruned.kept_S, after: int = after) -> Tensor:
@@ -140,6 +145,14 @@ class Prefill(nn.Module):
             hidden_LD, last = self.run_group(stage + 1, hidden_LD, context, rows, features)
         logits = decoder.logits(hidden_LD, text_len + (geometry.bases[-1] - 1))
         return (logits, *choice.outputs(), *rows, *biases)
+
+    def prompt_rows(self, table_Xd: Tensor, tokens: int, place_N: Tensor | None) -> Tensor:
+        """Of a rotary table the rows of prefix, visual tokens, and so many text tokens."""
+        first, whole = self.geometry.prefix, self.geometry.whole_base
+        if place_N is None:
+            return _cut(table_Xd, whole + tokens)
+        visual_Nd = table_Xd.index_select(0, place_N + first)
+        return torch.cat([table_Xd[:first], visual_Nd, table_Xd[whole : whole + tokens]])
 
     def context(self, group: int, text_len: Tensor, cos_Ld: Tensor, sin_Ld: Tensor, bias_S: Tensor | None) -> Context:
         """What the layers of a group are given beside their tokens. bias_S: added to the scores of visual tokens."""
@@ -195,9 +208,11 @@ class Choice(NamedTuple):
     def then(self, pruned: PruneResult) -> "Choice":
         """After one more stage, which chose among those that are left."""
         kept_S, order_S, filled_1 = pruned.kept_S, pruned.order_S, pruned.filled_1
-        if self.place_N is None or self.filled_1 is None:
+        if self.place_N is None:
             return Choice((), kept_S, order_S, filled_1)
         kept_S, order_S = (self.place_N.index_select(0, index_S) for index_S in (kept_S, order_S))
+        if self.filled_1 is None:  # those before were dropped in the vision tower, which says so itself
+            return Choice((), kept_S, order_S, filled_1)
         return Choice((*self.earlier, self.place_N), kept_S, order_S, self.filled_1 + filled_1)
 
     def outputs(self) -> list[Tensor]:
@@ -237,13 +252,14 @@ class Step(nn.Module):
         position_L = torch.minimum(past + _cut(self.index_L, tokens), self.last_position)
         cos_Ld, sin_Ld = self.cos.index_select(0, position_L), self.sin.index_select(0, position_L)
         mask_LL = _cut(self.mask_LL, tokens, tokens)
-        biases = iter(caches)  # after those of the layers
-        held = [[next(biases) for _ in geometry.cached(layer, 0)] for layer in range(geometry.layers)]
-        masks = [self.cache_mask(past, geometry.bases[0])]
-        for cut, base in zip(geometry.cuts, geometry.bases[1:], strict=True):
+        rest = iter(caches)
+        held = [[next(rest) for _ in geometry.cached(layer, 0)] for layer in range(geometry.layers)]
+        biases = dict(zip(sorted({by for by in geometry.weighed if by is not None}), rest, strict=True))
+        masks = []
+        for by, base in zip(geometry.weighed, geometry.bases, strict=True):
             mask_1C = self.cache_mask(past, base)
-            if cut.weighs:
-                mask_1C = mask_1C + over_slots(next(biases), geometry.prefix, mask_1C.shape[1])
+            if by is not None:
+                mask_1C = mask_1C + over_slots(biases[by], geometry.prefix, mask_1C.shape[1])
             masks.append(mask_1C)
         filled = [
             (*held[layer], mask_1C) for layers, mask_1C in zip(geometry.groups, masks, strict=True) for layer in layers

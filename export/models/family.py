@@ -9,11 +9,12 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 from vlmp.export.checkpoint import adapter_weights, read_config
-from vlmp.export.geometry import Cut, Geometry, KvLayer, StateLayer
+from vlmp.export.geometry import Cut, Geometry, KvLayer, StateLayer, TowerCut
 from vlmp.export.models.decoder import Decode, Decoder, Extend, Prefill, decoder_transforms
 from vlmp.export.models.loading import Names, load
 from vlmp.export.models.positions import prompt_positions, rope_rows, text_positions, text_start
 from vlmp.export.models.spec import ModelSpec
+from vlmp.export.models.tower import TowerStage
 from vlmp.export.models.vision import Vision, vision_transforms
 from vlmp.export.pixels import Normalisation, read_normalisation, read_resample
 from vlmp.export.quantize import Part, Quantizer
@@ -85,7 +86,15 @@ class SpecFamily(ABC):
         """Settings of the image processor, and the only values that are served. What its file leaves out passes."""
 
     def geometry(
-        self, *, height: int, width: int, prefix: int, cuts: tuple[Cut, ...], text: int, room: int
+        self,
+        *,
+        height: int,
+        width: int,
+        prefix: int,
+        cuts: tuple[Cut, ...],
+        text: int,
+        room: int,
+        tower: TowerCut | None = None,
     ) -> Geometry:
         """All static sizes. height, width in pixels, multiples of `picture.unit`."""
         decoder, grid = self.spec.decoder, (height // self.picture.unit, width // self.picture.unit)
@@ -107,6 +116,7 @@ class SpecFamily(ABC):
             hidden=decoder.width,
             vocab=decoder.vocab,
             deep=decoder.deep,
+            tower=tower,
         )
 
     @torch.no_grad()
@@ -121,10 +131,18 @@ class SpecFamily(ABC):
     ) -> dict[MethodName, nn.Module]:
         """The four graphs with the checkpoint's weights in `dtype`; prefill, decode and extend share one decoder.
 
+        pruners: of each stage in order, that of the vision tower first.
         holds: what the export will keep values in where that is smaller than `dtype`. Raises UserError when the
         checkpoint's tensors do not fit its config, `holds` cannot hold them, or the quantizer's groups do not fit them.
         """
-        vision, decoder = self._load(geometry, dtype, quantizer, holds or dtype)
+        stage = None
+        if geometry.tower is not None:
+            first, *pruners = pruners
+            vision_spec = self.spec.vision
+            stage = TowerStage(
+                first, geometry.tower, vision_spec.heads, self.spec.connector.merge, class_token=vision_spec.class_token
+            )
+        vision, decoder = self._load(geometry, dtype, quantizer, holds or dtype, stage)
         vision.bake(self.normalisation, dtype)
         rope, head_dim = self.spec.decoder.rope, self.spec.decoder.head_dim
         prompt_rope = rope_rows(rope, head_dim, prompt_positions(rope, geometry), dtype)
@@ -140,7 +158,12 @@ class SpecFamily(ABC):
         return methods
 
     def _load(
-        self, geometry: Geometry, dtype: torch.dtype, quantizer: Quantizer | None, holds: torch.dtype
+        self,
+        geometry: Geometry,
+        dtype: torch.dtype,
+        quantizer: Quantizer | None,
+        holds: torch.dtype,
+        stage: TowerStage | None,
     ) -> tuple[Vision, Decoder]:
         """The modules with the checkpoint's weights."""
 
@@ -155,7 +178,7 @@ class SpecFamily(ABC):
             words = self._words(weights)
             tied = HEAD not in words
             with torch.device("meta"):
-                vision = Vision(spec.vision, spec.connector, geometry.grid)
+                vision = Vision(spec.vision, spec.connector, geometry.grid, stage)
                 decoder = Decoder(replace(spec.decoder, tied=tied))
             names = {**self.decoder_names, **words}
             seen, heard = vision_transforms(spec.vision), decoder_transforms(spec.decoder)

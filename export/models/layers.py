@@ -31,19 +31,16 @@ class PatchAttention(nn.Module):
         super().__init__()
         self.heads, self.windows = heads, windows
 
-    def forward(self, qkv_ME: Tensor, rope: tuple[Tensor, Tensor] | None) -> Tensor:
-        """Queries, keys and values [M, 3 E], not rotated, cos and sin [M, d] or None -> mixed values [M, E]."""
-        patches, width = qkv_ME.shape[0], qkv_ME.shape[1] // 3
-        # Slices rather than an index or a split: XNNPACK has no other way to take a part.
-        query_HMd, key_HMd, value_HMd = (
-            qkv_ME[:, start : start + width].reshape(patches, self.heads, -1).permute(1, 0, 2)
-            for start in (0, width, 2 * width)
-        )
-        if rope:
-            query_HMd, key_HMd = rotate(query_HMd, *rope), rotate(key_HMd, *rope)
+    def forward(self, qkv_ME: Tensor, rope: tuple[Tensor, Tensor] | None, mask: Tensor | None = None) -> Tensor:
+        """Queries, keys and values [M, 3 E], not rotated, cos and sin [M, d] or None -> mixed values [M, E].
+
+        mask: added to scores, [M, M] or [1, M]; not together with windows.
+        """
+        patches = qkv_ME.shape[0]
+        query_HMd, key_HMd, value_HMd = patch_heads(qkv_ME, self.heads, rope)
         query_HMd = query_HMd * query_HMd.shape[-1] ** -0.5
         if not self.windows:
-            return mix(query_HMd, key_HMd, value_HMd).permute(1, 0, 2).reshape(patches, -1)
+            return mix(query_HMd, key_HMd, value_HMd, mask).permute(1, 0, 2).reshape(patches, -1)
         parts, start = [], 0
         for count, size in self.windows:
             stop = start + count * size
@@ -56,9 +53,24 @@ class PatchAttention(nn.Module):
         return torch.cat(parts, 1).permute(1, 0, 2).reshape(patches, -1)
 
 
-def mix(query_HMd: Tensor, key_HMd: Tensor, value_HMd: Tensor) -> Tensor:
-    """Values [H, M, d] mixed by what each query, scaled already, attends to."""
+def patch_heads(qkv_ME: Tensor, heads: int, rope: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values [M, 3 E] -> each [H, M, d], the first two rotated by cos and sin [M, d]."""
+    width = qkv_ME.shape[1] // 3
+    # Slices rather than an index or a split: XNNPACK has no other way to take a part.
+    query_HMd, key_HMd, value_HMd = (
+        qkv_ME[:, start : start + width].reshape(qkv_ME.shape[0], heads, -1).permute(1, 0, 2)
+        for start in (0, width, 2 * width)
+    )
+    if rope:
+        query_HMd, key_HMd = rotate(query_HMd, *rope), rotate(key_HMd, *rope)
+    return query_HMd, key_HMd, value_HMd
+
+
+def mix(query_HMd: Tensor, key_HMd: Tensor, value_HMd: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Values [H, M, d] mixed by what each query, scaled already, attends to. mask: added to scores, [M or 1, M]."""
     score_HMM = torch.bmm(query_HMd, key_HMd.transpose(1, 2))
+    if mask is not None:
+        score_HMM = score_HMM + mask
     return torch.bmm(torch.softmax(score_HMM, -1), value_HMd)
 
 
@@ -127,12 +139,15 @@ class AddNorm(nn.Module):
 
 
 class RowAttention(nn.Module):
-    """What one token attends to, averaged over heads, in float32 whatever the precision of the rest."""
+    """What tokens attend to, averaged over them and over heads, in float32 whatever the precision of the rest."""
 
-    def forward(self, query_H1d: Tensor, key_JLd: Tensor, mask_1L: Tensor) -> Tensor:
-        """query [H, 1, d], keys [J, L, d], both rotated, mask [1, L] -> shares of attention [L], their sum is 1."""
+    def forward(self, query_HQd: Tensor, key_JLd: Tensor, mask_1L: Tensor) -> Tensor:
+        """queries [H, Q, d], keys [J, L, d], all rotated, mask [1, L] -> shares of attention [L], their sum is 1.
+
+        Q: usually the one token at the prompt's end; a vision tower's patches may be many.
+        """
         kv_heads, tokens, head_dim = key_JLd.shape
-        query_Jgd = query_H1d.float().reshape(kv_heads, -1, head_dim) * head_dim**-0.5
+        query_Jgd = query_HQd.float().reshape(kv_heads, -1, head_dim) * head_dim**-0.5
         score_JgL = torch.bmm(query_Jgd, key_JLd.float().transpose(1, 2)) + mask_1L.float()
         return torch.softmax(score_JgL, -1).reshape(-1, tokens).mean(0)
 

@@ -13,14 +13,15 @@ from vlmp.export.models.connector import Connector, in_merge_order, patch_places
 from vlmp.export.models.layers import JoinedLinear, PatchAttention, activation, new_norm
 from vlmp.export.models.loading import SCALED
 from vlmp.export.models.spec import ConnectorSpec, VisionSpec
-from vlmp.export.models.windows import by_windows, window_sizes
+from vlmp.export.models.tower import TowerStage
+from vlmp.export.models.windows import by_windows, window_numbers, window_sizes
 from vlmp.export.pixels import Normalisation
 
 
 class Vision(nn.Module):
     """image [1, 3, height, width] in 0..255 -> visual tokens [N, D], with n taps [N, D (1 + n)]: features after them.
 
-    grid: rows and columns of the visual tokens.
+    grid: rows and columns of the visual tokens. With a stage that drops tokens S of the N are left.
     """
 
     scale: Tensor
@@ -32,7 +33,10 @@ class Vision(nn.Module):
     by_windows_N: Tensor
     by_rows_N: Tensor
 
-    def __init__(self, spec: VisionSpec, connector: ConnectorSpec, grid: tuple[int, int]) -> None:
+    def __init__(
+        self, spec: VisionSpec, connector: ConnectorSpec, grid: tuple[int, int], stage: TowerStage | None = None
+    ) -> None:
+        """stage: where some of the patches leave the tower."""
         super().__init__()
         self.spec, self.grid, self.merge = spec, grid, connector.merge
         self.patch = nn.Conv2d(3, spec.width, spec.patch, spec.patch, bias=spec.patch_bias)
@@ -43,8 +47,10 @@ class Vision(nn.Module):
         if spec.pre_norm:
             self.pre_norm = new_norm(spec.norm, spec.width, spec.norm_eps)
         windows = window_sizes(grid, spec.window // self.merge, self.merge) if spec.window else ()
+        self.stage = stage
+        last = spec.depth if stage is None else stage.cut.block  # from there on a mask keeps windows apart
         self.blocks = nn.ModuleList(
-            [VisionBlock(spec, () if index in spec.full else windows) for index in range(spec.depth)]
+            [VisionBlock(spec, () if index in spec.full or index >= last else windows) for index in range(spec.depth)]
         )
         if spec.last_norm:
             self.last_norm = new_norm(spec.norm, spec.width, spec.norm_eps)
@@ -71,6 +77,8 @@ class Vision(nn.Module):
             keep("by_windows_N", order_N)
             keep("by_rows_N", order_N.argsort())
             patches = patches[order_N]
+            if self.stage is not None:
+                self.stage.bake(order_N.argsort(), window_numbers(self.grid, spec.window // self.merge))
         order_M = patches.reshape(-1)
         if spec.rope == "halves":
             head_dim = spec.width // spec.heads
@@ -98,23 +106,40 @@ class Vision(nn.Module):
                 del self.class_token
             del self.positions
 
-    def forward(self, image: Tensor) -> Tensor:
-        """image float [1, 3, height, width], RGB 0..255 -> visual [N, D (1 + n)]."""
-        spec = self.spec
+    def forward(self, image: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """image float [1, 3, height, width], RGB 0..255 -> visual [N, D (1 + n)].
+
+        With a stage in the tower also int32 [S], which groups went through all of it; and where it hands over these
+        alone, `visual` [S, D (1 + n)], and its bias [S] if it weighs.
+        """
+        spec, stage = self.spec, self.stage
         rope = (self.cos_Md, self.sin_Md) if spec.rope == "halves" else None
-        hidden_ME = self.patches(image)
+        hidden_ME, qkv_ME = self.patches(image), None
+        masks: tuple[Tensor | None, Tensor | None] = None, None
         features: list[Tensor] = []
+        chosen = None
         for index, block in enumerate(self.blocks):
-            hidden_ME = block(hidden_ME, rope)
+            if stage is not None and index == stage.cut.block:
+                chosen = stage(hidden_ME, qkv_ME, rope)
+                hidden_ME, masks = stage.left(chosen, hidden_ME), stage.masks(chosen, hidden_ME.dtype)
+                rope = rope and (stage.rows_left(chosen, rope[0]), stage.rows_left(chosen, rope[1]))
+                features = [stage.taken(chosen, each) for each in features]
+            hidden_ME, qkv_ME = block(hidden_ME, rope, masks[bool(spec.window) and index not in spec.full])
             if index in spec.taps:
-                features.append(self.taps[spec.taps.index(index)](hidden_ME))
-        if spec.class_token:
+                whole_ME = hidden_ME if stage is None or chosen is None else stage.back(chosen, hidden_ME)
+                features.append(self.taps[spec.taps.index(index)](whole_ME))
+        if stage is not None and chosen is not None:
+            hidden_ME = stage.back(chosen, hidden_ME)
+        elif spec.class_token:
             hidden_ME = hidden_ME[:-1]
         if spec.last_norm:
             hidden_ME = self.last_norm(hidden_ME)
         visual_ND = self.connector(hidden_ME)
         if features:
             visual_ND = torch.cat([visual_ND, *features], 1)
+        if chosen is not None:
+            bias_S = chosen.bias_S if chosen.share_NS is None else None
+            return visual_ND, chosen.kept_S.to(torch.int32), *([] if bias_S is None else [bias_S])
         return visual_ND.index_select(0, self.by_rows_N) if spec.window else visual_ND
 
     def patches(self, image: Tensor) -> Tensor:
@@ -149,15 +174,17 @@ class VisionBlock(nn.Module):
         self.fc2 = nn.Linear(inner, width, bias=spec.mlp_bias)
         self.act = activation(spec.act)
 
-    def forward(self, hidden_ME: Tensor, rope: tuple[Tensor, Tensor] | None) -> Tensor:
-        """hidden [M, E], cos and sin [M, d] or None -> [M, E]."""
+    def forward(
+        self, hidden_ME: Tensor, rope: tuple[Tensor, Tensor] | None, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """hidden [M, E], cos and sin [M, d] or None, mask as PatchAttention takes it -> [M, E], projected [M, 3 E]."""
         qkv_ME = self.qkv(self.norm1(hidden_ME))
-        hidden_ME = hidden_ME + self.proj(self.attention(qkv_ME, rope))
+        hidden_ME = hidden_ME + self.proj(self.attention(qkv_ME, rope, mask))
         inner_MF = self.fc1(self.norm2(hidden_ME))
         if self.gated:
             gate_MF, up_MF = inner_MF.chunk(2, -1)
-            return hidden_ME + self.fc2(self.act(gate_MF) * up_MF)
-        return hidden_ME + self.fc2(self.act(inner_MF))
+            return hidden_ME + self.fc2(self.act(gate_MF) * up_MF), qkv_ME
+        return hidden_ME + self.fc2(self.act(inner_MF)), qkv_ME
 
 
 def buckets(patches: int, table: int) -> Tensor:

@@ -20,6 +20,13 @@ def by_windows(grid: tuple[int, int], side: int) -> Tensor:
     return torch.cat(parts)
 
 
+def window_numbers(grid: tuple[int, int], side: int) -> Tensor:
+    """In which window each visual token is, of those numbered by rows. int64 [N]."""
+    row_N = torch.arange(grid[0]).repeat_interleave(grid[1]) // side
+    column_N = torch.arange(grid[1]).repeat(grid[0]) // side
+    return row_N * grid[1] + column_N
+
+
 def window_sizes(grid: tuple[int, int], side: int, merge: int) -> tuple[tuple[int, int], ...]:
     """(count, patches in each) of the windows of each size, in that order. merge: side of a visual token in patches."""
     return tuple(

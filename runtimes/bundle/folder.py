@@ -206,8 +206,6 @@ def read_manifest(bundle: Path, *, check_hashes: bool = True) -> Manifest:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise UserError(": ".join(part for part in (str(path), where, first["msg"]) if part)) from None
-    if any(stage.place != "layer" for stage in manifest.shape.stages):
-        raise UserError(f"{path}: it prunes in the vision tower, which this vlmp does not run: upgrade vlmp")
     try:
         check_tensors(manifest)
     except ValueError as error:

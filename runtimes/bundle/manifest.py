@@ -15,7 +15,9 @@ METHODS: tuple[MethodName, ...] = ("vision", "prefill", "decode", "extend")
 Resample = Literal["bilinear", "bicubic", "lanczos"]
 PrefillRegion = Literal["before", "pruner", "after"]
 """Parts of prefill: layers < K with the embedding, the pruner, layers >= K with the head."""
-Region = Literal["vision", PrefillRegion, "decode", "extend"]
+TowerRegion = Literal["vision_before", "vision_pruner", "vision_after"]
+"""Parts of vision where a stage is in the tower: what comes before, the stage, the rest."""
+Region = Literal["vision", TowerRegion, PrefillRegion, "decode", "extend"]
 """Parts of the graphs that do different work."""
 MOST = 1 << 24
 """Of any count. What is larger is no bundle but damage, and sums and products of counts stay exact in every reader."""
@@ -58,8 +60,8 @@ class MethodSpec(_Record):
     outputs: list[TensorSpec]
     work: dict[Region, WorkSpec] = Field(
         default={},
-        description="With a full bucket of text. prefill: before, pruner, after; other methods: their own name. "
-        "Empty in older bundles.",
+        description="With a full bucket of text. prefill: before, pruner, after; other methods: their own name, vision "
+        "with a stage in it also vision_before, vision_pruner, vision_after. Empty in older bundles.",
     )
     work_per_token: dict[Region, WorkSpec] = Field(
         default={},
@@ -106,7 +108,12 @@ class StageSpec(_Record):
     index: int
     pruner: str = Field(description="Its name, as --pruner takes it.")
     tokens: int = Field(description="Visual tokens that come in.")
-    num_kept: int = Field(description="Visual tokens that go on.")
+    num_kept: int = Field(description="Visual tokens that it keeps.")
+    form: Literal["dropped", "rebuilt"] = Field(
+        default="dropped",
+        description="What becomes of the others. rebuilt, of a stage in the vision tower: they come back after its "
+        "last block, so that all go on.",
+    )
     settings: dict[str, float | int] = Field(description="Those that the pruner reads.")
     loop: Literal["while", "unroll", "scan"]
     by_prompt: bool = Field(default=False, description="Whether the text of the first turn has a say in the choice.")
@@ -116,6 +123,16 @@ class StageSpec(_Record):
         "stage i, which decode and extend take as bias_cache_i.",
     )
     exact: bool = Field(description="False when an unrolled graph may fill the last tokens by lowest score.")
+
+    @property
+    def where(self) -> int | str:
+        """As --stage takes it."""
+        return self.index if self.place == "layer" else f"vision.{self.index}"
+
+    @property
+    def left(self) -> int:
+        """Visual tokens that go on."""
+        return self.tokens if self.form == "rebuilt" else self.num_kept
 
     @property
     def depth(self) -> tuple[bool, int]:
@@ -195,11 +212,17 @@ class ShapeSpec(_Record):
         for number, stage in enumerate(self.stages):
             if stage.place == "layer" and not 0 <= stage.index < layers:
                 raise ValueError(f"stages.{number}: index {stage.index} must be from 0 to {layers - 1}")
+            if stage.place == "layer" and stage.form != "dropped":
+                raise ValueError(f"stages.{number}: form {stage.form} is of the vision tower")
             if number and stage.depth <= self.stages[number - 1].depth:
                 raise ValueError(f"stages.{number}: index {stage.index} is not after the stage before")
+            if stage.place == "vision" and (number or stage.index < 0):
+                raise ValueError(f"stages.{number}: one stage in the vision tower is possible, from index 0 on")
             if stage.tokens != left or not 0 < stage.num_kept <= left:
                 raise ValueError(f"stages.{number}: takes {stage.tokens} and keeps {stage.num_kept} of {left} tokens")
-            left = stage.num_kept
+            left = stage.left
+        if self.tower is not None and len(self.stages) == 1:
+            raise ValueError("stages: one in the language model must follow that of the vision tower")
         return self
 
     @property
@@ -208,14 +231,24 @@ class ShapeSpec(_Record):
         return self.stages[-1].num_kept if self.stages else self.image.visual_tokens
 
     @property
+    def tower(self) -> StageSpec | None:
+        """The stage in the vision tower."""
+        return self.stages[0] if self.stages and self.stages[0].place == "vision" else None
+
+    @property
+    def handed(self) -> int:
+        """Visual tokens that `vision` returns."""
+        return self.image.visual_tokens if self.tower is None else self.tower.left
+
+    @property
     def weighed(self) -> list[int]:
-        """Numbers of the stages that weigh what they have kept."""
-        return [number for number, stage in enumerate(self.stages) if stage.weighs]
+        """Numbers of the stages whose biases count in the language model."""
+        return [number for number, stage in enumerate(self.stages) if stage.weighs and stage.form == "dropped"]
 
     @property
     def pruner(self) -> str:
         """The pruner's name, of several stages with a plus between them."""
-        return "+".join(stage.pruner for stage in self.stages) or "none"
+        return "+".join(stage.pruner for stage in self.stages if stage.pruner != "none") or "none"
 
     @property
     def prune_layer(self) -> int:

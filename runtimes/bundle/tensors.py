@@ -26,7 +26,10 @@ def expected_tensors(manifest: Manifest, name: MethodName) -> tuple[Tensors, Ten
     kv, bucket, in_place = shape.kv, prompt.text_len, shape.kv.update == "in_place"
     sees = manifest.method("vision").outputs
     hidden = sees[0].shape[-1] if sees and len(sees[0].shape) == 2 else 1
-    visual_ND: Tensors = {"visual": ([shape.image.visual_tokens, hidden], precision)}
+    tower = shape.tower
+    drops = tower is not None and tower.form == "dropped"
+    visual_ND: Tensors = {"visual": ([shape.handed, hidden], precision)}
+    places: Tensors = {} if tower is None else {"places": ([tower.num_kept], "int32")}
 
     def rows(key: str, value: str, count: Callable[[KvLayerSpec], int]) -> Tensors:
         return {
@@ -38,15 +41,22 @@ def expected_tensors(manifest: Manifest, name: MethodName) -> tuple[Tensors, Ten
     def states(name: str) -> Tensors:
         return {f"{name}_{number}": (list(layer.state), kv.dtype) for number, layer in kv.states.items()}
 
+    def biases(name: str, *, of_tower: bool) -> Tensors:
+        stages = [(number, shape.stages[number]) for number in shape.weighed]
+        return {
+            f"{name}_{number}": ([stage.num_kept], kv.dtype)
+            for number, stage in stages
+            if (stage.place == "vision") == of_tower
+        }
+
+    from_tower = biases("bias_cache", of_tower=True)
     if name == "vision":
         image = shape.image
-        return {"image": ([1, 3, image.height, image.width], precision)}, visual_ND
+        made = visual_ND | places | biases("bias", of_tower=True)
+        return {"image": ([1, 3, image.height, image.width], precision)}, made
 
-    def biases(name: str) -> Tensors:
-        stages = enumerate(shape.stages)
-        return {f"{name}_{number}": ([stage.num_kept], kv.dtype) for number, stage in stages if stage.weighs}
-
-    caches = rows("key_cache", "value_cache", lambda layer: layer.slots) | states("state_cache") | biases("bias_cache")
+    caches = rows("key_cache", "value_cache", lambda layer: layer.slots) | states("state_cache")
+    caches |= from_tower | biases("bias_cache", of_tower=False)
     tokens = 1 if name == "decode" else bucket
     counts: dict[str, Callable[[KvLayerSpec], int]] = {
         "prefill": lambda layer: layer.base + bucket, "decode": lambda _: 1, "extend": lambda _: bucket,
@@ -54,18 +64,23 @@ def expected_tensors(manifest: Manifest, name: MethodName) -> tuple[Tensors, Ten
     made: Tensors = {"logits": ([manifest.vocab_size], precision)}
     made |= rows("key", "value", (lambda layer: layer.slots) if in_place else counts[name]) | states("state")
     if in_place or name == "prefill":
-        made |= biases("bias")
+        made |= biases("bias", of_tower=False)
     taken: Tensors = {"ids": ([1, tokens], "int32")}
     if in_place or name != "decode":
         taken["text_len"] = ([1], "int32")
     if in_place or name != "prefill":
         taken |= {"past": ([1], "int32"), **caches}
     if name == "prefill":
-        taken |= visual_ND
+        taken |= visual_ND | (places | from_tower if drops else {})
         made |= {"kept": ([shape.num_kept], "int32"), "order": ([shape.num_kept], "int32"), "filled": ([1], "int32")}
-        made |= {f"kept_{number}": ([stage.num_kept], "int32") for number, stage in enumerate(shape.stages[:-1])}
+        made |= {
+            f"kept_{number}": ([stage.num_kept], "int32")
+            for number, stage in enumerate(shape.stages[:-1])
+            if stage.place == "layer"
+        }
     elif in_place:
         taken["visual"] = ([0, hidden], precision)
+        taken |= {"places": ([0], "int32")} if drops else {}
     return taken, made
 
 

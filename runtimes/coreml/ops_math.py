@@ -139,16 +139,9 @@ def layer_norm(x: Array, axes: Array, gamma: Array, beta: Array, epsilon: Array)
     return centered / np.sqrt(variance + f32(epsilon)) * f32(gamma) + f32(beta)
 
 
-def batch_norm(x: Array, mean: Array, variance: Array, gamma: Array, beta: Array, epsilon: Array) -> Array:
-    """Normalize [N, C, H, W] by the given statistics [C]."""
-    mean, variance, gamma, beta = (f32(each).reshape(-1, 1, 1) for each in (mean, variance, gamma, beta))
-    return (f32(x) - mean) / np.sqrt(variance + f32(epsilon)) * gamma + beta
-
-
 MATH: dict[str, Callable[..., Any]] = {
     **{name: _binary(function) for name, function in _BINARY.items()},
     "abs": lambda x: np.abs(x),
-    "batch_norm": batch_norm,
     "clip": lambda x, alpha, beta: np.minimum(np.maximum(f32(x), f32(alpha)), f32(beta)),
     "conv": conv,
     "cumsum": cumsum,

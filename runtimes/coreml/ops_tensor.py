@@ -84,6 +84,7 @@ TENSOR: dict[str, Callable[..., Any]] = {
     "expand_dims": lambda x, axes: np.expand_dims(x, _integers(axes)),
     "fill_like": lambda ref_tensor, value: np.full(ref_tensor.shape, value),
     "gather": gather,
+    "identity": lambda x: x,
     "reshape": lambda x, shape: np.reshape(x, _integers(shape)),
     "select": lambda cond, a, b: np.where(cond, a, b),
     "slice_by_index": slice_by_index,

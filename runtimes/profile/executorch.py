@@ -118,7 +118,7 @@ def prefill_regions(steps: Sequence[Step], manifest: Manifest) -> tuple[list[Pre
     edges = [place for place, step in enumerate(steps) if step.linear]
     if manifest.shape.prune_layer == 0:
         edges = [-1, *edges]
-    pruners = len(manifest.shape.stages)
+    pruners = sum(stage.place == "layer" for stage in manifest.shape.stages)
     if len(edges) <= pruners:
         return [None for step in steps for _ in step.calls], UNKNOWN
     gaps = sorted(pairwise(edges), key=lambda pair: pair[0] - pair[1])[:pruners]

@@ -9,7 +9,7 @@ from PIL.Image import Image
 from rich.progress import Progress
 from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.bundle.folder import size_bytes
-from vlmp.runtimes.draw import draw_kept
+from vlmp.runtimes.draw import draw_kept, shown
 from vlmp.runtimes.image import open_image
 from vlmp.runtimes.profile.child import Request, Started, ask
 from vlmp.runtimes.profile.machine import busy_warning, describe_machine
@@ -147,6 +147,7 @@ def _picture(session: Session, photo: Image, ids: list[int]) -> str:
     filled = first_turn(session, photo, ids, 1).prefilled
     assert filled is not None
     packed = io.BytesIO()
-    drawn = draw_kept(photo, session.manifest.shape.image, filled.order, filled.stages[:-1])
+    shape = session.manifest.shape
+    drawn = draw_kept(photo, shape.image, *shown(shape, filled.order, filled.stages))
     drawn.save(packed, "PNG", optimize=True)
     return base64.b64encode(packed.getvalue()).decode()

@@ -66,7 +66,8 @@ class Settings(_Strict):
 class StageFacts(_Strict):
     """One place at which visual tokens are pruned."""
 
-    layer: int
+    place: Literal["vision", "layer"] = "layer"
+    layer: int = Field(description="Or the block of the vision tower.")
     pruner: str
     kept_tokens: int
 
@@ -91,7 +92,9 @@ class BundleFacts(_Strict):
     @property
     def places(self) -> str:
         """K of each stage."""
-        return ", ".join(str(stage.layer) for stage in self.stages) or str(self.prune_layer)
+        return ", ".join(f"vision.{at.layer}" if at.place == "vision" else str(at.layer) for at in self.stages) or str(
+            self.prune_layer
+        )
 
     @property
     def kept(self) -> str:

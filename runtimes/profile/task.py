@@ -101,6 +101,7 @@ def bundle_facts(manifest: Manifest) -> BundleFacts:
         visual_tokens=shape.image.visual_tokens,
         kept_tokens=shape.num_kept,
         stages=[
-            StageFacts(layer=stage.index, pruner=stage.pruner, kept_tokens=stage.num_kept) for stage in shape.stages
+            StageFacts(place=stage.place, layer=stage.index, pruner=stage.pruner, kept_tokens=stage.num_kept)
+            for stage in shape.stages
         ],
     )

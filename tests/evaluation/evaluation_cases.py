@@ -13,6 +13,7 @@ from vlmp.evaluation import run
 from vlmp.evaluation.data import DataSet, Example
 from vlmp.evaluation.subjects import Subject
 from vlmp.runtimes.bundle.manifest import WorkSpec
+from vlmp.runtimes.session import Seen
 
 
 def make_data(count: int, a_picture: int = 2, kinds: Sequence[str] = ("hue", "size")) -> DataSet:
@@ -52,9 +53,9 @@ class FakeSession:
         )  # fmt: skip
         self.seen = 0
 
-    def vision(self, _pixels: object) -> Any:
+    def see(self, _pixels: object) -> Seen:
         self.seen += 1
-        return np.zeros((16, 4), np.float32)
+        return Seen(np.zeros((16, 4), np.float32))
 
 
 def make_subject(key: str = "fake", *, group: str = "", session: FakeSession | None = None, **facts: Any) -> Subject:

@@ -272,5 +272,5 @@ def test_the_cache_stays_below_its_limit(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(run, "to_pixels", lambda image, _spec: image)
     session, cache, data = FakeSession(), VisionCache(), make_data(4, a_picture=1)
     for example in (*data.examples, *data.examples):
-        cache.visual(session, "fake", example, example.digest())  # type: ignore[arg-type]
+        cache.seen(session, "fake", example, example.digest())  # type: ignore[arg-type]
     assert session.seen == 4 + 2

@@ -57,6 +57,8 @@ def stage(index: int, keep: float, pruner: str = "vlm-pruner", *, published: boo
         ("2:1e-1:vlm-pruner,settings=published", stage(2, 0.1, published=True)),
         ("3:0.5:vlm-pruner,bss_weight=0,settings=published", stage(3, 0.5, published=True, bss_weight=0.0)),
         ("3:0.5:random,seed=12345678901", stage(3, 0.5, "random", seed=12345678901)),
+        ("vision.2:0.5:local,weigh=1", Stage(place=Vision(2), keep=0.5, pruner="local", settings={"weigh": 1})),
+        ("vision.0:0.5:local,form=dropped", Stage(place=Vision(0), keep=0.5, pruner="local", form="dropped")),
     ],
 )
 def test_one_stage(text: str, wanted: Stage) -> None:
@@ -67,8 +69,9 @@ def test_one_stage(text: str, wanted: Stage) -> None:
 
 
 def test_several_stages() -> None:
-    text = "0:0.5:divprune+2:0.3:fastv+3:0.2:dart,pivots=2"
-    wanted = (stage(0, 0.5, "divprune"), stage(2, 0.3, "fastv"), stage(3, 0.2, "dart", pivots=2))
+    text = "vision.1:0.6:local,weigh=1,form=dropped+0:0.5:divprune+2:0.3:fastv+3:0.2:dart,pivots=2"
+    seen = Stage(place=Vision(1), keep=0.6, pruner="local", settings={"weigh": 1}, form="dropped")
+    wanted = (seen, stage(0, 0.5, "divprune"), stage(2, 0.3, "fastv"), stage(3, 0.2, "dart", pivots=2))
     assert parse_schedule(text) == wanted
     assert joined(wanted) == text
     assert joined(parse_schedule("2:0.222+4:0.111")) == "2:0.222:vlm-pruner+4:0.111:vlm-pruner"
@@ -123,11 +126,21 @@ def test_each_method_has_its_place() -> None:
 def test_the_vision_tower_is_a_place_of_its_own_before_all_layers() -> None:
     seen = Stage(place=Vision(8), keep=0.5, pruner="uniform")
     assert str(seen) == "vision.8:0.5:uniform"
-    check_schedule([seen, replace(seen, place=Vision(9), keep=0.4), stage(0, 0.3, "uniform")])
+    check_schedule([seen, stage(0, 0.6, "uniform")])  # which chooses among all again
+    check_schedule([replace(seen, form="dropped"), stage(0, 0.4, "uniform")])
     with pytest.raises(UserError, match=r"^--stage vision.8:0.5:uniform: must come after .*, at 0$"):
         check_schedule([stage(0, 0.6, "uniform"), seen])
-    with pytest.raises(UserError, match=r"^x: pruning inside the vision tower is not possible yet, 0 is the earliest"):
-        check_place(seen, "x")
+    check_place(replace(seen, place=Vision(0)), "x")
+    with pytest.raises(UserError, match=r"^x: .* keys of the block before, so it must be at least vision\.1$"):
+        check_place(Stage(place=Vision(0), keep=0.5), "x")
+
+
+def test_after_a_stage_in_the_vision_tower_the_language_model_keeps_all_that_come() -> None:
+    config = config_of(stages=parse_schedule("vision.2:0.5:local"))
+    assert config.schedule[1:] == (Stage(place=Layer(0), keep=1, pruner="none"),)
+    for form, left in (("rebuilt", 16), ("dropped", 8)):
+        geometry = open_source(config_of(stages=parse_schedule(f"vision.2:0.5:local,form={form}"))).geometry
+        assert (geometry.handed, [cut.kept for cut in geometry.cuts]) == (left, [left])
 
 
 # --- Refusals ---------------------------------------------------------------------------------------------------------
@@ -178,7 +191,15 @@ STAGES: list[tuple[str, list[str]]] = [
     ("٢:0.5", ["must be PLACE:KEEP"]),
     ("vision:0.5", ["--stage vision:0.5: must be PLACE:KEEP"]),
     # places
-    ("vision.8:0.5", ["--stage vision.8:0.5: pruning inside the vision tower is not possible yet, 0 is the earliest"]),
+    (
+        "vision.8:0.5",
+        ["--stage vision.8:0.5:vlm-pruner: this model's vision tower has 4 blocks, so vision.1 to vision.3"],
+    ),
+    ("vision.0:0.5", ["pruner vlm-pruner chooses by the keys of the block before", "at least vision.1"]),
+    ("vision.2:1:none", ["pruner none keeps all visual tokens, leave the stage in the vision tower out"]),
+    ("vision.2:0.5:local,form=merged", ["form=merged must be form=rebuilt or form=dropped"]),
+    ("vision.2:0.5:local,form=dropped,form=dropped", ["form is given twice"]),
+    ("2:0.5:local,form=dropped", ["form is of a stage in the vision tower, others drop what they do not keep"]),
     ("0:0.5", ["--stage 0:0.5: pruner vlm-pruner chooses by the keys of the layer before", "at least 1"]),
     ("0:0.5:fastv", ["pruner fastv chooses by the attention of the layer before", "at least 1"]),
     ("0:0.5:dart", ["pruner dart chooses by the keys of the layer before", "at least 1"]),
@@ -197,7 +218,11 @@ SEVERAL: list[tuple[str, list[str]]] = [
     ("1:0.99:uniform+2:0.98", ["keeps 16 of 16", "as many as the stage before it"]),
     ("1:0.5+2:0.1", ["--stage 2:0.1:vlm-pruner keeps 2 of 16", "at least 4"]),
     ("1:0.5+6:0.3", ["--stage 6:0.3:vlm-pruner: this model has 6 layers, so 1 to 5"]),
-    ("vision.3:0.5+2:0.3", ["inside the vision tower is not possible yet"]),
+    ("vision.2:0.5+vision.3:0.3", ["one stage in the vision tower is possible, vision.2:0.5:vlm-pruner is one"]),
+    ("vision.3:0.5:local,form=dropped+2:0.6", ["must keep less than the stage before it, 0.5"]),
+    ("vision.3:0.5:local+2:1:uniform", ["must keep less than all visual tokens, which vision.3 rebuilds"]),
+    ("vision.3:0.5:local+2:0.99:uniform", ["keeps 16 of 16 visual tokens"]),
+    ("3:0.5+vision.2:0.3", ["--stage vision.2:0.3:vlm-pruner: must come after the stage before it, at 3"]),
 ]
 
 OPTIONS: list[tuple[list[str], list[str]]] = [
@@ -378,7 +403,7 @@ def test_a_stage_that_weighs_says_so_and_adds_its_biases() -> None:
 @pytest.mark.parametrize(
     ("stage", "told"),
     [
-        (Stage(place=Vision(1), keep=0.5), "pruning inside the vision tower is not possible yet"),
+        (Stage(place=Vision(0), keep=0.5), "so it must be at least vision.1"),
         (Stage(place=Layer(0), keep=0.5), "so it must be at least 1"),
         (Stage(place=Layer(2), keep=0.5, pruner="best"), "unknown pruner 'best'"),
         (Stage(place=Layer(2), keep=1.5), "greater than 0 and at most 1"),

@@ -26,7 +26,7 @@ from step_bundles import shared_folder, step_bundle
 
 MANIFESTS = read("manifest/cases.json")
 OWN = {
-    "stages": r"stages|pruner\.",
+    "stages": r"stages|pruner\.|methods\.vision: has 1 outputs, must have 2",
     "tensors": "does not follow|is unknown or there twice|must have|is too large|float16.* this vlmp needs",
 }  # fmt: skip
 """Where it says it otherwise than Python."""

@@ -82,7 +82,7 @@ void calls(Session& session, const std::string& image) {
       [&] { ask(session, image, kQuestions[1]); },
       [&] { reply(session); },
       [&] { session.vision(std::vector<float>(pixels)); },
-      [&] { session.prefill({5}, std::vector<float>(visual)); },
+      [&] { session.prefill({5}, vlmp::Seen{std::vector<float>(visual), {}, {}}); },
       [&] { session.decode(5); },
       [&] { session.extend({5}); },
   };

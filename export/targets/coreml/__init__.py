@@ -173,9 +173,10 @@ def convert(
 ) -> None:
     """Write one method as a package of its own; nothing of it stays in memory or elsewhere on the disk."""
     program = _marked(torch.export.export(module, example_inputs(traced)).run_decompositions({}))
-    # That pass gives `topk` its keys in 16 bits, whatever they hold: from 182 visual tokens on, they hold more.
+    # One gives `topk` its keys in 16 bits, whatever they hold: from 182 visual tokens on, they hold more. The other
+    # makes a scale and a shift a normalization by a variance of 1 and an epsilon of 1e-5, which changes the scale.
     passes = ct.PassPipeline.DEFAULT
-    passes.remove_passes({"common::add_int16_cast"})
+    passes.remove_passes({"common::add_int16_cast", "common::fuse_elementwise_to_batchnorm"})
     with warnings.catch_warnings(), redirect_stderr(io.StringIO()):  # its progress bars
         warnings.simplefilter("ignore")
         ct.convert(

@@ -66,7 +66,7 @@ class OnnxTarget:
             report("onnx: vision")
             inputs, outputs = geometry.inputs("vision", precision), geometry.outputs("vision", precision)
             image = {"image": example_inputs(inputs)[0]}
-            vision = trace(methods["vision"], image, ["visual"])
+            vision = trace(methods["vision"], image, [spec.name for spec in outputs])
             externalize(vision, folder, weights, offsets)
             ir.save(vision, folder / VISION_NAME)
             report("onnx: language model")
@@ -85,14 +85,20 @@ class OnnxTarget:
 def language_spec(name: MethodName, geometry: Geometry, precision: Precision) -> MethodSpec:
     """How a method calls the one graph: with all its inputs; caches come back as outputs, updated in place."""
     given = {spec.name: spec for spec in (*geometry.inputs("extend", precision), *geometry.inputs(name, precision))}
-    visual = given.get("visual", TensorSpec(name="visual", shape=[0, geometry.visual_width], dtype=precision))
+    pictures = [given.get("visual", TensorSpec(name="visual", shape=[0, geometry.visual_width], dtype=precision))]
+    if geometry.drops:
+        pictures.append(given.get("places", TensorSpec(name="places", shape=[0], dtype="int32")))
     caches = [_batched(spec) for spec in given.values() if "_cache_" in spec.name]
     outputs = [spec for spec in geometry.outputs(name, precision) if not spec.name.startswith(CACHED)]
-    updated = [spec.model_copy(update={"name": spec.name.replace("_cache", "")}) for spec in caches]
+    # What the vision tower has found is read alone.
+    read = {spec.name for spec in geometry.inputs("prefill", precision)}
+    updated = [
+        spec.model_copy(update={"name": spec.name.replace("_cache", "")}) for spec in caches if spec.name not in read
+    ]
     return MethodSpec(
         file=LANGUAGE_NAME,
         entry="",
-        inputs=[given["ids"], given["text_len"], given["past"], visual, *caches],
+        inputs=[given["ids"], given["text_len"], given["past"], *pictures, *caches],
         outputs=[*outputs, *updated],
     )
 

@@ -84,8 +84,11 @@ class FusedPatchAttention(nn.Module):
         super().__init__()
         self.heads, self.windows = attention.heads, attention.windows
 
-    def forward(self, qkv_ME: Tensor, rope: tuple[Tensor, Tensor] | None) -> Tensor:
-        """Queries, keys and values [M, 3 E], not rotated, cos and sin [M, d] or None -> mixed values [M, E]."""
+    def forward(self, qkv_ME: Tensor, rope: tuple[Tensor, Tensor] | None, mask: Tensor | None = None) -> Tensor:
+        """Queries, keys and values [M, 3 E], not rotated, cos and sin [M, d] or None -> mixed values [M, E].
+
+        mask: added to scores, [M, M] or [1, M]; not together with windows.
+        """
         position_1M = torch.arange(qkv_ME.shape[0]).unsqueeze(0)
         query_1ME, key_1ME, value_1ME = qkv_ME.unsqueeze(0).chunk(3, -1)
         heads = {"num_heads": self.heads}
@@ -97,6 +100,11 @@ class FusedPatchAttention(nn.Module):
             return contrib("RotaryEmbedding", (hidden_1ME, position_1M, cos_Mh, sin_Mh), heads)
 
         inputs = (rotated(query_1ME), rotated(key_1ME), value_1ME)
+        if mask is not None and mask.shape[0] == 1:
+            return self._weighed(*inputs, mask)[0]
+        if mask is not None:
+            patches = qkv_ME.shape[0]
+            return contrib("MultiHeadAttention", (*inputs, None, None, mask.expand(1, 1, patches, patches)), heads)[0]
         if not self.windows:
             return contrib("MultiHeadAttention", inputs, heads)[0]
         parts, start = [], 0
@@ -106,6 +114,22 @@ class FusedPatchAttention(nn.Module):
             parts.append(contrib("MultiHeadAttention", apart, heads).flatten(0, 1))
             start = stop
         return torch.cat(parts)
+
+    def _weighed(self, query_1ME: Tensor, key_1ME: Tensor, value_1ME: Tensor, bias_1M: Tensor) -> Tensor:
+        """With what is added to the scores of each key in one more channel of every head.
+
+        As `attention_bias` the operator would write all scores to memory.
+        """
+        query_1MHd, key_1MHd = (each.unflatten(-1, (self.heads, -1)) for each in (query_1ME, key_1ME))
+        scale = query_1MHd.shape[-1] ** -0.5
+        bias_1MH1 = (bias_1M / scale)[..., None, None].expand(-1, -1, self.heads, 1)
+        inputs = (
+            torch.cat([query_1MHd, torch.ones_like(query_1MHd[..., :1])], -1).flatten(-2),
+            torch.cat([key_1MHd, bias_1MH1], -1).flatten(-2),
+            value_1ME,
+        )
+        width = value_1ME.shape[-1]
+        return contrib("MultiHeadAttention", inputs, {"num_heads": self.heads, "scale": scale}, width=width)
 
 
 class FusedRmsNorm(nn.Module):

@@ -52,13 +52,21 @@ class PromptTokens(nn.Module):
         self.embed, self.geometry = decoder.embed, geometry
         self.register_buffer("prefix_P", prefix_P, persistent=False)
 
-    def forward(self, ids: Tensor, text_len: Tensor, visual: Tensor) -> tuple[Tensor, ...]:
-        """ids int32 [1, T], text_len int32 [1], visual [N, D (1 + n)] -> TOKENS."""
+    def forward(
+        self, ids: Tensor, text_len: Tensor, visual: Tensor, places: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
+        """ids int32 [1, T], text_len int32 [1], visual [N, D (1 + n)] -> TOKENS.
+
+        places int32 [N]: of visual tokens that are not the whole grid.
+        """
         geometry = self.geometry
         valid = _size(text_len, geometry.text)
         words = self.embed(torch.cat([self.prefix_P, ids[0, :valid]]))
         hidden, *features = (part.unsqueeze(0) for part in among_text(words, visual, geometry))
         position = torch.arange(geometry.whole_base + valid)
+        if places is not None:
+            there = places.to(torch.int64) + geometry.prefix
+            position = torch.cat([position[: geometry.prefix], there, position[geometry.whole_base :]])
         return hidden, position.unsqueeze(0), *_totals(geometry, text_len), *features
 
 
@@ -136,7 +144,8 @@ class PromptPruner(nn.Module):
         super().__init__()
         self.pruner = cast(Pruner, prefill.pruners[stage])
         self.row_attention = prefill.row_attention
-        self.first, self.after, self.whole = prefill.geometry.prefix, prefill.geometry.bases[stage], stage == 0
+        self.first, self.after = prefill.geometry.prefix, prefill.geometry.bases[stage]
+        self.whole = stage == 0 and not prefill.geometry.drops
         self.weighs = prefill.geometry.cuts[stage].weighs
         # Nothing else of the model: what a module holds is given to the tracer, needed or not.
         self.layer: AttentionLayer | None = None
@@ -210,11 +219,13 @@ def language_graph(prefill: Prefill, decode: Decode) -> ir.Model:
     geometry = prefill.geometry
     whole = Assembly("language", _inputs(geometry))
     has_image = _has_image(whole)
+    if geometry.weighed[0] is not None:
+        whole.values["bias"] = whole.values[f"bias_cache_{geometry.weighed[0]}"]
     whole.choose("before", has_image, _prompt_tokens(prefill), _text_tokens(prefill))
     _add_layers(whole, "before", 0, prefill, decode)
     kept: list[str] = []
     filled: list[str] = []
-    for stage, cut in enumerate(geometry.cuts):
+    for stage, (number, cut) in enumerate(zip(geometry.stages, geometry.cuts, strict=True)):
         if has_keys(geometry, cut.layer - 1):
             whole.values["key"] = whole.values[f"key_{cut.layer - 1}"]
         to_come = feature_names(range(cut.layer, geometry.deep))
@@ -222,14 +233,14 @@ def language_graph(prefill: Prefill, decode: Decode) -> ir.Model:
         own = _pruned(prefill, stage, to_come), _unpruned(geometry, stage, to_come)
         whole.choose("pruner", has_image, *own, given)
         left = ("kept", "filled", *(["bias"] if cut.weighs else []))
-        whole.values |= {f"{name}_{stage}": whole.values[name] for name in left}
-        kept, filled = [*kept, f"kept_{stage}"], [*filled, f"filled_{stage}"]
+        whole.values |= {f"{name}_{number}": whole.values[name] for name in left}
+        kept, filled = [*kept, f"kept_{number}"], [*filled, f"filled_{number}"]
         _add_layers(whole, "after", stage + 1, prefill, decode)
     hidden = {"hidden": torch.zeros(1, 3, geometry.hidden)}
     whole.add("after", trace(Head(prefill.decoder), hidden, ["logits"], {"hidden": {1: Dim("tokens")}}))
     rows = [f"{name}_{layer}" for name, layer, _ in caches_of(geometry, range(geometry.layers))]
     whole.values["filled"] = whole.values[_sum(whole, filled)]
-    biases = [f"bias_{stage}" for stage, cut in enumerate(geometry.cuts) if cut.weighs]
+    biases = [f"bias_{number}" for number in _weighing(geometry)]
     return whole.model(["logits", *kept[:-1], "kept", "order", "filled", *rows, *biases])
 
 
@@ -247,9 +258,12 @@ def _sum(whole: Assembly, names: Sequence[str]) -> str:
 
 def _prompt_tokens(prefill: Prefill) -> ir.Model:
     geometry = prefill.geometry
-    visual = torch.zeros(geometry.visual, geometry.visual_width)
+    visual = torch.zeros(geometry.handed, geometry.visual_width)
     module = PromptTokens(prefill.decoder, geometry, prefill.prefix_P)
-    return trace(module, {**_text(geometry), "visual": visual}, token_names(geometry))
+    given = {**_text(geometry), "visual": visual}
+    if geometry.drops:
+        given["places"] = torch.zeros(geometry.handed, dtype=torch.int32)
+    return trace(module, given, token_names(geometry))
 
 
 def _text_tokens(prefill: Prefill) -> ir.Model:
@@ -283,8 +297,8 @@ def _add_layers(whole: Assembly, region: Region, group: int, prefill: Prefill, d
     }
     tokens, names = Dim("tokens"), [(name, layer) for name, layer, _ in caches_of(geometry, place)]
     dynamic: dict[str, Any] = {"hidden": {1: tokens}, "position": {1: tokens}, "caches": [None] * len(names)}
-    if group and geometry.cuts[group - 1].weighs:
-        example["bias"] = torch.zeros(geometry.cuts[group - 1].kept)
+    if geometry.weighed[group] is not None:
+        example["bias"] = torch.zeros(geometry.bases[group] - geometry.prefix)
     outputs = ["hidden", "before", *(f"{name}_{layer}" for name, layer in names)]
     given = {f"caches_{index}": f"{name}_cache_{layer}" for index, (name, layer) in enumerate(names)}
     features = feature_names(range(place.start, min(place.stop, geometry.deep)))
@@ -312,8 +326,8 @@ def _pruned(prefill: Prefill, stage: int, features: list[str]) -> ir.Model:
         example["key"] = torch.zeros(caches_of(geometry, range(layer - 1, layer))[0][2])
     tokens = Dim("tokens", min=base + 2, max=most)
     varies: dict[str, Any] = {name: {1: tokens} for name in example if name != "key"}
-    if stage and geometry.cuts[stage - 1].weighs:
-        example["bias"] = torch.zeros(geometry.cuts[stage - 1].kept)
+    if geometry.weighed[stage] is not None:
+        example["bias"] = torch.zeros(base - geometry.prefix)
     if features:
         example["features"] = [torch.zeros(1, most, geometry.hidden) for _ in features]
         varies["features"] = [{1: tokens}] * len(features)
@@ -344,18 +358,27 @@ def _inputs(geometry: Geometry) -> list[ir.Value]:
         ir.val("past", ir.DataType.INT32, [1]),
         ir.val("visual", ir.DataType.FLOAT, ["visual_tokens", geometry.visual_width]),
     ]
+    if geometry.drops:
+        numbers.append(ir.val("places", ir.DataType.INT32, ["visual_tokens"]))
+    from_tower = geometry.tower if geometry.weighed[0] is not None else None
     return (
         numbers
         + [
             ir.val(f"{name}_cache_{layer}", ir.DataType.FLOAT, shape)
             for name, layer, shape in caches_of(geometry, range(geometry.layers))
         ]
+        + ([ir.val("bias_cache_0", ir.DataType.FLOAT, [from_tower.kept])] if from_tower else [])
         + [_bias_input(geometry, stage) for stage, cut in enumerate(geometry.cuts) if cut.weighs]
     )
 
 
+def _weighing(geometry: Geometry) -> list[int]:
+    """Numbers of the language model's stages that weigh."""
+    return [number for number, cut in zip(geometry.stages, geometry.cuts, strict=True) if cut.weighs]
+
+
 def _bias_input(geometry: Geometry, stage: int) -> ir.Value:
-    return ir.val(f"bias_cache_{stage}", ir.DataType.FLOAT, [geometry.cuts[stage].kept])
+    return ir.val(f"bias_cache_{geometry.stages[stage]}", ir.DataType.FLOAT, [geometry.cuts[stage].kept])
 
 
 def _has_image(whole: Assembly) -> ir.Value:

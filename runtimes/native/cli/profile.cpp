@@ -77,9 +77,9 @@ Timings time_turn(Session& session, const fs::path& image, const std::vector<std
   Stopwatch watch;
   const std::vector<float> pixels = to_pixels(open_picture(image), session.manifest().image);
   timings.preprocess_ms = watch.lap_ms();
-  const std::vector<float> visual = session.vision(pixels);
+  const Seen seen = session.vision(pixels);
   timings.vision_ms = watch.lap_ms();
-  std::vector<float> logits = session.prefill(ids, visual).logits;
+  std::vector<float> logits = session.prefill(ids, seen).logits;
   timings.prefill_ms = watch.lap_ms();
   for (int token = 0; token < decode_tokens; ++token) logits = session.decode(most_likely(logits));
   timings.decode_ms = watch.lap_ms();
@@ -152,7 +152,10 @@ double size_mib(const fs::path& bundle) {
 Json facts_of(const Manifest& manifest) {
   Json stages = Json::array();
   for (const StageSpec& stage : manifest.stages) {
-    stages.push_back({{"layer", stage.index}, {"pruner", stage.pruner}, {"kept_tokens", stage.num_kept}});
+    stages.push_back({{"place", stage.in_tower ? "vision" : "layer"},
+                      {"layer", stage.index},
+                      {"pruner", stage.pruner},
+                      {"kept_tokens", stage.num_kept}});
   }
   return {{"model", manifest.model},
           {"checkpoint", manifest.checkpoint},
@@ -163,7 +166,7 @@ Json facts_of(const Manifest& manifest) {
           {"text_len", manifest.prompt.text_len},
           {"layers", manifest.kv.size()},
           {"pruner", manifest.pruners()},
-          {"prune_layer", manifest.stages.empty() ? 0 : manifest.stages.front().index},
+          {"prune_layer", manifest.stages.empty() ? 0 : manifest.stages[manifest.has_tower()].index},
           {"visual_tokens", manifest.image.visual_tokens},
           {"kept_tokens", manifest.num_kept()},
           {"stages", stages}};

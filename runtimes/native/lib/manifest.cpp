@@ -90,18 +90,24 @@ void read_grid(const Field& field, ImageSpec& image) {
 std::vector<StageSpec> read_stages(const Field& field, int visual_tokens, std::size_t layers) {
   std::vector<StageSpec> stages;
   for (const Field& item : field.items()) {
-    item.at("place").require("layer");
-    const StageSpec stage{count(item.at("index"), 0, static_cast<std::int64_t>(layers) - 1), item.at("pruner").text(),
+    const bool in_tower = item.at("place").text() == "vision";
+    if (!in_tower) item.at("place").require("layer");
+    if (in_tower && !stages.empty()) item.at("place").refuse("is vision, which only the first stage's may be");
+    const bool rebuilt = item.has("form") && item.at("form").text() == "rebuilt";
+    if (item.has("form") && !(in_tower && rebuilt)) item.at("form").require("dropped");
+    const std::int64_t last = in_tower ? kMost : static_cast<std::int64_t>(layers) - 1;
+    const StageSpec stage{count(item.at("index"), 0, last), item.at("pruner").text(),
                           count(item.at("tokens")), count(item.at("num_kept")),
-                          item.has("weighs") && item.at("weighs").boolean()};
-    if (!stages.empty() && stage.index <= stages.back().index) {
+                          item.has("weighs") && item.at("weighs").boolean(), in_tower, rebuilt};
+    if (!stages.empty() && !stages.back().in_tower && stage.index <= stages.back().index) {
       item.at("index").refuse("is not after the stage before, " + std::to_string(stages.back().index));
     }
-    const int left = stages.empty() ? visual_tokens : stages.back().num_kept;
+    const int left = stages.empty() ? visual_tokens : stages.back().left();
     if (stage.tokens != left) item.at("tokens").refuse("is not what the stage before leaves, " + std::to_string(left));
     if (stage.num_kept > left) item.at("num_kept").refuse("is more than there are, " + std::to_string(left));
     stages.push_back(stage);
   }
+  if (stages.size() == 1 && stages.front().in_tower) field.refuse("has none in the language model");
   return stages;
 }
 
@@ -182,26 +188,33 @@ class ShapeCheck {
     }
     const ImageSpec& image = manifest_.image;
     const auto& visual = manifest_.method(MethodName::vision).outputs;
-    const int hidden = visual.size() == 1 && visual[0].shape.size() == 2 ? visual[0].shape[1] : 1;
-    const std::vector<int> visual_ND = {manifest_.image.visual_tokens, hidden};
+    const int hidden = !visual.empty() && visual[0].shape.size() == 2 ? visual[0].shape[1] : 1;
+    const TensorSpec visual_ND{"visual", {manifest_.handed(), hidden}, Dtype::float32};
+    std::vector<TensorSpec> seen = {visual_ND};
+    if (manifest_.has_tower()) seen.push_back({"places", {manifest_.stages.front().num_kept}, Dtype::int32});
 
     method_ = MethodName::vision;
     inputs({{"image", {1, 3, image.height, image.width}, Dtype::float32}});
-    outputs({{"visual", visual_ND, Dtype::float32}});
+    std::vector<TensorSpec> told = seen;
+    add_biases(told, bias_of, true);
+    outputs(told);
 
     const TensorSpec bucket{"ids", {1, text}, Dtype::int32}, length{"text_len", {1}, Dtype::int32};
     const TensorSpec past{"past", {1}, Dtype::int32}, logits{"logits", {manifest_.vocab_size}, Dtype::float32};
     const std::vector<int> kept_S = {manifest_.num_kept()};
     method_ = MethodName::prefill;
-    inputs({bucket, length, {"visual", visual_ND, Dtype::float32}});
+    std::vector<TensorSpec> first = {bucket, length, visual_ND};
+    if (manifest_.drops()) first.push_back(seen.back());
+    add_biases(first, bias_cache_of, true);
+    inputs(first);
     std::vector<TensorSpec> filled = {logits, {"kept", kept_S, Dtype::int32}, {"order", kept_S, Dtype::int32},
                                       {"filled", {1}, Dtype::int32}};
-    for (std::size_t stage = 0; stage + 1 < manifest_.stages.size(); ++stage) {
+    for (std::size_t stage = manifest_.has_tower(); stage + 1 < manifest_.stages.size(); ++stage) {
       filled.push_back({kept_of(stage), {manifest_.stages[stage].num_kept}, Dtype::int32});
     }
     add_rows(filled, "key_", "value_", [&](const KvLayerSpec& layer) { return layer.base + text; });
     add_states(filled, state_of);
-    add_biases(filled, bias_of);
+    add_biases(filled, bias_of, false);
     outputs(filled);
 
     for (const bool one : {true, false}) {
@@ -210,7 +223,8 @@ class ShapeCheck {
       if (!one) step.push_back(length);
       add_rows(step, "key_cache_", "value_cache_", [](const KvLayerSpec& layer) { return layer.slots; });
       add_states(step, state_cache_of);
-      add_biases(step, bias_cache_of);
+      add_biases(step, bias_cache_of, true);
+      add_biases(step, bias_cache_of, false);
       inputs(step);
       std::vector<TensorSpec> rows = {logits};
       add_rows(rows, "key_", "value_", [&](const KvLayerSpec&) { return one ? 1 : text; });
@@ -220,10 +234,11 @@ class ShapeCheck {
   }
 
  private:
-  void add_biases(std::vector<TensorSpec>& specs, std::string name_of(std::size_t)) const {
+  // Those of the stage in the vision tower, or of the language model's.
+  void add_biases(std::vector<TensorSpec>& specs, std::string name_of(std::size_t), bool in_tower) const {
     for (std::size_t stage = 0; stage < manifest_.stages.size(); ++stage) {
       const StageSpec& spec = manifest_.stages[stage];
-      if (spec.weighs) specs.push_back({name_of(stage), {spec.num_kept}, Dtype::float32});
+      if (spec.told() && spec.in_tower == in_tower) specs.push_back({name_of(stage), {spec.num_kept}, Dtype::float32});
     }
   }
 
@@ -337,7 +352,9 @@ std::size_t TensorSpec::elements() const {
 
 std::string Manifest::pruners() const {
   std::string names;
-  for (const StageSpec& stage : stages) names += (names.empty() ? "" : "+") + stage.pruner;
+  for (const StageSpec& stage : stages) {
+    if (stage.pruner != "none") names += (names.empty() ? "" : "+") + stage.pruner;
+  }
   return names.empty() ? "none" : names;
 }
 

@@ -66,6 +66,12 @@ struct StageSpec {
   std::string pruner;
   int tokens, num_kept;
   bool weighs = false;  // attention counts each kept token as those that it stands for
+  bool in_tower = false;  // before a block of the vision tower, not before a decoder layer
+  bool rebuilt = false;  // the tokens that it does not keep come back after the tower
+
+  int left() const { return rebuilt ? tokens : num_kept; }
+  // Whether the language model is told what each kept token counts for.
+  bool told() const { return weighs && !rebuilt; }
 };
 
 // The cache of one decoder layer: of keys and values, where `base` is the slot of the first text token after the image,
@@ -103,6 +109,9 @@ struct Manifest {
   std::string pruners() const;  // of all stages, with + between them
   std::uintmax_t size_bytes() const;  // of all files
   int num_kept() const { return stages.empty() ? image.visual_tokens : stages.back().num_kept; }
+  bool has_tower() const { return !stages.empty() && stages.front().in_tower; }  // a stage in the vision tower
+  bool drops() const { return has_tower() && !stages.front().rebuilt; }
+  int handed() const { return drops() ? stages.front().num_kept : image.visual_tokens; }  // by `vision`
   const MethodSpec& method(MethodName name) const { return methods[static_cast<std::size_t>(name)]; }
 };
 

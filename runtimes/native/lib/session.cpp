@@ -38,8 +38,9 @@ Session::Session(const std::filesystem::path& bundle, const Manifest& manifest, 
   }
   for (std::size_t stage = 0; stage < manifest_.stages.size(); ++stage) {
     const StageSpec& spec = manifest_.stages[stage];
-    if (!spec.weighs) continue;
-    biases_.push_back({bias_cache_of(stage), bias_of(stage), std::vector<float>(static_cast<std::size_t>(spec.num_kept))});
+    if (!spec.told()) continue;
+    std::vector<float> values(static_cast<std::size_t>(spec.num_kept));
+    biases_.push_back({bias_cache_of(stage), bias_of(stage), std::move(values), spec.in_tower});
   }
 }
 
@@ -68,26 +69,40 @@ void Session::tell(const std::function<void()>& callback) {
   callback();
 }
 
-std::vector<float> Session::vision(const std::vector<float>& pixels) {
+Seen Session::vision(const std::vector<float>& pixels) {
   const Hold hold(*this);
   const TensorSpec& visual = manifest_.method(MethodName::vision).output("visual");
   const Outputs outputs = program_.run(MethodName::vision, {{"image", pixels.data()}});
   const float* values = outputs.floats("visual");
-  return {values, values + visual.elements()};
+  Seen seen{{values, values + visual.elements()}, {}, {}};
+  if (!manifest_.has_tower()) return seen;
+  const StageSpec& tower = manifest_.stages.front();
+  const std::int32_t* places = outputs.integers("places");
+  seen.places.assign(places, places + tower.num_kept);
+  if (tower.told()) {
+    const float* bias = outputs.floats(bias_of(0));
+    seen.bias.assign(bias, bias + tower.num_kept);
+  }
+  return seen;
 }
 
-Prefilled Session::prefill(const std::vector<std::int32_t>& ids, const std::vector<float>& visual) {
+Prefilled Session::prefill(const std::vector<std::int32_t>& ids, const Seen& seen) {
   const Hold hold(*this);
   const std::vector<std::int32_t> padded = bucket(ids);
   progress = {};
   const auto length = static_cast<std::int32_t>(ids.size());
-  const Outputs outputs = program_.run(
-      MethodName::prefill, {{"ids", padded.data()}, {"text_len", &length}, {"visual", visual.data()}});
+  Inputs inputs = {{"ids", padded.data()}, {"text_len", &length}, {"visual", seen.visual.data()}};
+  if (manifest_.drops()) inputs["places"] = seen.places.data();
+  if (!seen.bias.empty()) inputs[bias_cache_of(0)] = seen.bias.data();
+  const Outputs outputs = program_.run(MethodName::prefill, inputs);
   std::vector<float> logits = logits_of(outputs);  // before anything is kept: if it throws, the call has failed
   for (Cache& cache : caches_) {
     store(manifest_.method(MethodName::prefill), outputs, cache, 0, manifest_.kv[cache.layer].base + length);
   }
-  for (Bias& bias : biases_) std::copy_n(outputs.floats(bias.output), bias.values.size(), bias.values.data());
+  for (Bias& bias : biases_) {
+    const float* values = bias.in_tower ? seen.bias.data() : outputs.floats(bias.output);
+    std::copy_n(values, bias.values.size(), bias.values.data());
+  }
   progress = {length, {}, states_of(outputs)};
   const auto picked = [&](const std::string& name, int count) {
     const std::int32_t* values = outputs.integers(name);
@@ -95,7 +110,8 @@ Prefilled Session::prefill(const std::vector<std::int32_t>& ids, const std::vect
   };
   const int last = manifest_.num_kept();
   Prefilled filled{std::move(logits), picked("kept", last), picked("order", last), {}};
-  for (std::size_t stage = 0; stage + 1 < manifest_.stages.size(); ++stage) {
+  if (manifest_.has_tower()) filled.earlier.push_back(seen.places);
+  for (std::size_t stage = manifest_.has_tower(); stage + 1 < manifest_.stages.size(); ++stage) {
     filled.earlier.push_back(picked(kept_of(stage), manifest_.stages[stage].num_kept));
   }
   return filled;

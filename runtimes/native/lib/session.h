@@ -19,6 +19,14 @@
 
 namespace vlmp {
 
+// What vision tells of a picture: visual tokens [N, D]; where a stage is in the vision tower, which ones went through all
+// of it, and what the language model is told that each counts for.
+struct Seen {
+  std::vector<float> visual;
+  std::vector<std::int32_t> places;
+  std::vector<float> bias;
+};
+
 // What prefill tells beside filling the caches: kept visual tokens ascending, and in the order of selection; and what
 // each stage before the last has kept.
 struct Prefilled {
@@ -57,11 +65,11 @@ class Session {
   Session(const Session&) = delete;  // the program refers to the manifest
   Session& operator=(const Session&) = delete;
 
-  // pixels [1, 3, height, width] -> visual tokens [N, D].
-  std::vector<float> vision(const std::vector<float>& pixels);
+  // pixels [1, 3, height, width] -> what prefill takes of the picture.
+  Seen vision(const std::vector<float>& pixels);
 
   // Fills the caches with prefix, image and the first text. Throws Error when `ids` exceed the bucket.
-  Prefilled prefill(const std::vector<std::int32_t>& ids, const std::vector<float>& visual);
+  Prefilled prefill(const std::vector<std::int32_t>& ids, const Seen& seen);
 
   // Appends one token; logits [V] of the next. Throws Error when the caches are full.
   std::vector<float> decode(std::int32_t token);
@@ -103,6 +111,7 @@ class Session {
   struct Bias {  // of a stage that weighs what it has kept: replaced by each prefill
     std::string input, output;
     std::vector<float> values;  // [num_kept]
+    bool in_tower;  // vision returns it, and prefill takes it as the others do
   };
 
   std::vector<std::int32_t> bucket(const std::vector<std::int32_t>& ids) const;

@@ -126,11 +126,11 @@ Answer first_turn(Session& session, const std::function<Picture()>& picture, con
     return answer.stopped;
   };
   if (is_stopped()) return answer;
-  const std::vector<float> visual = session.vision(pixels);
+  const Seen seen = session.vision(pixels);
   timings.vision_ms = watch.lap_ms();
   session.tell([&] { turn.on_phase({"vision", timings.vision_ms}); });
   if (is_stopped()) return answer;
-  Prefilled first = session.prefill(ids, visual);
+  Prefilled first = session.prefill(ids, seen);
   if (is_stopped()) return answer;
   answer.kept = std::move(first.kept);
   answer.order = std::move(first.order);

@@ -39,7 +39,7 @@ CASES: list[tuple[str, Precision]] = [("onnx", "float32"), ("executorch", "float
 OTHER: list[tuple[str, Precision]] = [("onnx", "float32"), ("executorch", "float32"), ("coreml", "float32")]
 
 
-STAGES = "0:0.75:uniform,weigh=1+1:0.5:fastv+2:0.3:vlm-pruner,batch=3,weigh=1"
+STAGES = "vision.1:0.9:local,weigh=1,form=dropped+0:0.75:uniform,weigh=1+1:0.5:fastv+2:0.3:vlm-pruner,batch=3,weigh=1"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,10 +102,10 @@ def other(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(scope="module", params=OTHER, ids=lambda case: "-".join(case))
 def staged(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    """Another random Qwen2-VL, pruned before the language model and twice in it."""
+    """Another random Qwen2-VL, pruned in its vision tower, before the language model and twice in it."""
     target, precision = request.param
     folder = tmp_path_factory.mktemp("staged")
-    write_other(folder / "checkpoint", TINY, seed=8, layers=3, blocks=1)
+    write_other(folder / "checkpoint", TINY, seed=8, layers=3, blocks=2)
     config = ExportConfig(
         model="qwen2-vl-2b", targets=(target,), output=folder / "bundle", checkpoint=folder / "checkpoint",
         image_size=(128, 160), image_fit="stretch", stages=parse_schedule(STAGES), text_len=40, max_new_tokens=24,
@@ -177,19 +177,24 @@ def test_chat_equals_pytorch(other: Exported) -> None:
 def test_the_manifest_says_every_stage(staged: Exported) -> None:
     shape = read_manifest(staged.folder).shape
     loops = {"onnx": "while", "executorch": "scan", "coreml": "unroll"}
-    found = [(stage.index, stage.pruner, stage.tokens, stage.num_kept, stage.by_prompt) for stage in shape.stages]
-    assert found == [(0, "uniform", 20, 15, False), (1, "fastv", 15, 10, True), (2, "vlm-pruner", 10, 6, False)]
+    found = [(stage.where, stage.pruner, stage.tokens, stage.num_kept, stage.by_prompt) for stage in shape.stages]
+    assert found == [
+        ("vision.1", "local", 20, 18, False), (0, "uniform", 18, 15, False), (1, "fastv", 15, 10, True),
+        (2, "vlm-pruner", 10, 6, False),
+    ]  # fmt: skip
     assert {stage.loop for stage in shape.stages} == {loops[staged.manifest.target]}
-    assert shape.stages[2].settings["batch"] == 3
+    assert shape.stages[3].settings["batch"] == 3
     prefix = len(staged.manifest.prompt.prefix_ids)
     assert [layer.base - prefix for layer in shape.kv.layers] == [15, 10, 6]
     assert all(layer.slots == layer.base + 40 + 24 for layer in shape.kv.layers)
     names = [spec.name for spec in staged.manifest.method("prefill").outputs]
-    assert names[:6] == ["logits", "kept_0", "kept_1", "kept", "order", "filled"]
-    assert [stage.weighs for stage in shape.stages] == [True, False, True]
-    assert names[-2:] == ["bias_0", "bias_2"]
+    assert names[:6] == ["logits", "kept_1", "kept_2", "kept", "order", "filled"]
+    assert [stage.weighs for stage in shape.stages] == [True, True, False, True]
+    assert names[-2:] == ["bias_1", "bias_3"]
+    seen = {spec.name: spec.shape for spec in staged.manifest.method("vision").outputs}
+    assert (seen["visual"], seen["places"], seen["bias_0"]) == ([18, 288], [18], [18])
     decoded = {spec.name: spec.shape for spec in staged.manifest.method("decode").inputs}
-    assert (decoded["bias_cache_0"], decoded["bias_cache_2"]) == ([15], [6])
+    assert [decoded[f"bias_cache_{stage}"] for stage in (0, 1, 3)] == [[18], [15], [6]]
 
 
 def test_stages_verify_and_answer_as_pytorch(staged: Exported) -> None:
@@ -201,7 +206,7 @@ def test_stages_verify_and_answer_as_pytorch(staged: Exported) -> None:
     found, wanted = (each.ask(PHOTO, "What is this?", max_new_tokens=10) for each in (chat, staged.eager))
     assert found.token_ids == wanted.token_ids
     assert [kept.tolist() for kept in found.stages] == [kept.tolist() for kept in wanted.stages]
-    assert [len(kept) for kept in found.stages] == [15, 10, 6]
+    assert [len(kept) for kept in found.stages] == [18, 15, 10, 6]
     assert all(set(later) < set(kept) for kept, later in pairwise(kept.tolist() for kept in found.stages))
     assert found.order.tolist() == wanted.order.tolist()
     assert sorted(found.order.tolist()) == found.kept.tolist() == found.stages[-1].tolist()
@@ -213,7 +218,7 @@ def test_stages_verify_and_answer_as_pytorch(staged: Exported) -> None:
             cache, right = chat.session._caches[name], staged.eager.session._caches[name][:, :held]
             cache = cache[0] if staged.manifest.shape.kv.update == "in_place" else cache
             assert relative_error(cache[:, :held], right) < 1e-4, name
-    for name, tokens in (("bias_cache_0", 20), ("bias_cache_2", 10)):
+    for name, tokens in (("bias_cache_0", 20), ("bias_cache_1", 20), ("bias_cache_3", 10)):
         found_S = chat.session._caches[name]
         assert relative_error(found_S, staged.eager.session._caches[name]) < 1e-5, name
         assert np.exp(found_S.astype(np.float64)).sum() == pytest.approx(tokens, rel=1e-4)
