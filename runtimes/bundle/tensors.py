@@ -52,8 +52,8 @@ def expected_tensors(manifest: Manifest, name: MethodName) -> tuple[Tensors, Ten
     from_tower = biases("bias_cache", of_tower=True)
     if name == "vision":
         image = shape.image
-        made = visual_ND | places | biases("bias", of_tower=True)
-        return {"image": ([1, 3, image.height, image.width], precision)}, made
+        told = visual_ND | places | biases("bias", of_tower=True)
+        return {"image": ([1, 3, image.height, image.width], precision)}, told
 
     caches = rows("key_cache", "value_cache", lambda layer: layer.slots) | states("state_cache")
     caches |= from_tower | biases("bias_cache", of_tower=False)
