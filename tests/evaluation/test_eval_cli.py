@@ -495,7 +495,7 @@ REFUSED: list[tuple[list[str], list[str]]] = [
     ([*BASE, "--schedule", "2:0.5+2:0.3"], ["--stage 2:0.3", "must come after"]),
     ([*BASE, "--schedule", "2:0.5+3:0.49", "--image-size", "112"], ["3:0.49:vlm-pruner keeps 8 of 16", "as many"]),
     ([*BASE, "--schedule", "2:0.5+6:0.3"], ["--stage 6:0.3", "6 layers"]),
-    ([*BASE, "--schedule", "vision.3:0.5"], ["inside the vision tower is not possible"]),
+    ([*BASE, "--schedule", "vision.9:0.5"], ["vision tower has 4 blocks, so vision.1 to vision.3"]),
     ([*BASE, "--schedule", "2:0.5", "--keep", "0.3"], ["--keep", "--schedule says that itself", "--pruner"]),
     ([*BASE, "--schedule", "2:0.5", "--prune-layer", "3"], ["--prune-layer", "--schedule says that itself"]),
     (["--bundle", "b", "--schedule", "2:0.5", *COMMON], ["--schedule: a bundle's own is inside it"]),
