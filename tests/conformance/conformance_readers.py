@@ -17,7 +17,7 @@ STEP = 23
 """Every 23rd code point is in `code_points.bin`."""
 SAYS = {
     "version": "schema",
-    "stages": "stages|vision: output places",
+    "stages": "stages",
     "tensors": "follows from the sizes|is unknown|must be there once|has no output",
     "name": "leaves the bundle's folder",
     "unlisted": "does not list it",

@@ -12,12 +12,16 @@ from plain_chat import PlainChat, outcome
 
 PREFIX, VISUAL, TEXT, ROOM, VOCAB, HIDDEN = 3, 4, 20, 24, 2048, 5
 HEADS, HEAD_DIM = 1, 2
-STAGES = ((1, 3), (2, 2))
-"""Layer and kept tokens of each stage; of four layers."""
-BASES = (PREFIX + VISUAL, PREFIX + 3, PREFIX + 2)
-"""Of the layers with keys, after which comes one with a state."""
+KEPT = (3, 2)
+"""Tokens that each of the two stages leaves. The first stands at 1, in the tower or the model, the second before layer 2."""
+KEYED = 3
+"""Layers with keys, after which comes one with a state."""
 STATE = (2, 2)
-STATE_LAYER = len(BASES)
+STATE_LAYER = KEYED
+PLACES, BIAS = [1, 2, 3], [0.5, 1.5, 2.5]
+"""What the first stage keeps, and what `vision` says that each of them counts for."""
+KINDS = ("rows", "in_place", "tower-rows", "tower-in_place")
+"""Of the dialogs' manifests."""
 START, END, STOP = 1537, 1538, 1536
 CONTENTS = {
     "model.pte": "a graph\n",
@@ -30,8 +34,8 @@ CONTENTS = {
 
 def make_dialogs(folder: Path) -> None:
     """The folder dialog."""
-    for update in ("rows", "in_place"):
-        write_json(folder / f"dialog/{update}.json", **small_manifest(update))
+    for kind in KINDS:
+        write_json(folder / f"dialog/{kind}.json", **small_manifest(kind))
     tokenizer = read_tokenizer(tiny())
     cases = []
     for name, actions in dialogs().items():
@@ -127,18 +131,27 @@ def dialogs() -> dict[str, list[dict[str, Any]]]:
     }  # fmt: skip
 
 
-def small_manifest(update: str) -> dict[str, Any]:
-    """A valid manifest of four layers, the last with a state. Two stages leave three and two of four visual tokens."""
+def small_manifest(kind: str) -> dict[str, Any]:
+    """A valid manifest of four layers, the last with a state. Two stages leave three and two of four visual tokens.
+
+    kind: how caches are updated, `rows` or `in_place`. After `tower-` the first stage is in the vision tower and drops
+    the others, after `rebuilt-` it rebuilds them; it weighs.
+    """
+    tower, _, update = kind.rpartition("-")
+    handed = VISUAL if tower == "rebuilt" else KEPT[0]
+    stages = [
+        {"place": place, "index": index, "pruner": "divprune", "tokens": tokens, "num_kept": kept, "settings": {},
+         "loop": "while", "by_prompt": False, "exact": True}
+        for place, index, tokens, kept in (
+            ("vision" if tower else "layer", 1, VISUAL, KEPT[0]), ("layer", 2, handed, KEPT[1]),
+        )
+    ]  # fmt: skip
+    if tower:
+        stages[0] |= {"form": "dropped" if tower == "tower" else tower, "weighs": True}
     text_room = TEXT + ROOM
-    stages, left = [], VISUAL
-    for layer, kept in STAGES:
-        stages.append(
-            {"place": "layer", "index": layer, "pruner": "divprune", "tokens": left, "num_kept": kept, "settings": {},
-             "loop": "while", "by_prompt": False, "exact": True}
-        )  # fmt: skip
-        left = kept
     whole = {"rows": 2, "columns": 2, "first": 0, "stride": 2, "box": [0, 0, 56, 56]}
-    keyed = [{"kv_heads": HEADS, "head_dim": HEAD_DIM, "base": base, "slots": base + text_room} for base in BASES]
+    bases = (PREFIX + (handed if tower else VISUAL), PREFIX + handed, PREFIX + KEPT[1])
+    keyed = [{"kv_heads": HEADS, "head_dim": HEAD_DIM, "base": base, "slots": base + text_room} for base in bases]
     layers = [*keyed, {"state": list(STATE)}]
     in_place = update == "in_place"
     contents = CONTENTS | {"tokenizer.json": tiny()}
@@ -156,7 +169,7 @@ def small_manifest(update: str) -> dict[str, Any]:
             "stages": stages, "kv": {"update": update, "dtype": "float32", "layers": layers},
             "methods": {name: name for name in ("vision", "prefill", "decode", "extend")},
         }],
-        "methods": _methods(in_place),
+        "methods": _methods(in_place, tower, bases),
         "parity": {"status": "skipped", "runtime": ""}, "tools": {},
         "files": [
             {"path": path, "sha256": hashlib.sha256(text.encode()).hexdigest(), "size_bytes": len(text.encode())}
@@ -165,7 +178,7 @@ def small_manifest(update: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _methods(in_place: bool) -> dict[str, Any]:
+def _methods(in_place: bool, tower: str, bases: tuple[int, ...]) -> dict[str, Any]:
     """What each method takes and returns, as docs/bundle.md says."""
 
     def tensor(name: str, *shape: int, dtype: str = "float32") -> dict[str, Any]:
@@ -175,7 +188,7 @@ def _methods(in_place: bool) -> dict[str, Any]:
         first = (1,) if in_place else ()
         return [
             tensor(f"{kind}{suffix}_{layer}", *first, HEADS, count(base), HEAD_DIM)
-            for layer, base in enumerate(BASES)
+            for layer, base in enumerate(bases)
             for kind in ("key", "value")
         ]
 
@@ -186,26 +199,33 @@ def _methods(in_place: bool) -> dict[str, Any]:
     def state(suffix: str) -> dict[str, Any]:
         return tensor(f"state{suffix}_{STATE_LAYER}", *STATE)
 
-    caches = [*rows("_cache", lambda base: base + TEXT + ROOM), state("_cache")]
+    def places(count: int) -> dict[str, Any]:
+        return tensor("places", count, dtype="int32")
+
+    drops = tower == "tower"
+    visual = tensor("visual", KEPT[0] if drops else VISUAL, HIDDEN)
+    bias, bias_cache = ([tensor(name, KEPT[0])] if drops else [] for name in ("bias_0", "bias_cache_0"))
+    caches = [*rows("_cache", lambda base: base + TEXT + ROOM), state("_cache"), *bias_cache]
     ids, length = tensor("ids", 1, TEXT, dtype="int32"), tensor("text_len", 1, dtype="int32")
-    past, visual = tensor("past", 1, dtype="int32"), tensor("visual", VISUAL, HIDDEN)
-    logits = tensor("logits", VOCAB)
-    kept = [tensor("kept_0", 3, dtype="int32"), tensor("kept", 2, dtype="int32"), tensor("order", 2, dtype="int32"),
-            tensor("filled", 1, dtype="int32")]  # fmt: skip
+    past, logits = tensor("past", 1, dtype="int32"), tensor("logits", VOCAB)
+    seen = [visual, places(KEPT[0])] if drops else [visual]
+    kept = [tensor(name, size, dtype="int32") for name, size in (("kept", 2), ("order", 2), ("filled", 1))]
+    if not tower:
+        kept = [tensor("kept_0", KEPT[0], dtype="int32"), *kept]
     # In place, one graph serves all steps: each takes all of its inputs, a step a picture of no tokens.
     both = {
-        "prefill": ([ids, length, visual], [logits, *kept, *new(lambda base: base + TEXT)]),
+        "prefill": ([ids, length, *seen, *bias_cache], [logits, *kept, *new(lambda base: base + TEXT)]),
         "decode": ([tensor("ids", 1, 1, dtype="int32"), past, *caches], [logits, *new(lambda _: 1)]),
         "extend": ([ids, length, past, *caches], [logits, *new(lambda _: TEXT)]),
     }
     if in_place:
-        nothing = tensor("visual", 0, HIDDEN)
+        nothing = [tensor("visual", 0, HIDDEN), *([places(0)] if drops else [])]
         both = {
-            "prefill": ([ids, length, past, visual, *caches], both["prefill"][1]),
-            "decode": ([tensor("ids", 1, 1, dtype="int32"), length, past, nothing, *caches], both["decode"][1]),
-            "extend": ([ids, length, past, nothing, *caches], both["extend"][1]),
+            "prefill": ([ids, length, past, *seen, *caches], both["prefill"][1]),
+            "decode": ([tensor("ids", 1, 1, dtype="int32"), length, past, *nothing, *caches], both["decode"][1]),
+            "extend": ([ids, length, past, *nothing, *caches], both["extend"][1]),
         }
-    both["vision"] = ([tensor("image", 1, 3, 56, 56)], [visual])
+    both["vision"] = ([tensor("image", 1, 3, 56, 56)], [visual, *([places(KEPT[0])] if tower else []), *bias])
     data = "" if in_place else "weights.bin"  # ONNX Runtime finds it by itself
     return {
         name: {

@@ -17,6 +17,8 @@ EXPORTED = (
     "coreml-pruned",
 )  # fmt: skip
 """Taken from bundles of `make_steps.py`; they stay as they are until bundles are exported again."""
+TOWERS = ("tower-rows", "tower-in_place")
+"""Manifests of which a stage stands in the vision tower."""
 UNKNOWN = {"colour": {"of": "a later version"}}
 FIRST_SHAPE: tuple[str | int, ...] = ("shapes", 0)
 Change = dict[str, Any]
@@ -31,6 +33,8 @@ def make_manifests(folder: Path, bundles: Path | None) -> None:
         for name in ("rows", "in_place"):
             manifest = manifests[f"{resample}-{name}"] = small_manifest(name)
             manifest["shapes"][0]["image"]["resample"] = resample
+    for kind in (*TOWERS, "rebuilt-rows", "rebuilt-in_place"):
+        manifests[kind] = small_manifest(kind)
     for target in ("onnx", "executorch"):
         manifests[f"schema-1-{target}"] = json.loads((SCHEMA_1 / target / "manifest.json").read_text("utf-8"))
     for name in EXPORTED:
@@ -45,6 +49,8 @@ def make_manifests(folder: Path, bundles: Path | None) -> None:
         bases=["rows.json", "in_place.json"],
         contents=CONTENTS | {"tokenizer.json": tiny()},
         hostile=hostile(),
+        bases_tower=[f"{name}.json" for name in TOWERS],
+        hostile_tower=hostile_tower(),
         bases_1=["schema-1-onnx.json", "schema-1-executorch.json"],
         hostile_1=hostile_1(),
         texts=["", "{", "[]", '"text"', "null", "[" * 20000, '{"schema_version": 2', '{"schema_version": 1e999}'],
@@ -55,7 +61,9 @@ def facts(manifest: dict[str, Any]) -> dict[str, Any]:
     """What a reader needs of a manifest; of schema 1 as if it were schema 2."""
     shape = manifest["shapes"][0] if manifest["schema_version"] > 1 else first_shape_of_1(manifest)
     image, prompt = shape["image"], manifest["prompt"]
-    stages = [{name: stage[name] for name in ("index", "pruner", "tokens", "num_kept")} for stage in shape["stages"]]
+    told = ("place", "index", "pruner", "tokens", "num_kept", "form", "weighs")
+    absent = {"place": "layer", "form": "dropped", "weighs": False}  # of schema 1, and where it is left out
+    stages = [{name: (absent | stage)[name] for name in told} for stage in shape["stages"]]
     return {
         **{name: manifest[name] for name in ("model", "target", "precision", "quantization", "vocab_size")},
         "image": {name: image[name] for name in ("height", "width", "fit", "pad_rgb", "resample", "visual_tokens")},
@@ -163,6 +171,40 @@ def hostile_1() -> list[dict[str, Any]]:
     return cases
 
 
+def hostile_tower() -> list[dict[str, Any]]:
+    """What is wrong with a stage in the vision tower, and with tensors that are there for it."""
+    cases: list[dict[str, Any]] = []
+
+    def wrong(kind: str, *at: str | int, **to: Any) -> None:
+        cases.append({"class": kind, "field": str(at[-1]), "change": [{"at": list(at), **to}], "files": {}})
+
+    stages, methods = (*FIRST_SHAPE, "stages"), ("methods",)
+    for at, values in {
+        (*stages, 0, "place"): ["tower", 3], (*stages, 0, "index"): [-1, 1.5],
+        (*stages, 0, "form"): ["merged", 3, "rebuilt"], (*stages, 0, "weighs"): [1],
+        (*stages, 0, "num_kept"): [0, 5, 4], (*stages, 1, "place"): ["vision"], (*stages, 1, "tokens"): [4],
+        (*stages, 1, "form"): ["rebuilt"],
+    }.items():  # fmt: skip
+        for value in values:
+            wrong("stages", *at, value=value)
+    wrong("stages", *stages, 1)
+    cases[-1]["field"] = "stages"
+    for at, value in {
+        (*stages, 0, "weighs"): False, (*stages, 1, "weighs"): True, (*stages, 0, "place"): "layer",
+        (*methods, "vision", "outputs", 0, "shape"): [4, 5], (*methods, "vision", "outputs", 1, "shape"): [2],
+        (*methods, "vision", "outputs", 1, "dtype"): "float32", (*methods, "vision", "outputs", 1, "name"): "kept_0",
+        (*methods, "vision", "outputs", 2, "name"): "bias_1", (*methods, "vision", "outputs", 2, "dtype"): "int32",
+        (*methods, "prefill", "outputs", 0, "name"): "kept_0", (*methods, "prefill", "inputs", 2, "name"): "bias_0",
+        (*methods, "prefill", "inputs", 3, "shape"): [4],
+    }.items():  # fmt: skip
+        wrong("tensors", *at, value=value)
+    for step in ("vision", "prefill"):
+        wrong("tensors", *methods, step, "outputs", 1)
+    for step in ("prefill", "decode", "extend"):
+        wrong("tensors", *methods, step, "inputs", 3)
+    return cases
+
+
 def hostile() -> list[dict[str, Any]]:
     """at: where in a base something is changed; value: what to; without one it is removed. files: other contents."""
     cases: list[dict[str, Any]] = []
@@ -218,10 +260,11 @@ def hostile() -> list[dict[str, Any]]:
     for at, values in {
         (*stages, 1, "num_kept"): [4, 0, -1], (*stages, 1, "tokens"): [4], (*stages, 0, "num_kept"): [2, 5],
         (*stages, 0, "tokens"): [3], (*stages, 1, "index"): [1, 0, 4, -1], (*stages, 0, "index"): [-1, 2],
-        (*stages, 0, "place"): ["vision"], (*stages, 1, "place"): ["vision"],
+        (*stages, 1, "place"): ["vision", "tower"],
     }.items():  # fmt: skip
         for value in values:
             wrong("stages", *at, value=value)
+    wrong("tensors", *stages, 0, "place", value="vision")
     wrong("tensors", "vocab_size", value=3000)
     wrong("tensors", *image, "height", value=84)
     wrong("tensors", "precision", value="float16")

@@ -31,13 +31,17 @@ SCHEMA_1 = "tests/runtimes/bundle/schema_1"
 PRUNINGS: dict[str, dict[str, Any]] = {
     "pruned": {"keep": 0.25},
     "unpruned": {"pruner": "none"},
-    "staged": {"stages": parse_schedule("2:0.5:divprune,weigh=1+4:0.25:dart,weigh=1")},
+    "staged": {
+        "stages": parse_schedule("vision.2:0.75:local,weigh=1,form=dropped+2:0.5:divprune,weigh=1+4:0.25:dart,weigh=1")
+    },
     "int4": {"keep": 0.25, "quant": "int4"},
 }
 OPTIONS = {
     "pruned": "--keep 0.25",
     "unpruned": "--pruner none",
-    "staged": "--stage 2:0.5:divprune,weigh=1 --stage 4:0.25:dart,weigh=1",
+    "staged": (
+        "--stage vision.2:0.75:local,weigh=1,form=dropped --stage 2:0.5:divprune,weigh=1 --stage 4:0.25:dart,weigh=1"
+    ),
     "int4": "--keep 0.25 --quant int4",
 }
 """The same on a command line."""
@@ -159,8 +163,8 @@ def _force(chat: Chat, folder: Path, row: int) -> dict[str, Any]:
     ids = first_ids(chat.tokenizer, spec, prompt)
     answer = chat.tokenizer.encode(said, add_special_tokens=False).ids
     more_ids = following_ids(chat.tokenizer, spec, more)
-    visual = session.vision(to_pixels(open_image(folder / "steps" / photo), session.manifest.shape.image))
-    first = session.prefill(ids, visual)
+    seen = session.see(to_pixels(open_image(folder / "steps" / photo), session.manifest.shape.image))
+    first = session.prefill(ids, seen)
     logits = [first.logits, *(session.decode(token) for token in answer)]
     logits += [session.extend(more_ids), session.decode(answer[0])]
     return {"photo": photo, "ids": ids, "decode": answer, "extend": more_ids, "decode_after": answer[0],

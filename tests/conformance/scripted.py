@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from make_dialogs import BASES, STATE, STATE_LAYER
+from make_dialogs import BIAS, PLACES, STATE, STATE_LAYER
 from vlmp.runtimes import Session
 from vlmp.runtimes.bundle.manifest import Manifest, MethodName
 from vlmp.runtimes.session import Array
@@ -45,14 +45,21 @@ class ScriptedSession(Session):
         if method == "vision":
             if not stopped:
                 self.calls.append([method, None, []])
+            for name, values in (("places", PLACES), ("bias_0", BIAS)):
+                if name in outputs:
+                    outputs[name][:] = values
             return outputs
+        for name, values in (("places", PLACES if method == "prefill" else []), ("bias_cache_0", BIAS)):
+            if any(tensor.name == name for tensor in spec.inputs):
+                given = inputs.get(name, np.zeros(0))
+                assert given.tolist() == values
         ids = [int(token) for token in inputs["ids"][0]]
         length = int(inputs["text_len"][0])
         past = int(inputs["past"][0])
         assert set(ids[length:]) <= {self.manifest.prompt.pad_id}
         if not stopped and not broken:
             self.calls.append([method, None if method == "prefill" else past, ids[:length]])
-        for layer, base in enumerate(BASES):
+        for layer, base in self._bases():
             rows = [[7000 + slot, slot] for slot in range(base)] if method == "prefill" else []
             # Of padding there are rows, too, where rows are returned; they must never be stored.
             padding = [] if self.manifest.shape.kv.update == "in_place" else ids[length:]
@@ -67,9 +74,13 @@ class ScriptedSession(Session):
         else:
             outputs["logits"][next(self.script, 0)] = 1
         if method == "prefill":
-            kept = {"kept_0": [1, 2, 3], "kept": [1, 3], "order": [3, 1]}
-            outputs.update({name: np.array(ids, np.int32) for name, ids in kept.items()})
+            kept = {"kept_0": PLACES, "kept": [1, 3], "order": [3, 1]}
+            outputs.update({name: np.array(ids, np.int32) for name, ids in kept.items() if name in outputs})
         return outputs
+
+    def _bases(self) -> list[tuple[int, int]]:
+        """Layers with keys, each with its base."""
+        return [(number, layer.base) for number, layer in self.manifest.shape.kv.keyed.items()]
 
     def _put(self, layer: int, slot: int, rows: Array, inputs: Mapping[str, Array], outputs: dict[str, Array]) -> None:
         """Return new rows, or write them into the caches."""
@@ -82,7 +93,7 @@ class ScriptedSession(Session):
     def stored(self) -> list[int]:
         """Text ids whose rows are in the caches, the same in each layer's, each at its place."""
         found = []
-        for layer, base in enumerate(BASES):
+        for layer, base in self._bases():
             keys, values = (self._caches[f"{kind}_cache_{layer}"].reshape(-1, 2) for kind in ("key", "value"))
             np.testing.assert_array_equal(keys, -values)
             if self.past:

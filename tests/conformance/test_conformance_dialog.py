@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from conformance_files import FOLDER, read
+from make_dialogs import KINDS
 from PIL import Image
 from scripted import ScriptedSession
 from tokenizers import Tokenizer
@@ -24,7 +25,7 @@ REFUSALS = {
 }
 
 
-@pytest.fixture(params=["rows", "in_place"])
+@pytest.fixture(params=KINDS)
 def chat(request: pytest.FixtureRequest) -> Chat:
     tokenizer = Tokenizer.from_file(str(FOLDER / "tokenizer/tiny/tokenizer.json"))
     return Chat(ScriptedSession(Manifest.model_validate(read(f"dialog/{request.param}.json"))), tokenizer)

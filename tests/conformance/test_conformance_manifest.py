@@ -47,14 +47,14 @@ def test_what_a_valid_one_says(case: dict[str, Any]) -> None:
             assert [[one["name"], one["shape"], one["dtype"]] for one in method[side]] == wanted[side]
 
 
-@pytest.mark.parametrize("base", CASES["bases"])
+@pytest.mark.parametrize("base", CASES["bases"] + CASES["bases_tower"])
 def test_the_bases_are_bundles(tmp_path: Path, base: str) -> None:
     assert read_manifest(bundle_of(tmp_path, read(f"manifest/{base}"), {})).model == "scripted"
 
 
 @pytest.mark.parametrize(
     ("base", "case"),
-    [(base, case) for more in ("", "_1") for base in CASES[f"bases{more}"] for case in CASES[f"hostile{more}"]],
+    [(base, case) for more in ("", "_tower", "_1") for base in CASES[f"bases{more}"] for case in CASES[f"hostile{more}"]],
     ids=lambda value: value if isinstance(value, str) else f"{value['class']} {value['field']}",
 )
 def test_hostile_ones_are_refused(tmp_path: Path, base: str, case: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from make_dialogs import VOCAB
 from step_bundles import shared_folder, step_bundle
 from vlmp.runtimes import Chat, Session, load
 from vlmp.runtimes.image import open_image, to_pixels
-from vlmp.runtimes.session import Array
+from vlmp.runtimes.session import Seen
 
 CASES = read("steps/cases.json")
 
@@ -26,8 +26,8 @@ def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return load(folder, threads=1), CASES["expected"][case["expected"]]
 
 
-def see(session: Session, photo: str) -> Array:
-    return session.vision(to_pixels(open_image(FOLDER / "steps" / photo), session.manifest.shape.image))
+def see(session: Session, photo: str) -> Seen:
+    return session.see(to_pixels(open_image(FOLDER / "steps" / photo), session.manifest.shape.image))
 
 
 def test_steps_with_the_expected_tokens(bundle: tuple[Session, dict[str, Any]]) -> None:
@@ -39,10 +39,10 @@ def test_steps_with_the_expected_tokens(bundle: tuple[Session, dict[str, Any]]) 
     same_top: list[bool] = []
     kept_shares: list[float] = []
     for conversation in expected["conversations"]:
-        visual = see(session, conversation["photo"])
+        seen = see(session, conversation["photo"])
         for turn in conversation["turns"]:
             if turn["do"] == "ask":
-                first = session.prefill(turn["ids"], visual)
+                first = session.prefill(turn["ids"], seen)
                 logits = [first.logits]
                 for found, kept in zip(first.stages, turn["stages"], strict=True):
                     kept_shares.append(float(np.isin(found, kept).mean()))

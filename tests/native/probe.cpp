@@ -131,7 +131,13 @@ void facts(const Arguments& values) {
   Json stages = Json::array(), layers = Json::array(), methods;
   for (const vlmp::StageSpec& stage : manifest.stages) {
     stages.push_back(
-        {{"index", stage.index}, {"pruner", stage.pruner}, {"tokens", stage.tokens}, {"num_kept", stage.num_kept}});
+        {{"place", stage.in_tower ? "vision" : "layer"},
+         {"index", stage.index},
+         {"pruner", stage.pruner},
+         {"tokens", stage.tokens},
+         {"num_kept", stage.num_kept},
+         {"form", stage.rebuilt ? "rebuilt" : "dropped"},
+         {"weighs", stage.weighs}});
   }
   for (const vlmp::KvLayerSpec& layer : manifest.kv) {
     if (layer.has_keys()) layers.push_back({layer.heads, layer.head_dim, layer.base, layer.slots});
