@@ -106,7 +106,7 @@ test("a folder of one's own answers as Python does, token for token", async () =
   }
 });
 
-test("a zip with a bundle of two stages in a folder, each of which is shown", async () => {
+test("a zip with a bundle of three stages in a folder, each of which is shown", async () => {
   const zip = join(OUTPUT, "staged.zip");
   execFileSync("python3", ["-m", "zipfile", "-c", zip, join(BUNDLES, "onnx-staged")]);
   assert.equal(await visit.import("zip", zip), null);
@@ -114,28 +114,36 @@ test("a zip with a bundle of two stages in a folder, each of which is shown", as
   const { stages } = await visit.ask(QUESTION, "onnx-staged");
   assert.deepEqual(
     stages.map((stage: number[]) => stage.length),
-    [18, 9],
+    [27, 18, 9],
   );
+  assert.match((await visit.page.textContent("#stage"))!, /^vision tower, block 2: 27 of 36before layer 2: 18 of 27/);
   const drawn = await cells("#photo", 6);
   const lightness = (tokens: number[]): number[] => [...new Set(tokens.map((token) => drawn[token]))];
   const [shown, dropped, dark] = [
-    lightness(stages[1]),
-    lightness(stages[0].filter((token: number) => !stages[1].includes(token))),
-    lightness(drawn.map((_, token) => token).filter((token) => !stages[0].includes(token))),
+    lightness(stages[2]),
+    lightness(stages[1].filter((token: number) => !stages[2].includes(token))),
+    lightness(drawn.map((_, token) => token).filter((token) => !stages[1].includes(token))),
   ];
   assert.deepEqual([shown.length, dropped.length, dark.length], [1, 1, 1]);
   assert.ok(shown[0] > dropped[0] && dropped[0] > dark[0], String([shown, dropped, dark]));
   await visit.page.locator("#stage").selectOption("0");
-  assert.match((await visit.page.textContent("#shown-line"))!, /^18 tokens, of 36/);
+  assert.match((await visit.page.textContent("#shown-line"))!, /^27 tokens, of 36/);
 });
 
-test("two stages against none", async () => {
+test("three stages against none", async () => {
   const compared = await visit.compare("tiny-unpruned", "onnx-staged");
   assert.match(
     compared,
-    /tiny-unpruned.*144 of 144 tokens.*onnx-staged.*18, then 9 of 36 tokens.*not of one model and picture size/s,
+    /tiny-unpruned.*144 of 144 tokens.*onnx-staged.*27, then 18, then 9 of 36 tokens.*not of one model and picture size/s,
   );
+  assert.match(compared, /vision tower, block 2: 27 of 36.*before layer 2: 18 of 27.*before layer 4: 9 of 18/s);
+  assert.equal(await visit.page.locator("#compared canvas").count(), 4);
   await visit.screenshot("compare-staged");
+});
+
+test("two schedules against one another", async () => {
+  const compared = await visit.compare("tiny-pruned", "onnx-staged");
+  assert.match(compared, /tiny-pruned.*16 of 144 tokens.*onnx-staged.*27, then 18, then 9 of 36 tokens/s);
 });
 
 test("a bundle is deleted", async () => {

@@ -82,10 +82,10 @@ export class Visit {
   }
 
   /** Puts the question to two bundles. Returns what the page says of it. */
-  async compare(unpruned: string, pruned: string): Promise<string> {
+  async compare(first: string, second: string): Promise<string> {
     await this.tab("Compare");
-    await this.page.locator("#unpruned").selectOption(unpruned);
-    await this.page.locator("#pruned").selectOption(pruned);
+    await this.page.locator("#first-bundle").selectOption(first);
+    await this.page.locator("#second-bundle").selectOption(second);
     await this.page.locator("#compare").click();
     assert.equal(await this.ready(), null);
     assert.equal(await this.page.locator("#compared article").count(), 2);

@@ -1,7 +1,7 @@
 import { firstTokenMs, isPruned } from "vlmp-web";
 import type { Demo, Turn } from "./demo.js";
 import { offer, panel, part, time } from "./dom.js";
-import { drawKept, onPadding, type Shown } from "./kept.js";
+import { drawKept, onPadding, type Shown, stageInWords } from "./kept.js";
 
 /** Asked where nobody has typed a question: what stands in the empty field. */
 export const QUESTION = "What is in this picture?";
@@ -57,10 +57,7 @@ export function askPage(demo: Demo): () => void {
     const stages = demo.asked?.manifest.stages ?? [];
     offer(
       stage,
-      stages.map(({ index, numKept, tokens }, number) => ({
-        value: String(number),
-        text: `before layer ${index}: ${numKept} of ${tokens}`,
-      })),
+      stages.map((each, number) => ({ value: String(number), text: stageInWords(each) })),
     );
     part("stage-label", HTMLElement).hidden = stages.length < 2;
     if (demo.turns[0]?.answer !== drawn && stages.length > 0) stage.value = String(stages.length - 1);

@@ -2,12 +2,12 @@ import { cacheBytes, firstTokenMs, isPruned } from "vlmp-web";
 import { QUESTION } from "./ask.js";
 import type { Demo } from "./demo.js";
 import { make, offer, panel, part, size, time } from "./dom.js";
-import { countsInWords, drawKept } from "./kept.js";
+import { countsInWords, drawKept, stageInWords } from "./kept.js";
 import type { Compared, StoredBundle } from "./protocol.js";
 
-/** One question to an unpruned and a pruned bundle, and what each takes. Returns what draws it anew. */
+/** One question to two bundles, as an unpruned and a pruned one, or two schedules. Returns what draws it anew. */
 export function comparePage(demo: Demo): () => void {
-  const selects = { unpruned: part("unpruned", HTMLSelectElement), pruned: part("pruned", HTMLSelectElement) };
+  const selects = { first: part("first-bundle", HTMLSelectElement), second: part("second-bundle", HTMLSelectElement) };
   const compare = part("compare", HTMLButtonElement);
   const compared = part("compared", HTMLElement);
   let drawn: readonly Compared[] = [];
@@ -15,19 +15,17 @@ export function comparePage(demo: Demo): () => void {
   part("compare-form", HTMLFormElement).onsubmit = (event) => {
     event.preventDefault();
     const words = part("compare-question", HTMLInputElement).value.trim() || QUESTION;
-    if (!compare.disabled) void demo.compare([selects.unpruned.value, selects.pruned.value], words);
+    if (!compare.disabled) void demo.compare([selects.first.value, selects.second.value], words);
   };
 
   return () => {
-    offerBundles(
-      selects.unpruned,
-      demo.bundles.filter(({ manifest }) => !isPruned(manifest)),
+    // An unpruned one comes first on one side, a pruned one on the other.
+    const [pruned, unpruned] = [true, false].map((wanted) =>
+      demo.bundles.filter(({ manifest }) => isPruned(manifest) === wanted),
     );
-    offerBundles(
-      selects.pruned,
-      demo.bundles.filter(({ manifest }) => isPruned(manifest)),
-    );
-    const chosen = selects.unpruned.value !== "" && selects.pruned.value !== "";
+    offerBundles(selects.first, [...unpruned, ...pruned]);
+    offerBundles(selects.second, [...pruned, ...unpruned]);
+    const chosen = selects.first.value !== "" && selects.first.value !== selects.second.value;
     compare.disabled = !demo.free || demo.photo === null || !chosen;
     if (drawn === demo.compared) return;
     drawn = demo.compared;
@@ -51,11 +49,21 @@ function comparedPanel(demo: Demo, { bundle, answer }: Compared): HTMLElement {
     countsInWords(manifest),
   ];
   const made = panel(name, answer.text, figures.join("\n"));
-  const canvas = make("canvas", { role: "img" });
-  const shown = { manifest, tokens: answer.order, numbered: isPruned(manifest), before: answer.stages.at(-2) ?? [] };
-  if (demo.photo !== null) drawKept(canvas, demo.photo, shown);
-  made.prepend(canvas);
+  made.prepend(...answer.stages.map((_, number) => stageFigure(demo, { bundle, answer }, number)));
   return made;
+}
+
+/** What a stage has kept, over the photo. */
+function stageFigure(demo: Demo, { bundle, answer }: Compared, number: number): HTMLElement {
+  const { manifest } = bundle;
+  const canvas = make("canvas", { role: "img" });
+  // Only the last stage tells in which order it chose, and `none` chooses nothing.
+  const numbered = number === answer.stages.length - 1 && isPruned(manifest);
+  const tokens = numbered ? answer.order : answer.stages[number];
+  const shown = { manifest, tokens, numbered, before: answer.stages[number - 1] ?? [] };
+  if (demo.photo !== null) drawKept(canvas, demo.photo, shown);
+  if (answer.stages.length === 1) return canvas;
+  return make("figure", {}, canvas, make("figcaption", { textContent: stageInWords(manifest.stages[number]) }));
 }
 
 function sum(compared: readonly Compared[]): HTMLElement[] {
@@ -64,7 +72,7 @@ function sum(compared: readonly Compared[]): HTMLElement[] {
   const percent = (share: number): string => `${(share * 100).toFixed(0)} %`;
   const first = percent(firstTokenMs(after.answer.timings) / firstTokenMs(before.answer.timings));
   const caches = percent(cacheBytes(after.bundle.manifest) / cacheBytes(before.bundle.manifest));
-  const figures = `Pruned, the first token takes ${first} of the time, and the KV caches ${caches} of the bytes.`;
+  const figures = `With ${after.bundle.name}, the first token takes ${first} of the time, and the KV caches ${caches} of the bytes.`;
   const [one, other] = compared.map(({ bundle }) => bundle.manifest);
   const differ = one.model !== other.model || one.image.visualTokens !== other.image.visualTokens;
   const warning = differ ? " But the two are not of one model and picture size." : "";

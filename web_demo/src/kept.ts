@@ -1,4 +1,4 @@
-import { cellOf, type Manifest, placement, type SegmentSpec } from "vlmp-web";
+import { cellOf, type Manifest, placeInWords, placement, type SegmentSpec, type StageSpec } from "vlmp-web";
 import type { Photo } from "./protocol.js";
 
 interface Cell {
@@ -57,6 +57,11 @@ export function onPadding(photo: Photo, { manifest, tokens }: Shown): number {
       return left >= width || top >= height || left + cell.width <= 0 || top + cell.height <= 0;
     }),
   ).length;
+}
+
+/** Where a stage stands, and what it keeps: "vision tower, block 2: 27 of 36". */
+export function stageInWords(stage: StageSpec): string {
+  return `${placeInWords(stage)}: ${stage.numKept} of ${stage.tokens}`;
 }
 
 /** How many tokens each stage has left: "32, then 16 of 144 tokens". */

@@ -124,15 +124,15 @@ async function turn(
   const start = clock();
   const pixels = toPixels(picture, session.manifest.image);
   const fitted = clock();
-  const visual = await session.vision(pixels, stop);
-  const seen = clock();
-  let { logits } = await session.prefill(ids, visual, stop);
+  const seen = await session.vision(pixels, stop);
+  const looked = clock();
+  let { logits } = await session.prefill(ids, seen, stop);
   const first = clock();
   for (let step = 0; step < settings.decodeTokens; step++) logits = await session.decode(GREEDY.sample(logits), stop);
   return {
     preprocess: fitted - start,
-    vision: seen - fitted,
-    prefill: first - seen,
+    vision: looked - fitted,
+    prefill: first - looked,
     first_token: first - start,
     decode: (clock() - first) / settings.decodeTokens,
   };
@@ -193,10 +193,15 @@ function facts(manifest: Manifest): object {
     text_len: manifest.prompt.textLen,
     layers: manifest.kv.layers.length,
     pruner: manifest.stages.map((stage) => stage.pruner).join("+") || "none",
-    prune_layer: manifest.stages[0]?.index ?? 0,
+    prune_layer: manifest.stages.find(({ place }) => place === "layer")?.index ?? 0,
     visual_tokens: manifest.image.visualTokens,
     kept_tokens: numKept(manifest),
-    stages: manifest.stages.map(({ index, pruner, numKept }) => ({ layer: index, pruner, kept_tokens: numKept })),
+    stages: manifest.stages.map(({ place, index, pruner, numKept }) => ({
+      place,
+      layer: index,
+      pruner,
+      kept_tokens: numKept,
+    })),
   };
 }
 

@@ -82,9 +82,9 @@ export class Chat {
       const ids = this.firstIds(words, options.controlTokens);
       try {
         const pixels = await telling.time("preprocess", async () => toPixels(picture, manifest.image));
-        const visual = await telling.time("vision", () => this.session.vision(pixels, stop));
+        const seen = await telling.time("vision", () => this.session.vision(pixels, stop));
         this.unfedToken = null;
-        const prefilled = await telling.time("prefill", () => this.session.prefill(ids, visual, stop));
+        const prefilled = await telling.time("prefill", () => this.session.prefill(ids, seen, stop));
         telling.prefilled = prefilled;
         await this.decode(telling, prefilled.logits, stop);
       } catch (error) {

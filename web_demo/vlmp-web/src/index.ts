@@ -23,6 +23,6 @@ export { checkSize, fit, type Picture, placement, type Placement, toPixels } fro
 export { checkWords, encodePrompt, encodeTurn } from "./prompt.js";
 export { type Numbers, type Runtime, Stop, Stopped } from "./runtime.js";
 export { GREEDY, Mt19937, Nucleus, type Sampler } from "./sampler.js";
-export { type Prefilled, Session } from "./session.js";
+export { type Prefilled, type Seen, Session } from "./session.js";
 export { TextStream, type Tokenizer } from "./tokenizer.js";
 export { parseTokenizer } from "./tokenizer-file.js";

@@ -19,6 +19,7 @@ import {
   type Step,
   STEPS,
   type TensorSpec,
+  towerStage,
   weighedStages,
 } from "./manifest.js";
 import { MARK } from "./prompt.js";
@@ -140,21 +141,31 @@ function readSegment(field: Field): SegmentSpec {
 }
 
 function readStages(field: Field, visualTokens: number, layers: number): StageSpec[] {
-  let indexBefore = -1;
+  const stages: StageSpec[] = [];
   let left = visualTokens;
-  return field.items().map((item) => {
-    item.at("place").choice("layer");
-    const index = item.at("index").integer(0, layers - 1);
+  for (const item of field.items()) {
+    const place = item.at("place").choice("vision", "layer");
+    if (place === "vision" && stages.length > 0)
+      item.at("place").refuse("is vision, which only the first stage's may be");
+    const form = item.has("form") ? item.at("form").choice("dropped", "rebuilt") : "dropped";
+    if (place === "layer" && form === "rebuilt") item.at("form").refuse("is rebuilt, which is of the vision tower");
+    const index = item.at("index").integer(0, place === "layer" ? layers - 1 : MOST);
     const tokens = item.at("tokens").count();
     const numKept = item.at("num_kept").count();
     const weighs = item.has("weighs") && item.at("weighs").boolean();
-    if (index <= indexBefore) item.at("index").refuse(`is not after the stage before, ${indexBefore}`);
+    const before = stages.at(-1);
+    if (before?.place === "layer" && index <= before.index) {
+      item.at("index").refuse(`is not after the stage before, ${before.index}`);
+    }
     if (tokens !== left) item.at("tokens").refuse(`is not what comes in, ${left}`);
     if (numKept > left) item.at("num_kept").refuse(`is more than comes in, ${left}`);
-    indexBefore = index;
-    left = numKept;
-    return { index, pruner: item.at("pruner").text(), tokens, numKept, weighs };
-  });
+    left = form === "rebuilt" ? tokens : numKept;
+    stages.push({ place, form, index, pruner: item.at("pruner").text(), tokens, numKept, weighs });
+  }
+  if (stages.length === 1 && stages[0].place === "vision") {
+    field.refuse("must have one in the language model after that in the vision tower");
+  }
+  return stages;
 }
 
 function readKv(field: Field): KvSpec {
@@ -226,17 +237,29 @@ function checkTensors(manifest: Manifest, file: string): void {
   const oneId = int32("ids", [1, 1]);
   const textLen = int32("text_len", [1]);
   const past = int32("past", [1]);
-  const visual = float32("visual", [image.visualTokens, hidden]);
-  const noVisual = float32("visual", [0, hidden]);
+  const tower = towerStage(manifest);
+  const drops = tower?.form === "dropped";
+  const visual = float32("visual", [drops ? tower.numKept : image.visualTokens, hidden]);
+  const places = tower === undefined ? [] : [int32("places", [tower.numKept])];
+  /** What the steps of the language model take of the picture, and what later ones do, in place. */
+  const picture = [visual, ...(drops ? places : [])];
+  const noPicture = [float32("visual", [0, hidden]), ...(drops ? [int32("places", [0])] : [])];
   const logits = float32("logits", [manifest.vocabSize]);
   const kept = [
-    ...stages.slice(0, -1).map((stage, number) => int32(`kept_${number}`, [stage.numKept])),
+    ...stages
+      .slice(0, -1)
+      .flatMap(({ place, numKept }, number) => (place === "layer" ? [int32(`kept_${number}`, [numKept])] : [])),
     int32("kept", [numKept(manifest)]),
     int32("order", [numKept(manifest)]),
     int32("filled", [1]),
   ];
-  const caches = [...cacheTensors(kv, "_cache", (layer) => layer.slots), ...biasTensors(manifest, "_cache")];
-  const biases = biasTensors(manifest, "");
+  const fromTower = biasTensors(manifest, "_cache", "vision");
+  const caches = [
+    ...cacheTensors(kv, "_cache", (layer) => layer.slots),
+    ...fromTower,
+    ...biasTensors(manifest, "_cache", "layer"),
+  ];
+  const biases = biasTensors(manifest, "", "layer");
   /** What a step returns for the caches of keys and values: all of them, or so many rows of each. */
   const returned = (rows: (layer: KvLayerSpec) => number): TensorSpec[] =>
     cacheTensors(kv, "", inPlace ? (layer) => layer.slots : rows);
@@ -245,17 +268,21 @@ function checkTensors(manifest: Manifest, file: string): void {
     compare(file, `${step}: output`, methods[step].outputs, outputs);
   };
 
-  check("vision", [float32("image", [1, 3, image.height, image.width])], [visual]);
+  check(
+    "vision",
+    [float32("image", [1, 3, image.height, image.width])],
+    [visual, ...places, ...biasTensors(manifest, "", "vision")],
+  );
   const prefilled = [...kept, logits, ...returned((layer) => layer.base + prompt.textLen), ...biases];
   const later = inPlace ? [logits, ...biases] : [logits];
   const decoded = [...later, ...returned(() => 1)];
   const extended = [...later, ...returned(() => prompt.textLen)];
   if (inPlace) {
-    check("prefill", [ids, textLen, past, visual, ...caches], prefilled);
-    check("decode", [oneId, textLen, past, noVisual, ...caches], decoded);
-    check("extend", [ids, textLen, past, noVisual, ...caches], extended);
+    check("prefill", [ids, textLen, past, ...picture, ...caches], prefilled);
+    check("decode", [oneId, textLen, past, ...noPicture, ...caches], decoded);
+    check("extend", [ids, textLen, past, ...noPicture, ...caches], extended);
   } else {
-    check("prefill", [ids, textLen, visual], prefilled);
+    check("prefill", [ids, textLen, ...picture, ...fromTower], prefilled);
     check("decode", [oneId, past, ...caches], decoded);
     check("extend", [ids, textLen, past, ...caches], extended);
   }
@@ -283,11 +310,11 @@ function cacheTensors(kv: KvSpec, infix: string, rows: (layer: KvLayerSpec) => n
   });
 }
 
-/** A tensor for each stage that weighs. */
-function biasTensors(manifest: Manifest, infix: string): TensorSpec[] {
-  return weighedStages(manifest).map((number) =>
-    float32(`${BIAS}${infix}_${number}`, [manifest.stages[number].numKept]),
-  );
+/** A tensor for each stage of a place whose weights the language model takes. */
+function biasTensors(manifest: Manifest, infix: string, place: StageSpec["place"]): TensorSpec[] {
+  return weighedStages(manifest)
+    .filter((number) => manifest.stages[number].place === place)
+    .map((number) => float32(`${BIAS}${infix}_${number}`, [manifest.stages[number].numKept]));
 }
 
 function compare(file: string, place: string, found: readonly TensorSpec[], wanted: readonly TensorSpec[]): void {

@@ -76,10 +76,12 @@ export interface SegmentSpec {
 }
 
 /**
- * Before decoder layer `index`, `tokens` visual tokens become `numKept`. weighs: attention counts each of them as those
- * that it stands for.
+ * Before decoder layer `index`, or block `index` of the vision tower, `tokens` visual tokens become `numKept`. rebuilt:
+ * after the tower the others come back. weighs: attention counts each of them as those that it stands for.
  */
 export interface StageSpec {
+  readonly place: "vision" | "layer";
+  readonly form: "dropped" | "rebuilt";
   readonly index: number;
   readonly pruner: string;
   readonly tokens: number;
@@ -132,9 +134,19 @@ export function numKept(manifest: Manifest): number {
   return manifest.stages.at(-1)?.numKept ?? manifest.image.visualTokens;
 }
 
-/** Numbers of the stages that weigh. */
-export function weighedStages(manifest: Manifest): number[] {
-  return [...manifest.stages.keys()].filter((number) => manifest.stages[number].weighs);
+/** The stage in the vision tower, which is the first, undefined where none is there. */
+export function towerStage({ stages }: Manifest): StageSpec | undefined {
+  return stages[0]?.place === "vision" ? stages[0] : undefined;
+}
+
+/** Numbers of the stages whose weights the language model takes. */
+export function weighedStages({ stages }: Manifest): number[] {
+  return [...stages.keys()].filter((number) => stages[number].weighs && stages[number].form === "dropped");
+}
+
+/** Where a stage stands, for people. */
+export function placeInWords({ place, index }: StageSpec): string {
+  return place === "vision" ? `vision tower, block ${index}` : `before layer ${index}`;
 }
 
 /** Whether any visual token is left out. */

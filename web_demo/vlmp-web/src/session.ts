@@ -1,7 +1,27 @@
 // P prefix, N visual, S kept visual tokens, T text bucket, G room for answers, V vocabulary, H KV heads, C head size
 import { BadTurn, RuntimeFailure } from "./errors.js";
-import { BIAS, CACHE_KINDS, elements, type Manifest, STATE, type Step, weighedStages } from "./manifest.js";
+import {
+  BIAS,
+  CACHE_KINDS,
+  elements,
+  type Manifest,
+  STATE,
+  type Step,
+  type TensorSpec,
+  weighedStages,
+} from "./manifest.js";
 import { type Numbers, type Runtime, Stop } from "./runtime.js";
+
+/**
+ * What vision tells of a picture. visual: tokens [N, D], fewer where the tower has dropped some. Of a bundle with a stage
+ * there `places`, the numbers of those that went through all of it, ascending; `bias` if the language model takes what
+ * each counts for.
+ */
+export interface Seen {
+  readonly visual: Numbers;
+  readonly places: Numbers | null;
+  readonly bias: Numbers | null;
+}
 
 /**
  * What prefill tells beside filling the caches. logits [V]; stages: kept of each stage, ascending; order: the last one's
@@ -72,20 +92,29 @@ export class Session {
     return this.caches.get(name)!;
   }
 
-  /** pixels float32 [1, 3, height, width], 0..255 -> visual tokens, float32 [N, D]. */
-  async vision(pixels: Float32Array, stop = new Stop()): Promise<Numbers> {
+  /** pixels float32 [1, 3, height, width], 0..255 -> what `prefill` takes of the picture. */
+  async vision(pixels: Float32Array, stop = new Stop()): Promise<Seen> {
     const outputs = await this.run("vision", { image: pixels }, stop);
-    return outputs.get("visual")!;
+    return {
+      visual: outputs.get("visual")!,
+      places: outputs.get("places") ?? null,
+      bias: outputs.get(`${BIAS}_0`) ?? null,
+    };
   }
 
   /** Fills the caches with prefix, picture and the first text, 1 to T ids. If it fails there is no picture. */
-  async prefill(ids: readonly number[], visual: Numbers, stop = new Stop()): Promise<Prefilled> {
+  async prefill(ids: readonly number[], seen: Seen, stop = new Stop()): Promise<Prefilled> {
     this.reset();
-    const outputs = await this.call("prefill", { ...this.bucket(ids), visual }, ids.length, stop);
-    const earlier = this.manifest.stages.slice(1).map((_, number) => `kept_${number}`);
+    const { visual, places, bias } = seen;
+    if (bias !== null) this.caches.get(`${BIAS}_cache_0`)!.set(bias);
+    const given = places === null ? { visual } : { visual, places };
+    const outputs = await this.call("prefill", { ...this.bucket(ids), ...given }, ids.length, stop);
+    const earlier = this.manifest.stages
+      .slice(0, -1)
+      .map(({ place }, number) => (place === "vision" ? places! : outputs.get(`kept_${number}`)!));
     return {
       logits: outputs.get("logits") as Float32Array,
-      stages: [...earlier, "kept"].map((name) => [...outputs.get(name)!]),
+      stages: [...earlier, outputs.get("kept")!].map((kept) => [...kept]),
       order: [...outputs.get("order")!],
     };
   }
@@ -157,12 +186,9 @@ export class Session {
   private async run(step: Step, given: Record<string, Numbers>, stop: Stop): Promise<ReadonlyMap<string, Numbers>> {
     const { inputs, outputs } = this.manifest.methods[step];
     const feeds = new Map(
-      inputs.map(({ name, shape }): [string, Numbers] => {
-        const empty = elements(shape) === 0; // `visual` of later steps
-        return [
-          name,
-          empty ? new Float32Array() : (this.caches.get(name) ?? this.reached.states.get(name) ?? given[name]),
-        ];
+      inputs.map(({ name, shape, dtype }): [string, Numbers] => {
+        const empty = elements(shape) === 0; // the picture, in later steps
+        return [name, empty ? none(dtype) : (this.caches.get(name) ?? this.reached.states.get(name) ?? given[name])];
       }),
     );
     stop.check();
@@ -177,9 +203,9 @@ export class Session {
     return made;
   }
 
-  /** Takes what was returned as the caches of the next call. */
+  /** Takes what was returned as the caches of the next call. The weights of the vision tower stay: no call returns them. */
   private keep(outputs: ReadonlyMap<string, Numbers>): void {
-    for (const name of this.caches.keys()) this.caches.set(name, outputs.get(name.replace("_cache_", "_"))!);
+    for (const [name, cache] of this.caches) this.caches.set(name, outputs.get(name.replace("_cache_", "_")) ?? cache);
   }
 
   /** Copies what was returned into the caches: of keys and values the rows of valid tokens, without padding's. */
@@ -200,7 +226,8 @@ export class Session {
     });
     if (step !== "prefill") return; // later calls leave weights as they are
     for (const stage of weighedStages(this.manifest)) {
-      this.caches.get(`${BIAS}_cache_${stage}`)!.set(outputs.get(`${BIAS}_${stage}`)!);
+      const bias = outputs.get(`${BIAS}_${stage}`); // that of the vision tower is there already
+      if (bias !== undefined) this.caches.get(`${BIAS}_cache_${stage}`)!.set(bias);
     }
   }
 
@@ -213,4 +240,8 @@ export class Session {
     padded.set(ids);
     return { ids: padded, text_len: Int32Array.of(ids.length) };
   }
+}
+
+function none(dtype: TensorSpec["dtype"]): Numbers {
+  return dtype === "int32" ? new Int32Array() : new Float32Array();
 }

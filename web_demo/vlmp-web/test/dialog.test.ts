@@ -18,8 +18,10 @@ import {
 import { type Json, json, tokenizer } from "./conformance-files.js";
 
 const PICTURE = { width: 2, height: 2, rgb: new Uint8Array(12) };
+const PLACES = [1, 2, 3];
+const BIAS = [0.5, 1.5, 2.5];
 
-for (const kind of ["rows", "in_place"]) {
+for (const kind of ["rows", "in_place", "tower-rows", "tower-in_place"]) {
   for (const each of json("dialog/cases.json").cases) {
     test(`${kind}: ${each.name}`, async () => {
       const scripted = new Scripted(json(`dialog/${kind}.json`));
@@ -148,8 +150,13 @@ class Scripted implements Runtime {
     );
     if (step === "vision") {
       if (kept) this.calls.push([step, null, []]);
+      outputs.get("places")?.set(PLACES);
+      outputs.get("bias_0")?.set(BIAS);
       return outputs;
     }
+    const [places, bias] = [inputs.get("places"), inputs.get("bias_cache_0")];
+    if (places !== undefined) assert.deepEqual(places, Int32Array.from(step === "prefill" ? PLACES : []));
+    if (bias !== undefined) assert.deepEqual(bias, Float32Array.from(BIAS));
     const ids = [...inputs.get("ids")!];
     const length = inputs.get("text_len")?.[0] ?? 1;
     const past = inputs.get("past")?.[0] ?? 0;
@@ -160,7 +167,7 @@ class Scripted implements Runtime {
     outputs.get("logits")![number === action.not_finite_at ? 7 : (this.script.shift() ?? 0)] =
       number === action.not_finite_at ? NaN : 1;
     if (step === "prefill") {
-      outputs.get("kept_0")!.set([1, 2, 3]);
+      outputs.get("kept_0")?.set(PLACES);
       outputs.get("kept")!.set([1, 3]);
       outputs.get("order")!.set([3, 1]);
     }

@@ -1,7 +1,7 @@
 // Real bundles on onnxruntime-web against what PyTorch answered.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { GREEDY, loadChat, openOnnx, type Prefilled, readBundle, Session, toPixels } from "vlmp-web";
+import { GREEDY, loadChat, openOnnx, type Prefilled, readBundle, type Seen, Session, toPixels } from "vlmp-web";
 import { bundle, ort, photo, withoutBundles } from "./bundles.js";
 import { bytes, type Json, json } from "./conformance-files.js";
 
@@ -30,8 +30,8 @@ class Case {
     return new Case(name, new Session(manifest, await openOnnx(ort, bundle(name), manifest)));
   }
 
-  async see(name: string): Promise<Float32Array> {
-    return (await this.session.vision(toPixels(await photo(name), this.session.manifest.image))) as Float32Array;
+  async see(name: string): Promise<Seen> {
+    return this.session.vision(toPixels(await photo(name), this.session.manifest.image));
   }
 
   /** Compares logits from a row on. Each must be as near as the files say. */
@@ -71,11 +71,11 @@ for (const name of NAMES) {
   test(`steps with the expected tokens: ${name}`, { skip: withoutBundles }, async () => {
     const each = await Case.open(name);
     for (const { photo: picture, turns } of each.expected.conversations) {
-      const visual = await each.see(picture);
+      const seen = await each.see(picture);
       for (const turn of turns) {
         const logits: Float32Array[] = [];
         if (turn.do === "ask") {
-          const first = await each.session.prefill(turn.ids, visual);
+          const first = await each.session.prefill(turn.ids, seen);
           each.compareKept(first, turn.stages);
           if (each.exact) assert.deepEqual(first.order, turn.order);
           logits.push(first.logits);

@@ -59,9 +59,9 @@ for (const kind of ["rows", "in_place"]) {
       [2, -1],
     ]);
     const session = new Session(manifest, runtime);
-    const visual = await session.vision(new Float32Array(3 * 56 * 56));
+    const seen = await session.vision(new Float32Array(3 * 56 * 56));
     for (let turn = 0; turn < 2; turn++) {
-      await session.prefill([1, 2, 3], visual);
+      await session.prefill([1, 2, 3], seen);
       await session.decode(4);
       await session.extend([5, 6]);
       await session.decode(7);
