@@ -10,6 +10,7 @@ import android.widget.Spinner
 import android.widget.TextView
 import dev.vlmp.engine.Answer
 import dev.vlmp.engine.End
+import dev.vlmp.engine.StageSpec
 import dev.vlmp.engine.State
 
 /** A photo, questions about it, streamed answers, and which visual tokens were kept. */
@@ -73,7 +74,7 @@ class AskPage(private val activity: MainActivity, private val app: DemoApp, save
         if (first !== drawn) {
             drawn = first
             val stages = demo.asked?.manifest?.stages.orEmpty()
-            this.stages.offer(stages.map { activity.getString(R.string.stage, it.index, it.numKept, it.tokens) })
+            this.stages.offer(stages.map { stageLine(activity, it) })
             this.stages.setSelection(maxOf(0, stages.size - 1))
             drawKept(moved = true)
         } else {
@@ -140,3 +141,8 @@ class AskPage(private val activity: MainActivity, private val app: DemoApp, save
         const val BUNDLE = "asked bundle"
     }
 }
+
+/** Where a stage stands, and what it keeps. */
+fun stageLine(activity: MainActivity, stage: StageSpec): String = activity.getString(
+    if (stage.inTower) R.string.stage_in_tower else R.string.stage, stage.index, stage.numKept, stage.tokens,
+)

@@ -10,33 +10,35 @@ import android.widget.TextView
 import dev.vlmp.engine.State
 import java.util.Locale
 
-/** One question to an unpruned and a pruned bundle, and what each takes. */
+/** One question to two bundles, as an unpruned and a pruned one, or two schedules, and what each takes. */
 class ComparePage(private val activity: MainActivity, private val app: DemoApp, saved: Saved?) : Page {
     override val root: View = activity.part(R.id.page_compare)
     private val demo = app.demo
-    private val unpruned: Spinner = root.part(R.id.unpruned)
-    private val pruned: Spinner = root.part(R.id.pruned)
+    private val one: Spinner = root.part(R.id.one_bundle)
+    private val other: Spinner = root.part(R.id.other_bundle)
     private val question: EditText = root.part(R.id.compare_question)
     private val compare: Button = root.part(R.id.compare)
     private val stop: Button = root.part(R.id.compare_stop)
 
     init {
-        unpruned.chosen = saved?.getString(UNPRUNED)
-        pruned.chosen = saved?.getString(PRUNED)
+        one.chosen = saved?.getString(ONE)
+        other.chosen = saved?.getString(OTHER)
         compare.setOnClickListener { send() }
         stop.setOnClickListener { demo.stop() }
     }
 
     private fun send() {
-        val chosen = listOf(unpruned, pruned).map { choice -> app.bundles.named(choice.selectedItem) ?: return }
+        val chosen = listOf(one, other).map { choice -> app.bundles.named(choice.selectedItem) ?: return }
         demo.compare(chosen, question.text.toString().trim().ifEmpty { activity.getString(R.string.question_hint) }, ANSWER_TOKENS)
     }
 
     override fun draw() {
-        unpruned.offer(app.bundles.filter { !it.manifest.pruned }.map { it.name })
-        pruned.offer(app.bundles.filter { it.manifest.pruned }.map { it.name })
+        // An unpruned one comes first on one side, a pruned one on the other.
+        val (pruned, unpruned) = app.bundles.partition { it.manifest.pruned }
+        one.offer((unpruned + pruned).map { it.name })
+        other.offer((pruned + unpruned).map { it.name })
         root.part<TextView>(R.id.compare_photo).text = photoLine(activity, demo.photo)
-        compare.isEnabled = demo.free && demo.photo != null && unpruned.selectedItem != null && pruned.selectedItem != null
+        compare.isEnabled = demo.free && demo.photo != null && one.selectedItem != other.selectedItem
         stop.isEnabled = demo.phase == State.ANSWERING || demo.phase == State.LOADING
         root.part<ViewGroup>(R.id.compared).panels(demo.compared.map { panel(it) } + listOfNotNull(sum()))
     }
@@ -44,7 +46,8 @@ class ComparePage(private val activity: MainActivity, private val app: DemoApp, 
     private fun panel(each: Compared): Panel {
         val (timings, caches) = Pair(each.answer.timings, size(each.bundle.manifest.cacheBytes))
         val figures = activity.getString(R.string.compared, ms(timings.firstTokenMs), caches, ms(timings.prefillMs))
-        return Panel(each.bundle.name, each.answer.text, figures)
+        val stages = each.bundle.manifest.stages.map { stageLine(activity, it) }
+        return Panel(each.bundle.name, each.answer.text, (listOf(figures) + stages).joinToString("\n"))
     }
 
     private fun sum(): Panel? {
@@ -52,19 +55,19 @@ class ComparePage(private val activity: MainActivity, private val app: DemoApp, 
         val (before, after) = demo.compared
         val time = after.answer.timings.firstTokenMs / before.answer.timings.firstTokenMs
         val memory = after.bundle.manifest.cacheBytes.toDouble() / before.bundle.manifest.cacheBytes
-        return Panel(activity.getString(R.string.compare_sum, percent(time), percent(memory)), null, null)
+        return Panel(activity.getString(R.string.compare_sum, percent(time), percent(memory), after.bundle.name), null, null)
     }
 
     private fun percent(share: Double) = String.format(Locale.ROOT, "%.0f %%", share * 100)
 
     override fun save(saved: Saved) {
-        saved.putString(UNPRUNED, unpruned.chosen)
-        saved.putString(PRUNED, pruned.chosen)
+        saved.putString(ONE, one.chosen)
+        saved.putString(OTHER, other.chosen)
     }
 
     private companion object {
-        const val UNPRUNED = "unpruned bundle"
-        const val PRUNED = "pruned bundle"
+        const val ONE = "one bundle"
+        const val OTHER = "other bundle"
     }
 }
 

@@ -193,7 +193,7 @@ class EngineInAppTest {
         assertNull(app.demo.said)
         assertEquals(listOf("tiny-unpruned", "tiny-pruned"), app.demo.compared.map { it.bundle.name })
         assertEquals(listOf(144, 16), app.demo.compared.map { it.answer.kept.size })
-        assertTrue(activity.window.decorView.shows("Pruned, the first token comes after"))
+        assertTrue(activity.window.decorView.shows("With tiny-pruned, the first token comes after"))
         draw(activity, picture)
     }
 

@@ -133,18 +133,18 @@ class Benchmark(
         ) {
             val start = clock()
             val pixels = toPixels(picture, manifest.image)
-            val seen = clock()
-            val visual = session.vision(pixels, stop)
+            val fitted = clock()
+            val seen = session.vision(pixels, stop)
             val known = clock()
-            var logits = session.prefill(ids, visual, stop).logits
+            var logits = session.prefill(ids, seen, stop).logits
             val first = clock()
             repeat(decodeTokens) { logits = session.decode(Greedy.sample(logits), stop) }
             val end = clock()
             if (!timed) return
             for ((phase, ns) in
                 listOf(
-                    "preprocess" to seen - start,
-                    "vision" to known - seen,
+                    "preprocess" to fitted - start,
+                    "vision" to known - fitted,
                     "prefill" to first - known,
                     "first_token" to first - start,
                 )) {
@@ -274,10 +274,11 @@ class Benchmark(
                 .name("pruner")
                 .value(manifest.stages.joinToString("+") { it.pruner }.ifEmpty { "none" })
                 .name("prune_layer")
-                .value(manifest.stages.firstOrNull()?.index ?: 0)
+                .value(manifest.pruneLayer)
             json.name("visual_tokens").value(manifest.image.visualTokens).name("kept_tokens").value(manifest.numKept)
             list("stages", manifest.stages) {
-                json.name("layer").value(it.index).name("pruner").value(it.pruner).name("kept_tokens").value(it.numKept)
+                json.name("place").value(if (it.inTower) "vision" else "layer").name("layer").value(it.index)
+                json.name("pruner").value(it.pruner).name("kept_tokens").value(it.numKept)
             }
         }
 

@@ -75,9 +75,9 @@ class Chat(val session: Session, private val tokenizer: Tokenizer, private val c
             val telling = Telling(most, sampler, stop, laps, onText)
             try {
                 val pixels = laps.time(Lap.PREPROCESS) { toPixels(picture, session.manifest.image) }
-                val visual = laps.time(Lap.VISION) { session.vision(pixels, stop) }
+                val seen = laps.time(Lap.VISION) { session.vision(pixels, stop) }
                 unfed = null
-                val first = laps.time(Lap.PREFILL) { session.prefill(ids, visual, stop) }
+                val first = laps.time(Lap.PREFILL) { session.prefill(ids, seen, stop) }
                 telling.prefilled = first
                 telling.decode(first.logits)
             } catch (_: Stopped) {

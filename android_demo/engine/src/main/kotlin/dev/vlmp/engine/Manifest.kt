@@ -27,6 +27,14 @@ internal constructor(
     val numKept: Int
         get() = stages.lastOrNull()?.numKept ?: image.visualTokens
 
+    /** The stage in the vision tower, which is the first. */
+    val tower: StageSpec?
+        get() = stages.firstOrNull()?.takeIf { it.inTower }
+
+    /** K: the decoder layer that the first stage in the language model stands before, 0 without one. */
+    val pruneLayer: Int
+        get() = stages.firstOrNull { !it.inTower }?.index ?: 0
+
     /** Bytes of all files of the bundle. */
     val sizeBytes: Long
         get() = files.sumOf { it.sizeBytes }
@@ -93,11 +101,28 @@ internal constructor(val rows: Int, val columns: Int, val first: Int, val stride
 }
 
 /**
- * Before decoder layer [index], [tokens] visual tokens become [numKept]. [weighs]: attention counts each of them as
- * those that it stands for.
+ * Before decoder layer [index], or where [inTower] before block [index] of the vision tower, [tokens] visual tokens
+ * become [numKept]. [rebuilt]: after the tower the others come back. [weighs]: attention counts each of them as those
+ * that it stands for.
  */
 class StageSpec
-internal constructor(val index: Int, val pruner: String, val tokens: Int, val numKept: Int, val weighs: Boolean)
+internal constructor(
+    val inTower: Boolean,
+    val rebuilt: Boolean,
+    val index: Int,
+    val pruner: String,
+    val tokens: Int,
+    val numKept: Int,
+    val weighs: Boolean,
+) {
+    /** Visual tokens that go on. */
+    val left: Int
+        get() = if (rebuilt) tokens else numKept
+
+    /** Whether the language model takes its weights. */
+    internal val told: Boolean
+        get() = weighs && !rebuilt
+}
 
 /** [inPlace]: graphs write into the caches; otherwise they return rows, which the host stores. */
 class KvSpec internal constructor(val inPlace: Boolean, val layers: List<KvLayerSpec>)

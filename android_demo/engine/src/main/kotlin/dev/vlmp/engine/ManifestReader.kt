@@ -128,23 +128,31 @@ private fun readSegment(field: Field): SegmentSpec {
 private fun readStages(field: Field, visualTokens: Int, layers: Int): List<StageSpec> {
     val stages = ArrayList<StageSpec>()
     for (item in field.items()) {
-        item.at("place").choice("layer")
+        val inTower = item.at("place").choice("vision", "layer") == "vision"
+        if (inTower && stages.isNotEmpty())
+            item.at("place").refuse("is vision, which only the first stage's may be")
+        val rebuilt = item.has("form") && item.at("form").choice("dropped", "rebuilt") == "rebuilt"
+        if (rebuilt && !inTower) item.at("form").refuse("is rebuilt, which is of the vision tower")
         val stage =
             StageSpec(
-                item.at("index").int(0, layers - 1),
+                inTower,
+                rebuilt,
+                item.at("index").int(0, if (inTower) Field.MOST else layers - 1),
                 item.at("pruner").text(),
                 item.at("tokens").count(),
                 item.at("num_kept").count(),
                 item.has("weighs") && item.at("weighs").boolean(),
             )
         val before = stages.lastOrNull()
-        if (before != null && stage.index <= before.index)
+        if (before != null && !before.inTower && stage.index <= before.index)
             item.at("index").refuse("is not after the stage before, ${before.index}")
-        val left = before?.numKept ?: visualTokens
+        val left = before?.left ?: visualTokens
         if (stage.tokens != left) item.at("tokens").refuse("is not what comes in, $left")
         if (stage.numKept > left) item.at("num_kept").refuse("is more than comes in, $left")
         stages += stage
     }
+    if (stages.size == 1 && stages[0].inTower)
+        field.refuse("must have one in the language model after that in the vision tower")
     return stages
 }
 
@@ -217,17 +225,25 @@ private fun checkTensors(manifest: Manifest, file: String) {
     val one = TensorSpec("ids", listOf(1, 1), "int32")
     val textLength = TensorSpec("text_len", listOf(1), "int32")
     val past = TensorSpec("past", listOf(1), "int32")
-    val visual = TensorSpec("visual", listOf(image.visualTokens, hidden), "float32")
-    val noVisual = TensorSpec("visual", listOf(0, hidden), "float32")
+    val tower = manifest.tower
+    val drops = tower != null && !tower.rebuilt
+    val visual = TensorSpec("visual", listOf(tower?.left ?: image.visualTokens, hidden), "float32")
+    val places = listOfNotNull(tower).map { TensorSpec("places", listOf(it.numKept), "int32") }
+    // What steps of the language model take of the picture, and what later ones do, in place.
+    val picture = listOf(visual) + if (drops) places else emptyList()
+    val noPicture = picture.map { TensorSpec(it.name, listOf(0) + it.shape.drop(1), it.dtype) }
     val logits = TensorSpec("logits", listOf(manifest.vocabSize), "float32")
     val kept =
-        manifest.stages.dropLast(1).mapIndexed { stage, it -> TensorSpec("kept_$stage", listOf(it.numKept), "int32") } +
+        manifest.stages.dropLast(1).withIndex().filter { !it.value.inTower }.map { (number, stage) ->
+            TensorSpec("kept_$number", listOf(stage.numKept), "int32")
+        } +
             TensorSpec("kept", listOf(manifest.numKept), "int32") +
             TensorSpec("order", listOf(manifest.numKept), "int32") +
             TensorSpec("filled", listOf(1), "int32")
     val inPlace = manifest.kv.inPlace
-    val caches = manifest.caches("_cache") { it.slots } + manifest.biases("_cache")
-    val biases = manifest.biases("")
+    val fromTower = manifest.biases("_cache", inTower = true)
+    val caches = manifest.caches("_cache") { it.slots } + fromTower + manifest.biases("_cache", inTower = false)
+    val biases = manifest.biases("", inTower = false)
 
     /** What a step returns for the caches of keys and values: all of them, or so many rows of each. */
     fun returned(rows: (KvLayerSpec) -> Int) = manifest.caches("") { if (inPlace) it.slots else rows(it) }
@@ -238,15 +254,19 @@ private fun checkTensors(manifest: Manifest, file: String) {
     compare(
         Step.VISION,
         listOf(TensorSpec("image", listOf(1, 3, image.height, image.width), "float32")),
-        listOf(visual),
+        listOf(visual) + places + manifest.biases("", inTower = true),
     )
     if (inPlace) {
         val updated = returned { it.slots } + biases
-        compare(Step.PREFILL, listOf(ids, textLength, past, visual) + caches, kept + logits + updated)
-        compare(Step.DECODE, listOf(one, textLength, past, noVisual) + caches, updated + logits)
-        compare(Step.EXTEND, listOf(ids, textLength, past, noVisual) + caches, updated + logits)
+        compare(Step.PREFILL, listOf(ids, textLength, past) + picture + caches, kept + logits + updated)
+        compare(Step.DECODE, listOf(one, textLength, past) + noPicture + caches, updated + logits)
+        compare(Step.EXTEND, listOf(ids, textLength, past) + noPicture + caches, updated + logits)
     } else {
-        compare(Step.PREFILL, listOf(ids, textLength, visual), kept + logits + returned { it.base + textLen } + biases)
+        compare(
+            Step.PREFILL,
+            listOf(ids, textLength) + picture + fromTower,
+            kept + logits + returned { it.base + textLen } + biases,
+        )
         compare(Step.DECODE, listOf(one, past) + caches, returned { 1 } + logits)
         compare(Step.EXTEND, listOf(ids, textLength, past) + caches, returned { textLen } + logits)
     }
@@ -263,9 +283,9 @@ private fun Manifest.caches(infix: String, rows: (KvLayerSpec) -> Int): List<Ten
         CACHE_KINDS.map { TensorSpec("$it${infix}_$number", if (kv.inPlace) listOf(1) + shape else shape, "float32") }
     }
 
-/** A tensor for each stage that weighs what it has kept. */
-private fun Manifest.biases(infix: String): List<TensorSpec> =
-    stages.withIndex().filter { it.value.weighs }.map { (number, stage) ->
+/** A tensor for each stage, in the vision tower or the language model, whose weights the latter takes. */
+private fun Manifest.biases(infix: String, inTower: Boolean): List<TensorSpec> =
+    stages.withIndex().filter { it.value.told && it.value.inTower == inTower }.map { (number, stage) ->
         TensorSpec("$BIAS${infix}_$number", listOf(stage.numKept), "float32")
     }
 

@@ -6,6 +6,13 @@ import java.nio.Buffer
 import java.nio.ByteBuffer
 
 /**
+ * What vision tells of a picture. [visual]: tokens, float32 [N, D], fewer where the tower has dropped some. Of a bundle
+ * with a stage there [places], int32, the numbers of those that went through all of it, ascending; [bias] if the
+ * language model takes what each counts for.
+ */
+class Seen(val visual: ByteBuffer, val places: ByteBuffer? = null, val bias: ByteBuffer? = null)
+
+/**
  * What prefill tells beside filling the caches: [logits] [V]; [stages]: kept of each stage, ascending; [order]: the
  * last one's as chosen.
  */
@@ -36,7 +43,7 @@ class Session(val manifest: Manifest, folder: File, opener: RuntimeOpener, threa
             .filter { it.name.startsWith("${STATE}_cache_") }
             .associate { Pair(it.name, directBuffer(it.elements)) }
     private val runtime = opener.open(folder, manifest, caches, threads)
-    private val noVisual = directBuffer(0)
+    private val nothing = directBuffer(0) // the picture, in later steps
 
     /** Name and version of what runs the graphs. */
     val runtimeName: String
@@ -54,19 +61,24 @@ class Session(val manifest: Manifest, folder: File, opener: RuntimeOpener, threa
     val room: Int
         get() = manifest.prompt.textLen + manifest.prompt.maxNewTokens - past
 
-    /** [pixels] float32 [1, 3, height, width], 0..255. Returns visual tokens, float32 [N, D]. */
-    fun vision(pixels: ByteBuffer, stop: Stop = Stop()): ByteBuffer {
-        val visual = run(Step.VISION, mapOf("image" to pixels), stop).getValue("visual")
-        return copied(visual) // it may be a view of the runtime's memory
+    /** [pixels] float32 [1, 3, height, width], 0..255. Returns what [prefill] takes of the picture. */
+    fun vision(pixels: ByteBuffer, stop: Stop = Stop()): Seen {
+        // Copies: they may be views of the runtime's memory.
+        val outputs = run(Step.VISION, mapOf("image" to pixels), stop).mapValues { copied(it.value) }
+        return Seen(outputs.getValue("visual"), outputs["places"], outputs["${BIAS}_0"])
     }
 
     /** Fills the caches with prefix, picture and the first text, 1 to T ids. If it fails there is no picture. */
-    fun prefill(ids: IntArray, visual: ByteBuffer, stop: Stop = Stop()): Prefilled {
+    fun prefill(ids: IntArray, seen: Seen, stop: Stop = Stop()): Prefilled {
         reset()
-        val outputs = call(Step.PREFILL, bucket(ids) + ("visual" to visual), ids.size, stop)
-        val stages =
-            (0 until manifest.stages.size - 1).map { outputs.getValue("kept_$it").ints() } +
-                outputs.getValue("kept").ints()
+        if (seen.bias != null) copy(seen.bias, 0, caches.getValue("${BIAS}_cache_0"), 0, seen.bias.remaining())
+        val given = mapOf("visual" to seen.visual) + listOfNotNull(seen.places).associateBy { "places" }
+        val outputs = call(Step.PREFILL, bucket(ids) + given, ids.size, stop)
+        val earlier =
+            manifest.stages.dropLast(1).mapIndexed { number, stage ->
+                if (stage.inTower) seen.places!! else outputs.getValue("kept_$number")
+            }
+        val stages = (earlier + outputs.getValue("kept")).map { it.ints() }
         return Prefilled(outputs.getValue("logits").floats(), stages, outputs.getValue("order").ints())
     }
 
@@ -124,7 +136,7 @@ class Session(val manifest: Manifest, folder: File, opener: RuntimeOpener, threa
 
     private fun run(step: Step, given: Map<String, ByteBuffer>, stop: Stop): Map<String, ByteBuffer> {
         val wanted = manifest.method(step).inputs.filter { it.name !in caches }
-        val inputs = wanted.associate { Pair(it.name, if (it.elements == 0) noVisual else given.getValue(it.name)) }
+        val inputs = wanted.associate { Pair(it.name, if (it.elements == 0) nothing else given.getValue(it.name)) }
         stop.check()
         val outputs = runtime.run(step, inputs, stop)
         stop.check()

@@ -14,7 +14,7 @@ import org.junit.jupiter.api.TestFactory
 class DialogTest {
     @TestFactory
     fun `dialogs`(): List<DynamicTest> =
-        listOf("rows", "in_place").flatMap { kind ->
+        listOf("rows", "in_place", "tower-rows", "tower-in_place").flatMap { kind ->
             ConformanceFiles.cases("dialog/cases.json").map { case ->
                 dynamicTest("$kind: ${case.text("name")}") {
                     val scripted = Scripted(kind)
@@ -39,6 +39,9 @@ class DialogTest {
         assertEquals(BadPrompt.Kind.NO_TOKEN, error.kind)
     }
 }
+
+private val PLACES = intArrayOf(1, 2, 3)
+private val BIAS_0 = floatArrayOf(0.5f, 1.5f, 2.5f)
 
 /** A chat whose model says a script, as tests/conformance/README.md describes it. The bookkeeping is the real one. */
 class Scripted(kind: String, text: String = ConformanceFiles.json("dialog/$kind.json").toString()) : Runtime {
@@ -132,8 +135,13 @@ class Scripted(kind: String, text: String = ConformanceFiles.json("dialog/$kind.
         }
         if (step == Step.VISION) {
             if (kept) calls += listOf(step.key, null, emptyList<Int>())
+            outputs["places"]?.asIntBuffer()?.put(PLACES)
+            outputs["bias_0"]?.asFloatBuffer()?.put(BIAS_0)
             return outputs
         }
+        val places = if (step == Step.PREFILL) PLACES.toList() else emptyList()
+        inputs["places"]?.let { assertEquals(places, it.ints().toList()) }
+        caches["bias_cache_0"]?.let { assertEquals(BIAS_0.toList(), it.floats().toList()) }
         val ids = inputs.getValue("ids").ints().toList()
         val length = inputs["text_len"]?.ints()?.single() ?: 1
         val past = inputs["past"]?.ints()?.single() ?: 0
@@ -165,8 +173,8 @@ class Scripted(kind: String, text: String = ConformanceFiles.json("dialog/$kind.
         if (number == notFiniteAt) logits.put(7, Float.NaN) else logits.put(script.removeFirstOrNull() ?: 0, 1f)
         if (step == Step.PREFILL) {
             for ((name, kept) in
-                listOf("kept_0" to intArrayOf(1, 2, 3), "kept" to intArrayOf(1, 3), "order" to intArrayOf(3, 1))) {
-                outputs.getValue(name).asIntBuffer().put(kept)
+                listOf("kept_0" to PLACES, "kept" to intArrayOf(1, 3), "order" to intArrayOf(3, 1))) {
+                outputs[name]?.asIntBuffer()?.put(kept)
             }
         }
         return outputs

@@ -70,12 +70,14 @@ class ManifestTest {
                 "[${it.rows},${it.columns},${it.first},${it.stride},${it.box.toList().toString().replace(" ", "")}]"
             }
         assertEquals(facts.list("segments").map { it.toString() }, segments)
-        val stages = found.stages.map { listOf(it.index, it.tokens, it.numKept) to it.pruner }
+        val stages =
+            found.stages.map {
+                val (place, form) = listOf(if (it.inTower) "vision" else "layer", if (it.rebuilt) "rebuilt" else "dropped")
+                listOf(place, it.index, it.pruner, it.tokens, it.numKept, form, it.weighs).map(Any::toString)
+            }
+        val told = listOf("place", "index", "pruner", "tokens", "num_kept", "form", "weighs")
         assertEquals(
-            facts
-                .list("stages")
-                .map { it.asJsonObject }
-                .map { listOf(it.int("index"), it.int("tokens"), it.int("num_kept")) to it.text("pruner") },
+            facts.list("stages").map { it.asJsonObject }.map { stage -> told.map { stage.get(it).asString } },
             stages,
         )
         assertEquals(facts.int("num_kept"), found.numKept)
@@ -112,9 +114,10 @@ class ManifestTest {
 
     @TestFactory
     fun `hostile ones are refused`(): List<DynamicTest> =
-        cases.get("bases").texts().flatMap { base ->
+        listOf("", "_tower").flatMap { more -> cases.get("bases$more").texts().map { it to "hostile$more" } }.flatMap {
+            (base, hostile) ->
             cases
-                .list("hostile")
+                .list(hostile)
                 .map { it.asJsonObject }
                 .map { case ->
                     dynamicTest("$base: ${case.text("class")} ${case.text("field")}") {
@@ -143,7 +146,7 @@ class ManifestTest {
 
     @Test
     fun `the bases are bundles`() {
-        for (base in cases.get("bases").texts()) {
+        for (base in cases.get("bases").texts() + cases.get("bases_tower").texts()) {
             writeBundle(ConformanceFiles.json("manifest/$base").toString(), JsonObject())
             var told = 0L to 0L
             assertEquals("scripted", readBundle(folder.toFile()) { done, all -> told = done to all }.model)

@@ -20,8 +20,8 @@ class OnnxRuntimeTest {
         val manifest = readBundle(folder)
         Session(manifest, folder, OnnxRuntime, threads = 1).use { session ->
             val ids = intArrayOf(1546, 472, 270, 289)
-            val visual = session.vision(toPixels(Bundles.photo("photo-1.png"), manifest.image))
-            session.prefill(ids, visual)
+            val seen = session.vision(toPixels(Bundles.photo("photo-1.png"), manifest.image))
+            session.prefill(ids, seen)
             val before = session.progress
             val wanted = session.decode(339).toList()
             session.rewind(before)
@@ -64,8 +64,8 @@ class OnnxRuntimeTest {
         }
         val manifest = parseManifest(root.toString(), "manifest.json")
         Session(manifest, folder, OnnxRuntime, threads = 1).use { session ->
-            val visual = session.vision(toPixels(Bundles.photo("photo-1.png"), manifest.image))
-            assertThrows(RuntimeFailure::class.java) { session.prefill(intArrayOf(1546), visual) }
+            val seen = session.vision(toPixels(Bundles.photo("photo-1.png"), manifest.image))
+            assertThrows(RuntimeFailure::class.java) { session.prefill(intArrayOf(1546), seen) }
             assertEquals(0, session.past)
         }
     }

@@ -62,12 +62,12 @@ class StepsTest {
         val case = Case(name)
         case.session.use { session ->
             for (conversation in case.expected.list("conversations").map { it.asJsonObject }) {
-                val visual = case.see(conversation.text("photo"))
+                val seen = case.see(conversation.text("photo"))
                 for (turn in conversation.list("turns").map { it.asJsonObject }) {
                     val ids = turn.get("ids").ints().toIntArray()
                     val logits = ArrayList<FloatArray>()
                     if (turn.text("do") == "ask") {
-                        val first = session.prefill(ids, visual)
+                        val first = session.prefill(ids, seen)
                         case.compareKept(first, turn.list("stages").map { it.ints() })
                         if (case.exact) assertEquals(turn.get("order").ints(), first.order.toList())
                         logits += first.logits
