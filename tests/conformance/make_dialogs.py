@@ -13,7 +13,7 @@ from plain_chat import PlainChat, outcome
 PREFIX, VISUAL, TEXT, ROOM, VOCAB, HIDDEN = 3, 4, 20, 24, 2048, 5
 HEADS, HEAD_DIM = 1, 2
 KEPT = (3, 2)
-"""Tokens that each of the two stages leaves. The first stands at 1, in the tower or the model, the second before layer 2."""
+"""Tokens that each of the two stages leaves: one at 1, in the tower or the language model, and one before layer 2."""
 KEYED = 3
 """Layers with keys, after which comes one with a state."""
 STATE = (2, 2)

@@ -54,7 +54,12 @@ def test_the_bases_are_bundles(tmp_path: Path, base: str) -> None:
 
 @pytest.mark.parametrize(
     ("base", "case"),
-    [(base, case) for more in ("", "_tower", "_1") for base in CASES[f"bases{more}"] for case in CASES[f"hostile{more}"]],
+    [
+        (base, case)
+        for more in ("", "_tower", "_1")
+        for base in CASES[f"bases{more}"]
+        for case in CASES[f"hostile{more}"]
+    ],
     ids=lambda value: value if isinstance(value, str) else f"{value['class']} {value['field']}",
 )
 def test_hostile_ones_are_refused(tmp_path: Path, base: str, case: dict[str, Any]) -> None:
