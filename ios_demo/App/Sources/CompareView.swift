@@ -2,7 +2,7 @@ import SwiftUI
 import VlmpApp
 import VlmpCore
 
-/// The same question about the same photo, without pruning and with it.
+/// The same question about the same photo: without pruning and with it, or with two schedules.
 struct CompareView: View {
     @Bindable var model: AppModel
     @State private var words = ""
@@ -11,11 +11,8 @@ struct CompareView: View {
         NavigationStack {
             List {
                 Section {
-                    BundlePicker(
-                        title: "Without pruning", bundles: model.bundles.filter { !$0.manifest.pruned },
-                        chosen: $model.unpruned)
-                    BundlePicker(
-                        title: "Pruned", bundles: model.bundles.filter { $0.manifest.pruned }, chosen: $model.pruned)
+                    BundlePicker(title: "One bundle", bundles: model.bundles, chosen: $model.one)
+                    BundlePicker(title: "The other", bundles: model.bundles, chosen: $model.other)
                     TextField("What is in this picture?", text: $words, axis: .vertical)
                     Button("Compare") { model.compare(words) }
                         .buttonStyle(.borderedProminent)
@@ -35,7 +32,7 @@ struct CompareView: View {
                             }
                         }
                         if model.compared.count == 2 {
-                            Text(Compared.summary(without: model.compared[0], with: model.compared[1]))
+                            Text(Compared.summary(model.compared[0], model.compared[1]))
                                 .font(.callout)
                         }
                     }
@@ -53,10 +50,12 @@ private struct ComparedView: View {
     var body: some View {
         VStack(alignment: .leading, spacing: 6) {
             Text(one.bundle.name).font(.headline)
-            PhotoView(
-                photo: photo,
-                kept: KeptTokens(
-                    one.answer, stage: one.answer.stages.count - 1, shown: nil, one.bundle.manifest, photo.picture))
+            ForEach(Array(one.answer.stages.indices), id: \.self) { stage in
+                PhotoView(
+                    photo: photo,
+                    kept: KeptTokens(one.answer, stage: stage, shown: nil, one.bundle.manifest, photo.picture))
+                if one.answer.stages.count > 1 { Text(one.bundle.manifest.stages[stage].line).font(.footnote) }
+            }
             Text(one.answer.text).textSelection(.enabled)
             Text(one.figures)
                 .font(.footnote)

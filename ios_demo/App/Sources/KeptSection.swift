@@ -20,8 +20,7 @@ struct KeptSection: View {
             if answer.stages.count > 1 {
                 Picker("Tokens that are kept after", selection: $stage) {
                     ForEach(Array(manifest.stages.indices), id: \.self) { number in
-                        let spec = manifest.stages[number]
-                        Text("layer \(spec.index): \(spec.numKept) of \(spec.tokens)").tag(number)
+                        Text(manifest.stages[number].line).tag(number)
                     }
                 }
             }

@@ -61,7 +61,7 @@ extension AppModel {
         let plain = bundles.filter { !$0.manifest.pruned }.map(\.name)
         let fewer = bundles.filter { $0.manifest.pruned }.map(\.name)
         if !names.contains(chosen ?? "") { chosen = fewer.first ?? plain.first }
-        if !plain.contains(unpruned ?? "") { unpruned = plain.first }
-        if !fewer.contains(pruned ?? "") { pruned = fewer.first }
+        if !names.contains(one ?? "") { one = plain.first ?? fewer.first }
+        if !names.contains(other ?? "") { other = fewer.first { $0 != one } ?? plain.first { $0 != one } }
     }
 }

@@ -7,14 +7,14 @@ extension AppModel {
 
     /// Whether there are two bundles to compare, and a photo.
     public var canCompare: Bool {
-        isIdle && photo != nil && bundle(named: unpruned) != nil && bundle(named: pruned) != nil
+        isIdle && photo != nil && bundle(named: one) != nil && bundle(named: other) != nil && one != other
     }
 
-    /// The same question to the unpruned and the pruned bundle, with the clock after another one that warms each up.
+    /// The same question to both bundles, with the clock after another one that warms each up.
     public func compare(_ words: String) {
         guard canCompare, let photo else { return }
         let asked = words.allSatisfy(\.isWhitespace) ? Self.usualQuestion : words
-        let subjects = [unpruned, pruned].compactMap { bundle(named: $0) }
+        let subjects = [one, other].compactMap { bundle(named: $0) }
         compared = []
         turns = []
         run(.loading(subjects[0].name)) { [self] in
@@ -33,7 +33,7 @@ extension AppModel {
     /// Times both bundles in turns with nothing else in memory, and keeps the report unless it is stopped.
     public func measure(runs: Int) {
         guard canCompare, let photo else { return }
-        let subjects = [unpruned, pruned].compactMap { bundle(named: $0) }
+        let subjects = [one, other].compactMap { bundle(named: $0) }
         let tokens = min(16, subjects.map(\.manifest.prompt.maxNewTokens).min() ?? 1)
         let settings = BenchmarkSettings(
             runs: runs, decodeTokens: tokens, prompt: Self.usualQuestion, photo: photo.name)

@@ -35,8 +35,8 @@ public final class AppModel {
     /// Of the bundle that is asked.
     public var chosen: String?
     /// Of the bundles that are compared.
-    public var unpruned: String?
-    public var pruned: String?
+    public var one: String?
+    public var other: String?
     /// What is being typed. A question that failed comes back.
     public var draft = ""
 

@@ -21,8 +21,7 @@ public struct KeptTokens: Equatable, Sendable {
 
     /// The tokens of `stage` of an answer, of which the first `shown` in order of selection are kept; nil: all.
     public init(_ answer: Answer, stage: Int, shown: Int?, _ manifest: Manifest, _ picture: Picture) {
-        // Only the last stage tells in which order it chose, and `none` chooses nothing.
-        ordered = stage == answer.stages.count - 1 && answer.order.count == answer.kept.count && manifest.pruned
+        ordered = stage == answer.stages.count - 1 && answer.order.count == answer.kept.count && manifest.ordered
         let tokens = ordered ? answer.order : answer.stages[stage]
         all = tokens.count
         self.shown = ordered ? min(max(shown ?? all, 0), all) : all

@@ -56,11 +56,11 @@ public struct Compared: Identifiable, Sendable {
             + "KV caches \(mebibytes(bundle.manifest.cacheBytes))."
     }
 
-    /// What pruning brought, of the answer without it and the one with it.
-    public static func summary(without: Compared, with: Compared) -> String {
-        let time = with.answer.timings.firstTokenMs / max(without.answer.timings.firstTokenMs, 1e-9)
-        let caches = Double(with.bundle.manifest.cacheBytes) / Double(max(without.bundle.manifest.cacheBytes, 1))
-        return "Pruned, the first token comes after \(percent(time)) of the time, "
+    /// What the second bundle brought, against the first.
+    public static func summary(_ one: Compared, _ other: Compared) -> String {
+        let time = other.answer.timings.firstTokenMs / max(one.answer.timings.firstTokenMs, 1e-9)
+        let caches = Double(other.bundle.manifest.cacheBytes) / Double(max(one.bundle.manifest.cacheBytes, 1))
+        return "With \(other.bundle.name), the first token comes after \(percent(time)) of the time, "
             + "and the caches take \(percent(caches)) of the memory."
     }
 }

@@ -155,15 +155,15 @@ public struct Benchmark: Sendable {
     ) throws -> [(String, Double)] {
         let start = clock()
         let pixels = try toPixels(picture, session.manifest)
-        let seen = clock()
-        let visual = try session.vision(pixels, stop: stop)
+        let fitted = clock()
+        let seen = try session.vision(pixels, stop: stop)
         let known = clock()
-        var logits = try session.prefill(ids, visual, stop: stop).logits
+        var logits = try session.prefill(ids, seen, stop: stop).logits
         let first = clock()
         for _ in 0..<decodeTokens { logits = try session.decode(largest(logits), stop: stop) }
         let end = clock()
         return [
-            ("preprocess", seen - start), ("vision", known - seen), ("prefill", first - known),
+            ("preprocess", fitted - start), ("vision", known - fitted), ("prefill", first - known),
             ("decode", (end - first) / Double(decodeTokens)), ("first_token", first - start),
         ]
     }

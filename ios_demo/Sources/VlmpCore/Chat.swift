@@ -117,9 +117,9 @@ public final class Chat {
             var telling = Telling(limit: most, text: TextStream(tokenizer))
             do {
                 let pixels = try time(&telling.timings.preprocessMs) { try toPixels(picture, session.manifest) }
-                let visual = try time(&telling.timings.visionMs) { try session.vision(pixels, stop: stop) }
+                let seen = try time(&telling.timings.visionMs) { try session.vision(pixels, stop: stop) }
                 unfed = nil
-                let first = try time(&telling.timings.prefillMs) { try session.prefill(ids, visual, stop: stop) }
+                let first = try time(&telling.timings.prefillMs) { try session.prefill(ids, seen, stop: stop) }
                 telling.prefilled = first
                 try decode(first.logits, &telling, stop, onText)
             } catch is Stopped {

@@ -24,8 +24,17 @@ public struct Manifest: Sendable, Equatable {
     /// S: visual tokens that are left after the last stage.
     public var numKept: Int { stages.last?.numKept ?? image.visualTokens }
 
-    /// Whether it drops visual tokens.
-    public var pruned: Bool { numKept < image.visualTokens }
+    /// The stage in the vision tower, which is the first.
+    public var tower: StageSpec? { stages.first.flatMap { $0.place == .vision ? $0 : nil } }
+
+    /// K: the decoder layer that the first stage in the language model stands before, 0 without one.
+    public var pruneLayer: Int { stages.first { $0.place == .layer }?.index ?? 0 }
+
+    /// Whether any visual token is left out somewhere.
+    public var pruned: Bool { stages.contains { $0.numKept < $0.tokens } }
+
+    /// Whether the last stage tells in which order it chose; `none` chooses nothing.
+    public var ordered: Bool { stages.last.map { $0.numKept < $0.tokens } ?? false }
 
     /// Bytes of all files of the bundle; some number that no disk holds where a hostile one says so.
     public var sizeBytes: Int64 { files.reduce(0) { min($0 + $1.sizeBytes, 1 << 60) } }
@@ -137,14 +146,37 @@ public struct SegmentSpec: Sendable, Equatable {
     }
 }
 
-/// Before decoder layer `index`, `tokens` visual tokens become `numKept`. `weighs`: attention counts each of them as
-/// those that it stands for.
+/// Before decoder layer `index`, or block `index` of the vision tower, `tokens` visual tokens become `numKept`.
+/// `weighs`: attention counts each of them as those that it stands for.
 public struct StageSpec: Sendable, Equatable {
+    public let place: Place
+    public let form: Form
     public let index: Int
     public let pruner: String
     public let tokens: Int
     public let numKept: Int
     public let weighs: Bool
+
+    /// Visual tokens that go on.
+    public var left: Int { form == .rebuilt ? tokens : numKept }
+
+    /// Where it stands, and what it keeps, for people.
+    public var line: String {
+        "\(place == .vision ? "vision tower, block" : "layer") \(index): \(numKept) of \(tokens)"
+    }
+
+    /// Whether the language model takes its weights.
+    var told: Bool { weighs && form == .dropped }
+}
+
+/// The part of the model that a stage stands in.
+public enum Place: String, Sendable, CaseIterable {
+    case vision, layer
+}
+
+/// What becomes of the tokens that a stage does not keep: after the vision tower they may come back.
+public enum Form: String, Sendable, CaseIterable {
+    case dropped, rebuilt
 }
 
 /// `inPlace`: graphs write into the caches; otherwise they return rows, which the host stores.

@@ -128,18 +128,29 @@ private func readSegment(_ field: Field) throws -> SegmentSpec {
 private func readStages(_ field: Field, _ visualTokens: Int, _ layers: Int) throws -> [StageSpec] {
     var stages: [StageSpec] = []
     for item in try field.items() {
-        try item.at("place").require("layer")
+        let place = try item.at("place").choice(Place.self)
+        if place == .vision, !stages.isEmpty {
+            throw try item.at("place").refusal("is vision, which only the first stage's may be")
+        }
+        let form = item.has("form") ? try item.at("form").choice(Form.self) : .dropped
+        if place == .layer, form == .rebuilt {
+            throw try item.at("form").refusal("is rebuilt, which is of the vision tower")
+        }
         let stage = StageSpec(
-            index: try item.at("index").int(0, layers - 1), pruner: try item.at("pruner").text(),
-            tokens: try item.at("tokens").count(), numKept: try item.at("num_kept").count(),
+            place: place, form: form, index: try item.at("index").int(0, place == .layer ? layers - 1 : Field.most),
+            pruner: try item.at("pruner").text(), tokens: try item.at("tokens").count(),
+            numKept: try item.at("num_kept").count(),
             weighs: item.has("weighs") ? try item.at("weighs").boolean() : false)
-        if let before = stages.last, stage.index <= before.index {
+        if let before = stages.last, before.place == .layer, stage.index <= before.index {
             throw try item.at("index").refusal("is not after the stage before, \(before.index)")
         }
-        let left = stages.last?.numKept ?? visualTokens
+        let left = stages.last?.left ?? visualTokens
         if stage.tokens != left { throw try item.at("tokens").refusal("is not what comes in, \(left)") }
         if stage.numKept > left { throw try item.at("num_kept").refusal("is more than comes in, \(left)") }
         stages.append(stage)
+    }
+    if stages.count == 1, stages[0].place == .vision {
+        throw field.refusal("must have one in the language model after that in the vision tower")
     }
     return stages
 }
@@ -214,14 +225,21 @@ private func checkTensors(_ manifest: Manifest, _ file: String) throws {
     let one = int32("ids", [1, 1])
     let textLength = int32("text_len", [1])
     let past = int32("past", [1])
-    let visual = TensorSpec(name: "visual", shape: [image.visualTokens, hidden], dtype: floats)
-    let noVisual = TensorSpec(name: "visual", shape: [0, hidden], dtype: floats)
+    let tower = manifest.tower
+    let visual = TensorSpec(name: "visual", shape: [tower?.left ?? image.visualTokens, hidden], dtype: floats)
+    let places = tower.map { [int32("places", [$0.numKept])] } ?? []
+    // What steps of the language model take of the picture, and what later ones do, in place.
+    let seen = [visual] + (tower?.form == .dropped ? places : [])
+    let nothing = seen.map { TensorSpec(name: $0.name, shape: [0] + $0.shape.dropFirst(), dtype: $0.dtype) }
     let logits = TensorSpec(name: "logits", shape: [manifest.vocabSize], dtype: floats)
-    let earlier = manifest.stages.dropLast().enumerated().map { int32("kept_\($0)", [$1.numKept]) }
+    let earlier = manifest.stages.dropLast().enumerated().filter { $1.place == .layer }.map {
+        int32("kept_\($0)", [$1.numKept])
+    }
     let kept = earlier + [int32("kept", [manifest.numKept]), int32("order", [manifest.numKept]), int32("filled", [1])]
     let inPlace = manifest.kv.inPlace
-    let caches = cacheTensors(manifest, "_cache") { $0.slots } + biasTensors(manifest, "_cache")
-    let biases = biasTensors(manifest, "")
+    let fromTower = biasTensors(manifest, "_cache", .vision)
+    let caches = cacheTensors(manifest, "_cache") { $0.slots } + fromTower + biasTensors(manifest, "_cache", .layer)
+    let biases = biasTensors(manifest, "", .layer)
 
     /// What a step returns for the caches of keys and values: all of them, or so many rows of each.
     func returned(_ rows: (KvLayerSpec) -> Int) -> [TensorSpec] {
@@ -233,14 +251,15 @@ private func checkTensors(_ manifest: Manifest, _ file: String) throws {
         try compareTensors("\(file): \(step.rawValue): output", method.outputs, outputs)
     }
     let picture = TensorSpec(name: "image", shape: [1, 3, image.height, image.width], dtype: floats)
-    try compare(.vision, [picture], [visual])
+    try compare(.vision, [picture], [visual] + places + biasTensors(manifest, "", .vision))
     if inPlace {
         let updated = returned { $0.slots } + biases
-        try compare(.prefill, [ids, textLength, past, visual] + caches, kept + [logits] + updated)
-        try compare(.decode, [one, textLength, past, noVisual] + caches, updated + [logits])
-        try compare(.extend, [ids, textLength, past, noVisual] + caches, updated + [logits])
+        try compare(.prefill, [ids, textLength, past] + seen + caches, kept + [logits] + updated)
+        try compare(.decode, [one, textLength, past] + nothing + caches, updated + [logits])
+        try compare(.extend, [ids, textLength, past] + nothing + caches, updated + [logits])
     } else {
-        try compare(.prefill, [ids, textLength, visual], kept + [logits] + returned { $0.base + textLen } + biases)
+        let filled = returned { $0.base + textLen } + biases
+        try compare(.prefill, [ids, textLength] + seen + fromTower, kept + [logits] + filled)
         try compare(.decode, [one, past] + caches, returned { _ in 1 } + [logits])
         try compare(.extend, [ids, textLength, past] + caches, returned { _ in textLen } + [logits])
     }
@@ -258,9 +277,9 @@ private func cacheTensors(_ manifest: Manifest, _ infix: String, _ rows: (KvLaye
     }
 }
 
-/// A tensor for each stage that weighs what it has kept.
-private func biasTensors(_ manifest: Manifest, _ infix: String) -> [TensorSpec] {
-    manifest.stages.enumerated().filter(\.element.weighs).map { number, stage in
+/// A tensor for each stage of a place whose weights the language model takes.
+private func biasTensors(_ manifest: Manifest, _ infix: String, _ place: Place) -> [TensorSpec] {
+    manifest.stages.enumerated().filter { $1.told && $1.place == place }.map { number, stage in
         TensorSpec(name: "\(biasKind)\(infix)_\(number)", shape: [stage.numKept], dtype: manifest.kv.dtype)
     }
 }

@@ -87,14 +87,17 @@ private func memoryJSON(_ runs: [RunMemory]) -> JSON {
 private func manifestJSON(_ manifest: Manifest) -> JSON {
     let pruners = manifest.stages.map(\.pruner).joined(separator: "+")
     let stages: [JSON] = manifest.stages.map {
-        ["layer": JSON($0.index), "pruner": JSON($0.pruner), "kept_tokens": JSON($0.numKept)]
+        [
+            "place": JSON($0.place.rawValue), "layer": JSON($0.index), "pruner": JSON($0.pruner),
+            "kept_tokens": JSON($0.numKept),
+        ]
     }
     return [
         "model": JSON(manifest.model), "checkpoint": JSON(manifest.checkpoint), "target": JSON(manifest.target),
         "precision": JSON(manifest.precision.rawValue), "quantization": JSON(manifest.quantization),
         "image": JSON([manifest.image.height, manifest.image.width]), "text_len": JSON(manifest.prompt.textLen),
         "layers": JSON(manifest.kv.layers.count), "pruner": JSON(pruners.isEmpty ? "none" : pruners),
-        "prune_layer": JSON(manifest.stages.first?.index ?? 0), "visual_tokens": JSON(manifest.image.visualTokens),
+        "prune_layer": JSON(manifest.pruneLayer), "visual_tokens": JSON(manifest.image.visualTokens),
         "kept_tokens": JSON(manifest.numKept), "stages": .list(stages),
     ]
 }

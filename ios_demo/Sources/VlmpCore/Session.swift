@@ -2,6 +2,15 @@
 // head size
 import Foundation
 
+/// What vision tells of a picture. `visual`: tokens [N, D], fewer where the tower has dropped some. Of a bundle with a
+/// stage there `places`, the numbers of those that went through all of it, ascending; `bias` if the language model
+/// takes what each counts for.
+public struct Seen {
+    let visual: Tensor
+    let places: Tensor?
+    let bias: Tensor?
+}
+
 /// What prefill tells beside filling the caches: `logits` [V]; `stages`: kept of each stage, ascending; `order`: the
 /// last one's as chosen.
 public struct Prefilled: Sendable {
@@ -28,7 +37,6 @@ public final class Session {
     public private(set) var progress: Progress
     private let caches: [String: Tensor]
     private let noStates: [String: Tensor]
-    private let noVisual: Tensor
 
     /// `folder` is of a bundle that `readBundle` has checked. Throws what the opener throws.
     public init(_ manifest: Manifest, _ folder: URL, _ opener: any RuntimeOpener, threads: Int? = nil) throws {
@@ -39,8 +47,6 @@ public final class Session {
         noStates = Dictionary(
             uniqueKeysWithValues: specs.filter { $0.name.hasPrefix("\(stateKind)_cache_") }.map { ($0.name, Tensor($0)) })
         progress = Progress(past: 0, states: noStates)
-        let hidden = manifest.method(.vision).outputs.first?.shape.last ?? 1
-        noVisual = Tensor(shape: [0, hidden], dtype: manifest.precision)
         runtime = try opener.open(folder, manifest, caches: caches, threads: threads)
     }
 
@@ -50,19 +56,28 @@ public final class Session {
     /// Text tokens that still fit.
     public var room: Int { manifest.prompt.textLen + manifest.prompt.maxNewTokens - past }
 
-    /// Floats [1, 3, height, width], 0..255. Returns visual tokens [N, D].
-    public func vision(_ pixels: Tensor, stop: Stop = Stop()) throws -> Tensor {
-        // A copy: it may be a view of the runtime's memory.
-        try run(.vision, ["image": pixels], stop)["visual"]!.copy()
+    /// Floats [1, 3, height, width], 0..255. Returns what `prefill` takes of the picture.
+    public func vision(_ pixels: Tensor, stop: Stop = Stop()) throws -> Seen {
+        // Copies: they may be views of the runtime's memory.
+        let outputs = try run(.vision, ["image": pixels], stop).mapValues { $0.copy() }
+        return Seen(visual: outputs["visual"]!, places: outputs["places"], bias: outputs["\(biasKind)_0"])
     }
 
     /// Fills the caches with prefix, picture and the first text, 1 to T ids. If it fails there is no picture.
-    public func prefill(_ ids: [Int], _ visual: Tensor, stop: Stop = Stop()) throws -> Prefilled {
+    public func prefill(_ ids: [Int], _ seen: Seen, stop: Stop = Stop()) throws -> Prefilled {
         reset()
-        let inputs = bucket(ids).merging(["visual": visual]) { own, _ in own }
+        if let bias = seen.bias {
+            caches["\(biasKind)_cache_0"]!.bytes.copyMemory(from: UnsafeRawBufferPointer(bias.bytes))
+        }
+        var inputs = bucket(ids)
+        inputs["visual"] = seen.visual
+        inputs["places"] = seen.places
         let (outputs, logits) = try call(.prefill, inputs, tokens: ids.count, stop)
-        let earlier = (0..<max(0, manifest.stages.count - 1)).map { outputs["kept_\($0)"]!.ints }
-        return Prefilled(logits: logits, stages: earlier + [outputs["kept"]!.ints], order: outputs["order"]!.ints)
+        let earlier = manifest.stages.dropLast().enumerated().map { number, stage in
+            stage.place == .vision ? seen.places! : outputs["kept_\(number)"]!
+        }
+        let stages = (earlier + [outputs["kept"]!]).map(\.ints)
+        return Prefilled(logits: logits, stages: stages, order: outputs["order"]!.ints)
     }
 
     /// Appends one token. Returns logits [V] of the next one. Throws `VlmpError.turn` when the caches are full.
@@ -118,7 +133,8 @@ public final class Session {
                 }
             }
             if step == .prefill {
-                for (number, stage) in manifest.stages.enumerated() where stage.weighs {
+                // That of the vision tower is there already.
+                for (number, stage) in manifest.stages.enumerated() where stage.told && stage.place == .layer {
                     let bias = UnsafeRawBufferPointer(outputs["\(biasKind)_\(number)"]!.bytes)
                     caches["\(biasKind)_cache_\(number)"]!.bytes.copyMemory(from: bias)
                 }
@@ -135,7 +151,7 @@ public final class Session {
     private func run(_ step: Step, _ given: [String: Tensor], _ stop: Stop) throws -> [String: Tensor] {
         var inputs: [String: Tensor] = [:]
         for spec in manifest.method(step).inputs where caches[spec.name] == nil {
-            inputs[spec.name] = spec.elements == 0 ? noVisual : given[spec.name]!
+            inputs[spec.name] = spec.elements == 0 ? Tensor(spec) : given[spec.name]!  // the picture, in later steps
         }
         try stop.check()
         let outputs = try runtime.run(step, inputs, stop: stop)

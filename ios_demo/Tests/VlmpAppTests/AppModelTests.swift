@@ -280,7 +280,7 @@ private final class Gate: Sendable {
         let model = desk.model
         #expect(model.bundles.map(\.name) == ["plain", "pruned"])
         #expect(model.offered == [])
-        #expect([model.chosen, model.unpruned, model.pruned] == ["pruned", "plain", "pruned"])
+        #expect([model.chosen, model.one, model.other] == ["pruned", "plain", "pruned"])
         #expect(model.bundles[1].facts.contains("9 of 36 visual tokens (vlm-pruner)"))
         await desk.ask("One")
         model.delete(model.bundles[1])
@@ -332,7 +332,7 @@ private final class Gate: Sendable {
         #expect(model.problem == nil)
         #expect(model.compared.map(\.bundle.name) == ["plain", "pruned"])
         #expect(model.compared.map(\.answer.kept.count) == [36, 9])
-        let line = Compared.summary(without: model.compared[0], with: model.compared[1])
+        let line = Compared.summary(model.compared[0], model.compared[1])
         let caches = model.compared.map { Double($0.bundle.manifest.cacheBytes) }
         #expect(line.contains("the caches take \(Int((caches[1] / caches[0] * 100).rounded())) %"))
         #expect(caches[1] < caches[0])

@@ -29,8 +29,8 @@ import VlmpCoreML
     @Test func rowsReachTheirSlotsOverTwoTurns() throws {
         let model = ScriptedModel(try manifest(), script: [5, 6, 7])
         let session = try session(model)
-        let visual = try session.vision(pixels(model.manifest))
-        let first = try session.prefill([1, 2, 3], visual)
+        let seen = try session.vision(pixels(model.manifest))
+        let first = try session.prefill([1, 2, 3], seen)
         #expect(first.logits[5] == 1)
         #expect(first.order.count == 9)
         #expect(try session.decode(5)[6] == 1)
@@ -44,8 +44,8 @@ import VlmpCoreML
         let model = ScriptedModel(try manifest(), script: [5])
         let session = try session(model)
         #expect(model.loads == [])
-        let visual = try session.vision(pixels(model.manifest))
-        _ = try session.prefill([1], visual)
+        let seen = try session.vision(pixels(model.manifest))
+        _ = try session.prefill([1], seen)
         _ = try session.decode(5)
         _ = try session.decode(5)
         #expect(model.loads == ["vision", "prefill", "decode"])
@@ -57,8 +57,8 @@ import VlmpCoreML
     @Test func whatFailsIsALineAndNeverWas() throws {
         let model = ScriptedModel(try manifest(), script: [5])
         let session = try session(model)
-        let visual = try session.vision(pixels(model.manifest))
-        _ = try session.prefill([1], visual)
+        let seen = try session.vision(pixels(model.manifest))
+        _ = try session.prefill([1], seen)
         for failing in ["load decode", "decode"] {
             model.failing = failing
             let error = try #require(refusal { try session.decode(5) })

@@ -21,9 +21,12 @@ final class ManifestTests: XCTestCase {
 
     func testHostileOnesAreRefused() throws {
         let folder = try temporaryFolder(self)
-        for base in cases.at("bases").list.map(\.string) {
+        let kinds = ["", "_tower"].flatMap { more in
+            cases.at("bases\(more)").list.map { ($0.string, "hostile\(more)") }
+        }
+        for (base, hostile) in kinds {
             let manifest = try ConformanceFiles.json("manifest/\(base)")
-            for item in cases.at("hostile").list {
+            for item in cases.at(hostile).list {
                 try writeBundle(folder, manifest.changed(item.at("change")), item.at("files"))
                 let error = problem { _ = try readBundle(folder) }
                 XCTAssertEqual(
@@ -49,7 +52,7 @@ final class ManifestTests: XCTestCase {
 
     func testTheBasesAreBundles() throws {
         let folder = try temporaryFolder(self)
-        for base in cases.at("bases").list.map(\.string) {
+        for base in (cases.at("bases").list + cases.at("bases_tower").list).map(\.string) {
             try writeBundle(folder, ConformanceFiles.json("manifest/\(base)"), [:])
             var told: [Int64] = []
             let manifest = try readBundle(folder) { told = [$0, $1] }
@@ -133,8 +136,9 @@ final class ManifestTests: XCTestCase {
             "stages": .list(
                 manifest.stages.map {
                     [
-                        "index": JSON($0.index), "pruner": JSON($0.pruner), "tokens": JSON($0.tokens),
-                        "num_kept": JSON($0.numKept),
+                        "place": JSON($0.place.rawValue), "index": JSON($0.index), "pruner": JSON($0.pruner),
+                        "tokens": JSON($0.tokens), "num_kept": JSON($0.numKept), "form": JSON($0.form.rawValue),
+                        "weighs": .bool($0.weighs),
                     ]
                 }),
             "num_kept": JSON(manifest.numKept),

@@ -14,9 +14,9 @@ final class OrtTests: XCTestCase {
         let folder = try bundleFolder("onnx-unpruned")
         let manifest = try readBundle(folder, checkHashes: false)
         let session = try Session(manifest, folder, OrtOpener(), threads: 1)
-        let visual = try session.vision(Tensor(manifest.method(.vision).inputs[0]))
+        let seen = try session.vision(Tensor(manifest.method(.vision).inputs[0]))
         let ids = [Int](repeating: 1, count: manifest.prompt.textLen)
-        _ = try session.prefill([1], visual)
+        _ = try session.prefill([1], seen)
         let before = session.progress
         let stop = Stop()
         // Another thread asks inside the call: it is asked for when `during` is entered, or while it runs.

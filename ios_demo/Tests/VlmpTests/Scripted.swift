@@ -3,6 +3,15 @@ import XCTest
 
 @testable import VlmpCore
 
+private let places = [1, 2, 3]
+private let bias0: [Float] = [0.5, 1.5, 2.5]
+
+extension Tensor {
+    fileprivate func set(_ kept: [Int]) {
+        bytes.copyBytes(from: kept.flatMap { withUnsafeBytes(of: Int32($0)) { Array($0) } })
+    }
+}
+
 /// A runtime that says a script, as tests/conformance/README.md describes it. The bookkeeping around it is the real
 /// one.
 final class Scripted: Runtime {
@@ -42,8 +51,12 @@ final class Scripted: Runtime {
         }
         if step == .vision {
             if counts { calls.append(["vision", .null, []]) }
+            outputs["places"]?.set(places)
+            outputs["bias_0"]?.set(bias0)
             return outputs
         }
+        if let given = inputs["places"] { XCTAssertEqual(given.ints, step == .prefill ? places : []) }
+        if manifest.tower != nil { XCTAssertEqual(bias(0), bias0) }
         let ids = inputs["ids"]!.ints
         let length = inputs["text_len"]?.ints[0] ?? 1
         let past = inputs["past"]?.ints[0] ?? 0
@@ -74,7 +87,8 @@ final class Scripted: Runtime {
                 }
             }
         }
-        for (stage, spec) in manifest.stages.enumerated() where step == .prefill && spec.weighs {
+        for (stage, spec) in manifest.stages.enumerated()
+        where step == .prefill && spec.weighs && spec.place == .layer {
             let bias = manifest.kv.inPlace ? caches["bias_cache_\(stage)"] : outputs["bias_\(stage)"]
             bias!.set((0..<spec.numKept).map { Float(length + stage + $0) })
         }
@@ -86,9 +100,7 @@ final class Scripted: Runtime {
         }
         outputs["logits"]!.set(logits)
         if step == .prefill {
-            for (name, kept) in [("kept_0", [1, 2, 3]), ("kept", [1, 3]), ("order", [3, 1])] {
-                outputs[name]!.bytes.copyBytes(from: kept.flatMap { withUnsafeBytes(of: Int32($0)) { Array($0) } })
-            }
+            for (name, kept) in [("kept_0", places), ("kept", [1, 3]), ("order", [3, 1])] { outputs[name]?.set(kept) }
         }
         return outputs
     }

@@ -35,11 +35,11 @@ final class StepsTests: XCTestCase {
     /// With the expected tokens, so that each step is judged by itself.
     private func check(_ session: Session, _ expected: Expected) throws {
         for conversation in expected.json.at("conversations").list {
-            let visual = try see(conversation, session)
+            let seen = try see(conversation, session)
             for turn in conversation.at("turns").list {
                 var logits: [[Float]] = []
                 if turn.at("do") == "ask" {
-                    let first = try session.prefill(turn.at("ids").ints, visual)
+                    let first = try session.prefill(turn.at("ids").ints, seen)
                     expected.compareKept(first, turn)
                     logits.append(first.logits)
                 } else {
@@ -81,7 +81,7 @@ final class StepsTests: XCTestCase {
         }
     }
 
-    private func see(_ conversation: JSON, _ session: Session) throws -> Tensor {
+    private func see(_ conversation: JSON, _ session: Session) throws -> Seen {
         let photo = try ConformanceFiles.picture("steps/\(conversation.at("photo").string)")
         return try session.vision(toPixels(photo, session.manifest))
     }
