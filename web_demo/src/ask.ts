@@ -1,4 +1,4 @@
-import { firstTokenMs, isPruned } from "vlmp-web";
+import { firstTokenMs, isOrdered } from "vlmp-web";
 import type { Demo, Turn } from "./demo.js";
 import { offer, panel, part, time } from "./dom.js";
 import { drawKept, onPadding, type Shown, stageInWords } from "./kept.js";
@@ -91,8 +91,7 @@ export function askPage(demo: Demo): () => void {
       return;
     }
     const number = Number(stage.value);
-    // Only the last stage tells in which order it chose, and `none` chooses nothing.
-    const numbered = number === answer.stages.length - 1 && isPruned(asked.manifest);
+    const numbered = number === answer.stages.length - 1 && isOrdered(asked.manifest);
     const all = numbered ? answer.order : (answer.stages[number] ?? []);
     if (drawn !== answer) {
       drawn = answer;

@@ -1,4 +1,4 @@
-import { cacheBytes, firstTokenMs, isPruned } from "vlmp-web";
+import { cacheBytes, firstTokenMs, isOrdered, isPruned } from "vlmp-web";
 import { QUESTION } from "./ask.js";
 import type { Demo } from "./demo.js";
 import { make, offer, panel, part, size, time } from "./dom.js";
@@ -57,8 +57,7 @@ function comparedPanel(demo: Demo, { bundle, answer }: Compared): HTMLElement {
 function stageFigure(demo: Demo, { bundle, answer }: Compared, number: number): HTMLElement {
   const { manifest } = bundle;
   const canvas = make("canvas", { role: "img" });
-  // Only the last stage tells in which order it chose, and `none` chooses nothing.
-  const numbered = number === answer.stages.length - 1 && isPruned(manifest);
+  const numbered = number === answer.stages.length - 1 && isOrdered(manifest);
   const tokens = numbered ? answer.order : answer.stages[number];
   const shown = { manifest, tokens, numbered, before: answer.stages[number - 1] ?? [] };
   if (demo.photo !== null) drawKept(canvas, demo.photo, shown);

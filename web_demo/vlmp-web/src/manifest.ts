@@ -149,9 +149,15 @@ export function placeInWords({ place, index }: StageSpec): string {
   return place === "vision" ? `vision tower, block ${index}` : `before layer ${index}`;
 }
 
-/** Whether any visual token is left out. */
-export function isPruned(manifest: Manifest): boolean {
-  return numKept(manifest) < manifest.image.visualTokens;
+/** Whether any visual token is left out somewhere. */
+export function isPruned({ stages }: Manifest): boolean {
+  return stages.some(({ tokens, numKept }) => numKept < tokens);
+}
+
+/** Whether the last stage tells in which order it chose; `none` chooses nothing. */
+export function isOrdered({ stages }: Manifest): boolean {
+  const last = stages.at(-1);
+  return last !== undefined && last.numKept < last.tokens;
 }
 
 /** Bytes of all files of the bundle. */

@@ -116,8 +116,7 @@ class AskPage(private val activity: MainActivity, private val app: DemoApp, save
             return
         }
         val stage = stages.selectedItemPosition.coerceIn(0, answer.stages.size - 1)
-        // Only the last stage tells in which order it chose, and `none` chooses nothing.
-        val ordered = stage == answer.stages.size - 1 && answer.order.isNotEmpty() && manifest.pruned
+        val ordered = stage == answer.stages.size - 1 && answer.order.isNotEmpty() && manifest.ordered
         val tokens = if (ordered) answer.order else answer.stages[stage]
         if (moved) {
             shown.max = tokens.size

@@ -15,7 +15,10 @@ class Bundle(val folder: File) {
 
 fun List<Bundle>.named(name: Any?): Bundle? = firstOrNull { it.name == name }
 
-val Manifest.pruned get() = numKept < image.visualTokens
+/** Whether any visual token is left out somewhere. */
+val Manifest.pruned get() = stages.any { it.numKept < it.tokens }
+/** Whether the last stage tells in which order it chose; `none` chooses nothing. */
+val Manifest.ordered get() = stages.lastOrNull()?.let { it.numKept < it.tokens } ?: false
 val Manifest.pruner get() = stages.joinToString("+") { it.pruner }
 
 /** Mean of the tokens after the first, in milliseconds; null without any. */

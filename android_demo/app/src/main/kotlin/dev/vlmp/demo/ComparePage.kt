@@ -55,7 +55,8 @@ class ComparePage(private val activity: MainActivity, private val app: DemoApp, 
         val (before, after) = demo.compared
         val time = after.answer.timings.firstTokenMs / before.answer.timings.firstTokenMs
         val memory = after.bundle.manifest.cacheBytes.toDouble() / before.bundle.manifest.cacheBytes
-        return Panel(activity.getString(R.string.compare_sum, percent(time), percent(memory), after.bundle.name), null, null)
+        val sum = activity.getString(R.string.compare_sum, percent(time), percent(memory), after.bundle.name)
+        return Panel(sum, null, null)
     }
 
     private fun percent(share: Double) = String.format(Locale.ROOT, "%.0f %%", share * 100)

@@ -72,7 +72,8 @@ class ManifestTest {
         assertEquals(facts.list("segments").map { it.toString() }, segments)
         val stages =
             found.stages.map {
-                val (place, form) = listOf(if (it.inTower) "vision" else "layer", if (it.rebuilt) "rebuilt" else "dropped")
+                val place = if (it.inTower) "vision" else "layer"
+                val form = if (it.rebuilt) "rebuilt" else "dropped"
                 listOf(place, it.index, it.pruner, it.tokens, it.numKept, form, it.weighs).map(Any::toString)
             }
         val told = listOf("place", "index", "pruner", "tokens", "num_kept", "form", "weighs")
