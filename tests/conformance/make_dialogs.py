@@ -20,7 +20,7 @@ STATE = (2, 2)
 STATE_LAYER = KEYED
 PLACES, BIAS = [1, 2, 3], [0.5, 1.5, 2.5]
 """What the first stage keeps, and what `vision` says that each of them counts for."""
-KINDS = ("rows", "in_place", "tower-rows", "tower-in_place")
+KINDS = ("rows", "in_place", "tower-rows", "tower-in_place", "rebuilt-rows", "rebuilt-in_place")
 """Of the dialogs' manifests."""
 START, END, STOP = 1537, 1538, 1536
 CONTENTS = {

@@ -8,7 +8,7 @@ final class DialogTests: XCTestCase {
     private let picture = Picture(width: 2, height: 2, rgb: [UInt8](repeating: 9, count: 12))
 
     func testDialogs() throws {
-        for kind in ["rows", "in_place", "tower-rows", "tower-in_place"] {
+        for kind in ["", "tower-", "rebuilt-"].flatMap({ ["\($0)rows", "\($0)in_place"] }) {
             for item in try ConformanceFiles.json("dialog/cases.json").at("cases").list {
                 let (chat, scripted) = try start(ConformanceFiles.bytes("dialog/\(kind).json"))
                 for action in item.at("actions").list {

@@ -21,7 +21,7 @@ const PICTURE = { width: 2, height: 2, rgb: new Uint8Array(12) };
 const PLACES = [1, 2, 3];
 const BIAS = [0.5, 1.5, 2.5];
 
-for (const kind of ["rows", "in_place", "tower-rows", "tower-in_place"]) {
+for (const kind of ["", "tower-", "rebuilt-"].flatMap((form) => [`${form}rows`, `${form}in_place`])) {
   for (const each of json("dialog/cases.json").cases) {
     test(`${kind}: ${each.name}`, async () => {
       const scripted = new Scripted(json(`dialog/${kind}.json`));

@@ -14,7 +14,7 @@ import org.junit.jupiter.api.TestFactory
 class DialogTest {
     @TestFactory
     fun `dialogs`(): List<DynamicTest> =
-        listOf("rows", "in_place", "tower-rows", "tower-in_place").flatMap { kind ->
+        listOf("", "tower-", "rebuilt-").flatMap { listOf("${it}rows", "${it}in_place") }.flatMap { kind ->
             ConformanceFiles.cases("dialog/cases.json").map { case ->
                 dynamicTest("$kind: ${case.text("name")}") {
                     val scripted = Scripted(kind)
