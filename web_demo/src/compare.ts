@@ -18,7 +18,9 @@ export function comparePage(demo: Demo): () => void {
     if (!compare.disabled) void demo.compare([selects.first.value, selects.second.value], words);
   };
 
-  return () => {
+  for (const select of Object.values(selects)) select.onchange = draw;
+
+  function draw(): void {
     // An unpruned one comes first on one side, a pruned one on the other.
     const [pruned, unpruned] = [true, false].map((wanted) =>
       demo.bundles.filter(({ manifest }) => isPruned(manifest) === wanted),
@@ -30,7 +32,9 @@ export function comparePage(demo: Demo): () => void {
     if (drawn === demo.compared) return;
     drawn = demo.compared;
     compared.replaceChildren(...drawn.map((each) => comparedPanel(demo, each)), ...sum(drawn));
-  };
+  }
+
+  return draw;
 }
 
 function offerBundles(select: HTMLSelectElement, bundles: readonly StoredBundle[]): void {
