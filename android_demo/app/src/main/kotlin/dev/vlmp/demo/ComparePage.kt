@@ -23,6 +23,7 @@ class ComparePage(private val activity: MainActivity, private val app: DemoApp, 
     init {
         one.chosen = saved?.getString(ONE)
         other.chosen = saved?.getString(OTHER)
+        for (choice in listOf(one, other)) choice.onChoice { draw() }
         compare.setOnClickListener { send() }
         stop.setOnClickListener { demo.stop() }
     }
