@@ -61,7 +61,7 @@ def expected_tensors(manifest: Manifest, name: MethodName) -> tuple[Tensors, Ten
     counts: dict[str, Callable[[KvLayerSpec], int]] = {
         "prefill": lambda layer: layer.base + bucket, "decode": lambda _: 1, "extend": lambda _: bucket,
     }  # fmt: skip
-    made = {"logits": ([manifest.vocab_size], precision)}
+    made: Tensors = {"logits": ([manifest.vocab_size], precision)}
     made |= rows("key", "value", (lambda layer: layer.slots) if in_place else counts[name]) | states("state")
     if in_place or name == "prefill":
         made |= biases("bias", of_tower=False)
