@@ -555,7 +555,7 @@ def terminate(*_: object) -> None:
 
 
 @pytest.mark.parametrize("cause", [interrupt, terminate])
-@pytest.mark.parametrize("place", [(FakeTarget, "finish"), (FakeSession, "vision")], ids=["lower", "verify"])
+@pytest.mark.parametrize("place", [(FakeTarget, "finish"), (FakeSession, "see")], ids=["lower", "verify"])
 def test_interruption(
     refused: Callable[..., str],
     monkeypatch: pytest.MonkeyPatch,
