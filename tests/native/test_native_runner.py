@@ -268,8 +268,9 @@ def test_facts_of_several_stages_are_those_of_vlmp_profile(host: Path, tiny: Tin
     (found,) = read_profile(path).bundles
     assert found.manifest == bundle_facts(read_manifest(bundle))
     assert raw["bundles"][0]["manifest"]["stages"] == [
-        {"layer": 2, "pruner": "divprune", "kept_tokens": 18}, {"layer": 4, "pruner": "dart", "kept_tokens": 9},
-    ]  # fmt: skip
+        {"place": "layer", "layer": 2, "pruner": "divprune", "kept_tokens": 18},
+        {"place": "layer", "layer": 4, "pruner": "dart", "kept_tokens": 9},
+    ]
 
 
 def assert_events(path: Path) -> None:
@@ -449,7 +450,7 @@ SHAPE = ("shapes", 0)
     (place(*SHAPE, "stages", 0, "num_kept", value=8), "does not follow from the sizes of the bundle"),
     (place(*SHAPE, "stages", 0, "num_kept", value=10**6), "num_kept: is more than there are"),
     (place(*SHAPE, "stages", 0, "tokens", value=3), "tokens: is not what the stage before leaves"),
-    (place(*SHAPE, "stages", 0, "place", value="vision"), "stages[0].place: is"),
+    (place(*SHAPE, "stages", 0, "place", value="vision"), "stages: has none in the language model"),
     (place(*SHAPE, "methods", "vision", value="see"), "methods: see is missing"),
     (place(*SHAPE, "image", "frames", value=8), "frames: is"),
     (place(*SHAPE, "image", "resample", value="nearest"), "resample: is 'nearest', must be bilinear"),
@@ -493,7 +494,7 @@ def stage(number: int, **fields: Any) -> Callable[[dict[str, Any]], object]:
     (stage(1, index=6), "stages[1].index: must be a whole number from 0 to 5", "stages.1: index 6 must be from"),
     (stage(0, index=-1), "stages[0].index: must be a whole number from 0 to 5", "stages.0: index -1 must be"),
     (stage(1, place="vision"), "stages[1].place: is", "stages.1: index 4 is not after the stage before"),
-    (stage(0, place="vision"), "stages[0].place: is", "it prunes in the vision tower, which this vlmp does not run"),
+    (stage(0, place="vision"), "methods.vision: has 1 outputs, must have 3", "output places must be there once"),
     (lambda raw: raw["shapes"][0]["stages"].reverse(), "stages[0].tokens: is not what", "stages.0: takes 18 and"),
 ], ids=lambda value: value if isinstance(value, str) else "")  # fmt: skip
 def test_stages_that_python_refuses_too(
