@@ -133,10 +133,27 @@ def open_source(config: ExportConfig) -> Source:
 
 
 def placed(config: ExportConfig, family: Family) -> ExportConfig:
-    """The config with the place of a single stage, where it names none."""
-    if config.stages or config.prune_layer is not None:
+    """The config with the places of its stages: a single one may name none, and one in the tower a share of it."""
+    if config.stages:
+        return replace(config, stages=tuple(in_tower(stage, family) for stage in config.stages))
+    if config.prune_layer is not None:
         return config
     return replace(config, prune_layer=own_layer(parse_pruner(config.pruner)[0], family))
+
+
+def in_tower(stage: Stage, family: Family) -> Stage:
+    """The stage before a block of the family's vision tower, where it names a share of the blocks."""
+    if not isinstance(stage.place, Vision) or not stage.place.percent:
+        return stage
+    depth, least = family.spec.vision.depth, least_layer(stage.pruner)
+    possible = [block for block in whole_blocks(family) if block >= least] or [least]
+    return replace(stage, place=Vision(stage.place.block(depth, possible)))
+
+
+def whole_blocks(family: Family) -> list[int]:
+    """The blocks that a vision tower can be cut before: with windows, those after a block that sees the picture."""
+    spec = family.spec.vision
+    return [full + 1 for full in spec.full if full + 1 < spec.depth] if spec.window else list(range(spec.depth))
 
 
 def own_layer(pruner: str, family: Family) -> int:
@@ -211,8 +228,8 @@ def check_tower(config: ExportConfig, family: Family) -> None:
                 f"--stage {stage}: this model's vision tower has {spec.depth} blocks, so vision.{least} to "
                 f"vision.{spec.depth - 1}"
             )
-        if spec.window and block - 1 not in spec.full:
-            possible = ", ".join(f"vision.{full + 1}" for full in spec.full if full + 1 < spec.depth)
+        if block not in whole_blocks(family):
+            possible = ", ".join(f"vision.{whole}" for whole in whole_blocks(family))
             raise UserError(
                 f"--stage {stage}: the blocks of this model's vision tower see windows of the picture, so tokens can "
                 f"leave it only after a block that sees all of it: {possible or 'it has none before another'}"

@@ -1,7 +1,7 @@
 """Where visual tokens are pruned, how far, and by what: a schedule of stages, as the command line spells it.
 
     PLACE:KEEP[:PRUNER[,SETTING=VALUE ...]]        2:0.222   4:0.111:divprune   2:0.111:vlm-pruner,batch=4,pivots=8
-                                                   vision.2:0.5:local,weigh=1   vision.2:0.5:local,form=dropped
+                                                   vision.2:0.5:local,weigh=1   vision.25%:0.5:local,form=dropped
 
 Several stages are joined by a plus sign. Known without torch, so that a mistake is told at once.
 """
@@ -44,12 +44,18 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Vision:
-    """Before block `index` of the vision tower."""
+    """Before block `index` of the vision tower; as a percentage, the block with that share of all before it."""
 
     index: int
+    percent: bool = False
 
     def __str__(self) -> str:
-        return f"vision.{self.index}"
+        return f"vision.{self.index}{'%' if self.percent else ''}"
+
+    def block(self, depth: int, possible: Sequence[int]) -> int:
+        """The block that it means in a tower of `depth` blocks, the nearest of those that are possible."""
+        wanted = self.index * depth / 100
+        return min(possible, key=lambda block: (abs(block - wanted), block))
 
 
 Place = Vision | Layer
@@ -95,10 +101,11 @@ def parse_stage(text: str) -> Stage:
     """One stage. Raises UserError saying what is wrong with it."""
     place, _, rest = text.partition(":")
     keep, _, pruner = rest.partition(":")
-    where = re.fullmatch(r"(vision\.)?([0-9]{1,4})", place)
+    where = parse_place(place)
     if where is None or not rest or (rest.endswith(":") and not pruner):
         raise UserError(
-            f"--stage {text}: must be {FORM}; PLACE is a decoder layer, 0 is before the language model, or vision.BLOCK"
+            f"--stage {text}: must be {FORM}; PLACE is a decoder layer, 0 is before the language model, or "
+            "vision.BLOCK or vision.25% in the vision tower"
         )
     try:
         share = float(keep)
@@ -108,15 +115,20 @@ def parse_stage(text: str) -> Stage:
         raise UserError(
             f"--stage {text}: {keep!r} must be the kept share of all visual tokens, greater than 0 and at most 1"
         )
-    index = int(where[2])
-    pruner, form = parse_form(pruner or DEFAULT_PRUNER, f"--stage {text}", tower=bool(where[1]))
+    pruner, form = parse_form(pruner or DEFAULT_PRUNER, f"--stage {text}", tower=isinstance(where, Vision))
     name, settings, published = parse_pruner(pruner)
-    stage = Stage(
-        place=Vision(index) if where[1] else Layer(index), keep=share, pruner=name, settings=settings,
-        published=published, form=form,
-    )  # fmt: skip
+    stage = Stage(place=where, keep=share, pruner=name, settings=settings, published=published, form=form)
     check_place(stage, f"--stage {text}")
     return stage
+
+
+def parse_place(text: str) -> Place | None:
+    """`2`, `vision.2` or `vision.25%`; None is none of these."""
+    found = re.fullmatch(r"([0-9]{1,4})|vision\.(?:([0-9]{1,4})|([0-9]{1,2})%)", text)
+    if found is None:
+        return None
+    layer, block, percent = found.groups()
+    return Layer(int(layer)) if layer else Vision(int(block or percent), percent=percent is not None)
 
 
 def parse_pruner(text: str) -> tuple[str, dict[str, float], bool]:
@@ -213,7 +225,8 @@ def check_place(stage: Stage, option: str) -> None:
     if tower and stage.pruner == "none":
         raise UserError(f"{option}: pruner none keeps all visual tokens, leave the stage in the vision tower out")
     least = least_layer(stage.pruner)
-    if stage.place.index < least:
+    share = isinstance(stage.place, Vision) and stage.place.percent  # which finds a block that is possible
+    if stage.place.index < least and not share:
         needs = " and ".join(TRAITS[stage.pruner].needs)
         before, first = ("block", f"vision.{least}") if tower else ("layer", f"{least}")
         raise UserError(

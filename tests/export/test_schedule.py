@@ -58,6 +58,7 @@ def stage(index: int, keep: float, pruner: str = "vlm-pruner", *, published: boo
         ("3:0.5:vlm-pruner,bss_weight=0,settings=published", stage(3, 0.5, published=True, bss_weight=0.0)),
         ("3:0.5:random,seed=12345678901", stage(3, 0.5, "random", seed=12345678901)),
         ("vision.2:0.5:local,weigh=1", Stage(place=Vision(2), keep=0.5, pruner="local", settings={"weigh": 1})),
+        ("vision.25%:0.5:local", Stage(place=Vision(25, percent=True), keep=0.5, pruner="local")),
         ("vision.0:0.5:local,form=dropped", Stage(place=Vision(0), keep=0.5, pruner="local", form="dropped")),
     ],
 )
@@ -135,6 +136,23 @@ def test_the_vision_tower_is_a_place_of_its_own_before_all_layers() -> None:
         check_place(Stage(place=Vision(0), keep=0.5), "x")
 
 
+@pytest.mark.parametrize(
+    ("text", "block"),
+    [
+        ("vision.50%:0.5:local", 2),
+        ("vision.60%:0.5:local", 2),
+        ("vision.99%:0.5:local", 3),
+        ("vision.0%:0.5:local", 0),
+        ("vision.0%:0.5:dart", 1),  # which chooses by keys
+    ],
+)
+def test_a_share_of_the_tower_is_a_block_of_it(text: str, block: int) -> None:
+    """Of four."""
+    source = open_source(config_of(stages=parse_schedule(text)))
+    assert source.geometry.tower is not None
+    assert source.geometry.tower.block == block
+
+
 def test_after_a_stage_in_the_vision_tower_the_language_model_keeps_all_that_come() -> None:
     config = config_of(stages=parse_schedule("vision.2:0.5:local"))
     assert config.schedule[1:] == (Stage(place=Layer(0), keep=1, pruner="none"),)
@@ -195,6 +213,8 @@ STAGES: list[tuple[str, list[str]]] = [
         "vision.8:0.5",
         ["--stage vision.8:0.5:vlm-pruner: this model's vision tower has 4 blocks, so vision.1 to vision.3"],
     ),
+    ("vision.100%:0.5", ["--stage vision.100%:0.5: must be PLACE:KEEP", "or vision.25% in the vision tower"]),
+    ("25%:0.5", ["--stage 25%:0.5: must be PLACE:KEEP"]),
     ("vision.0:0.5", ["pruner vlm-pruner chooses by the keys of the block before", "at least vision.1"]),
     ("vision.2:1:none", ["pruner none keeps all visual tokens, leave the stage in the vision tower out"]),
     ("vision.2:0.5:local,form=merged", ["form=merged must be form=rebuilt or form=dropped"]),

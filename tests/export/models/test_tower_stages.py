@@ -132,6 +132,8 @@ def test_windows_are_cut_after_a_block_that_sees_the_whole_picture(tmp_path: Pat
     for block in (0, 1):
         with pytest.raises(UserError, match=r"only after a block that sees all of it: vision\.2$"):
             tried.chat(f"vision.{block}:0.5:local")
+    (stage, *_) = tried.chat("vision.10%:0.5:local").session.manifest.shape.stages
+    assert stage.where == "vision.2"
     with pytest.raises(UserError, match=r"vision tower has 3 blocks, so vision\.0 to vision\.2$"):
         tried.chat("vision.3:0.5:local")
 
