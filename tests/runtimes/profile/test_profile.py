@@ -46,7 +46,8 @@ def tiny(factory: pytest.TempPathFactory, target: str, pruner: str) -> Path:
         model="vlmp-tiny", targets=(target,), output=Path(), pruner=pruner, quant="none",
         keep=None if pruner == "none" else 0.25, image_size=(168, 168), max_new_tokens=20, verify=False,
     )  # fmt: skip
-    return exported(factory, config)
+    # A profile tells the names of folders.
+    return Path(shutil.copytree(exported(factory, config), factory.mktemp("profile") / f"{target}-{pruner}"))
 
 
 @pytest.fixture(scope="module")
