@@ -1,6 +1,6 @@
-"""Settings that fit the kept tokens, and schedules of several stages: tables of `docs/results/accuracy.md`.
+"""Settings that fit the kept tokens, schedules of stages, also in the tower: tables of `docs/results/accuracy.md`.
 
-    python benchmarks/schedules.py [--part settings] [--part schedules] [--seed 7 --seed 8] [--questions 2004]
+    python benchmarks/schedules.py [--part settings] [--part tower] [--seed 7 --seed 8] [--questions 2004]
 
 Per cent of answers that are exactly right, over the questions of all seeds; differences are paired, question by
 question. Work is that of prefill and of the caches, as the graphs have it, against the unpruned export's. Scores are
@@ -34,7 +34,7 @@ from vlmp.runtimes.console.streams import quiet_libraries
 from vlmp.runtimes.session import Seen
 
 ROOT = Path(__file__).resolve().parents[1]
-PARTS = ("settings", "peers", "schedules")
+PARTS = ("settings", "peers", "schedules", "tower")
 VISUAL = 144
 KEPT = (8, 12, 16, 24, 32, 48)
 SETTINGS = {
@@ -58,11 +58,12 @@ UNPRUNED = "2:1:none"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measured:
-    """One schedule on the questions of one seed. prefill_macs, cache_bytes: as the manifest has them."""
+    """One schedule on the questions of one seed. vision_macs, prefill_macs, cache_bytes: as the manifest has them."""
 
     schedule: str
     kept: list[int]
     layers: list[int | str]
+    vision_macs: int
     prefill_macs: int
     cache_bytes: int
     scores: list[float]
@@ -92,11 +93,13 @@ class Bench:
             self.seen = tower, see(chat, self.data)
         texts = many_answers(chat, self.seen[1], self.data, BASE.max_new_tokens)
         shape, work = session.manifest.shape, session.manifest.method("prefill").work
+        vision = session.manifest.method("vision").work["vision"]
         scores = [score(self.data, one, text) for one, text in zip(self.data.examples, texts, strict=True)]
         found = Measured(
             schedule=schedule,
             kept=[stage.num_kept for stage in shape.stages],
             layers=[stage.where for stage in shape.stages],
+            vision_macs=vision.macs,
             prefill_macs=sum(each.macs for each in work.values()),
             cache_bytes=cache_bytes(session.manifest),
             scores=scores,
@@ -162,6 +165,28 @@ def schedules_table(benches: Sequence[Bench], schedules: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
+def tower_table(benches: Sequence[Bench]) -> str:
+    """Accuracy by kind of question, and the work up to the first token, of schedules with a stage in the tower."""
+    whole = [bench.measure(UNPRUNED) for bench in benches]
+    kinds = sorted(set(whole[0].kinds))
+    lines = ["| schedule | kept | vision | to the first token | accuracy | of unpruned | loss | "]
+    lines[0] += " | ".join(kinds) + " |"
+    lines += ["|---|---|" + "---:|" * (5 + len(kinds))]
+    for schedule in (UNPRUNED, *TOWER):
+        found = [bench.measure(schedule) for bench in benches]
+        first, scores = found[0], scores_of(found)
+        loss = scores_of(whole) - scores
+        work, all_work = (one.vision_macs + one.prefill_macs for one in (first, whole[0]))
+        cells = [
+            f"`{schedule}`", ", ".join(map(str, first.kept)), percent(first.vision_macs / whole[0].vision_macs),
+            percent(work / all_work), percent(scores.mean()), percent(scores.mean() / scores_of(whole).mean()),
+            f"{100 * loss.mean():.1f} ± {196 * loss.std() / len(loss) ** 0.5:.1f}",
+            *(percent(scores_of(found, kind).mean()) for kind in kinds),
+        ]  # fmt: skip
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def spelled(*stages: tuple[int, int] | tuple[int, int, str]) -> str:
     """(layer, kept of 144[, pruner]) -> a schedule."""
     return "+".join(":".join([str(layer), f"{kept / VISUAL:.4f}", *pruner]) for layer, kept, *pruner in stages)
@@ -184,6 +209,31 @@ COMPARED = (
     "1:0.444+2:0.222+4:0.111",
 )
 """The first one is what the others are compared with."""
+
+HALF = f"vision.2:0.5:local{WEIGHED}"
+TOWER = (
+    "vision.2:0.5:local",
+    HALF,
+    f"vision.2:0.5:vlm-pruner{WEIGHED}",
+    f"vision.2:0.5:divprune{WEIGHED}",
+    f"vision.2:0.5:uniform{WEIGHED}",
+    f"{HALF},form=dropped",
+    f"vision.3:0.5:local{WEIGHED}",
+    f"vision.1:0.75:local{WEIGHED}",
+    f"vision.1:0.5:local{WEIGHED}",
+    f"vision.1:0.333:local{WEIGHED}",
+    f"vision.2:0.333:local{WEIGHED}",
+    f"{HALF}+2:0.111:vlm-pruner{WEIGHED}",
+    f"{HALF}+{SCHEDULES['gentle']}",
+    f"{HALF}+{SCHEDULES['fast']}",
+    f"{HALF},form=dropped+{SCHEDULES['gentle']}",
+    f"vision.1:0.75:local{WEIGHED}+{SCHEDULES['gentle']}",
+    f"vision.1:0.5:local{WEIGHED}+{SCHEDULES['gentle']}",
+    f"vision.1:0.333:local{WEIGHED}+{SCHEDULES['gentle']}",
+    f"vision.1:0.333:local{WEIGHED}+{SCHEDULES['fast']}",
+    f"vision.2:0.333:local{WEIGHED}+{SCHEDULES['gentle']}",
+)
+"""With a stage before a block of the vision tower, alone and before one in the language model."""
 
 
 def main() -> None:
@@ -209,6 +259,8 @@ def main() -> None:
         write_part("peers", f"{stamp} 16 of 144 tokens kept.\n\n{peers_table(benches)}")
     if "schedules" in parts:
         write_part("schedules", f"{stamp}\n\n{schedules_table(benches, COMPARED)}")
+    if "tower" in parts:
+        write_part("tower", f"{stamp}\n\n{tower_table(benches)}")
 
 
 if __name__ == "__main__":
