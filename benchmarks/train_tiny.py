@@ -2,6 +2,7 @@
 
     python benchmarks/train_tiny.py [--work build/train-tiny] [--stage see ...] [--output export/assets/vlmp-tiny]
     python benchmarks/train_tiny.py --stage together --start CHECKPOINT   # go on from trained weights
+    python benchmarks/train_tiny.py --stage together --start CHECKPOINT --deepen 2   # with a tower twice as deep
 
 1. `see`: the vision tower learns what each visual token of a crowded picture shows.
 2. `place`: the same on scenes, with where things stand and what is beside them.
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +26,7 @@ from tiny.language import Prompts, answer_logits, answer_loss, choose_questions
 from tiny.pictures import Pictures
 from tiny.start import start_language_model
 from tiny.trainer import CHECK_EVERY, LOG_EVERY, Stage, Trainer, batches, load_stage
-from tiny.vision import Heads, label_losses, visual_tokens
+from tiny.vision import Heads, deepen, label_losses, visual_tokens
 from torch import Tensor
 from transformers import Qwen2VLForConditionalGeneration as Qwen2VL
 from vlmp.evaluation.scenes import KINDS, SIDE
@@ -162,13 +164,20 @@ def main() -> None:
     parser.add_argument("--stage", action="append", choices=STAGES, help="run these stages only")
     parser.add_argument("--output", type=Path, metavar="DIR", help="write the checkpoint of the last stage there")
     parser.add_argument("--start", type=Path, metavar="DIR", help="go on from this checkpoint (with --stage together)")
+    parser.add_argument(
+        "--deepen", type=int, default=1, metavar="TIMES", help="blocks of the tower, for each of --start"
+    )
+    parser.add_argument("--steps", type=int, help="of each stage, instead of its own number")
     parser.add_argument("--compile", action="store_true", help="a fifth faster, after a minute or two of compiling")
     args = parser.parse_args()
     if args.start and args.stage != ["together"]:
         parser.error("--start goes with --stage together: the other stages begin before there is a whole model")
+    if args.deepen > 1 and not args.start:
+        parser.error("--deepen goes with --start: the blocks that it adds go on from trained ones")
     args.work.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     model = Qwen2VL.from_pretrained(args.start, dtype=torch.float32) if args.start else Qwen2VL(build_config())
+    deepen(model, args.deepen)
     heads = Heads(256)
     modules = {"vision": model.model.visual, "heads": heads, "model": model}
     if args.compile:
@@ -177,6 +186,9 @@ def main() -> None:
         torch._dynamo.config.recompile_limit = 32  # one for each length of a sequence, with gradients and without
         model.model.language_model.compile(dynamic=False)
     for name in args.stage or STAGES:
+        if args.steps:
+            pictures = min(STAGES[name].pictures, args.steps * STAGES[name].batch)
+            STAGES[name] = replace(STAGES[name], steps=args.steps, pictures=pictures)
         before = list(STAGES)[: list(STAGES).index(name)]
         if before and not args.start:  # a stage starts where the one before it ended
             load_stage(before[-1], STAGES[before[-1]].steps, modules, args.work)

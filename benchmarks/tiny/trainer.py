@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-LOG_EVERY, CHECK_EVERY = 25, 250
+LOG_EVERY, CHECK_EVERY = 25, 100
 """Steps between lines of the log, and between checkpoints with figures on validation data."""
 
 

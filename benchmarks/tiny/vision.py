@@ -3,6 +3,8 @@
 Dims: B batch, N visual tokens, M = 4 N patches, E vision width, D hidden size, d head size.
 """
 
+import copy
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -32,6 +34,24 @@ def visual_tokens(model: Qwen2VL, image_B3HW: Tensor) -> Tensor:
         hidden_BME = hidden_BME + block.mlp(block.norm2(hidden_BME))
     merger = tower.merger
     return merger.mlp(merger.ln_q(hidden_BME).reshape(batch, side * side // 4, -1))
+
+
+def deepen(model: Qwen2VL, times: int) -> None:
+    """Make the vision tower `times` as deep without changing what it computes.
+
+    Each block is followed by copies whose output projections are zero: they say nothing until they are trained.
+    """
+    tower = model.model.visual
+    blocks: list[nn.Module] = []
+    for block in tower.blocks:
+        blocks.append(block)
+        for _ in range(times - 1):
+            silent = copy.deepcopy(block)
+            for parameter in (*silent.attn.proj.parameters(), *silent.mlp.fc2.parameters()):
+                nn.init.zeros_(parameter)
+            blocks.append(silent)
+    tower.blocks = nn.ModuleList(blocks)
+    model.config.vision_config.depth = len(blocks)
 
 
 def merge_order(patches_BhwE: Tensor) -> Tensor:

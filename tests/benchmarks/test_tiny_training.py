@@ -16,7 +16,7 @@ from tiny.language import Prompts, answer_logits, answer_loss, choose_questions
 from tiny.pictures import Pictures, questions
 from tiny.start import WORD_SIZE, separate_labels, start_language_model
 from tiny.trainer import Stage, Trainer, batches, load_stage
-from tiny.vision import Heads, label_losses, visual_tokens
+from tiny.vision import Heads, deepen, label_losses, visual_tokens
 from transformers import AutoImageProcessor, AutoTokenizer, Qwen2VLForConditionalGeneration
 from vlmp.evaluation.scenes import make_scene
 from vlmp.evaluation.scenes.labels import NOTHING, OBJECTS, SIZES
@@ -52,6 +52,25 @@ def prepared(checkpoint: Path, image: Image.Image, question: str) -> dict[str, t
     messages = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}]
     text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
     return {**tokenizer(text.replace("<|image_pad|>", "<|image_pad|>" * 144), return_tensors="pt"), **seen}
+
+
+def test_a_deeper_tower_is_the_same_function_that_can_learn(checkpoint: Path, tmp_path: Path) -> None:
+    model = Qwen2VLForConditionalGeneration.from_pretrained(checkpoint, dtype=torch.float32)
+    image = pixels(make_scene("train", 0, 0).image)
+    with torch.no_grad():
+        wanted = visual_tokens(model, image)
+    deepen(model, 2)
+    tower = model.model.visual
+    assert len(tower.blocks) == 8
+    found = visual_tokens(model, image)
+    assert torch.equal(found, wanted)
+    found.square().sum().backward()
+    learning = [bool(block.attn.proj.weight.grad.any()) for block in tower.blocks]
+    assert learning == [True] * 8
+    write_checkpoint(model, tmp_path)
+    again = Qwen2VLForConditionalGeneration.from_pretrained(tmp_path, dtype=torch.float32)
+    with torch.no_grad():
+        assert torch.equal(visual_tokens(again, image), wanted)
 
 
 @torch.no_grad()
