@@ -23,7 +23,7 @@ from vlmp.runtimes.bundle.errors import UserError, check_text
 Precision = Literal["float32", "float16"]
 
 UNQUANTIZED = "none"
-PRESETS = (UNQUANTIZED, "int8", "int4", "palette4")
+PRESETS = (UNQUANTIZED, "int8", "int4", "palette4", "int4-fp16")
 """Names of quantizations; what a target makes of one is in its file."""
 
 

@@ -121,4 +121,9 @@ def build_methods(plan: Plan, precision: Precision, *, holds: Precision | None =
     """
     source = plan.source
     dtype, smaller = getattr(torch, precision), getattr(torch, holds or precision)
-    return source.family.build(source.geometry, plan.pruners, source.prompt.prefix_ids, dtype, plan.quantizer, smaller)
+    methods = source.family.build(
+        source.geometry, plan.pruners, source.prompt.prefix_ids, dtype, plan.quantizer, smaller
+    )
+    if plan.quantizer:
+        plan.quantizer.swap_attention(methods["vision"])
+    return methods

@@ -7,13 +7,14 @@ what an export is verified against.
 Dims: O outputs, I inputs, G groups of inputs, g inputs of a group, L rows.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 from vlmp.export.config import UNQUANTIZED, check_preset
+from vlmp.export.models.layers import PatchAttention
 from vlmp.runtimes.bundle.errors import UserError
 
 SMALLEST_SCALE = 1e-7
@@ -55,6 +56,8 @@ class Preset:
     description: str
     parts: Mapping[Part, Scheme]
     """Parts that are missing stay in the precision of the export."""
+    patch_attention: Callable[[PatchAttention], nn.Module] | None = None
+    """What computes attention in the vision tower, if it is not in the precision of the export."""
 
 
 class QuantLinear(nn.Module):
@@ -152,6 +155,15 @@ class Quantizer:
                 f"{name} has {outputs} outputs, which tables of {scheme.palette} rows do not divide: use --quant int4"
             )
         return self.kernels(weight_OI, scheme)
+
+    def swap_attention(self, vision: nn.Module) -> None:
+        """Put what the preset has for attention in the place of it."""
+        if (kind := self.preset.patch_attention) is None:
+            return
+        for parent in list(vision.modules()):
+            for name, child in list(parent.named_children()):
+                if type(child) is PatchAttention:
+                    setattr(parent, name, kind(child))
 
     def _in_smaller_groups(self, scheme: Scheme, name: str, inputs: int) -> Scheme:
         sizes = (scheme.group, *scheme.smaller_groups)

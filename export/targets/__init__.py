@@ -74,7 +74,7 @@ class Offer(NamedTuple):
 
 OFFERS: dict[str, Offer] = {
     "onnx": Offer(("float32",), ("int8", "int4")),
-    "executorch": Offer(("float32",), ("int8", "int4"), single_file=True),
+    "executorch": Offer(("float32",), ("int8", "int4", "int4-fp16"), single_file=True),
     "coreml": Offer(("float16", "float32"), ("int8", "int4", "palette4")),
 }
 """What the classes say themselves, told before they are imported."""

@@ -3,12 +3,14 @@
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 import torchao.quantization  # noqa: F401 (its ops)
+from executorch.backends.xnnpack.partition.config import ALL_PARTITIONER_CONFIGS
 from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
 from executorch.exir import EdgeCompileConfig, ExecutorchBackendConfig, to_edge_transform_and_lower
 from executorch.exir._serialize._named_data_store import NamedDataStore
@@ -23,6 +25,7 @@ from vlmp.export.config import Precision
 from vlmp.export.geometry import Geometry
 from vlmp.export.quantize import Preset, QuantLinear, Scheme, constant
 from vlmp.export.targets import Report
+from vlmp.export.targets.executorch.half import CONVERSIONS, HalfPatchAttention
 from vlmp.export.tracing import example_inputs, shared_weights
 from vlmp.pruner import Loop
 from vlmp.runtimes.bundle.manifest import MethodName, MethodSpec
@@ -32,6 +35,10 @@ PROGRAM_NAME = "model.pte"
 WEIGHTS_TAG = "weights"
 """Names the data file."""
 ROWS, GROUPS = Scheme(bits=8), Scheme(bits=4, group=32, scale_dtype="bfloat16")
+_INT4 = Preset(
+    description="language model 4-bit in groups of 32 (8da4w), activations 8-bit a row; the rest as int8",
+    parts={"vision": ROWS, "early": GROUPS, "late": GROUPS, "table": ROWS},
+)
 
 
 class ExecuTorchTarget:
@@ -47,9 +54,11 @@ class ExecuTorchTarget:
             description="8-bit weights, one scale a row; activations 8-bit a row",
             parts={"vision": ROWS, "early": ROWS, "late": ROWS, "table": ROWS},
         ),
-        "int4": Preset(
-            description="language model 4-bit in groups of 32 (8da4w), activations 8-bit a row; the rest as int8",
-            parts={"vision": ROWS, "early": GROUPS, "late": GROUPS, "table": ROWS},
+        "int4": _INT4,
+        "int4-fp16": replace(
+            _INT4,
+            description="as int4, attention of the vision tower in float16: for CPUs that multiply such numbers",
+            patch_attention=HalfPatchAttention,
         ),
     }
 
@@ -222,7 +231,7 @@ class _SkippingPartitioner(XnnpackPartitioner):
     """XNNPACK's partitioner, blind to some nodes."""
 
     def __init__(self, skip: Callable[[Node], bool]) -> None:
-        super().__init__()
+        super().__init__(configs=[*ALL_PARTITIONER_CONFIGS, *CONVERSIONS])
         self._skip = skip
 
     def get_matched_nodes_from_configs(self, program: ExportedProgram) -> list[Any]:
