@@ -57,7 +57,7 @@ ios-test: setup
 
 # A file's tests stay in one process: they share what they have exported.
 test: lint typecheck
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from bundle_cases import smallest
+from longest_files import LONGEST
 
 ROOT = Path(__file__).parents[1]
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -109,6 +110,11 @@ def test_imported_distributions_are_declared() -> None:
 
 
 # --- Tests ------------------------------------------------------------------------------------------------------------
+
+
+def test_files_that_take_longest_are_there() -> None:
+    assert [name for name in LONGEST if not (ROOT / "tests" / name).is_file()] == []
+    assert len(set(LONGEST)) == len(LONGEST)
 
 
 def test_tests_mirror_the_source() -> None:

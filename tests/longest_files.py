@@ -1,0 +1,25 @@
+"""Files of tests that take longest, the longest first: they begin first, so that all processes end together."""
+
+LONGEST = (
+    "export/models/test_family_sizes.py",
+    "export/targets/test_targets.py",
+    "export/models/test_families.py",
+    "export/test_full_size.py",
+    "runtimes/profile/test_adb_end_to_end.py",
+    "native/test_native_runner.py",
+    "export/test_quantize.py",
+    "android/test_android_demo.py",
+    "native/test_libvlmp.py",
+    "native/test_native_conformance.py",
+    "conformance/test_conformance_steps.py",
+    "export/test_full_disks.py",
+    "native/test_native_fuzz.py",
+    "web/test_page.py",
+    "export/test_two_exports.py",
+    "benchmarks/test_tiny_training.py",
+    "evaluation/test_eval_cli.py",
+    "export/test_odd_checkpoints.py",
+    "export/test_peer_exports.py",
+    "runtimes/test_turns.py",
+    "runtimes/test_stop.py",
+)
