@@ -22,8 +22,8 @@ SMALLEST_SCALE = 1e-7
 SHRINK = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75)
 """Candidates for a group's largest value relative to the one it has: clipping an outlier may round the rest better."""
 SCALE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
-CHUNK = 1 << 20
-"""Weights that are quantized at a time."""
+CHUNK = 1 << 18
+"""Weights that are quantized at a time: so many floats stay in a core's cache."""
 
 Part = Literal["vision", "early", "late", "table"]
 """The vision tower, the decoder layers before the pruner, those behind it, and the embedding with the head."""
@@ -205,6 +205,6 @@ def _quantize_rows(weight_OI: Tensor, scheme: Scheme) -> tuple[Tensor, Tensor]:
     best_OG1 = scales(1.0)
     if scheme.bits == 4:
         tried = [scales(share) for share in SHRINK]
-        errors = [(codes(scale_OG1) * scale_OG1 - weight_OGg).square_().sum(-1) for scale_OG1 in tried]
+        errors = [codes(scale_OG1).mul_(scale_OG1).sub_(weight_OGg).square_().sum(-1) for scale_OG1 in tried]
         best_OG1 = torch.stack(tried).gather(0, torch.stack(errors).argmin(0)[None, ..., None])[0]
     return codes(best_OG1).to(torch.int8).reshape(outputs, inputs), best_OG1.squeeze(-1)
