@@ -16,16 +16,16 @@ from executorch.exir import EdgeCompileConfig, ExecutorchBackendConfig, to_edge_
 from executorch.exir._serialize._named_data_store import NamedDataStore
 from executorch.exir.lowered_backend_module import LoweredBackendModule
 from executorch.exir.passes import MemoryPlanningPass
-from executorch.exir.passes.external_constants_pass import delegate_external_constants_pass_unlifted
 from torch import Tensor, nn
 from torch.export import ExportedProgram
-from torch.fx import Node
+from torch.fx import GraphModule, Node
 from torch.nn import functional as F
 from vlmp.export.config import Precision
 from vlmp.export.geometry import Geometry
 from vlmp.export.quantize import Preset, QuantLinear, Scheme, constant
 from vlmp.export.targets import Report
 from vlmp.export.targets.executorch.half import CONVERSIONS, HalfPatchAttention
+from vlmp.export.targets.executorch.passes import fewer_passes
 from vlmp.export.tracing import example_inputs, shared_weights
 from vlmp.pruner import Loop
 from vlmp.runtimes.bundle.manifest import MethodName, MethodSpec
@@ -89,7 +89,7 @@ class ExecuTorchTarget:
             programs[name] = _trace(module, example_inputs(inputs), tagged=not self.single_file)
             specs[name] = MethodSpec(file=PROGRAM_NAME, entry=name, data_file=data_file, inputs=inputs, outputs=outputs)
         report("executorch: lower to XNNPACK")
-        with shared_weights(), _stored_once(), warnings.catch_warnings():
+        with shared_weights(), _stored_once(), fewer_passes(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             edge = to_edge_transform_and_lower(
                 programs,
@@ -160,14 +160,12 @@ def _trace(module: nn.Module, example: tuple[torch.Tensor, ...], *, tagged: bool
 
     Weights only: the file finds data by name, and constants of the same name differ from method to method.
     """
-    traced = torch.export.export(module, example, strict=False)
-    unlifted = traced.run_decompositions(_IN_XNNPACK_OPS).module()
-    weights = {name for name, _ in module.named_parameters(remove_duplicate=False)}
+    program = torch.export.export(module, example, strict=False).run_decompositions(_IN_XNNPACK_OPS)
     if tagged:
-        delegate_external_constants_pass_unlifted(
-            unlifted, lambda node: WEIGHTS_TAG if str(node.target) in weights else None
-        )
-    return torch.export.export(unlifted, example, strict=False)
+        weights = program.graph_signature.inputs_to_parameters
+        for node in program.graph.find_nodes(op="placeholder"):
+            node.meta["custom"] = {"delegate_constant_tag": WEIGHTS_TAG if node.name in weights else None}
+    return program
 
 
 def _layer_norm(
@@ -238,3 +236,10 @@ class _SkippingPartitioner(XnnpackPartitioner):
         """The groups of nodes that XNNPACK could take, less those with a skipped one."""
         groups = super().get_matched_nodes_from_configs(program)
         return [group for group in groups if not any(self._skip(node) for node in group)]
+
+    def ops_to_not_decompose(self, program: ExportedProgram) -> tuple[list[Any], Callable[[Node], bool] | None]:
+        """XNNPACK's operators, and which of their nodes it takes; None: all of them, which is lowered faster."""
+        ops, takes = super().ops_to_not_decompose(program)
+        parts = [part for part in program.graph_module.modules() if isinstance(part, GraphModule)]
+        nodes = [node for part in parts for node in part.graph.nodes if node.op == "call_function"]
+        return ops, None if all(takes(node) for node in nodes if node.target in ops) else takes
