@@ -7,7 +7,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from reference import write_other
 from vlmp.export import cli
+from vlmp.export.checkpoint import locate
+from vlmp.export.models import model_entry
+
+TINY = locate(model_entry("vlmp-tiny").checkpoint)
 
 SMALL = ["--model", "vlmp-tiny", "--pruner", "none", "--image-size", "112", "--no-verify"]
 
@@ -71,7 +76,10 @@ def test_core_ml_writes_nothing_elsewhere(
         return str(made)
 
     monkeypatch.setattr(tempfile, "mkdtemp", note)
-    cli.main([*SMALL, "--target", "coreml", "--output", f"{tmp_path}/out"])
+    # Of a smaller model: how much is written does not matter here.
+    write_other(tmp_path / "checkpoint", TINY, seed=1, layers=3, blocks=1)
+    smaller = ["--checkpoint", f"{tmp_path}/checkpoint", "--image-size", "64", *SMALL[:4], "--no-verify"]
+    cli.main([*smaller, "--target", "coreml", "--output", f"{tmp_path}/out"])
     assert len(seen) > 4
     assert [path for path in seen if Path(path).is_relative_to(temporary) and "torch" not in path] == []
     assert tempfile.tempdir == str(temporary)
