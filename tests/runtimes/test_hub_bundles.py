@@ -21,7 +21,7 @@ QUESTION = "What is in this picture?"
 def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = ExportConfig(
         model="vlmp-tiny", targets=(request.param,), output=Path(), pruner="none", image_size=(112, 112),
-        max_new_tokens=24, verify=False,
+        text_len=16, max_new_tokens=24, verify=False,
     )  # fmt: skip
     return exported(tmp_path_factory, config)
 

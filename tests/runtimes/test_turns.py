@@ -41,7 +41,7 @@ def chat(tokenizer: Tokenizer) -> FakeChat:
 def real(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Chat:
     config = ExportConfig(
         model="vlmp-tiny", targets=(request.param,), output=Path(), pruner="none", image_size=(112, 112),
-        max_new_tokens=24, verify=False,
+        text_len=16, max_new_tokens=24, verify=False,
     )  # fmt: skip
     return Chat(load(exported(tmp_path_factory, config), threads=1))
 

@@ -5,12 +5,14 @@ The phone is emulated: that shows that files, commands and results are right, an
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
-from emulated_phone import Connected, connect, export_small, main, profile_small
+from emulated_phone import Connected, connect, main, profile_small, small
+from shared_exports import exported
 from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.profile import cli
 from vlmp.runtimes.profile.adb import phone
@@ -26,12 +28,17 @@ def emulated(adb_server: None, tmp_path: Path) -> Iterator[Connected]:
 
 @pytest.mark.usefixtures("runner")
 def test_pruned_against_unpruned_on_an_emulated_phone(
-    emulated: Connected, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    emulated: Connected,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(cli, "LEAST_RUNS", 2)
+    """One round: that bundles take turns is shown without an emulator."""
+    monkeypatch.setattr(cli, "LEAST_RUNS", 1)
     monkeypatch.setattr(phone, "TRACED_RUNS", 1)
-    bundles = export_small(tmp_path)
-    profile_small(bundles, tmp_path, runs=2)
+    bundles = [Path(shutil.copytree(exported(tmp_path_factory, one), one.output)) for one in small(tmp_path)]
+    profile_small(bundles, tmp_path, runs=1)
     profile = read_profile(tmp_path / "out.json")
     assert (profile.machine.kind, profile.machine.name) == ("android", "emulated phone (QEMU)")
     assert profile.machine.memory_mib == pytest.approx(psutil.virtual_memory().total / 2**20)
@@ -44,7 +51,7 @@ def test_pruned_against_unpruned_on_an_emulated_phone(
         assert bundle.manifest.kept_tokens == kept
         assert bundle.prefill_split.startswith("split by ExecuTorch's event tracer")
         for name, timed in bundle.phases.items():
-            assert len(timed.samples_ms) == 2
+            assert len(timed.samples_ms) == 1
             assert timed.median_ms > 0 or (name, kept) == ("prefill_pruner", 16)
         parts = [bundle.phases[f"prefill_{region}"].median_ms for region in REGIONS]  # type: ignore[index]
         assert sum(parts) == pytest.approx(bundle.phases["prefill"].median_ms)
@@ -54,7 +61,8 @@ def test_pruned_against_unpruned_on_an_emulated_phone(
         assert bundle.memory.peak_rss_mib > bundle.size_mib
     assert profile.bundles[0].phases["prefill_after"].median_ms > 0
     assert {"topk.values", "argmax.out"} <= {one.op for one in profile.bundles[1].operators if one.region == "pruner"}
-    assert "vlm-pruner reaches the first token" in profile.explanation[0]
+    # Which is faster, one run of an emulator cannot tell: instructions are counted in test_native_arm64.py.
+    assert "reaches the first token" in profile.explanation[0]
     weights = [bundle / "weights.ptd" for bundle in bundles]
     assert weights[0].read_bytes() == weights[1].read_bytes()
     assert emulated.phone.files() == []
