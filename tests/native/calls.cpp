@@ -625,8 +625,8 @@ void wrong_arguments(const Given& given) {
   turning(VLMP_ERROR_ARGUMENT, "turn.size is 3, this libvlmp knows 32: begin with vlmp_default_turn()");
   turn->max_new_tokens = -1;
   turning(VLMP_ERROR_ARGUMENT, "max_new_tokens -1");
-  turn->max_new_tokens = 21;
-  turning(VLMP_ERROR_PROMPT, "max_new_tokens 21: this bundle allows 1 to 20");
+  turn->max_new_tokens = 33;
+  turning(VLMP_ERROR_PROMPT, "max_new_tokens 33: this bundle allows 1 to 32");
   const std::vector<std::uint8_t> row(3 * 500);
   const auto seeing = [&](const std::uint8_t* rgb, int width, int height, std::size_t stride, vlmp_status status,
                           const std::string& message) {

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from make_steps import PRUNINGS, config
 from native_cases import PHOTO, built
 from PIL import Image
 from shared_exports import exported
-from vlmp.export.config import ExportConfig
+from step_bundles import shared_folder, step_bundle
 from vlmp.export.schedule import parse_schedule
 
 STAGES = "2:0.5:divprune,weigh=1+4:0.25:dart,weigh=1"
@@ -46,18 +48,15 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Bundles of 168 pixels by name: pruned, staged, unpruned, int4, single. Exported when they are first asked for."""
+    """Bundles of 168 pixels by name: pruned, unpruned and int4 of the conformance steps, staged and single of ours."""
 
     @cache
     def bundle(name: str) -> Path:
-        pruning: dict[str, Any] = {
-            "unpruned": {"pruner": "none"}, "staged": {"stages": parse_schedule(STAGES)},
-        }.get(name, {"keep": 0.25})  # fmt: skip
-        config = ExportConfig(
-            model="vlmp-tiny", targets=("executorch",), output=Path(), **pruning,
-            quant="int4" if name == "int4" else "none", image_size=(168, 168), max_new_tokens=20, verify=False,
-            single_file=name == "single",
-        )  # fmt: skip
-        return exported(tmp_path_factory, config)
+        if name in PRUNINGS and name != "staged":
+            return step_bundle(shared_folder(tmp_path_factory), f"executorch-{name}")
+        plain = replace(config("executorch", "pruned", Path()), verify=False)
+        staged = {"keep": None, "stages": parse_schedule(STAGES)}
+        changes: dict[str, Any] = {"single": {"single_file": True}, "staged": staged}[name]
+        return exported(tmp_path_factory, replace(plain, **changes))
 
     return bundle

@@ -188,7 +188,7 @@ def test_a_tokenizer_that_pads(host: Path, tiny: Tiny, photo: Path, tmp_path: Pa
 def test_the_longest_answer_and_what_fits_behind_it(host: Path, tiny: Tiny, photo: Path, tmp_path: Path) -> None:
     command: list[str | Path] = [host / "vlmp_runner"]
     told = answer(command, tiny("pruned"), photo, tmp_path, "--prompt", PROMPT, "--ignore-end")
-    assert len(told.tokens[0]) == 20
+    assert len(told.tokens[0]) == 32
     chat = Chat(load(tiny("pruned"), threads=1))
     wanted = chat.ask(photo, PROMPT).token_ids
     assert told.tokens[0][: len(wanted)] == wanted
@@ -345,8 +345,8 @@ def test_questions_that_do_not_fit(host: Path, tiny: Tiny, tmp_path: Path) -> No
     bundle = tiny("pruned")
     assert "the prompt is empty" in refused(host, bundle, "--image", PHOTO, "--prompt", " \x1f\u3000")
     assert "tokens, the bundle takes up to" in refused(host, bundle, "--image", PHOTO, "--prompt", "word " * 100)
-    assert "this bundle allows 1 to 20" in refused(host, bundle, *ASK, "--max-new-tokens", "21")
-    assert "this bundle has room for 20" in refused(host, bundle, *ASK, "--runs", "1", "--decode-tokens", "21")
+    assert "this bundle allows 1 to 32" in refused(host, bundle, *ASK, "--max-new-tokens", "33")
+    assert "this bundle has room for 32" in refused(host, bundle, *ASK, "--runs", "1", "--decode-tokens", "33")
     full = [part for _ in range(8) for part in ("--reply", "and what else can be seen in this picture, if anything?")]
     assert "the conversation is full" in refused(host, bundle, *ASK, *full)
     assert "does not exist" in refused(host, bundle, "--image", tmp_path / "none.png", "--prompt", PROMPT)

@@ -17,8 +17,7 @@ import jsonschema
 import pytest
 from PIL import Image
 from prompt_cases import filled
-from shared_exports import exported
-from vlmp.export.config import ExportConfig
+from step_bundles import shared_folder, step_bundle
 from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.bundle.folder import read_manifest
 from vlmp.runtimes.image import open_image
@@ -41,28 +40,24 @@ ALL_PHASES = {
 }  # fmt: skip
 
 
-def tiny(factory: pytest.TempPathFactory, target: str, pruner: str) -> Path:
-    config = ExportConfig(
-        model="vlmp-tiny", targets=(target,), output=Path(), pruner=pruner, quant="none",
-        keep=None if pruner == "none" else 0.25, image_size=(168, 168), max_new_tokens=20, verify=False,
-    )  # fmt: skip
-    # A profile tells the names of folders.
-    return Path(shutil.copytree(exported(factory, config), factory.mktemp("profile") / f"{target}-{pruner}"))
+def tiny(factory: pytest.TempPathFactory, name: str) -> Path:
+    """A copy, since a profile tells the names of folders."""
+    return Path(shutil.copytree(step_bundle(shared_folder(factory), name), factory.mktemp("profile") / name))
 
 
 @pytest.fixture(scope="module")
 def pruned(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny(tmp_path_factory, "onnx", "vlm-pruner")
+    return tiny(tmp_path_factory, "onnx-pruned")
 
 
 @pytest.fixture(scope="module")
 def unpruned(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny(tmp_path_factory, "onnx", "none")
+    return tiny(tmp_path_factory, "onnx-unpruned")
 
 
 @pytest.fixture(scope="module")
 def mobile(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny(tmp_path_factory, "executorch", "vlm-pruner")
+    return tiny(tmp_path_factory, "executorch-pruned")
 
 
 def asking(task: Any, bundle: Path) -> Request:
@@ -99,7 +94,7 @@ def test_two_bundles_are_compared_phase_by_phase(
     raw = json.loads(out.read_text())
     jsonschema.Draft202012Validator(json.loads(json_schema())).validate(raw)
     profile = read_profile(out)
-    assert [bundle.name for bundle in profile.bundles] == ["onnx-none", "onnx-vlm-pruner"]
+    assert [bundle.name for bundle in profile.bundles] == ["onnx-unpruned", "onnx-pruned"]
     assert profile.machine.kind == "host"
     assert "onnxruntime" in profile.machine.runtimes
     assert profile.settings.photo == "photo.jpg"
@@ -109,7 +104,7 @@ def test_two_bundles_are_compared_phase_by_phase(
         for name, phase in phases.items():
             assert len(phase.samples_ms) == 5
             assert phase.low_ms <= phase.median_ms <= phase.high_ms
-            assert phase.median_ms > 0 or (name, bundle.name) == ("prefill_pruner", "onnx-none")
+            assert phase.median_ms > 0 or (name, bundle.name) == ("prefill_pruner", "onnx-unpruned")
         parts = [phases[f"prefill_{region}"].median_ms for region in REGIONS]
         assert sum(parts) == pytest.approx(phases["prefill"].median_ms)
         # A file system that keeps what it is told to drop has no cold load; the profile must not invent one.
@@ -131,11 +126,11 @@ def test_two_bundles_are_compared_phase_by_phase(
         manifest = read_manifest(folder)
         spec = manifest.methods["prefill"]
         words = len(load_tokenizer(folder, manifest).encode(filled(manifest.prompt.first, PROMPT)).ids)
-        done = spec.work["after"].macs - (64 - words) * spec.work_per_token["after"].macs
+        done = spec.work["after"].macs - (32 - words) * spec.work_per_token["after"].macs
         assert bundle.roofline["prefill_after"].gmac == pytest.approx(done / 1e9)
         assert 0 < done < 0.8 * spec.work["after"].macs
     assert [(guess.phone, guess.bundle) for guess in profile.estimates] == [
-        ("Pixel 8", "onnx-none"), ("Pixel 8", "onnx-vlm-pruner"),
+        ("Pixel 8", "onnx-unpruned"), ("Pixel 8", "onnx-pruned"),
     ]  # fmt: skip
     assert (tmp_path / "out.html").read_text(encoding="utf-8") == render(profile)
     shown = capsys.readouterr().out
@@ -383,7 +378,7 @@ BAD: list[tuple[list[str], str]] = [
     (["{bundle}", "--image", "{bundle}/manifest.json"], "not in a format"),
     (["{bundle}", "--runs", "4"], "--runs 4: must be at least 5"),
     (["{bundle}", "--decode-tokens", "0"], "--decode-tokens 0: must be at least 1"),
-    (["{bundle}", "--decode-tokens", "21"], "has room for 20"),
+    (["{bundle}", "--decode-tokens", "33"], "has room for 32"),
     (["{bundle}", "--threads", "0"], "--threads 0: must be at least 1"),
     (["{bundle}", "--json", "{here}/none/out.json"], "there is no folder"),
     (["{bundle}", "--html", "{here}/none/out.html"], "there is no folder"),
