@@ -12,9 +12,14 @@ from typing import Any, BinaryIO
 import onnx_ir as ir
 import torch
 from torch import Tensor, nn
+from vlmp.export.models.tower import TowerStage
 from vlmp.export.targets.onnx.kernels import fused
+from vlmp.runtimes.bundle.manifest import Region
 
 OPSET = 20
+TRACED_IN = "pkg.torch.onnx.class_hierarchy"
+"""The tracer's note with the classes of the modules that a node was traced in, and one of them as it stands there."""
+STAGE = f"'{TowerStage.__module__}.{TowerStage.__qualname__}'"
 WEIGHTS_NAME = "weights.bin"
 PAGE_BYTES = 4096
 """Large tensors start on page borders, so that ONNX Runtime can map each; small ones would waste a page each."""
@@ -42,6 +47,7 @@ def trace(
             traced, input_names=names, output_names=outputs, opset_version=OPSET, dynamo=True, verbose=False
         )
     assert program is not None  # only the legacy exporter, which writes files itself, returns nothing
+    _name_regions(program.model)
     _strip(program.model)
     _drop_unused(program.model)
     return program.model
@@ -49,6 +55,25 @@ def trace(
 
 def _leaves(name: str, value: Tensor | list[Tensor]) -> list[str]:
     return [name] if isinstance(value, Tensor) else [f"{name}_{index}" for index in range(len(value))]
+
+
+def _name_regions(model: ir.Model) -> None:
+    """Let the names of nodes in a vision tower with a stage begin with their region, as those of `Assembly` do.
+
+    Nodes are in the order in which they were traced, those of a loop's body after the loop. The tracer's notes tell
+    which are the stage's.
+    """
+    nodes = list(model.graph.all_nodes())
+    inside = [place for place, node in enumerate(nodes) if STAGE in node.metadata_props.get(TRACED_IN, "")]
+    if inside:
+        parts: dict[Region, list[ir.Node]] = {
+            "vision_before": nodes[: inside[0]],
+            "vision_pruner": nodes[inside[0] : inside[-1] + 1],
+            "vision_after": nodes[inside[-1] + 1 :],
+        }
+        for region, part in parts.items():
+            for node in part:
+                node.name = f"{region}/{node.name}"
 
 
 class Assembly:
