@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.bundle.manifest import Manifest
-from vlmp.runtimes.profile.schema import PARTS, BundleFacts, BundleProfile, PhaseName
+from vlmp.runtimes.profile.schema import BundleFacts, BundleProfile, InParts, PhaseName
 from vlmp.runtimes.profile.task import bundle_facts
 from vlmp.runtimes.versions import release
 
@@ -25,6 +25,11 @@ ONLY_IN_THE_MANIFEST: dict[str, Callable[[Manifest], object]] = {
     "cache update": lambda manifest: manifest.shape.kv.update,
 }
 """The same, as far as a profile does not tell it."""
+IN_WORDS: dict[InParts, str] = {
+    "vision": "blocks before the stage, which see all patches, take {} of it, the stage {}, what comes after it {}",
+    "prefill": "layers before the pruner, which see all tokens, take {} of it, the pruner {}, layers after it {}",
+}
+"""What the parts of a method take of it."""
 
 
 def unlike_facts(one: BundleFacts, other: BundleFacts) -> list[str]:
@@ -58,23 +63,28 @@ def explain(one: BundleProfile, other: BundleProfile, unlike: Sequence[str]) -> 
     if unlike:
         return f"{one.name} and {other.name} differ in {', '.join(unlike)}: their ratio has more than one cause."
     fast, slow = sorted((one, other), key=lambda bundle: median(bundle, "first_token"))
-    whole, prefill = median(slow, "first_token"), median(slow, "prefill")
-    fixed = whole - prefill
-    text = (
+    whole = median(slow, "first_token")
+    # With a stage in its tower pruning changes vision, too.
+    in_tower = one.manifest.in_tower or other.manifest.in_tower
+    pruned: list[InParts] = ["vision", "prefill"] if in_tower else ["prefill"]
+    rest, free = ("the picture", "vision and prefill") if in_tower else ("picture and vision", "a prefill")
+    fixed = whole - sum(median(slow, name) for name in pruned)
+    return (
         f"{fast.name} reaches the first token {ratio(whole, median(fast, 'first_token'))} times as fast as "
         f"{slow.name}. "
-        f"Of {slow.name}'s {whole:.1f} ms, {fixed:.1f} ms ({share(fixed, whole)}) are picture and vision, which "
-        f"pruning does not touch: a prefill without cost would make it {ratio(whole, fixed)} times as fast. "
-        f"Its prefill is {ratio(prefill, median(fast, 'prefill'))} times as fast"
+        f"Of {slow.name}'s {whole:.1f} ms, {fixed:.1f} ms ({share(fixed, whole)}) are {rest}, which "
+        f"pruning does not touch: {free} without cost would make it {ratio(whole, fixed)} times as fast."
+        + "".join(_explain_method(slow, fast, name) for name in pruned)
     )
-    if fast.manifest.pruner == "none" or not fast.phases.keys() >= set(PARTS.values()):
+
+
+def _explain_method(slow: BundleProfile, fast: BundleProfile, name: InParts) -> str:
+    """How much faster a method is, and where the faster one's time goes."""
+    text = f" Its {name} is {ratio(median(slow, name), median(fast, name))} times as fast"
+    parts = [median(fast, part) for part in fast.parts_of(name)]
+    if fast.manifest.pruner == "none" or not parts:
         return text + "."
-    parts = [median(fast, name) for name in PARTS.values()]
-    before, pruner, after = (share(part, sum(parts)) for part in parts)
-    return text + (
-        f"; layers before the pruner, which see all tokens, take {before} of it, "
-        f"the pruner {pruner}, layers after it {after}."
-    )
+    return f"{text}; {IN_WORDS[name].format(*(share(part, sum(parts)) for part in parts))}."
 
 
 def share(part: float, whole: float) -> str:

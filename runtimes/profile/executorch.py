@@ -12,20 +12,22 @@ from executorch.devtools.etdump.serialize import deserialize_from_etdump_flatcc
 from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.bundle.manifest import Manifest, MethodName
 from vlmp.runtimes.executorch import ExecuTorchSession
-from vlmp.runtimes.profile.schema import PrefillRegion
-from vlmp.runtimes.profile.trace import TRACED, Call, Drive, Run, Trace
+from vlmp.runtimes.profile.schema import PARTS, InParts, Part
+from vlmp.runtimes.profile.trace import TRACED, Call, Drive, Run, Trace, in_parts
 
-LAYER = "Fully Connected"
-"""How XNNPACK's linear layers begin; the pruner has none."""
+LINEAR = "Fully Connected"
+"""How XNNPACK's linear layers begin."""
+LAYERS = (LINEAR, "Convolution")
+"""How what the model has and no pruner begins: the patches that vision begins with are a convolution's."""
 SPLIT = (
-    "split by ExecuTorch's event tracer: the pruner is what runs between two delegates with linear layers, "
-    "its shares of the prefill timed without it"
+    "split by ExecuTorch's event tracer: the pruner is what runs between two delegates with layers of the model, "
+    "its shares of the time taken without it"
 )
 UNPRUNED = (
     "split by ExecuTorch's event tracer, counting linear layers, since one delegate holds all decoder layers: "
-    "its shares of the prefill timed without it"
+    "its shares of the time taken without it"
 )
-UNKNOWN = "not split: no two delegates with linear layers stand around the pruner"
+UNKNOWN = "not split: no two delegates with layers of the model stand around the pruner"
 
 
 class _Traced(ExecuTorchSession):
@@ -40,9 +42,9 @@ class Step:
     delegate: bool
 
     @property
-    def linear(self) -> bool:
-        """Whether it holds a linear layer."""
-        return self.delegate and any(op.startswith(LAYER) for op, _ in self.calls)
+    def layers(self) -> bool:
+        """Whether it holds layers of the model."""
+        return self.delegate and any(op.startswith(LAYERS) for op, _ in self.calls)
 
 
 def trace_calls(folder: Path, manifest: Manifest, threads: int | None, drive: Drive) -> Trace:
@@ -67,17 +69,17 @@ def read_dumps(dumps: Sequence[bytes], name: str, manifest: Manifest) -> Trace:
     if not blocks or len(blocks) % len(TRACED):
         raise UserError(f"{name}: the event tracer lost runs: {len(blocks)} of {len(TRACED)} methods")
     runs: dict[MethodName, list[Run]] = {method: [] for method in TRACED}
-    split = ""
+    parted, splits = in_parts(manifest), dict[InParts, str]()
     for number, events in enumerate(blocks):
         method = TRACED[number % len(TRACED)]
         total_ms, steps = read_steps([event.profile_event for event in events if event.profile_event])
         calls = [call for step in steps for call in step.calls]
-        regions: list[PrefillRegion | None] = [None] * len(calls)
-        if method == "prefill":
-            regions, split = prefill_regions(steps, manifest)
-        named = [Call(op, region, ms) for (op, ms), region in zip(calls, regions, strict=True)]
+        parts: Sequence[Part | None] = [None] * len(calls)
+        if method in parted:
+            parts, splits[method] = split_steps(method, steps, manifest)
+        named = [Call(op, part, ms) for (op, ms), part in zip(calls, parts, strict=True)]
         runs[method].append(Run(total_ms=total_ms, calls=named))
-    return Trace(runs=runs, split=split)
+    return Trace(runs=runs, splits=splits)
 
 
 def read_steps(events: Sequence[Any]) -> tuple[float, list[Step]]:
@@ -106,35 +108,37 @@ def _operator(name: str) -> str:
     return re.sub(r" #\d+$", "", name.removeprefix("native_call_"))
 
 
-def prefill_regions(steps: Sequence[Step], manifest: Manifest) -> tuple[list[PrefillRegion | None], str]:
-    """The region of each call in the steps, and a sentence on it.
+def split_steps(method: InParts, steps: Sequence[Step], manifest: Manifest) -> tuple[Sequence[Part | None], str]:
+    """The part of each call in the steps, and a sentence on it.
 
-    Between two delegates with linear layers there are most steps where a pruner is. At K = 0 nothing stands before it
-    but the embedding, which then counts to it. Of several pruners, what is between them counts as after. Without a
-    pruner the layers, all with equally many linear ones, are counted.
+    Between two delegates with layers of the model there are most steps where a stage is. At K = 0 nothing stands before
+    it but the embedding, which then counts to it. Of several stages, what is between them counts as after; so does the
+    rebuilding of dropped patches, for which fewer steps stand between the blocks and the connector. Without a pruner
+    the decoder layers, all with equally many linear ones, are counted.
     """
-    if manifest.shape.pruner == "none":
+    stages = [stage for stage in manifest.shape.stages if (stage.place == "vision") == (method == "vision")]
+    if all(stage.pruner == "none" for stage in stages):
         return _counted(steps, manifest), UNPRUNED
-    edges = [place for place, step in enumerate(steps) if step.linear]
-    if manifest.shape.prune_layer == 0:
+    before, pruner, after = PARTS[method]
+    edges = [place for place, step in enumerate(steps) if step.layers]
+    if method == "prefill" and manifest.shape.prune_layer == 0:
         edges = [-1, *edges]
-    pruners = sum(stage.place == "layer" for stage in manifest.shape.stages)
-    if len(edges) <= pruners:
+    if len(edges) <= len(stages):
         return [None for step in steps for _ in step.calls], UNKNOWN
-    gaps = sorted(pairwise(edges), key=lambda pair: pair[0] - pair[1])[:pruners]
+    gaps = sorted(pairwise(edges), key=lambda pair: pair[0] - pair[1])[: len(stages)]
     first = min(start for start, _ in gaps)
 
-    def region(place: int) -> PrefillRegion:
+    def part(place: int) -> Part:
         """Of the step at a place."""
         if place <= first:
-            return "before"
-        return "pruner" if any(start < place < end for start, end in gaps) else "after"
+            return before
+        return pruner if any(start < place < end for start, end in gaps) else after
 
-    return [region(place) for place, step in enumerate(steps) for _ in step.calls], SPLIT
+    return [part(place) for place, step in enumerate(steps) for _ in step.calls], SPLIT
 
 
-def _counted(steps: Sequence[Step], manifest: Manifest) -> list[PrefillRegion | None]:
-    linear = [op.startswith(LAYER) for step in steps for op, _ in step.calls]
+def _counted(steps: Sequence[Step], manifest: Manifest) -> Sequence[Part]:
+    linear = [op.startswith(LINEAR) for step in steps for op, _ in step.calls]
     early = manifest.shape.prune_layer * (
         sum(linear) // len(manifest.shape.kv.layers)
     )  # the head's one is lost in the division

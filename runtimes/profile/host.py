@@ -15,9 +15,9 @@ from vlmp.runtimes.profile.child import Request, Started, ask
 from vlmp.runtimes.profile.machine import busy_warning, describe_machine
 from vlmp.runtimes.profile.measure import measure, to_phase, to_phases
 from vlmp.runtimes.profile.roofline import measure_peaks, with_rooflines
-from vlmp.runtimes.profile.schema import REGIONS, BundleProfile, Phase, PhaseName
+from vlmp.runtimes.profile.schema import BundleProfile, Phase, PhaseName
 from vlmp.runtimes.profile.task import Measured, Task, bundle_facts
-from vlmp.runtimes.profile.trace import Traced, region_shares
+from vlmp.runtimes.profile.trace import Traced, part_shares
 from vlmp.runtimes.prompt import first_ids, load_tokenizer
 from vlmp.runtimes.session import Session, load
 from vlmp.runtimes.traits import traits_of
@@ -132,8 +132,9 @@ def _bundle(
         manifest=bundle_facts(manifest),
         runtime=session.runtime,
         size_mib=size_bytes(folder) / 2**20,
-        phases=phases | to_phases(timings, region_shares(traced.operators, REGIONS)),
-        prefill_split=traced.split,
+        phases=phases | to_phases(timings, part_shares(traced.operators)),
+        prefill_split=traced.splits["prefill"],
+        vision_split=traced.splits.get("vision", ""),
         cold_cached_share=cached,
         memory=warm[0].memory,
         operators=traced.operators,

@@ -5,7 +5,7 @@ from pathlib import Path
 from time import perf_counter
 
 import numpy as np
-from vlmp.runtimes.profile.schema import PARTS, Phase, PhaseName, PrefillRegion
+from vlmp.runtimes.profile.schema import PARTS, Part, Phase, PhaseName
 from vlmp.runtimes.session import Session
 from vlmp.runtimes.turn import Clock, Timings, first_turn
 
@@ -41,20 +41,24 @@ def to_phase(samples_ms: Sequence[float]) -> Phase:
     return Phase(median_ms=median, low_ms=low, high_ms=high, samples_ms=list(samples_ms))
 
 
-def to_phases(timings: Sequence[Timings], shares: Mapping[PrefillRegion, float]) -> dict[PhaseName, Phase]:
-    """Phases of one bundle. shares: of prefill's regions, which its samples are divided by; empty when unknown."""
-    prefill = [timing.prefill_ms for timing in timings]
+def to_phases(timings: Sequence[Timings], shares: Mapping[Part, float]) -> dict[PhaseName, Phase]:
+    """Phases of one bundle. shares: of the parts that are known, by which the samples of their methods are divided."""
     samples: dict[PhaseName, list[float]] = {
         "preprocess": [timing.preprocess_ms for timing in timings],
         "vision": [timing.vision_ms for timing in timings],
-        "prefill": prefill,
-        **split_prefill(prefill, shares),
+        "prefill": [timing.prefill_ms for timing in timings],
         "decode": [timing.decode_ms / timing.decoded_tokens for timing in timings],
         "first_token": [timing.first_token_ms for timing in timings],
     }
-    return {name: to_phase(values) for name, values in samples.items()}
+    return {name: to_phase(values) for name, values in with_parts(samples, shares).items()}
 
 
-def split_prefill(samples_ms: Sequence[float], shares: Mapping[PrefillRegion, float]) -> dict[PhaseName, list[float]]:
-    """Samples of prefill's parts, each the share of prefill's own; none when the shares are unknown."""
-    return {PARTS[region]: [share * ms for ms in samples_ms] for region, share in shares.items()}
+def with_parts(
+    samples_ms: Mapping[PhaseName, Sequence[float]], shares: Mapping[Part, float]
+) -> dict[PhaseName, Sequence[float]]:
+    """The samples of all phases, and of the parts whose shares are known: each the share of the whole's own."""
+    found = dict(samples_ms)
+    for whole, parts in PARTS.items():
+        known = {part: phase for part, phase in parts.items() if part in shares}
+        found |= {phase: [shares[part] * ms for ms in samples_ms[whole]] for part, phase in known.items()}
+    return found

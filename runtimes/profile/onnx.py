@@ -6,22 +6,22 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, get_args
+from typing import Any
 
 import onnxruntime as ort
 from vlmp.runtimes.bundle.manifest import Manifest, MethodName
 from vlmp.runtimes.onnx import OnnxSession
-from vlmp.runtimes.profile.schema import PrefillRegion
-from vlmp.runtimes.profile.trace import TRACED, Call, Drive, Run, Trace
+from vlmp.runtimes.profile.schema import PARTS, InParts, Part
+from vlmp.runtimes.profile.trace import TRACED, Call, Drive, Run, Trace, in_parts
 from vlmp.runtimes.session import Array
 
 Event = dict[str, Any]
 KERNEL = "_kernel_time"
 NAMED = (
     "split by ONNX Runtime's profiler, where the names of nodes tell the region: "
-    "its shares of the prefill timed without it"
+    "its shares of the time taken without it"
 )
-UNNAMED = "not split: the names of prefill's nodes do not tell their region; export the bundle again"
+UNNAMED = "not split: the names of nodes do not tell their region; export the bundle again"
 
 
 def trace_calls(folder: Path, manifest: Manifest, threads: int | None, drive: Drive) -> Trace:
@@ -50,9 +50,12 @@ def trace_calls(folder: Path, manifest: Manifest, threads: int | None, drive: Dr
         # A file may serve several methods: its runs are in the order of the calls.
         methods = [method for method in session.called if manifest.method(method).file == file]
         for method, run in zip(methods, split_runs(seen), strict=True):
-            runs[method].append(run if method == "prefill" else _without_regions(run))
-    named = any(call.region for call in runs["prefill"][0].calls)
-    return Trace(runs=runs, split=NAMED if named else UNNAMED)
+            runs[method].append(run if method in PARTS else _without_regions(run))
+    splits: dict[InParts, str] = {
+        method: NAMED if any(call.region for call in runs[method][0].calls) else UNNAMED
+        for method in in_parts(manifest)
+    }
+    return Trace(runs=runs, splits=splits)
 
 
 def _without_regions(run: Run) -> Run:
@@ -97,7 +100,7 @@ def _calls(events: list[Event]) -> list[Call]:
             gaps.append(event["ts"] - last_end)
         around.append(place)
     writing_us = statistics.median_grouped(gaps) if gaps else 0.0
-    found: list[PrefillRegion | None] = [_region(event["name"]) for event in events]
+    found: list[Part | None] = [_region(event["name"]) for event in events]
     if any(found):
         last = next(region for region in found if region)
         for place, region in enumerate(found):
@@ -112,7 +115,7 @@ def _end(event: Event) -> int:
     return event["ts"] + event["dur"]
 
 
-def _region(name: str) -> PrefillRegion | None:
+def _region(name: str) -> Part | None:
     """From the beginning of a node's name."""
     first = name.partition("/")[0]
-    return next((region for region in get_args(PrefillRegion) if region == first), None)
+    return next((part for parts in PARTS.values() for part in parts if part == first), None)

@@ -13,8 +13,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.bundle.manifest import Manifest
-from vlmp.runtimes.profile.roofline import REGIONS_OF, arithmetic, sides_ms, work_of
-from vlmp.runtimes.profile.schema import Arithmetic, Estimate, PhaseName
+from vlmp.runtimes.profile.roofline import PRUNERS, arithmetic, regions_of, sides_ms, work_of
+from vlmp.runtimes.profile.schema import PARTS, Arithmetic, Estimate, PhaseName
 
 LANES: dict[Arithmetic, int] = {"float32": 4, "float16": 8, "int8": 16}
 """Multiply-accumulates that a 128-bit pipe does in a cycle: FMLA on 4 or 8 numbers, SDOT on 16."""
@@ -31,10 +31,6 @@ MEMORY_EFFICIENCY = 0.6
 """Assumed share of the bandwidth that a CPU's cores reach."""
 PRUNER_EFFICIENCY = 0.04
 """Of one core's float32 peak: short steps on one thread, products being the smaller part; measured on x86-64."""
-SUMS: dict[PhaseName, tuple[PhaseName, ...]] = {
-    "prefill": ("prefill_before", "prefill_pruner", "prefill_after"),
-}
-"""A phase whose estimate is the sum of others."""
 
 
 class _Strict(BaseModel):
@@ -136,27 +132,25 @@ def estimate(bundle: str, manifest: Manifest, phone: Phone) -> Estimate:
     vision_share = shares["none" if manifest.quantization == "none" else "int8"]
     peak_gop_s = phone.gop_s(kind, cores)
     one_core_gop_s = _core_gop_s(phone.clusters[0], "float32", cores)
-    other_gop_s = {"vision": peak_gop_s * vision_share, "pruner": one_core_gop_s * PRUNER_EFFICIENCY}
+    other_gop_s = dict.fromkeys(["vision", *PARTS["vision"]], peak_gop_s * vision_share)
+    other_gop_s |= dict.fromkeys(PRUNERS, one_core_gop_s * PRUNER_EFFICIENCY)
     phases: dict[PhaseName, float] = {}
     binds: dict[PhaseName, Literal["compute", "memory"]] = {}
-    for phase, names in REGIONS_OF.items():
-        if len(names) > 1:
-            continue
-        (name,) = names
-        gop_s = other_gop_s.get(name, peak_gop_s * share)
-        compute_ms, memory_ms = sides_ms(regions[name], gop_s, phone.memory.gb_s * MEMORY_EFFICIENCY)
-        phases[phase] = max(compute_ms, memory_ms)
+    for phase, names in regions_of(regions).items():
+        sides = [
+            sides_ms(regions[name], other_gop_s.get(name, peak_gop_s * share), phone.memory.gb_s * MEMORY_EFFICIENCY)
+            for name in names
+        ]
+        phases[phase] = sum(max(pair) for pair in sides)
+        compute_ms, memory_ms = max(sides, key=max)
         binds[phase] = "compute" if compute_ms >= memory_ms else "memory"
-    for phase, parts in SUMS.items():
-        phases[phase] = sum(phases[part] for part in parts)
-        binds[phase] = binds[max(parts, key=lambda part: phases[part])]
     return Estimate(
         phone=phone.name,
         chip=phone.chip,
         bundle=bundle,
         arithmetic=kind,
-        phases_ms={phase: phases[phase] for phase in REGIONS_OF},
-        binds={phase: binds[phase] for phase in REGIONS_OF},
+        phases_ms=phases,
+        binds=binds,
         assumptions=[
             f"{share:.0%} of {peak_gop_s:.0f} GOP/s ({kind}, {_cores_text(phone)})"
             + (f", {vision_share:.0%} in vision, whose weights are 8-bit" if vision_share != share else ""),

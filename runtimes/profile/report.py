@@ -15,11 +15,9 @@ from vlmp.runtimes.bundle.writing import write_whole
 from vlmp.runtimes.profile.figures import LABELS, hottest_c, share_of_method, used_memory, why_not_cold
 from vlmp.runtimes.profile.schema import BundleProfile, Estimate, Operator, Phase, PhaseName, Profile
 
-WHOLE: tuple[PhaseName, ...] = ("preprocess", "vision", "prefill")
-SPLIT: tuple[PhaseName, ...] = ("preprocess", "vision", "prefill_before", "prefill_pruner", "prefill_after")
-"""What a first token waits for, with prefill whole and in its parts."""
+WAITED: tuple[PhaseName, ...] = ("preprocess", "vision", "prefill")
+"""What a first token waits for."""
 HEADLINES: tuple[PhaseName, ...] = ("prefill", "first_token", "decode")
-BOUNDED: tuple[PhaseName, ...] = ("vision", "prefill", "prefill_before", "prefill_pruner", "prefill_after", "decode")
 MOST_OPERATORS = 25
 """Lines of a bundle's operator table."""
 LEAST_LABELLED = 0.09
@@ -137,7 +135,7 @@ def render(profile: Profile) -> str:
         comparisons=[(names[index], found) for index, found in enumerate(compared) if found],
         bars=bars(profile),
         phases=phases,
-        bounded=BOUNDED,
+        bounded=[name for name in phases if any(name in bundle.roofline for bundle in profile.bundles)],
         plot=plot(profile),
         operators=[top_operators(bundle.operators) for bundle in profile.bundles],
         estimates=by_phone(profile.estimates),
@@ -157,10 +155,15 @@ def bundle_names(profile: Profile) -> list[str]:
 
 
 def bars(profile: Profile) -> list[Bar]:
-    """A stacked bar a bundle, all on one scale; prefill in its parts where they were measured."""
+    """A stacked bar a bundle, all on one scale; vision and prefill in their parts where they were measured."""
     names = bundle_names(profile)
     chosen = [
-        [(name, bundle.phases[name].median_ms) for name in _parts(bundle) if name in bundle.phases]
+        [
+            (name, bundle.phases[name].median_ms)
+            for whole in WAITED
+            for name in bundle.parts_of(whole) or [whole]
+            if name in bundle.phases
+        ]
         for bundle in profile.bundles
     ]
     totals = [sum(ms for _, ms in parts) for parts in chosen]
@@ -176,10 +179,6 @@ def bars(profile: Profile) -> list[Bar]:
         )
         for name, total, parts in zip(names, totals, chosen, strict=True)
     ]
-
-
-def _parts(bundle: BundleProfile) -> tuple[PhaseName, ...]:
-    return SPLIT if "prefill_pruner" in bundle.phases else WHOLE
 
 
 def headlines(first: BundleProfile, other: BundleProfile) -> list[Headline]:
@@ -230,7 +229,7 @@ def plot(profile: Profile) -> Plot | None:
         (phase, kind, one, bundle.phases[phase].median_ms)
         for kind, bundle in enumerate(profile.bundles)
         for phase, one in bundle.roofline.items()
-        if one.gmac > 0 and one.gib_moved > 0 and (phase != "prefill" or "prefill_pruner" not in bundle.phases)
+        if one.gmac > 0 and one.gib_moved > 0 and not bundle.parts_of(phase)
     ]
     if profile.peaks is None or not found:
         return None

@@ -11,24 +11,20 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
+from typing import Literal
 
 import numpy as np
 from vlmp.runtimes.bundle.errors import UserError, one_line
 from vlmp.runtimes.bundle.manifest import Manifest, MethodSpec, Region, WorkSpec
 from vlmp.runtimes.profile.machine import count_cores
 from vlmp.runtimes.profile.process import answer_process, ask_process
-from vlmp.runtimes.profile.schema import Arithmetic, BundleProfile, Peaks, Phase, PhaseName, Roofline
+from vlmp.runtimes.profile.schema import PARTS, Arithmetic, BundleProfile, Peaks, Phase, PhaseName, Roofline
 from vlmp.runtimes.traits import traits_of
 
-REGIONS_OF: dict[PhaseName, tuple[Region, ...]] = {
-    "vision": ("vision",),
-    "prefill": ("before", "pruner", "after"),
-    "prefill_before": ("before",),
-    "prefill_pruner": ("pruner",),
-    "prefill_after": ("after",),
-    "decode": ("decode",),
-}
-"""Phases that the work of a graph bounds; the others are loading and the picture's own preparation."""
+WHOLE: tuple[Literal["vision", "decode"], ...] = ("vision", "decode")
+"""Phases that are regions as well: vision without a stage in its tower."""
+PRUNERS: tuple[Region, ...] = ("vision_pruner", "pruner")
+"""They compute in float32 in every bundle."""
 
 SIDE = 2048
 COPY_BYTES = 256 << 20
@@ -47,6 +43,19 @@ def arithmetic(manifest: Manifest) -> Arithmetic:
 def work_of(manifest: Manifest) -> dict[Region, WorkSpec]:
     """The work of all regions; empty for bundles from before it was counted."""
     return {region: work for method in manifest.methods.values() for region, work in method.work.items()}
+
+
+def regions_of(works: Mapping[Region, WorkSpec]) -> dict[PhaseName, list[Region]]:
+    """The regions of each phase that the work of a graph bounds, and of each part. works: of all regions.
+
+    The other phases are loading and the picture's own preparation.
+    """
+    found: dict[PhaseName, list[Region]] = {name: [name] for name in WHOLE if name in works}
+    for whole, parts in PARTS.items():
+        known = {phase: part for part, phase in parts.items() if part in works}
+        if known:
+            found |= {whole: list(known.values()), **{phase: [part] for phase, part in known.items()}}
+    return found
 
 
 def with_less_text(manifest: Manifest, tokens: int) -> Manifest:
@@ -84,12 +93,11 @@ def rooflines(manifest: Manifest, phases: Mapping[PhaseName, Phase], peaks: Peak
     """
     regions, kind = work_of(manifest), arithmetic(manifest)
     found: dict[PhaseName, Roofline] = {}
-    for phase, names in REGIONS_OF.items():
-        if not regions or phase not in phases or phases[phase].median_ms == 0:
+    for phase, names in regions_of(regions).items():
+        if phase not in phases or phases[phase].median_ms == 0:
             continue
         works = [regions[name] for name in names]
-        # The pruner computes in float32 in every bundle.
-        kinds: list[Arithmetic] = ["float32" if name == "pruner" else kind for name in names]
+        kinds: list[Arithmetic] = ["float32" if name in PRUNERS else kind for name in names]
         rates = [peaks.gop_s.get(one, peaks.gop_s["float32"]) for one in kinds]
         sides = [sides_ms(work, gop_s, peaks.gb_s) for work, gop_s in zip(works, rates, strict=True)]
         bound_ms = sum(max(pair) for pair in sides)

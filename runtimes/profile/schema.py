@@ -2,28 +2,38 @@
 
 import json
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from vlmp.runtimes.bundle.errors import UserError
-from vlmp.runtimes.bundle.manifest import MethodName, PrefillRegion
+from vlmp.runtimes.bundle.manifest import MethodName, PrefillRegion, TowerRegion
 from vlmp.runtimes.bundle.writing import write_whole
 
 PROFILE_VERSION = 1
 
 PhaseName = Literal[
-    "load_cold", "load_warm", "preprocess", "vision", "prefill", "prefill_before", "prefill_pruner", "prefill_after",
-    "decode", "first_token", "first_token_cold",
+    "load_cold", "load_warm", "preprocess", "vision", "vision_before", "vision_pruner", "vision_after", "prefill",
+    "prefill_before", "prefill_pruner", "prefill_after", "decode", "first_token", "first_token_cold",
 ]  # fmt: skip
 Arithmetic = Literal["float32", "float16", "int8"]
 """What most multiply-accumulates of a bundle are done in."""
-REGIONS: tuple[PrefillRegion, ...] = get_args(PrefillRegion)
-PARTS: dict[PrefillRegion, PhaseName] = {
-    "before": "prefill_before",
-    "pruner": "prefill_pruner",
-    "after": "prefill_after",
+Part = Literal[TowerRegion, PrefillRegion]
+"""A region of a method's graph that is a phase of its own."""
+InParts = Literal["vision", "prefill"]
+"""A method, and a phase, that can have parts: vision where a stage is in the tower."""
+PARTS: dict[InParts, dict[Part, PhaseName]] = {
+    "vision": {
+        "vision_before": "vision_before",
+        "vision_pruner": "vision_pruner",
+        "vision_after": "vision_after",
+    },
+    "prefill": {
+        "before": "prefill_before",
+        "pruner": "prefill_pruner",
+        "after": "prefill_after",
+    },
 }
-"""The phase of each, in order."""
+"""The regions of each in order, and the phase of each region."""
 
 ThermalStatus = Literal[
     "none", "light", "moderate", "severe", "critical", "emergency", "shutdown", "nominal", "fair", "serious"
@@ -97,13 +107,18 @@ class BundleFacts(_Strict):
         )
 
     @property
+    def in_tower(self) -> bool:
+        """Whether a stage is in the vision tower."""
+        return any(stage.place == "vision" for stage in self.stages)
+
+    @property
     def kept(self) -> str:
         """Visual tokens that each stage leaves."""
         return ", ".join(str(stage.kept_tokens) for stage in self.stages) or str(self.kept_tokens)
 
 
 class Phase(_Strict):
-    """Latency of one phase. Parts of prefill are shares of its samples, as `prefill_split` says."""
+    """Latency of one phase. Parts of a method are shares of its samples, as `vision_split` and `prefill_split` say."""
 
     median_ms: float
     low_ms: float = Field(description="Lower quartile.")
@@ -127,7 +142,7 @@ class Operator(_Strict):
     """All calls of one kind in one method and region of a run under the runtime's profiler: the least of all runs."""
 
     method: MethodName
-    region: PrefillRegion | None = Field(description="None outside prefill.")
+    region: Part | None = Field(description="None where the method has no parts, or is not split.")
     op: str = Field(description="Operator type as the runtime calls it; a delegate counts as one.")
     calls: int
     ms: float = Field(description="Without what runs inside it, as a loop's body.")
@@ -196,6 +211,10 @@ class BundleProfile(_Strict):
     size_mib: float
     phases: dict[PhaseName, Phase] = Field(description="Those that could be measured.")
     prefill_split: str = Field(description="How prefill was split, or why it is one phase; a sentence.")
+    vision_split: str = Field(
+        default="",
+        description="The same of vision, where a stage is in the tower; empty elsewhere and in older profiles.",
+    )
     cold_cached_share: float | None = Field(
         description="Share of the files' pages that stayed in the page cache when they were dropped; None: they cannot "
         "be dropped here, or the system does not tell."
@@ -207,6 +226,17 @@ class BundleProfile(_Strict):
     )
     roofline: dict[PhaseName, Roofline] = {}
     kept_picture: str | None = Field(default=None, description="PNG in base64: the kept tokens over the photo.")
+
+    @property
+    def splits(self) -> dict[InParts, str]:
+        """How each method was split, or why not, where that is told."""
+        told: dict[InParts, str] = {"vision": self.vision_split, "prefill": self.prefill_split}
+        return {method: how for method, how in told.items() if how}
+
+    def parts_of(self, name: PhaseName) -> list[PhaseName]:
+        """The parts of a phase; none unless all of them were measured."""
+        parts = list(PARTS[name].values()) if name in PARTS else []
+        return parts if self.phases.keys() >= set(parts) else []
 
 
 class Profile(_Strict):

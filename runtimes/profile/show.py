@@ -31,8 +31,8 @@ def show(profile: Profile) -> None:
         if bundle.operators:
             console.print(operator_table(bundle))
     for bundle in profile.bundles:
-        if bundle.prefill_split:
-            console.print(f"{bundle.name}: prefill {bundle.prefill_split}.", markup=False)
+        for method, how in bundle.splits.items():
+            console.print(f"{bundle.name}: {method} {how}.", markup=False)
         if why := why_not_cold(profile, bundle):
             console.print(f"{bundle.name}: no cold load, {why}.", markup=False)
     for line in profile.explanation:

@@ -6,7 +6,7 @@ from rich.markup import escape
 from rich.table import Table
 from vlmp.runtimes.profile.compare import ratio
 from vlmp.runtimes.profile.figures import LABELS, hottest_c, share_of_method, used_memory
-from vlmp.runtimes.profile.schema import REGIONS, BundleProfile, Estimate, PhaseName, Profile
+from vlmp.runtimes.profile.schema import PARTS, BundleProfile, Estimate, PhaseName, Profile
 
 TOP = 4
 """Operators shown for each method and region."""
@@ -73,8 +73,9 @@ def operator_table(bundle: BundleProfile) -> Table:
     drawn = Table(title=f"{escape(bundle.name)}: longest operators under the profiler")
     for column in ("method", "part", "operator", "calls", "ms", "share"):
         drawn.add_column(column, justify="right" if column in ("calls", "ms", "share") else "left")
+    regions = [None, *(part for parts in PARTS.values() for part in parts)]
     for method in bundle.operators_ms:
-        for region in (None, *REGIONS):
+        for region in regions:
             found = [o for o in bundle.operators if o.method == method and o.region == region]
             for operator in sorted(found, key=lambda operator: -operator.ms)[:TOP]:
                 share = _or_dash(share_of_method(bundle, operator), ".0%")

@@ -1,4 +1,4 @@
-"""What a runtime's own profiler says: time by operator and, in prefill, by where it stands to the pruner."""
+"""What a runtime's own profiler says: time by operator and, in vision and prefill, by where it is to the pruner."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from pydantic import BaseModel
 from vlmp.runtimes.bundle.folder import read_manifest
-from vlmp.runtimes.bundle.manifest import MethodName
-from vlmp.runtimes.profile.schema import Operator, PrefillRegion
+from vlmp.runtimes.bundle.manifest import Manifest, MethodName
+from vlmp.runtimes.profile.schema import PARTS, InParts, Operator, Part
 from vlmp.runtimes.prompt import first_ids, load_tokenizer
 from vlmp.runtimes.session import Session
 from vlmp.runtimes.turn import first_turn
@@ -29,10 +29,10 @@ Drive = Callable[[Session], None]
 
 
 class Call(NamedTuple):
-    """One executed operator: its kind, where in prefill it stands, and its time without what runs inside it."""
+    """One executed operator: its kind, which part of its method it is in, and its time without what runs inside it."""
 
     op: str
-    region: PrefillRegion | None
+    region: Part | None
     ms: float
 
 
@@ -46,25 +46,26 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trace:
-    """All executions of each traced method, and a sentence on where the regions of prefill come from."""
+    """All executions of each traced method, and a sentence on where the parts of each come from."""
 
     runs: Mapping[MethodName, Sequence[Run]]
-    split: str
+    splits: Mapping[InParts, str]
 
 
 class Traced(BaseModel):
-    """Least of the runs, since noise only adds. split: how prefill was split, or why not."""
+    """Least of the runs, since noise only adds. splits: how each method that has parts was split, or why not."""
 
     operators: list[Operator]
     operators_ms: dict[MethodName, float]
-    split: str
+    splits: dict[InParts, str]
 
 
 def trace(bundle: Path, photo: Path, prompt: str, *, threads: int | None, runs: int) -> Traced:
     """Run a bundle under its runtime's profiler. Raises UserError as `load` does."""
     manifest = read_manifest(bundle, check_hashes=False)
     if manifest.target not in TRACERS:
-        return Traced(operators=[], operators_ms={}, split=f"not split: {manifest.target} tells no operator's time")
+        untold = f"not split: {manifest.target} tells no operator's time"
+        return Traced(operators=[], operators_ms={}, splits=dict.fromkeys(in_parts(manifest), untold))
     module, attribute = TRACERS[manifest.target].split(":")
     tracer = getattr(import_module(module), attribute)
     ids = first_ids(load_tokenizer(bundle, manifest), manifest.prompt, prompt)
@@ -76,19 +77,24 @@ def trace(bundle: Path, photo: Path, prompt: str, *, threads: int | None, runs: 
     return traced(tracer(bundle, manifest, threads, drive))
 
 
+def in_parts(manifest: Manifest) -> list[InParts]:
+    """The methods that have parts: vision only with a stage in the tower."""
+    return ["prefill"] if manifest.shape.tower is None else ["vision", "prefill"]
+
+
 def traced(found: Trace) -> Traced:
     """Sum up all runs but the first one of each method, which warms up."""
     warm = {method: done[1:] for method, done in found.runs.items()}
     return Traced(
         operators=[operator for method, done in warm.items() for operator in summarize(method, done)],
         operators_ms={method: min(run.total_ms for run in done) for method, done in warm.items()},
-        split=found.split,
+        splits=dict(found.splits),
     )
 
 
 def summarize(method: MethodName, runs: Sequence[Run]) -> list[Operator]:
     """Calls of the same kind and region added up, the least of all runs; the longest first."""
-    times: list[dict[tuple[PrefillRegion | None, str], float]] = []
+    times: list[dict[tuple[Part | None, str], float]] = []
     for run in runs:
         times.append(defaultdict(float))
         for call in run.calls:
@@ -101,8 +107,11 @@ def summarize(method: MethodName, runs: Sequence[Run]) -> list[Operator]:
     return sorted(operators, key=lambda operator: -operator.ms)
 
 
-def region_shares(operators: Sequence[Operator], regions: Sequence[PrefillRegion]) -> dict[PrefillRegion, float]:
-    """Share of each region in prefill's operators; empty where the trace does not tell regions."""
-    times = {region: sum(operator.ms for operator in operators if operator.region == region) for region in regions}
-    whole = sum(times.values())
-    return {region: time / whole for region, time in times.items()} if whole else {}
+def part_shares(operators: Sequence[Operator]) -> dict[Part, float]:
+    """Share of each part in the operators of its method; no parts of a method of which the trace tells none."""
+    shares: dict[Part, float] = {}
+    for parts in PARTS.values():
+        times = {part: sum(operator.ms for operator in operators if operator.region == part) for part in parts}
+        whole = sum(times.values())
+        shares |= {part: time / whole for part, time in times.items()} if whole else {}
+    return shares

@@ -6,10 +6,10 @@ from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.bundle.folder import size_bytes
 from vlmp.runtimes.profile.adb.facts import STATUSES
 from vlmp.runtimes.profile.adb.rounds import Run
-from vlmp.runtimes.profile.measure import split_prefill, to_phase
-from vlmp.runtimes.profile.schema import COOL, REGIONS, BundleProfile, Condition, Machine, Phase, PhaseName
+from vlmp.runtimes.profile.measure import to_phase, with_parts
+from vlmp.runtimes.profile.schema import COOL, BundleProfile, Condition, Machine, Phase, PhaseName
 from vlmp.runtimes.profile.task import Task, bundle_facts
-from vlmp.runtimes.profile.trace import Traced, region_shares
+from vlmp.runtimes.profile.trace import Traced, part_shares
 
 MEASURED: tuple[PhaseName, ...] = ("load_warm", "preprocess", "vision", "prefill", "decode", "first_token")
 """What the runner times."""
@@ -30,7 +30,8 @@ def merge_bundles(task: Task, runs: Sequence[Run], traces: Sequence[Traced]) -> 
                 runtime=own[0].runtime,
                 size_mib=size_bytes(folder) / 2**20,
                 phases=merge_phases(own, traces[place]),
-                prefill_split=traces[place].split,
+                prefill_split=traces[place].splits["prefill"],
+                vision_split=traces[place].splits.get("vision", ""),
                 cold_cached_share=None,
                 memory=own[0].memory,
                 operators=traces[place].operators,
@@ -41,15 +42,14 @@ def merge_bundles(task: Task, runs: Sequence[Run], traces: Sequence[Traced]) -> 
 
 
 def merge_phases(runs: Sequence[BundleProfile], trace: Traced) -> dict[PhaseName, Phase]:
-    """Samples of all runs together; prefill is split by the trace's shares. Raises UserError when one is missing."""
+    """Samples of all runs together, split by the trace's shares. Raises UserError when a phase is missing."""
     samples: dict[PhaseName, list[float]] = {}
     for name in MEASURED:
         if any(name not in run.phases for run in runs):
             raise UserError(f"the runner wrote no phase {name!r}: it is of another version")
         samples[name] = [sample for run in runs for sample in run.phases[name].samples_ms]
-    shares = region_shares(trace.operators, REGIONS)
-    samples |= split_prefill(samples["prefill"], shares)
-    return {name: to_phase(values) for name, values in samples.items()}
+    parted = with_parts(samples, part_shares(trace.operators))
+    return {name: to_phase(values) for name, values in parted.items()}
 
 
 def doubts(machine: Machine, runs: Sequence[Run], rounds: int, drops: int) -> list[str]:

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from rich.progress import Progress
 from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.bundle.folder import size_bytes
+from vlmp.runtimes.bundle.manifest import Manifest
 from vlmp.runtimes.console.signals import terminable
 from vlmp.runtimes.profile.adb.client import Adb, Disconnected, OnDrop, find_adb, find_phone, persist
 from vlmp.runtimes.profile.adb.events import missing_reader, read_events
@@ -29,7 +30,7 @@ from vlmp.runtimes.profile.adb.merge import doubts, merge_bundles
 from vlmp.runtimes.profile.adb.rounds import Call, Job, Run, run_once, stop_runner, timed_rounds, traced_run
 from vlmp.runtimes.profile.adb.runner import Runner, check_abi, check_photo, find_runner, load_runner
 from vlmp.runtimes.profile.task import Measured, Task
-from vlmp.runtimes.profile.trace import Traced
+from vlmp.runtimes.profile.trace import Traced, in_parts
 
 TARGET = "executorch"
 PHOTO = "inputs/photo"
@@ -117,8 +118,8 @@ def _run(
         decode_tokens=task.decode_tokens,
     )  # fmt: skip
     bar = progress.add_task("runs", total=len(jobs) * (1 + task.runs))
-    for job, folder in zip(jobs, task.folders, strict=True):
-        traces.append(persist(adb, partial(_warm_up, call, job, folder), on_drop))
+    for job, folder, manifest in zip(jobs, task.folders, task.manifests, strict=True):
+        traces.append(persist(adb, partial(_warm_up, call, job, folder, manifest), on_drop))
         progress.advance(bar)
     for run in timed_rounds(call, jobs, task.runs, options.cool_down_s, on_drop):
         runs.append(run)
@@ -144,12 +145,12 @@ def _push(adb: Adb, items: Sequence[Item], progress: Progress) -> None:
     remove_others(adb, have, {item.place: item.sha256 for item in items})
 
 
-def _warm_up(call: Call, job: Job, bundle: Path) -> Traced:
+def _warm_up(call: Call, job: Job, bundle: Path, manifest: Manifest) -> Traced:
     """An untimed run of a bundle, which fills the page cache and tells the operators' times."""
     if missing := missing_reader():
         stop_runner(call.adb)
         run_once(call, job, runs=1, decode_tokens=1)
-        return Traced(operators=[], operators_ms={}, split=missing)
+        return Traced(operators=[], operators_ms={}, splits=dict.fromkeys(in_parts(manifest), missing))
     with TemporaryDirectory(prefix="vlmp-profile-") as scratch:
         dump = Path(scratch) / "events"
         traced_run(call, job, TRACED_RUNS, dump)

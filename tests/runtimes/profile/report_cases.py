@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 from bundle_cases import image_spec
-from estimate_cases import WORK, make_manifest
+from estimate_cases import TOWER, WORK, make_manifest
 from PIL import Image
 from vlmp.runtimes.bundle.manifest import WorkSpec
 from vlmp.runtimes.draw import draw_kept
 from vlmp.runtimes.profile.phones import estimate, find_phone
 from vlmp.runtimes.profile.roofline import rooflines
-from vlmp.runtimes.profile.schema import Peaks, Phase, PhaseName, Profile
+from vlmp.runtimes.profile.schema import BundleProfile, Peaks, Phase, PhaseName, Profile
 
 PEAKS = Peaks(gop_s={"float32": 210}, gb_s=18.4, how="measured on this machine with threads=2: a product and a copy")
 PRUNED = WORK | {
@@ -81,6 +81,24 @@ def make_bundle(index: int, name: str, **facts: Any) -> dict[str, Any]:
         "roofline": rooflines(make_manifest(work=WORKS[index]), phases, PEAKS),
         "kept_picture": kept_picture() if index else None,
     }  # fmt: skip
+
+
+def with_tower(profile: Profile) -> Profile:
+    """The same with a stage in the second one's vision tower."""
+    first, second = profile.bundles
+    parts: dict[PhaseName, float] = {"vision_before": 30.0, "vision_pruner": 2.1, "vision_after": 30.0}
+    stages = [
+        {"place": "vision", "layer": 2, "pruner": "local", "kept_tokens": 288},
+        {"layer": 2, "pruner": "vlm-pruner", "kept_tokens": 64},
+    ]
+    operator = {"method": "vision", "region": "vision_pruner", "op": "TopK", "calls": 3, "ms": 1.9}
+    phases = second.phases | {name: make_phase(ms) for name, ms in parts.items()}
+    raw = second.model_dump() | {"phases": phases}
+    raw["manifest"] |= {"pruner": "local+vlm-pruner", "stages": stages}
+    raw |= {"vision_split": "split by somebody", "operators": [*raw["operators"], operator]}
+    raw["operators_ms"]["vision"] = 62.1
+    raw["roofline"] = rooflines(make_manifest(work=PRUNED | TOWER), phases, PEAKS)
+    return profile.model_copy(update={"bundles": [first, BundleProfile.model_validate(raw)]})
 
 
 def make_profile(*, names: tuple[str, str] = ("onnx-none", "onnx-vlm-pruner"), **facts: Any) -> Profile:

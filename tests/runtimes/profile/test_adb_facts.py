@@ -24,7 +24,7 @@ from vlmp.runtimes.profile.adb.facts import (
 from vlmp.runtimes.profile.adb.merge import doubts, merge_phases
 from vlmp.runtimes.profile.adb.rounds import Run
 from vlmp.runtimes.profile.adb.runner import read_loader
-from vlmp.runtimes.profile.schema import Condition, Operator, RunCondition
+from vlmp.runtimes.profile.schema import PARTS, Condition, InParts, Operator, RunCondition
 from vlmp.runtimes.profile.trace import Traced
 
 
@@ -116,16 +116,19 @@ def test_what_makes_figures_doubtful() -> None:
     ]  # fmt: skip
 
 
-def test_prefill_of_all_runs_is_split_by_the_shares_of_the_trace() -> None:
+@pytest.mark.parametrize("method", ["vision", "prefill"])
+def test_methods_of_all_runs_are_split_by_the_shares_of_the_trace(method: InParts) -> None:
     operators = [
-        Operator(method="prefill", region=region, op="x", calls=1, ms=ms)
-        for region, ms in (("before", 1.0), ("pruner", 1.0), ("after", 2.0))
+        Operator(method=method, region=part, op="x", calls=1, ms=ms)
+        for part, ms in zip(PARTS[method], (1.0, 1.0, 2.0), strict=True)
     ]
-    traced = Traced(operators=operators, operators_ms={}, split="split")
+    traced = Traced(operators=operators, operators_ms={}, splits={method: "split"})
     phases = merge_phases([run(0).bundle, run(1).bundle], traced)
-    whole = phases["prefill"].samples_ms
-    assert phases["prefill_after"].samples_ms == pytest.approx([ms / 2 for ms in whole])
+    whole = phases[method].samples_ms
+    *_, after = PARTS[method].values()
+    assert phases[after].samples_ms == pytest.approx([ms / 2 for ms in whole])
     assert len(whole) == 4
+    assert sum(name.startswith(("vision_", "prefill_")) for name in phases) == 3
 
 
 def elf(machine: int, loader: bytes) -> bytes:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from browser import BROWSER, NAMES, Site, screenshot, serve, show
 from PIL import Image
-from report_cases import TIMES, make_profile
+from report_cases import TIMES, make_profile, with_tower
 from vlmp.runtimes.profile.report import MOST_OPERATORS, bars, plot, render, verdict, write_html
 from vlmp.runtimes.profile.schema import Phase, Profile
 
@@ -98,6 +98,30 @@ def test_bars_add_up() -> None:
     assert sum(one.share for one in unpruned.segments) == pytest.approx(1)
     assert sum(one.share for one in pruned.segments) == pytest.approx(pruned.total_ms / unpruned.total_ms)
     assert [one.phase for one in pruned.segments] == list(PARTS)
+
+
+def test_vision_has_parts_where_a_stage_is_in_the_tower() -> None:
+    profile = with_tower(make_profile())
+    unpruned, pruned = bars(profile)
+    parts = ["vision_before", "vision_pruner", "vision_after"]
+    assert [one.phase for one in pruned.segments] == ["preprocess", *parts, *PARTS[2:]]
+    assert [one.phase for one in unpruned.segments] == list(PARTS)
+    drawn = plot(profile)
+    assert drawn is not None
+    assert {(dot.phase, dot.kind) for dot in drawn.dots if dot.phase.startswith("vision")} == {
+        ("vision", 0), *((part, 1) for part in parts),
+    }  # fmt: skip
+    page = render(profile)
+    text = " ".join(Reader(page).text.split())
+    assert "local+vlm-pruner, before layer vision.2, 2 of 28" in text
+    assert "B onnx-vlm-pruner: vision split by somebody." in text
+    assert "A onnx-none: vision" not in text
+    assert "vision: the stage – 2.10 2.02 to 2.21" in text
+    assert "TopKvisionvision_pruner31.90 3%" in text
+    for part in parts:
+        assert f"--{part}: #" in page, "its colour"
+        assert f".{part} {{ background: var(--{part})" in page
+        assert f'<span class="segment {part}"' in page
 
 
 def without_extras(profile: Profile) -> Profile:

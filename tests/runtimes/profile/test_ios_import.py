@@ -182,6 +182,7 @@ WRONG: list[tuple[str, object, str]] = [
     ("bundles.0.phases.first_token", make_phase(100).model_dump(), "bundles.0.phases.first_token is not longer than"),
     ("bundles.0.phases.prefill_after", make_phase(1).model_dump(), "prefill_after do not add up to prefill"),
     ("bundles.0.phases", {"prefill_pruner": make_phase(1).model_dump()}, "prefill_after do not add up to prefill"),
+    ("bundles.0.phases.vision_after", make_phase(1).model_dump(), "vision_after do not add up to vision"),
     ("bundles.0.size_mib", math.nan, "bundles.0.size_mib: Input should be a finite number"),
     ("machine.memory_mib", -math.inf, "machine.memory_mib: Input should be a finite number"),
     ("machine.memory_mib", 1e308, "machine.memory_mib has to be at least 0 and below 1e+12"),

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from estimate_cases import make_manifest
+from estimate_cases import TOWER, WORK, make_manifest
 from vlmp.export.targets import TARGETS, open_target
 from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.profile.phones import (
@@ -71,6 +71,19 @@ def test_vision_of_a_4_bit_bundle_is_8_bit() -> None:
     assert four.assumptions[0].startswith("15% of 640 GOP/s (int8, ")
     assert four.assumptions[0].endswith(", 45% in vision, whose weights are 8-bit")
     assert "vision" not in eight.assumptions[0]
+
+
+def test_vision_with_a_stage_in_the_tower_is_its_parts() -> None:
+    """As the whole, but the stage as any pruner; 5e8 bytes at 30 GB/s are more than 1 GMAC at 80 GOP/s."""
+    whole, parted = (estimate("b", make_manifest(work=work), ROUND) for work in (WORK, WORK | TOWER))
+    assert parted.phases_ms["vision_before"] == pytest.approx(4e9 / 80e9 * 1e3)
+    assert parted.phases_ms["vision_pruner"] == parted.phases_ms["prefill_pruner"]
+    assert parted.phases_ms["vision_after"] == pytest.approx(2e9 / 80e9 * 1e3)
+    parts = ("vision_before", "vision_pruner", "vision_after")
+    assert parted.phases_ms["vision"] == pytest.approx(sum(parted.phases_ms[part] for part in parts))
+    assert parts[0] not in whole.phases_ms
+    four = estimate("b", make_manifest(work=WORK | TOWER, quantization="int4"), ROUND)
+    assert four.phases_ms["vision_before"] == pytest.approx(4e9 / (0.45 * 640e9) * 1e3)
 
 
 def test_every_target_has_an_efficiency() -> None:

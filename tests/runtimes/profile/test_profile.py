@@ -25,8 +25,8 @@ from vlmp.runtimes.profile import child, host
 from vlmp.runtimes.profile.child import Request, Started, ask
 from vlmp.runtimes.profile.cli import main
 from vlmp.runtimes.profile.report import render
-from vlmp.runtimes.profile.schema import REGIONS, Memory, json_schema, read_profile
-from vlmp.runtimes.profile.trace import Traced, region_shares, trace
+from vlmp.runtimes.profile.schema import PARTS, Memory, json_schema, read_profile
+from vlmp.runtimes.profile.trace import Traced, part_shares, trace
 from vlmp.runtimes.prompt import load_tokenizer
 from vlmp.runtimes.session import RUNTIMES
 from vlmp.runtimes.traits import TRAITS, Traits
@@ -76,7 +76,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     def answer(given: Request, kind: Any) -> Any:
         asked.append((given.task, given.bundle.name))
         if kind is Traced:
-            return Traced(operators=[], operators_ms={}, split="not split: nothing was traced")
+            return Traced(operators=[], operators_ms={}, splits={"prefill": "not split: nothing was traced"})
         cold = given.task == "cold"
         return Started(load_ms=9 if cold else 3, first_token_ms=20, cached_share=0.0 if cold else None, memory=memory)
 
@@ -105,7 +105,7 @@ def test_two_bundles_are_compared_phase_by_phase(
             assert len(phase.samples_ms) == 5
             assert phase.low_ms <= phase.median_ms <= phase.high_ms
             assert phase.median_ms > 0 or (name, bundle.name) == ("prefill_pruner", "onnx-unpruned")
-        parts = [phases[f"prefill_{region}"].median_ms for region in REGIONS]
+        parts = [phases[part].median_ms for part in PARTS["prefill"].values()]
         assert sum(parts) == pytest.approx(phases["prefill"].median_ms)
         # A file system that keeps what it is told to drop has no cold load; the profile must not invent one.
         assert ("load_cold" in phases) == (bundle.cold_cached_share is not None and bundle.cold_cached_share <= 0.05)
@@ -149,8 +149,8 @@ def test_two_bundles_are_compared_phase_by_phase(
 
 def test_executorch_tells_the_parts_of_prefill_and_its_operators(mobile: Path) -> None:
     traced = trace(mobile, PHOTO, PROMPT, threads=1, runs=2)
-    assert traced.split.startswith("split by ExecuTorch")
-    shares = region_shares(traced.operators, REGIONS)
+    assert traced.splits["prefill"].startswith("split by ExecuTorch")
+    shares = part_shares(traced.operators)
     assert sum(shares.values()) == pytest.approx(1)
     assert min(shares.values()) > 0
     for method in ("vision", "prefill", "decode"):

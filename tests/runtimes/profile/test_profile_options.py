@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from estimate_cases import make_manifest
-from report_cases import make_profile
+from report_cases import make_profile, with_tower
 from rich.console import Console
 from rich.table import Table
 from vlmp.runtimes.bundle.errors import UserError
@@ -154,6 +154,17 @@ def test_the_hottest_sensor_is_shown() -> None:
     profile = make_profile().model_copy(update={"conditions": [around]})
     assert "│ 41.0, - " in " ".join(printed(condition_table(profile)).split())
     assert "<td>41.0 → –</td>\n<td>38.0 → –</td>" in render(profile)
+
+
+def test_tables_tell_the_parts_of_vision() -> None:
+    profile = with_tower(make_profile())
+    phases = printed(phase_table(profile))
+    labels = ["vision: before the stage", "vision: the stage", "vision: after the stage"]
+    assert [label for label in labels if f"│ {label} " in phases] == labels
+    operators = printed(operator_table(profile.bundles[1]))
+    rows = [[cell.strip() for cell in line.split("│")] for line in operators.splitlines()]
+    assert ["vision", "vision_pruner", "TopK", "3", "1.90", "3%"] in [cells[1:-1] for cells in rows]
+    assert "vision: the stage" not in printed(phase_table(make_profile()))
 
 
 def test_the_table_of_bounds() -> None:

@@ -14,19 +14,20 @@ import pytest
 from session_cases import ONE, TWO, make_manifest
 from vlmp.runtimes import Session
 from vlmp.runtimes.bundle.errors import UserError
-from vlmp.runtimes.bundle.manifest import Manifest, MethodName
+from vlmp.runtimes.bundle.manifest import Manifest, MethodName, StageSpec
 from vlmp.runtimes.profile.cache import cached_share, drop
 from vlmp.runtimes.profile.compare import check_alike, differences, explain, ratio
-from vlmp.runtimes.profile.executorch import Step, prefill_regions, read_steps
+from vlmp.runtimes.profile.executorch import Step, read_steps, split_steps
 from vlmp.runtimes.profile.machine import busy_warning, describe_machine
 from vlmp.runtimes.profile.measure import measure, to_phase, to_phases
 from vlmp.runtimes.profile.onnx import split_runs
 from vlmp.runtimes.profile.schema import (
+    PARTS,
     BundleFacts,
     BundleProfile,
+    InParts,
     Machine,
     Phase,
-    PhaseName,
     Profile,
     Settings,
     StageFacts,
@@ -101,12 +102,15 @@ def timing(prefill_ms: float) -> Timings:
     )  # fmt: skip
 
 
-def test_parts_of_prefill_add_up_to_it_run_by_run() -> None:
-    phases = to_phases([timing(ms) for ms in (8, 30, 10, 12, 9)], {"before": 0.3, "pruner": 0.1, "after": 0.6})
-    parts: list[PhaseName] = ["prefill_before", "prefill_pruner", "prefill_after"]
-    assert sum(phases[part].median_ms for part in parts) == pytest.approx(phases["prefill"].median_ms)
-    for number, whole in enumerate(phases["prefill"].samples_ms):
-        assert sum(phases[part].samples_ms[number] for part in parts) == pytest.approx(whole)
+@pytest.mark.parametrize("method", ["vision", "prefill"])
+def test_parts_of_a_method_add_up_to_it_run_by_run(method: InParts) -> None:
+    shares = dict(zip(PARTS[method], (0.3, 0.1, 0.6), strict=True))
+    phases = to_phases([timing(ms) for ms in (8, 30, 10, 12, 9)], shares)
+    parts = list(PARTS[method].values())
+    assert {name for name in phases if name.startswith(("vision_", "prefill_"))} == set(parts)
+    assert sum(phases[part].median_ms for part in parts) == pytest.approx(phases[method].median_ms)
+    for number, whole in enumerate(phases[method].samples_ms):
+        assert [phases[part].samples_ms[number] / whole for part in parts] == pytest.approx([0.3, 0.1, 0.6])
     assert phases["decode"].samples_ms == [4.0] * 5
     assert phases["first_token"].samples_ms == [13, 35, 15, 17, 14]
 
@@ -216,11 +220,11 @@ def facts(pruner: str, stages: Sequence[StageFacts] = ()) -> BundleFacts:
     )  # fmt: skip
 
 
-def bundle(name: str, pruner: str, **medians_ms: float) -> BundleProfile:
+def bundle(name: str, pruner: str, stages: Sequence[StageFacts] = (), **medians_ms: float) -> BundleProfile:
     phases: dict[Any, Phase] = {phase: to_phase([ms]) for phase, ms in medians_ms.items()}
     return BundleProfile(
-        name=name, manifest=facts(pruner), runtime="fake 1", size_mib=1.0, phases=phases, prefill_split="not split",
-        cold_cached_share=None, memory=None,
+        name=name, manifest=facts(pruner, stages), runtime="fake 1", size_mib=1.0, phases=phases,
+        prefill_split="not split", cold_cached_share=None, memory=None,
     )  # fmt: skip
 
 
@@ -240,6 +244,20 @@ def test_the_explanation_says_what_pruning_cannot_touch(swap: bool) -> None:
     assert "would make it 3.33 times as fast" in line
     assert "Its prefill is 3.50 times as fast" in line
     assert "take 50% of it, the pruner 10%, layers after it 40%" in line
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_the_explanation_of_a_stage_in_the_tower_counts_vision_to_what_pruning_changes(swap: bool) -> None:
+    tower = StageFacts(place="vision", layer=2, pruner="local", kept_tokens=3)
+    parts = {"vision": 25.0, "vision_before": 10.0, "vision_pruner": 5.0, "vision_after": 10.0, "first_token": 75.0}
+    pair = [bundle("slow", "none", **SLOW), bundle("fast", "local+vlm-pruner", [tower], **FAST | parts)]
+    assert explain(*(reversed(pair) if swap else pair), []) == (
+        "fast reaches the first token 2.67 times as fast as slow. Of slow's 200.0 ms, 10.0 ms (5%) are the picture, "
+        "which pruning does not touch: vision and prefill without cost would make it 20.00 times as fast. "
+        "Its vision is 2.00 times as fast; blocks before the stage, which see all patches, take 40% of it, the stage "
+        "20%, what comes after it 40%. Its prefill is 3.50 times as fast; layers before the pruner, which see all "
+        "tokens, take 50% of it, the pruner 10%, layers after it 40%."
+    )
 
 
 def test_the_explanation_of_unlike_bundles_blames_no_pruning() -> None:
@@ -272,6 +290,7 @@ def test_the_head_of_a_column_tells_what_each_stage_keeps() -> None:
 def test_an_older_profile_names_no_stages(tmp_path: Path) -> None:
     raw = profile().model_dump(mode="json")
     assert raw["bundles"][0]["manifest"].pop("stages") == []
+    assert raw["bundles"][0].pop("vision_split") == ""
     (tmp_path / "older.json").write_text(json.dumps(raw))
     (found,) = read_profile(tmp_path / "older.json").bundles
     assert (found.manifest.stages, found.manifest.places, found.manifest.kept) == ([], "1", "2")
@@ -371,19 +390,22 @@ def node(name: str, op: str, ts: int, dur: int) -> dict[str, Any]:
     return {"cat": "Node", "name": f"{name}_kernel_time", "ts": ts, "dur": dur, "args": {"op_name": op}}
 
 
-def test_onnx_events_become_runs_with_regions_and_own_times() -> None:
+@pytest.mark.parametrize("method", ["vision", "prefill"])
+def test_onnx_events_become_runs_with_regions_and_own_times(method: InParts) -> None:
+    before, pruner, after = PARTS[method]
+
     def whole(ts: int) -> dict[str, Any]:
         return {"cat": "Session", "name": "model_run", "ts": ts, "dur": 200, "args": {}}
 
     def run(ts: int) -> list[dict[str, Any]]:
         return [
-            node("before/a", "Gemm", ts, 50),
+            node(f"{before}/a", "Gemm", ts, 50),
             node("made_by_the_runtime", "Transpose", ts + 52, 10),
             # As the runtime writes them: a loop ends after what is in it.
-            node("pruner/body1", "Add", ts + 70, 5),
-            node("pruner/body2", "Where", ts + 77, 5),
-            node("pruner/loop", "Loop", ts + 64, 36),
-            node("after/z", "Gemm", ts + 102, 60),
+            node(f"{pruner}/body1", "Add", ts + 70, 5),
+            node(f"{pruner}/body2", "Where", ts + 77, 5),
+            node(f"{pruner}/loop", "Loop", ts + 64, 36),
+            node(f"{after}/z", "Gemm", ts + 102, 60),
         ]
 
     events = [{"cat": "Session", "name": "session_initialization", "ts": 0, "dur": 9, "args": {}}]
@@ -392,8 +414,8 @@ def test_onnx_events_become_runs_with_regions_and_own_times() -> None:
     assert [run.total_ms for run in runs] == [0.2, 0.2]
     for found in runs:
         assert [(call.op, call.region) for call in found.calls] == [
-            ("Gemm", "before"), ("Transpose", "before"), ("Loop", "pruner"), ("Add", "pruner"), ("Where", "pruner"),
-            ("Gemm", "after"),
+            ("Gemm", before), ("Transpose", before), ("Loop", pruner), ("Add", pruner), ("Where", pruner),
+            ("Gemm", after),
         ]  # fmt: skip
         # 36 in all, 10 of them its body's, about 2 for each event of the body that had to be written.
         assert found.calls[2].ms == pytest.approx(0.022, abs=0.001)
@@ -454,13 +476,13 @@ def test_the_pruner_is_between_the_delegates_with_most_around_it() -> None:
         PORTABLE,
         LAYERS,
     ]
-    regions, split = prefill_regions(steps, make_manifest())
+    regions, split = split_steps("prefill", steps, make_manifest())
     assert split.startswith("split by")
     assert regions == ["before"] * 3 + ["pruner"] * 4 + ["after"] * 5
 
 
 def test_before_the_language_model_nothing_is_before_the_pruner() -> None:
-    regions, _ = prefill_regions([PORTABLE, PORTABLE, LAYERS, PORTABLE, LAYERS], changed(stages={"index": 0}))
+    regions, _ = split_steps("prefill", [PORTABLE, PORTABLE, LAYERS, PORTABLE, LAYERS], changed(stages={"index": 0}))
     assert regions == ["pruner"] * 2 + ["after"] * 5
 
 
@@ -471,7 +493,7 @@ SMALL, LARGE = [PORTABLE] * 2, [PORTABLE] * 5
 def test_between_two_pruners_it_is_after_the_first(first: list[Step], second: list[Step]) -> None:
     """Around a delegate of layers there is one portable step, as around the head."""
     steps = [PORTABLE, LAYERS, PORTABLE, LAYERS, *first, LAYERS, PORTABLE, LAYERS, *second, LAYERS, PORTABLE, LAYERS]
-    regions, split = prefill_regions(steps, make_manifest(stages=TWO))
+    regions, split = split_steps("prefill", steps, make_manifest(stages=TWO))
     assert split.startswith("split by")
     assert regions == (
         ["before"] * 6 + ["pruner"] * len(first) + ["after"] * 5 + ["pruner"] * len(second) + ["after"] * 5
@@ -480,27 +502,60 @@ def test_between_two_pruners_it_is_after_the_first(first: list[Step], second: li
 
 def test_the_first_of_two_pruners_may_stand_before_the_language_model() -> None:
     steps = [PORTABLE, PORTABLE, LAYERS, PORTABLE, LAYERS, PORTABLE, PORTABLE, LAYERS]
-    regions, _ = prefill_regions(steps, make_manifest(stages=((0, 3), (2, 2))))
+    regions, _ = split_steps("prefill", steps, make_manifest(stages=((0, 3), (2, 2))))
     assert regions == ["pruner"] * 2 + ["after"] * 5 + ["pruner"] * 2 + ["after"] * 2
 
 
 def test_too_few_delegates_for_two_pruners_are_not_split() -> None:
     steps = [LAYERS, PORTABLE, LAYERS]
-    assert prefill_regions(steps, make_manifest())[0] == ["before"] * 2 + ["pruner"] + ["after"] * 2
-    regions, split = prefill_regions(steps, make_manifest(stages=TWO))
+    assert split_steps("prefill", steps, make_manifest())[0] == ["before"] * 2 + ["pruner"] + ["after"] * 2
+    regions, split = split_steps("prefill", steps, make_manifest(stages=TWO))
     assert (regions, split[:9]) == ([None] * 5, "not split")
+
+
+def with_tower(manifest: Manifest, block: int = 2) -> Manifest:
+    """With a stage in the vision tower."""
+    tower = StageSpec(
+        place="vision", index=block, pruner="local", tokens=4, num_kept=2, form="rebuilt", settings={}, loop="scan",
+        exact=True,
+    )  # fmt: skip
+    shape = manifest.shape.model_copy(update={"stages": [tower, *manifest.shape.stages]})
+    return manifest.model_copy(update={"shapes": [shape]})
+
+
+def test_the_stage_in_the_tower_is_where_most_steps_are_and_the_rebuilding_is_after_it() -> None:
+    rebuilding = [PORTABLE, delegate("Batch Matrix Multiply"), PORTABLE]
+    steps = [PORTABLE, LAYERS, *LARGE, delegate("Softmax"), LAYERS, *rebuilding, LAYERS]
+    parts, split = split_steps("vision", steps, with_tower(make_manifest()))
+    assert split.startswith("split by")
+    assert parts == ["vision_before"] * 3 + ["vision_pruner"] * 6 + ["vision_after"] * 7
+
+
+def test_before_the_first_block_the_patches_are_before_the_stage() -> None:
+    steps = [PORTABLE, delegate("Convolution (NHWC, F32) IGEMM"), *LARGE, LAYERS, PORTABLE, LAYERS]
+    parts, _ = split_steps("vision", steps, with_tower(make_manifest(), block=0))
+    assert parts == ["vision_before"] * 2 + ["vision_pruner"] * 5 + ["vision_after"] * 5
+
+
+def test_prefill_after_a_stage_in_the_tower_has_its_own_pruners_alone() -> None:
+    steps = [PORTABLE, LAYERS, *LARGE, LAYERS, *SMALL, LAYERS]
+    parts, split = split_steps("prefill", steps, with_tower(make_manifest()))
+    assert parts == ["before"] * 3 + ["pruner"] * 5 + ["after"] * 6
+    parts, split = split_steps("prefill", steps, with_tower(changed(stages={"pruner": "none", "index": 0})))
+    assert "counting" in split
+    assert set(parts) == {"before", "after"}
 
 
 def test_without_a_pruner_the_linear_layers_are_counted() -> None:
     """Three decoder layers of two linear ones, pruned before layer 1, and a head."""
     linear = ["Fully Connected", "Add"] * 6
-    regions, split = prefill_regions([PORTABLE, delegate(*linear), delegate("Fully Connected")],
+    regions, split = split_steps("prefill", [PORTABLE, delegate(*linear), delegate("Fully Connected")],
                                      changed(stages={"pruner": "none"}))  # fmt: skip
     assert "counting" in split
     assert regions == ["before"] * 5 + ["after"] * 9
 
 
 def test_where_no_delegate_has_linear_layers_prefill_is_one() -> None:
-    regions, split = prefill_regions([PORTABLE, PORTABLE], make_manifest())
+    regions, split = split_steps("prefill", [PORTABLE, PORTABLE], make_manifest())
     assert split.startswith("not split")
     assert regions == [None, None]

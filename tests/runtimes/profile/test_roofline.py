@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from estimate_cases import WORK, make_manifest
+from estimate_cases import TOWER, WORK, make_manifest
 from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.bundle.manifest import WorkSpec
 from vlmp.runtimes.profile import roofline
@@ -63,6 +63,20 @@ def test_prefill_is_the_sum_of_its_parts() -> None:
     assert found["prefill"].binds == "compute"
     slow_memory = PEAKS.model_copy(update={"gb_s": 5.0})
     assert rooflines(make_manifest(), phases, slow_memory)["prefill"].binds == "memory"
+
+
+def test_vision_is_the_sum_of_its_parts_where_a_stage_is_in_it() -> None:
+    """20 ms and 1 ms of arithmetic, and 25 ms of memory traffic; of integers the stage has none."""
+    phases = took("vision", "vision_before", "vision_pruner", "vision_after")
+    found = rooflines(make_manifest(work=WORK | TOWER), phases, PEAKS)
+    parts = [found[name].bound_ms for name in ("vision_before", "vision_pruner", "vision_after")]
+    assert parts == pytest.approx([20, 1, 25])
+    assert found["vision"].bound_ms == pytest.approx(46)
+    assert (found["vision"].gmac, found["vision"].binds) == (pytest.approx(3.1), "memory")
+    integers = rooflines(make_manifest(work=WORK | TOWER, quantization="int8"), phases, PEAKS)
+    assert integers["vision_pruner"].bound_ms == pytest.approx(1)
+    assert integers["vision_before"].bound_ms == pytest.approx(5)
+    assert list(rooflines(make_manifest(), phases, PEAKS)) == ["vision"]
 
 
 @pytest.mark.parametrize(
