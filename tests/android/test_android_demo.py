@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
+import ask_bundles
 import build_apk
 import jsonschema
 import numpy as np
@@ -27,6 +28,7 @@ import pytest
 from app_bundles import BUNDLES
 from classfile import borrowed, parse
 from dex_dump import read_dex
+from family_cases import CASES, family_bundles
 from step_bundles import shared_folder, step_bundle
 from vlmp.runtimes.bundle.manifest import Manifest
 from vlmp.runtimes.profile.cli import main
@@ -66,12 +68,13 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
     bundles = shared_folder(tmp_path_factory)
     for name in STEPS:
         step_bundle(bundles, name)
+    families = family_bundles(tmp_path_factory)
     left = tmp_path_factory.mktemp("left")
     settings = {
         "maven.test.failure.ignore": "true",
         "vlmp.bundles": bundles,
         "vlmp.profile": left / "profile.json",
-        "vlmp.demo": build_apk.OUTPUT / "assets/bundles",
+        "vlmp.asked": f"{build_apk.OUTPUT / 'assets/bundles'}:{families}",
         "vlmp.answers": left,
     }
     with build_apk.alone():
@@ -184,19 +187,32 @@ def answers(built: Built) -> Path:
     output = built.left / "python"
     output.mkdir()
     bundles = [build_apk.OUTPUT / "assets/bundles" / name for name in BUNDLES]
-    command = [sys.executable, Path(__file__).with_name("ask_bundles.py"), output, *bundles]
+    command = [sys.executable, Path(ask_bundles.__file__), output, *bundles]
     subprocess.run(command, env=os.environ | {"PYTHONPATH": str(package)}, check=True)
     return output
 
 
 @pytest.mark.parametrize("name", BUNDLES)
 def test_the_engine_answers_as_python_does(built: Built, answers: Path, name: str) -> None:
-    """int4, each call's logits too. StepsTest compares float32 with what PyTorch answered."""
+    """int4. StepsTest compares float32 with what PyTorch answered."""
     python = json.loads((answers / f"{name}.json").read_bytes())
     assert python["runtime"] == f"onnxruntime {build_apk.version('onnxruntime')}"
-    assert json.loads((built.left / f"{name}.json").read_bytes()) == python["turns"]
+    assert_same_answers(built.left, answers, name)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_engine_answers_as_python_does_in_every_family(
+    built: Built, tmp_path_factory: pytest.TempPathFactory, name: str
+) -> None:
+    assert_same_answers(built.left, family_bundles(tmp_path_factory, name), name)
+
+
+def assert_same_answers(left: Path, answers: Path, name: str) -> None:
+    """Of the engine and Python: all of each turn is equal, and logits of each call but for rounding."""
+    turns, python = (json.loads((folder / f"{name}.json").read_bytes()) for folder in (left, answers))
+    assert turns == python["turns"]
     wanted = np.load(answers / f"{name}.npy")
-    found = np.fromfile(built.left / f"{name}.logits", ">f4").reshape(wanted.shape)
+    found = np.fromfile(left / f"{name}.logits", ">f4").reshape(wanted.shape)
     assert np.abs(found - wanted).max() <= 1e-4 * np.abs(wanted).max()
 
 

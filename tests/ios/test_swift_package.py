@@ -14,6 +14,7 @@ from typing import Any
 import jsonschema
 import pytest
 import swift
+from family_cases import CASES, family_bundles
 from PIL import Image
 from step_bundles import shared_folder, step_bundle
 from vlmp.runtimes import Chat, load
@@ -32,6 +33,7 @@ class Tested:
     """What a run of the package's tests has left. outcomes: test -> passed, failed or skipped."""
 
     bundles: Path
+    families: Path
     outcomes: dict[str, str]
     profile: Path
     log: str
@@ -53,21 +55,19 @@ def tested(tmp_path_factory: pytest.TempPathFactory) -> Tested:
     done = swift.run("test", "--skip-build", capture=True, environment=variables, seen=(bundles, profile.parent))
     log = done.stdout + done.stderr
     outcomes = dict(re.findall(r"^Test Case '(\S+)' (passed|failed|skipped)", log, re.MULTILINE))
-    return Tested(bundles, outcomes, profile, log)
+    return Tested(bundles, family_bundles(tmp_path_factory), outcomes, profile, log)
 
 
 def tool(tested: Tested, *arguments: object, image: Path = PHOTO) -> subprocess.CompletedProcess[str]:
     """vlmp-swift, asked about an image unless the arguments have their own."""
     given = [str(argument) for argument in arguments]
     shown = [] if "--image" in given else ["--image", str(image)]
-    return swift.tool(*shown, *given, capture=True, seen=(tested.bundles, image.parent))
+    return swift.tool(*shown, *given, capture=True, seen=(tested.bundles, tested.families, image.parent))
 
 
-def answers(tested: Tested, bundle: str, image: Path = PHOTO) -> list[dict[str, Any]]:
+def answers(tested: Tested, bundle: Path, image: Path = PHOTO) -> list[dict[str, Any]]:
     first, second = PROMPTS
-    done = tool(
-        tested, tested.bundles / bundle, "--prompt", first, "--reply", second, "--threads", 1, "--json", image=image
-    )
+    done = tool(tested, bundle, "--prompt", first, "--reply", second, "--threads", 1, "--json", image=image)
     assert done.returncode == 0, done.stderr
     found: list[dict[str, Any]] = json.loads(done.stdout)["answers"]
     return found
@@ -95,9 +95,10 @@ def test_its_benchmark_is_imported(tested: Tested, tmp_path: Path, capsys: pytes
 # --- vlmp-swift -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("bundle", BUNDLES)
-def test_it_answers_as_python_does(tested: Tested, bundle: str) -> None:
-    chat = Chat(load(tested.bundles / bundle, threads=1))
+@pytest.mark.parametrize("name", [*BUNDLES, *CASES])
+def test_it_answers_as_python_does(tested: Tested, name: str) -> None:
+    bundle = (tested.families if name in CASES else tested.bundles) / name
+    chat = Chat(load(bundle, threads=1))
     expected = [chat.ask(PHOTO, PROMPTS[0]), chat.reply(PROMPTS[1])]
     for found, answer in zip(answers(tested, bundle), expected, strict=True):
         assert found["text"] == answer.text
@@ -111,7 +112,7 @@ def test_it_answers_as_python_does(tested: Tested, bundle: str) -> None:
 def test_an_answer_streams_to_standard_output(tested: Tested) -> None:
     first, second = PROMPTS
     done = tool(tested, tested.bundles / "onnx-pruned", "--prompt", first, "--reply", second, "--threads", 1)
-    assert done.stdout.splitlines() == [answer["text"] for answer in answers(tested, "onnx-pruned")]
+    assert done.stdout.splitlines() == [answer["text"] for answer in answers(tested, tested.bundles / "onnx-pruned")]
     assert "vlmp-swift: kept 9 of 36 visual tokens\n" in done.stderr
 
 
@@ -122,7 +123,7 @@ def test_an_interlaced_photo_is_the_same_photo(tested: Tested, tmp_path: Path) -
     with Image.open(path) as again, Image.open(PHOTO) as photo:
         assert again.convert("RGB").tobytes() == photo.convert("RGB").tobytes()
     keys = ("token_ids", "order")
-    found, expected = (answers(tested, "onnx-pruned", image) for image in (path, PHOTO))
+    found, expected = (answers(tested, tested.bundles / "onnx-pruned", image) for image in (path, PHOTO))
     assert [[answer[key] for key in keys] for answer in found] == [[answer[key] for key in keys] for answer in expected]
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import build_web
 import jsonschema
 import pytest
+from family_cases import CASES, family_bundles
 from step_bundles import shared_folder, step_bundle
 from vlmp.runtimes.profile.cli import main
 from vlmp.runtimes.profile.schema import json_schema, read_profile
@@ -40,7 +41,11 @@ def tested(tmp_path_factory: pytest.TempPathFactory) -> Tested:
     profile = tmp_path_factory.mktemp("profile") / "profile.json"
     done = subprocess.run(
         ["npm", "test"], cwd=PACKAGE, capture_output=True, text=True, check=False,
-        env={**os.environ, "VLMP_BUNDLES": str(bundles), "VLMP_PROFILE": str(profile)},
+        env=os.environ
+        | {
+            "VLMP_BUNDLES": str(bundles), "VLMP_FAMILIES": str(family_bundles(tmp_path_factory)),
+            "VLMP_PROFILE": str(profile),
+        },
     )  # fmt: skip
     return Tested(outcomes(done.stdout), profile, done.stdout + done.stderr)
 
@@ -49,6 +54,7 @@ def test_all_pass(tested: Tested) -> None:
     bad = [name for name, outcome in tested.outcomes.items() if outcome != "ok"]
     assert len(tested.outcomes) > 400, tested.log[-4000:]
     assert bad == [], tested.log[-4000:]
+    assert {f"answers as Python does: {name}" for name in CASES} <= tested.outcomes.keys()
 
 
 def test_its_benchmark_is_imported(tested: Tested, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

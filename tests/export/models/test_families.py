@@ -1,13 +1,13 @@
 """Every family equals transformers' own model: in PyTorch, and on every target.
 
-A new family is a writer in `tiny_checkpoints.py` and an entry in CASES.
+A new family is a writer in `tiny_checkpoints.py` and an entry in CASES of `tests/family_cases.py`.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,91 +15,26 @@ import native_cases
 import numpy as np
 import pytest
 import tiny_checkpoints
-from PIL import Image
-from reference import Original, Pruned, Pruning
+from family_cases import CASES, NEXT_QUESTION, QUESTION, Tried, checkpoint, family_bundles, opened
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from vlmp.export.config import ExportConfig
 from vlmp.export.eager import open_eager
 from vlmp.export.models import open_family
 from vlmp.export.pipeline import export
-from vlmp.export.schedule import parse_schedule
-from vlmp.pruner import PrunerConfig
 from vlmp.runtimes import Chat, load
 from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.image import to_pixels
 from vlmp.runtimes.prompt import encode_turn
 
-PHOTO = tiny_checkpoints.ROOT / "runtimes/assets/photo.jpg"
-QUESTION, NEXT_QUESTION = "What colour is the cup?", "How many spoons are there?"
 TOLERANCE, VISION_TOLERANCE = 1e-4, 1e-5
 ANSWER_TOKENS = 24
 TARGETS = ("onnx", "executorch", "coreml")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Case:
-    """What a family is tried with."""
-
-    seed: int
-    """Of weights with which no two tokens of the answers below are nearly as good as each other."""
-    square: bool = False
-    """Whether its processor makes every photo a square, so that it is given one."""
-    schedule: str = "2:0.333"
-    """Of its bundles."""
-
-
-CASES = {
-    "llava": Case(seed=1, square=True),
-    "qwen2_5_vl": Case(seed=1),
-    # Before and between the layers that features of the tower are added to.
-    "qwen3_vl": Case(seed=1, schedule="1:0.5:vlm-pruner,weigh=1+2:0.333:divprune,weigh=1"),
-    "internvl": Case(seed=1, square=True, schedule="vision.1:0.7:local,weigh=1,form=dropped+2:0.4"),
-    "smolvlm": Case(seed=1, square=True, schedule="vision.1:0.6:vlm-pruner,weigh=1+2:0.333"),
-    # After the first layer that has keys: those before it are convolutions.
-    "lfm2_vl": Case(seed=1, schedule="3:0.333"),
-}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Tried:
-    """A tiny checkpoint, the photo that it is asked about, and what transformers' processor makes of both."""
-
-    name: str
-    original: Original
-    photo: Image.Image
-    inputs: dict[str, Tensor]
-
-    def config(self, **settings: Any) -> ExportConfig:
-        values: dict[str, Any] = dict(
-            model=str(self.original.folder), targets=(), output=Path("unused"), image_fit="stretch",
-            image_size=self.original.image_size(self.inputs), text_len=48, max_new_tokens=96,
-        )  # fmt: skip
-        return ExportConfig(**values | settings)
-
-    def pruned(self, chat: Chat) -> Pruned:
-        """transformers' layers, pruned as the manifest tells."""
-        stages = []
-        for stage in chat.session.manifest.shape.stages:
-            config = PrunerConfig(num_kept=stage.num_kept, weigh=int(stage.weighs), **stage.settings)
-            stages.append(Pruning(layer=stage.index, config=config, pruner=stage.pruner))
-        return Pruned(self.original, stages)
-
-
 @pytest.fixture(scope="module", params=CASES)
 def tried(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Tried:
-    name, case = request.param, CASES[request.param]
-    folder = tmp_path_factory.mktemp(name)
-    tiny_checkpoints.WRITERS[name](folder, case.seed)
-    return opened(name, folder)
-
-
-def opened(name: str, folder: Path) -> Tried:
-    original = Original.open(folder)
-    photo = Image.open(PHOTO).convert("RGB")
-    if CASES[name].square:
-        photo = photo.crop((100, 0, 100 + photo.height, photo.height))
-    return Tried(name=name, original=original, photo=photo, inputs=original.inputs(photo, QUESTION))
+    return opened(request.param, checkpoint(tmp_path_factory, request.param))
 
 
 def question_ids(chat: Chat, question: str) -> list[int]:
@@ -217,21 +152,28 @@ def test_a_second_turn_equals_the_whole_conversation(tried: Tried) -> None:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_a_bundle_answers_as_pruned_transformers(tried: Tried, target: str, tmp_path: Path) -> None:
+def test_a_bundle_answers_as_pruned_transformers(
+    tried: Tried, target: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """It has been verified against PyTorch by then: vision, prefill, decode, extend."""
-    stages = parse_schedule(CASES[tried.name].schedule)
-    (result,) = export(tried.config(targets=(target,), output=tmp_path / "bundle", precision="float32", stages=stages))
-    assert result.manifest.parity.status == "passed"
-    chat = Chat(load(result.output))
-    if result.manifest.shape.tower is None:
+    if target == "onnx":
+        bundle = family_bundles(tmp_path_factory, tried.name) / tried.name
+    else:
+        (result,) = export(tried.bundle_config(target, tmp_path / "bundle"))
+        bundle = result.output
+    chat = Chat(load(bundle))
+    manifest = chat.session.manifest
+    assert manifest.parity.status == "passed"
+    if manifest.shape.tower is None:
         assert_close(visual_tokens(chat, tried), tried.original.visual(tried.inputs), 1e-4)
         reference = tried.pruned(chat)
         wanted_ids, _ = reference.answer(reference.prefill(tried.inputs), ANSWER_TOKENS)
-        ends = [place for place, token in enumerate(wanted_ids) if token in chat.session.manifest.prompt.end_ids]
+        ends = [place for place, token in enumerate(wanted_ids) if token in manifest.prompt.end_ids]
         wanted_ids = wanted_ids[: ends[0] + 1] if ends else wanted_ids  # what comes after it is never asked for
         kept = reference.kept[-1].tolist()
     else:  # which `test_tower_stages.py` compares with transformers
-        eager = open_eager(tried.config(stages=stages)).ask(tried.photo, QUESTION, ANSWER_TOKENS)
+        config = tried.bundle_config(target, Path("unused"))
+        eager = open_eager(config).ask(tried.photo, QUESTION, ANSWER_TOKENS)
         wanted_ids, kept = eager.token_ids, eager.kept.tolist()
     answer = chat.ask(tried.photo, QUESTION, ANSWER_TOKENS)
     assert (answer.kept.tolist(), answer.token_ids) == (kept, wanted_ids)
@@ -239,9 +181,7 @@ def test_a_bundle_answers_as_pruned_transformers(tried: Tried, target: str, tmp_
         photo = tmp_path / "photo.png"  # which every reader decodes to the same pixels
         tried.photo.save(photo)
         options = ("--prompt", QUESTION, "--reply", NEXT_QUESTION, "--max-new-tokens", str(ANSWER_TOKENS))
-        told = native_cases.answer(
-            [native_cases.built("host") / "vlmp_runner"], result.output, photo, tmp_path, *options
-        )
+        told = native_cases.answer([native_cases.built("host") / "vlmp_runner"], bundle, photo, tmp_path, *options)
         again = chat.reply(NEXT_QUESTION, ANSWER_TOKENS)
         assert (told.tokens, told.kept) == ([answer.token_ids, again.token_ids], answer.kept.tolist())
         assert told.text == f"{answer.text}\n{again.text}\n"

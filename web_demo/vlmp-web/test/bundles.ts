@@ -13,11 +13,11 @@ const FOLDER = process.env["VLMP_BUNDLES"];
 /** For `test`: why it is skipped, false where it is not. */
 export const withoutBundles = FOLDER === undefined && "no bundles: VLMP_BUNDLES=FOLDER, see README.md";
 
-export function bundle(name: string): BundleFolder {
+export function bundle(name: string, folder = FOLDER!): BundleFolder {
   return {
     name,
     async file(path) {
-      const whole = join(FOLDER!, name, path);
+      const whole = join(folder, name, path);
       return existsSync(whole) ? openAsBlob(whole) : null;
     },
   };

@@ -9,19 +9,19 @@ import org.junit.jupiter.api.Assertions.assertEquals
 import org.junit.jupiter.api.Assumptions.assumeTrue
 import org.junit.jupiter.api.Test
 
-/** Answers of the bundles of the APK. tests/android/ask_bundles.py asks Python the same, and both are compared. */
+/** Answers of bundles. tests/ask_bundles.py asks Python the same, and both are compared. */
 class SameAsPythonTest {
-    private fun folder(property: String): File {
-        val path = System.getProperty(property).orEmpty()
-        assumeTrue(path.isNotEmpty(), "no -D$property=FOLDER")
-        return File(path)
+    private fun folders(property: String): List<File> {
+        val paths = System.getProperty(property).orEmpty()
+        assumeTrue(paths.isNotEmpty(), "no -D$property=FOLDER")
+        return paths.split(File.pathSeparator).map { File(it) }
     }
 
     /** Leaves NAME.json, and in NAME.logits what each call of a step has returned: big-endian float32. */
     @Test
     fun `three photos, each with a question and a second one`() {
-        val answers = folder("vlmp.answers")
-        for (bundle in folder("vlmp.demo").listFiles()!!.sorted()) {
+        val answers = folders("vlmp.answers").single()
+        for (bundle in folders("vlmp.asked").flatMap { it.listFiles(File::isDirectory)!!.sorted() }) {
             DataOutputStream(File(answers, "${bundle.name}.logits").outputStream().buffered()).use { logits ->
                 val recording = RuntimeOpener { folder, manifest, caches, threads ->
                     Recording(OnnxRuntime.open(folder, manifest, caches, threads), logits)

@@ -1,6 +1,7 @@
-"""Asks bundles what SameAsPythonTest.kt asks them, in a process of its own: ONNX Runtime is that of PYTHONPATH.
+"""Asks bundles what the readers in Kotlin and TypeScript are asked, which must say the same.
 
-python ask_bundles.py FOLDER BUNDLE ...: writes NAME.json and NAME.npy, the logits of each call, into FOLDER.
+python ask_bundles.py FOLDER BUNDLE ...: writes NAME.json and NAME.npy, the logits of each call, into FOLDER. In a
+process of its own ONNX Runtime is that of PYTHONPATH.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from vlmp.runtimes import Chat, load
 from vlmp.runtimes.bundle.manifest import MethodName
 from vlmp.runtimes.session import Array
 
-PHOTOS = Path(__file__).parents[1] / "conformance/files/steps"
+PHOTOS = Path(__file__).parent / "conformance/files/steps"
 QUESTIONS = [
     ("photo-1.png", "List the objects.", "What colour is it?"),
     ("photo-2.png", "How many are there?", "Why?"),
@@ -25,6 +26,7 @@ LIMIT = 8
 
 
 def main(output: Path, bundles: list[Path]) -> None:
+    """Write the answers of all bundles: two of each photo, the second one to a further question."""
     for bundle in bundles:
         session = load(bundle, threads=1)
         rows: list[Array] = []
@@ -44,7 +46,8 @@ def main(output: Path, bundles: list[Path]) -> None:
                 stages = [kept.tolist() for kept in answer.stages]
                 turn = {"tokens": answer.token_ids, "text": answer.text, "stages": stages}
                 turns.append(turn | {"order": answer.order.tolist()})
-        (output / f"{bundle.name}.json").write_text(json.dumps({"runtime": session.runtime, "turns": turns}))
+        told = {"runtime": session.runtime, "questions": QUESTIONS, "limit": LIMIT, "turns": turns}
+        (output / f"{bundle.name}.json").write_text(json.dumps(told))
         np.save(output / f"{bundle.name}.npy", np.stack(rows))
 
 
