@@ -57,6 +57,13 @@ def assert_close(found: Any, wanted: Any, tolerance: float = TOLERANCE) -> None:
 # --- In PyTorch -------------------------------------------------------------------------------------------------------
 
 
+def test_no_weight_could_be_left_out_unnoticed(tried: Tried) -> None:
+    """As transformers draws them class tokens, tables and biases are 0, and norms and scales of layers alike."""
+    for name, values in load_file(tried.original.folder / "model.safetensors").items():
+        assert values.std() > 0.01, name
+        assert values.count_nonzero() == values.numel(), name
+
+
 def test_prompt_ids_equal_the_processor_s(tried: Tried) -> None:
     chat = open_eager(tried.config(pruner="none"))
     prompt = chat.session.manifest.prompt
