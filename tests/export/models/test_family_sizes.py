@@ -1,11 +1,14 @@
 """Families at full widths with few layers, and, slowly, whole: on ONNX Runtime, quantized as they are by default.
 
-Qwen2-VL is in tests/export/test_full_size.py. Whole models: `pytest -m slow tests/export/models/test_family_sizes.py`
+Qwen2-VL is in tests/export/test_full_size.py. Whole models: `pytest -m slow tests/export/models/test_family_sizes.py`,
+which writes what each took as a line of `build/family-sizes.jsonl`.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from time import process_time
 
 import pytest
 import torch
@@ -18,7 +21,8 @@ from vlmp.export.models.vision import Vision
 from vlmp.export.pipeline import Result, export
 from vlmp.runtimes import Chat, load
 
-PHOTO = Path(__file__).parents[3] / "runtimes/assets/photo.jpg"
+ROOT = Path(__file__).parents[3]
+PHOTO = ROOT / "runtimes/assets/photo.jpg"
 MOST_GIB, MOST_MINUTES = 12, 45
 """Of an export of up to 4 billion parameters, on 2 cores."""
 
@@ -48,6 +52,7 @@ def told_bytes(name: str, checkpoint: Path) -> int:
         # Seed 0 draws near ties: in float32 half a per cent of noise on the visual tokens keeps 6 % others.
         ("qwen3-vl-2b", 4, 256, 1),
         ("internvl3-2b", 3, 256, 0),
+        ("smolvlm2-500m", 3, 64, 0),
         ("lfm2.5-vl-450m", 4, 256, 0),
     ],
 )
@@ -64,13 +69,27 @@ def test_full_widths_verify_and_answer(tmp_path: Path, name: str, layers: int, v
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["qwen2.5-vl-3b", "qwen3-vl-2b", "qwen3-vl-4b", "llava-1.5-7b", "internvl3.5-4b", "smolvlm2-2.2b"]
-)
+    "name",
+    [
+        "qwen2.5-vl-3b", "qwen3-vl-2b", "qwen3-vl-4b", "llava-1.5-7b", "internvl3.5-4b", "smolvlm2-2.2b",
+        "lfm2-vl-1.6b",
+    ],
+)  # fmt: skip
 def test_a_whole_model_keeps_its_limits(tmp_path: Path, name: str) -> None:
     write_checkpoint(tmp_path / "checkpoint", name)
+    before = process_time()
     result = exported(name, tmp_path / "checkpoint", tmp_path / "bundle")
+    note(name, result, process_time() - before)
     if name != "llava-1.5-7b":
         assert result.peak_memory_mib / 1024 <= MOST_GIB
         assert result.seconds / 60 <= MOST_MINUTES
     weights = max(file.size_bytes for file in result.manifest.files)
     assert 0.97 < weights / told_bytes(name, tmp_path / "checkpoint") < 1.05
+
+
+def note(name: str, result: Result, cpu_seconds: float) -> None:
+    """Keep what an export took and how far it was from PyTorch: the bundle is too large to be kept."""
+    facts = result.manifest.model_dump(mode="json", include={"cost", "parity", "files"})
+    (ROOT / "build").mkdir(exist_ok=True)
+    with (ROOT / "build/family-sizes.jsonl").open("a") as lines:
+        print(json.dumps({"model": name, "cpu_seconds": round(cpu_seconds), **facts}), file=lines)
