@@ -99,7 +99,8 @@ class Weights:
         if found != shape:
             hint = self._quantized()
             raise UserError(f"{path}: {stored} has shape {list(found)}, the config asks for {list(shape)}{hint}")
-        tensor = self._files[path].get_tensor(stored)
+        with safe_open(path, framework="pt") as file:  # a mapping of its own: pages that were read go with the tensor
+            tensor = file.get_tensor(stored)
         if tensor.dtype == torch.float64:
             return tensor.float()
         if tensor.dtype not in (torch.float32, torch.float16, torch.bfloat16):
