@@ -147,15 +147,13 @@ def schedules_table(benches: Sequence[Bench], schedules: Sequence[str]) -> str:
     whole, base = ([bench.measure(one) for bench in benches] for one in (UNPRUNED, schedules[0]))
     lines = ["| schedule | kept | before layers | prefill | caches | accuracy | of unpruned | difference | codes |"]
     lines += ["|---|---|---|" + "---:|" * 6]
-    named = {stages: name for name, stages in SCHEDULES.items()}
     for schedule in (UNPRUNED, *schedules):
         found = [bench.measure(schedule) for bench in benches]
         first, scores = found[0], scores_of(found)
         gap = scores - scores_of(base)
         error = gap.std() / len(gap) ** 0.5
-        name = f"**{named[schedule]}** `{schedule}`" if schedule in named else f"`{schedule}`"
         cells = [
-            name, ", ".join(map(str, first.kept)), ", ".join(map(str, first.layers)),
+            with_name(schedule), ", ".join(map(str, first.kept)), ", ".join(map(str, first.layers)),
             percent(first.prefill_macs / whole[0].prefill_macs), percent(first.cache_bytes / whole[0].cache_bytes),
             percent(scores.mean()), percent(scores.mean() / scores_of(whole).mean()),
             "" if schedule == schedules[0] else f"{100 * gap.mean():+.1f} ± {196 * error:.1f}",
@@ -166,25 +164,51 @@ def schedules_table(benches: Sequence[Bench], schedules: Sequence[str]) -> str:
 
 
 def tower_table(benches: Sequence[Bench]) -> str:
-    """Accuracy by kind of question, and the work up to the first token, of schedules with a stage in the tower."""
+    """Accuracy by kind of question, and the work up to the first token, of schedules with a stage in the tower.
+
+    The most work comes first. Bold are those of which no other is as right at less work, and names.
+    """
     whole = [bench.measure(UNPRUNED) for bench in benches]
     kinds = sorted(set(whole[0].kinds))
+    rows = [(schedule, [bench.measure(schedule) for bench in benches]) for schedule in (UNPRUNED, *TOWER)]
+    rows.sort(key=lambda row: -first_work(row[1]))
+    best = pareto_front([(first_work(found), scores_of(found).mean()) for _, found in rows])
     lines = ["| schedule | kept | vision | to the first token | accuracy | of unpruned | loss | "]
     lines[0] += " | ".join(kinds) + " |"
     lines += ["|---|---|" + "---:|" * (5 + len(kinds))]
-    for schedule in (UNPRUNED, *TOWER):
-        found = [bench.measure(schedule) for bench in benches]
+    for number, (schedule, found) in enumerate(rows):
         first, scores = found[0], scores_of(found)
         loss = scores_of(whole) - scores
-        work, all_work = (one.vision_macs + one.prefill_macs for one in (first, whole[0]))
+        accuracy = percent(scores.mean())
         cells = [
-            f"`{schedule}`", ", ".join(map(str, first.kept)), percent(first.vision_macs / whole[0].vision_macs),
-            percent(work / all_work), percent(scores.mean()), percent(scores.mean() / scores_of(whole).mean()),
+            with_name(schedule), ", ".join(map(str, first.kept)),
+            percent(first.vision_macs / whole[0].vision_macs), percent(first_work(found) / first_work(whole)),
+            f"**{accuracy}**" if number in best else accuracy, percent(scores.mean() / scores_of(whole).mean()),
             f"{100 * loss.mean():.1f} ± {196 * loss.std() / len(loss) ** 0.5:.1f}",
             *(percent(scores_of(found, kind).mean()) for kind in kinds),
         ]  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def first_work(found: Sequence[Measured]) -> int:
+    """Multiply-accumulates up to the first token."""
+    return found[0].vision_macs + found[0].prefill_macs
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> set[int]:
+    """Numbers of the (cost, worth) of which no other costs no more and is worth no less."""
+    return {
+        number
+        for number, (cost, worth) in enumerate(points)
+        if not any(other != (cost, worth) and other[0] <= cost and other[1] >= worth for other in points)
+    }
+
+
+def with_name(schedule: str) -> str:
+    """A schedule for a table, with its name if it has one."""
+    names = [name for name, stages in SCHEDULES.items() if stages == schedule]
+    return f"**{names[0]}** `{schedule}`" if names else f"`{schedule}`"
 
 
 def spelled(*stages: tuple[int, int] | tuple[int, int, str]) -> str:
@@ -193,45 +217,59 @@ def spelled(*stages: tuple[int, int] | tuple[int, int, str]) -> str:
 
 
 WEIGHED = ",weigh=1"
+LATE = f"1:0.222:vlm-pruner{WEIGHED}"
+EARLY = f"0:0.167:divprune{WEIGHED}"
 COMPARED = (
     "2:0.111",
     SCHEDULES["paper"],
-    "2:0.111:vlm-pruner" + WEIGHED,
+    f"2:0.111:vlm-pruner{WEIGHED}",
     "1:0.222",
-    SCHEDULES["gentle"],
-    "0:0.333:divprune" + WEIGHED,
-    "0:0.278:divprune" + WEIGHED,
-    "0:0.222:divprune" + WEIGHED,
+    LATE,
+    f"0:0.333:divprune{WEIGHED}",
+    f"0:0.278:divprune{WEIGHED}",
+    f"0:0.222:divprune{WEIGHED}",
     "0:0.167:divprune",
-    SCHEDULES["fast"],
-    "0:0.111:divprune" + WEIGHED,
+    EARLY,
+    f"0:0.111:divprune{WEIGHED}",
     f"0:0.333:divprune{WEIGHED}+2:0.111:vlm-pruner{WEIGHED}",
     "1:0.444+2:0.222+4:0.111",
 )
-"""The first one is what the others are compared with."""
+"""In the language model; the first one is what the others are compared with."""
 
-HALF = f"vision.2:0.5:local{WEIGHED}"
+HALF = f"vision.50%:0.5:local{WEIGHED}"
+SOON = f"vision.25%:0.5:local{WEIGHED}"
+DROPPED = ",form=dropped"
+NINTH = f"1:0.111:vlm-pruner{WEIGHED}"
 TOWER = (
-    "vision.2:0.5:local",
+    SCHEDULES["paper"],
+    *(SCHEDULES[name] for name in ("gentle", "fast", "fastest")),
+    "vision.50%:0.5:local",
     HALF,
-    f"vision.2:0.5:vlm-pruner{WEIGHED}",
-    f"vision.2:0.5:divprune{WEIGHED}",
-    f"vision.2:0.5:uniform{WEIGHED}",
-    f"{HALF},form=dropped",
-    f"vision.3:0.5:local{WEIGHED}",
-    f"vision.1:0.75:local{WEIGHED}",
-    f"vision.1:0.5:local{WEIGHED}",
-    f"vision.1:0.333:local{WEIGHED}",
-    f"vision.2:0.333:local{WEIGHED}",
+    f"vision.50%:0.5:vlm-pruner{WEIGHED}",
+    f"vision.50%:0.5:divprune{WEIGHED}",
+    f"vision.50%:0.5:uniform{WEIGHED}",
+    f"{HALF}{DROPPED}",
+    f"vision.75%:0.5:local{WEIGHED}",
+    f"vision.25%:0.75:local{WEIGHED}",
+    SOON,
+    f"{SOON}{DROPPED}",
+    f"vision.25%:0.333:local{WEIGHED}",
+    f"vision.50%:0.333:local{WEIGHED}",
     f"{HALF}+2:0.111:vlm-pruner{WEIGHED}",
-    f"{HALF}+{SCHEDULES['gentle']}",
-    f"{HALF}+{SCHEDULES['fast']}",
-    f"{HALF},form=dropped+{SCHEDULES['gentle']}",
-    f"vision.1:0.75:local{WEIGHED}+{SCHEDULES['gentle']}",
-    f"vision.1:0.5:local{WEIGHED}+{SCHEDULES['gentle']}",
-    f"vision.1:0.333:local{WEIGHED}+{SCHEDULES['gentle']}",
-    f"vision.1:0.333:local{WEIGHED}+{SCHEDULES['fast']}",
-    f"vision.2:0.333:local{WEIGHED}+{SCHEDULES['gentle']}",
+    f"{HALF}+{LATE}",
+    f"{HALF}+{EARLY}",
+    f"{HALF}{DROPPED}+{NINTH}",
+    f"vision.25%:0.75:local{WEIGHED}+{LATE}",
+    f"{SOON}+{LATE}",
+    f"{SOON}{DROPPED}+{LATE}",
+    f"{SOON}+0:0.222:divprune{WEIGHED}",
+    f"{SOON}+{EARLY}",
+    f"{SOON}{DROPPED}+0:0.222:divprune{WEIGHED}",
+    f"vision.25%:0.444:local{WEIGHED}+{LATE}",
+    f"vision.25%:0.444:local{WEIGHED}{DROPPED}+{NINTH}",
+    f"vision.25%:0.333:local{WEIGHED}+{LATE}",
+    f"vision.25%:0.333:local{WEIGHED}+{EARLY}",
+    f"vision.50%:0.333:local{WEIGHED}+{LATE}",
 )
 """With a stage before a block of the vision tower, alone and before one in the language model."""
 

@@ -133,16 +133,19 @@ def open_source(config: ExportConfig) -> Source:
 
 
 def placed(config: ExportConfig, family: Family) -> ExportConfig:
-    """The config with the places of its stages: a single one may name none, and one in the tower a share of it."""
+    """The config with the places of its stages in this model, where they were named otherwise or not at all."""
     if config.stages:
-        return replace(config, stages=tuple(in_tower(stage, family) for stage in config.stages))
+        return replace(config, stages=tuple(in_model(stage, family) for stage in config.stages))
     if config.prune_layer is not None:
         return config
     return replace(config, prune_layer=own_layer(parse_pruner(config.pruner)[0], family))
 
 
-def in_tower(stage: Stage, family: Family) -> Stage:
-    """The stage before a block of the family's vision tower, where it names a share of the blocks."""
+def in_model(stage: Stage, family: Family) -> Stage:
+    """The stage before a block or layer of the model, where it names a share of the blocks, or the first layer."""
+    if isinstance(stage.place, Layer) and stage.place.first:
+        places = key_places(family) if TRAITS[stage.pruner].needs else []
+        return replace(stage, place=Layer(places[0] if places else stage.place.index))
     if not isinstance(stage.place, Vision) or not stage.place.percent:
         return stage
     depth, least = family.spec.vision.depth, least_layer(stage.pruner)

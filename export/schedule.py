@@ -2,13 +2,14 @@
 
     PLACE:KEEP[:PRUNER[,SETTING=VALUE ...]]        2:0.222   4:0.111:divprune   2:0.111:vlm-pruner,batch=4,pivots=8
                                                    vision.2:0.5:local,weigh=1   vision.25%:0.5:local,form=dropped
+                                                   first:0.222
 
 Several stages are joined by a plus sign. Known without torch, so that a mistake is told at once.
 """
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Literal, get_args
 
@@ -26,20 +27,25 @@ FORM = "PLACE:KEEP[:PRUNER[,SETTING=VALUE]], as 2:0.111:vlm-pruner,batch=4"
 
 SCHEDULES: dict[str, str] = {
     "paper": "2:0.111:vlm-pruner,settings=published",
-    "gentle": "1:0.222:vlm-pruner,weigh=1",
-    "fast": "0:0.167:divprune,weigh=1",
+    "gentle": "vision.50%:0.5:local,weigh=1,form=dropped+first:0.222:vlm-pruner,weigh=1",
+    "fast": "vision.25%:0.5:local,weigh=1,form=dropped+first:0.111:vlm-pruner,weigh=1",
+    "fastest": "vision.25%:0.333:local,weigh=1,form=dropped+first:0.111:vlm-pruner,weigh=1",
 }
 """Name -> stages, chosen by what they cost and what stays right: docs/results/accuracy.md."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """Before decoder layer `index`; 0 is between the connector and the language model."""
+    """Before decoder layer `index`; 0 is between the connector and the language model.
+
+    first: the first that the method can stand before in a model, `index` or a later one.
+    """
 
     index: int
+    first: bool = False
 
     def __str__(self) -> str:
-        return str(self.index)
+        return "first" if self.first else str(self.index)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +111,7 @@ def parse_stage(text: str) -> Stage:
     if where is None or not rest or (rest.endswith(":") and not pruner):
         raise UserError(
             f"--stage {text}: must be {FORM}; PLACE is a decoder layer, 0 is before the language model, or "
-            "vision.BLOCK or vision.25% in the vision tower"
+            "first, the first possible one, or vision.BLOCK or vision.25% in the vision tower"
         )
     try:
         share = float(keep)
@@ -117,13 +123,17 @@ def parse_stage(text: str) -> Stage:
         )
     pruner, form = parse_form(pruner or DEFAULT_PRUNER, f"--stage {text}", tower=isinstance(where, Vision))
     name, settings, published = parse_pruner(pruner)
+    if isinstance(where, Layer) and where.first:
+        where = replace(where, index=least_layer(name))
     stage = Stage(place=where, keep=share, pruner=name, settings=settings, published=published, form=form)
     check_place(stage, f"--stage {text}")
     return stage
 
 
 def parse_place(text: str) -> Place | None:
-    """`2`, `vision.2` or `vision.25%`; None is none of these."""
+    """`2`, `first`, `vision.2` or `vision.25%`; None is none of these."""
+    if text == "first":
+        return Layer(0, first=True)
     found = re.fullmatch(r"([0-9]{1,4})|vision\.(?:([0-9]{1,4})|([0-9]{1,2})%)", text)
     if found is None:
         return None

@@ -203,7 +203,7 @@ def test_list_of_pruners_shows_their_place(capsys: pytest.CaptureFixture[str]) -
 def test_list_of_schedules_spells_what_can_be_given(capsys: pytest.CaptureFixture[str]) -> None:
     cli.main(["--list", "schedules"])
     shown = dict(line.split() for line in capsys.readouterr().out.splitlines())
-    assert list(shown) == ["paper", "gentle", "fast"]
+    assert list(shown) == ["paper", "gentle", "fast", "fastest"]
     assert all(named_schedule(name) == parse_schedule(stages) for name, stages in shown.items())
 
 

@@ -53,6 +53,8 @@ def stage(index: int, keep: float, pruner: str = "vlm-pruner", *, published: boo
         ("0:.5:random", stage(0, 0.5, "random")),
         ("27:1:uniform", stage(27, 1, "uniform")),
         ("2:1:none", stage(2, 1, "none")),
+        ("first:0.222", Stage(place=Layer(1, first=True), keep=0.222)),
+        ("first:0.5:divprune", Stage(place=Layer(0, first=True), keep=0.5, pruner="divprune")),
         ("2:0.111:vlm-pruner,batch=4,pivots=8", stage(2, 0.111, batch=4, pivots=8)),
         ("2:1e-1:vlm-pruner,settings=published", stage(2, 0.1, published=True)),
         ("3:0.5:vlm-pruner,bss_weight=0,settings=published", stage(3, 0.5, published=True, bss_weight=0.0)),
@@ -84,6 +86,14 @@ def test_named_schedules_are_schedules(name: str) -> None:
     assert stages == parse_schedule(SCHEDULES[name])
     assert stages[-1].keep <= 0.5
     assert joined(stages) == joined(parse_schedule(joined(stages)))
+
+
+@pytest.mark.parametrize(("name", "block"), [("gentle", 2), ("fast", 1), ("fastest", 1)])
+def test_named_schedules_in_a_model_of_four_blocks(name: str, block: int) -> None:
+    config = ExportConfig(model="vlmp-tiny", targets=(), output=Path(), stages=named_schedule(name))
+    geometry = open_source(config).geometry
+    assert geometry.tower is not None
+    assert (geometry.tower.block, [cut.layer for cut in geometry.cuts]) == (block, [1])
 
 
 def test_the_paper_prunes_once_with_its_own_settings() -> None:

@@ -22,6 +22,7 @@ from vlmp.export.config import ExportConfig
 from vlmp.export.eager import open_eager
 from vlmp.export.models import open_family
 from vlmp.export.pipeline import export
+from vlmp.export.schedule import parse_schedule
 from vlmp.runtimes import Chat, load
 from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.image import to_pixels
@@ -119,6 +120,9 @@ def test_places_after_convolutions(tmp_path: Path) -> None:
     for place in (1, 2, 4):
         with pytest.raises(UserError, match=rf"--prune-layer {place}: .* convolution and has none: choose one of 3"):
             open_eager(tried.config(prune_layer=place))
+    for first, place in (("first:0.333", 3), ("first:0.333:uniform", 0)):
+        shape = open_eager(tried.config(stages=parse_schedule(first))).session.manifest.shape
+        assert shape.prune_layer == place
     chat = open_eager(tried.config(pruner="uniform", keep=0.333, prune_layer=2))
     wanted = tried.pruned(chat).prefill(tried.inputs)
     assert_close(chat.session.prefill(question_ids(chat, QUESTION), visual_tokens(chat, tried)).logits, wanted)
