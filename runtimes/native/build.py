@@ -99,10 +99,13 @@ def _executorch(kind: str) -> Path:
         spec = find_spec("executorch")
     except (PackageNotFoundError, ModuleNotFoundError):
         spec = None
-    if spec is None or not spec.submodule_search_locations:
+    # Any folder of that name on Python's path counts as a part of the package.
+    parts = [Path(place) for place in (spec and spec.submodule_search_locations) or []]
+    packages = [part for part in parts if (part / "share" / "cmake").is_dir()]
+    if not packages:
         raise Missing("executorch is not installed: pip install 'vlmp[executorch]'")
     if kind != "arm64":
-        return Path(next(iter(spec.submodule_search_locations)))
+        return packages[0]
     unpacked = OUTPUT / "wheels" / f"executorch-{installed}-aarch64"
     if not unpacked.is_dir():
         download = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:"]
