@@ -20,12 +20,12 @@ LANES: dict[Arithmetic, int] = {"float32": 4, "float16": 8, "int8": 16}
 """Multiply-accumulates that a 128-bit pipe does in a cycle: FMLA on 4 or 8 numbers, SDOT on 16."""
 EFFICIENCY: dict[str, dict[str, float]] = {
     "onnx": {"none": 0.5, "int8": 0.45, "int4": 0.15},
-    "executorch": {"none": 0.45, "int8": 0.3, "int4": 0.25},
+    "executorch": {"none": 0.45, "int8": 0.3, "int4": 0.25, "int4-fp16": 0.25},
     "coreml": {"none": 0.5, "int8": 0.5, "int4": 0.5, "palette4": 0.5},
 }
 """Target -> quantization -> assumed share of the peak in arithmetic: what x86-64 kernels reach of theirs, rounded.
 
-Of int4 and palette4 that of the language model: vision is int8 in all presets.
+Of those with 4 bits that of the language model: vision is int8 in all presets. Attention in float16 is not counted.
 """
 MEMORY_EFFICIENCY = 0.6
 """Assumed share of the bandwidth that a CPU's cores reach."""

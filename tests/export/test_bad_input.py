@@ -25,11 +25,11 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
 from torch import nn
 from vlmp.export import cli
-from vlmp.export.config import PRESETS, Precision
+from vlmp.export.config import Precision
 from vlmp.export.eager import Eager
 from vlmp.export.geometry import Geometry
 from vlmp.export.models import MODELS
-from vlmp.export.targets import TARGETS, Report
+from vlmp.export.targets import OFFERS, TARGETS, Report
 from vlmp.pruner import PRUNERS
 from vlmp.runtimes import cli as run_cli
 from vlmp.runtimes.bundle import folder
@@ -185,7 +185,10 @@ SETTINGS: list[tuple[list[str], list[str]]] = [
     ([*BASE, "--pruner", "fastest"], ["unknown pruner 'fastest'", *PRUNERS]),
     ([*BASE, "--quant", ""], ["no quantization '' for fake", "--quant none"]),
     ([*BASE, "--quant", "int4"], ["no quantization 'int4' for fake", "--quant none"]),
-    (["--model", "vlmp-tiny", "--target", "coreml", "--quant", "int3"], ["quantization 'int3' for coreml", *PRESETS]),
+    (
+        ["--model", "vlmp-tiny", "--target", "coreml", "--quant", "int3"],
+        ["'int3' for coreml", *OFFERS["coreml"].presets],
+    ),
     (["--model", "vlmp-tiny", "--target", "onnx", "--quant", "palette4"], ["'palette4' for onnx", "none, int8, int4"]),
     ([*BASE, "--precision", "float16"], ["--precision float16", "fake exports float32"]),
     ([*BASE, "--precision", "bfloat16"], ["--precision", "float32", "float16"]),
