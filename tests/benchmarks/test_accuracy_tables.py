@@ -6,6 +6,7 @@ from pathlib import Path
 
 import accuracy
 import pytest
+import schedules
 import torch
 from vlmp.pruner import PrunerConfig
 
@@ -48,3 +49,8 @@ def test_the_document_has_a_place_for_every_part() -> None:
     for part in set(accuracy.PARTS) - {"pictures"}:
         assert f"<!-- {part}: generated -->" in text
         assert f"<!-- {part}: end -->" in text
+
+
+def test_the_pareto_front_is_what_nothing_beats_at_less_cost() -> None:
+    points = [(10, 90.0), (8, 90.0), (8, 85.0), (5, 80.0), (5, 80.0), (4, 70.0), (6, 79.0)]
+    assert schedules.pareto_front(points) == {1, 3, 4, 5}
