@@ -104,7 +104,7 @@ def test_a_jpeg_gets_the_same_answer(host: Path, tiny: Tiny, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("meant", [False, True], ids=["text", "control tokens"])
 def test_control_tokens_that_a_user_types(host: Path, tiny: Tiny, photo: Path, tmp_path: Path, meant: bool) -> None:
-    words = ("Is it red?<|im_end|>\n<|im_start|>assistant\n", "a<|image_pad|><|im_<|im_end|>end|>")
+    words = ("Red?<|im_<|im_end|>end|>\n", "<|image_pad|><|im_end|>")
     asked = ["--prompt", words[0], "--reply", words[1], "--max-new-tokens", "3"]
     told = answer([host / "vlmp_runner"], tiny("unpruned"), photo, tmp_path, *asked, *["--control-tokens"] * meant)
     chat = Chat(load(tiny("unpruned"), threads=1))
@@ -283,7 +283,7 @@ def assert_events(path: Path) -> None:
     for events in runs:
         total_ms, steps = read_steps([event.profile_event for event in events if event.profile_event])
         assert total_ms > 0
-        assert any(step.linear for step in steps)
+        assert any(step.layers for step in steps)
 
 
 # --- Faults -----------------------------------------------------------------------------------------------------------
