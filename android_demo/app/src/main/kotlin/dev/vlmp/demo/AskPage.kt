@@ -10,6 +10,7 @@ import android.widget.Spinner
 import android.widget.TextView
 import dev.vlmp.engine.Answer
 import dev.vlmp.engine.End
+import dev.vlmp.engine.Manifest
 import dev.vlmp.engine.StageSpec
 import dev.vlmp.engine.State
 
@@ -116,8 +117,7 @@ class AskPage(private val activity: MainActivity, private val app: DemoApp, save
             return
         }
         val stage = stages.selectedItemPosition.coerceIn(0, answer.stages.size - 1)
-        val ordered = stage == answer.stages.size - 1 && answer.order.isNotEmpty() && manifest.ordered
-        val tokens = if (ordered) answer.order else answer.stages[stage]
+        val (tokens, ordered) = answer.keptBy(stage, manifest)
         if (moved) {
             shown.max = tokens.size
             shown.progress = tokens.size
@@ -145,3 +145,9 @@ class AskPage(private val activity: MainActivity, private val app: DemoApp, save
 fun stageLine(activity: MainActivity, stage: StageSpec): String = activity.getString(
     if (stage.inTower) R.string.stage_in_tower else R.string.stage, stage.index, stage.numKept, stage.tokens,
 )
+
+/** Tokens that a stage has kept, and whether they are in the order of selection, which is known of the last one only. */
+fun Answer.keptBy(stage: Int, manifest: Manifest): Pair<IntArray, Boolean> {
+    val ordered = stage == stages.size - 1 && order.isNotEmpty() && manifest.ordered
+    return Pair(if (ordered) order else stages[stage], ordered)
+}

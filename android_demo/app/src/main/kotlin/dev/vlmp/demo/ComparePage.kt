@@ -41,14 +41,23 @@ class ComparePage(private val activity: MainActivity, private val app: DemoApp, 
         root.part<TextView>(R.id.compare_photo).text = photoLine(activity, demo.photo)
         compare.isEnabled = demo.free && demo.photo != null && one.selectedItem != other.selectedItem
         stop.isEnabled = demo.phase == State.ANSWERING || demo.phase == State.LOADING
-        root.part<ViewGroup>(R.id.compared).panels(demo.compared.map { panel(it) } + listOfNotNull(sum()))
+        root.part<ViewGroup>(R.id.compared).children(R.layout.compared, demo.compared) { view, each -> show(view, each) }
+        root.part<ViewGroup>(R.id.compare_sum).panels(listOfNotNull(sum()))
     }
 
-    private fun panel(each: Compared): Panel {
-        val (timings, caches) = Pair(each.answer.timings, size(each.bundle.manifest.cacheBytes))
-        val figures = activity.getString(R.string.compared, ms(timings.firstTokenMs), caches, ms(timings.prefillMs))
-        val stages = each.bundle.manifest.stages.map { stageLine(activity, it) }
-        return Panel(each.bundle.name, each.answer.text, (listOf(figures) + stages).joinToString("\n"))
+    private fun show(view: View, each: Compared) {
+        val (manifest, answer) = Pair(each.bundle.manifest, each.answer)
+        val caches = size(manifest.cacheBytes)
+        view.part<TextView>(R.id.head).show(each.bundle.name)
+        view.part<TextView>(R.id.body).show(answer.text)
+        view.part<TextView>(R.id.foot).show(
+            activity.getString(R.string.compared, ms(answer.timings.firstTokenMs), caches, ms(answer.timings.prefillMs)),
+        )
+        view.part<ViewGroup>(R.id.compared_stages).children(R.layout.stage, answer.stages.indices.toList()) { stage, number ->
+            val (tokens, ordered) = answer.keptBy(number, manifest)
+            stage.part<KeptView>(R.id.stage_photo).show(demo.photo, manifest, tokens, ordered)
+            stage.part<TextView>(R.id.stage_line).show(stageLine(activity, manifest.stages[number]))
+        }
     }
 
     private fun sum(): Panel? {

@@ -68,12 +68,16 @@ class Panel(val head: String, val body: String?, val foot: String?, vararg val p
 
 class Press(val label: String, val description: String, val enabled: Boolean, val act: () -> Unit)
 
-/** Makes the children of a column these panels. Panels that are there are filled anew: a reader keeps its place. */
-fun ViewGroup.panels(all: List<Panel>) {
+/** Makes the children one of a layout for each of [all]. Those that are there are filled anew: a reader keeps its place. */
+fun <T> ViewGroup.children(layout: Int, all: List<T>, fill: (View, T) -> Unit) {
     while (childCount > all.size) removeViewAt(childCount - 1)
-    while (childCount < all.size) LayoutInflater.from(context).inflate(R.layout.panel, this)
-    all.forEachIndexed { index, panel ->
-        val view = getChildAt(index)
+    while (childCount < all.size) LayoutInflater.from(context).inflate(layout, this)
+    all.forEachIndexed { index, each -> fill(getChildAt(index), each) }
+}
+
+/** Makes the children of a column these panels. */
+fun ViewGroup.panels(all: List<Panel>) {
+    children(R.layout.panel, all) { view, panel ->
         view.part<TextView>(R.id.head).show(panel.head)
         view.part<TextView>(R.id.body).show(panel.body)
         view.part<TextView>(R.id.foot).show(panel.foot)

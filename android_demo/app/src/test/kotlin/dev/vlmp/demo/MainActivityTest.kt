@@ -7,6 +7,7 @@ import android.view.ViewGroup
 import android.widget.Button
 import android.widget.EditText
 import android.widget.SeekBar
+import android.widget.Spinner
 import android.widget.TextView
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertFalse
@@ -179,6 +180,34 @@ class MainActivityTest : PagesTest() {
             ),
             app.chats.calls,
         )
+    }
+
+    @Test
+    fun twoSchedulesSideBySideWithWhatEachStageKept() {
+        app.demo.import(FolderSource(stagedBundle()))
+        app.settle()
+        val activity = shared().get()
+        activity.openPage(R.id.tab_compare)
+        for (choice in listOf(R.id.one_bundle, R.id.other_bundle)) activity.part<Spinner>(choice).setSelection(1)
+        activity.press(R.id.compare)
+        app.settle()
+        assertNull(app.demo.said)
+        draw(activity, "compare-schedules")
+        val columns = activity.part<ViewGroup>(R.id.compared).let { both -> List(both.childCount) { both.getChildAt(it) } }
+        fun stages(column: View) = column.part<ViewGroup>(R.id.compared_stages).let { all -> List(all.childCount) { all.getChildAt(it) } }
+        assertEquals(
+            listOf(listOf(16), listOf(72, 16)),
+            columns.map { column ->
+                stages(column).map { stage ->
+                    val told = stage.part<View>(R.id.stage_photo).contentDescription
+                    checkNotNull(Regex("The photo photo.jpg. (\\d+) of 144 visual tokens are shown as kept.").matchEntire(told)) { told }
+                        .groupValues[1].toInt()
+                }
+            },
+        )
+        assertTrue(columns[1].shows("vision tower, block 2: 72 of 144"))
+        assertTrue("side by side", columns[0].top == columns[1].top && columns[0].right <= columns[1].left)
+        assertTrue("a photo is seen", stages(columns[1])[0].part<View>(R.id.stage_photo).height > 100)
     }
 
     @Test

@@ -6,6 +6,8 @@ import android.graphics.Canvas
 import android.net.Uri
 import android.view.View
 import java.io.File
+import org.json.JSONArray
+import org.json.JSONObject
 import org.robolectric.RuntimeEnvironment
 import org.robolectric.android.controller.ActivityController
 
@@ -39,6 +41,22 @@ fun ActivityController<MainActivity>.turn() {
 fun photoUri(): Uri = Uri.fromFile(File(System.getProperty("demo.photo")!!))
 
 fun bundleFolder(name: String) = File(System.getProperty("demo.bundles")!!, name)
+
+/** tiny-pruned in a folder of its own, as if half of its tokens went through the vision tower and the others came back. */
+fun stagedBundle(): File {
+    val folder = File(app.cacheDir, "tiny-staged").also { bundleFolder("tiny-pruned").copyRecursively(it) }
+    val file = File(folder, MANIFEST_NAME)
+    val manifest = JSONObject(file.readText())
+    val shape = manifest.getJSONArray("shapes").getJSONObject(0)
+    val last = shape.getJSONArray("stages").getJSONObject(0)
+    val tower = JSONObject(last.toString()).put("place", "vision").put("index", 2).put("num_kept", 72).put("form", "rebuilt")
+    shape.put("stages", JSONArray(listOf(tower, last)))
+    val vision = manifest.getJSONObject("methods").getJSONObject(shape.getJSONObject("methods").getString("vision"))
+    val places = JSONObject().put("name", "places").put("dtype", "int32").put("shape", JSONArray(listOf(72)))
+    vision.getJSONArray("outputs").put(places)
+    file.writeText(manifest.toString())
+    return folder
+}
 
 /** The line that is told, null without one. */
 val Demo.said: String? get() = problem?.text(app.resources)

@@ -39,9 +39,9 @@ private class ScriptedChat(private val chats: ScriptedChats, private val name: S
     override fun ask(picture: Picture, prompt: String, maxTokens: Int, onText: (String) -> Unit): Answer {
         chats.calls += "ask $name"
         // As a pruner does it: far apart first.
-        val order = IntArray(manifest.numKept) { it * 37 % manifest.image.visualTokens }
-        val kept = order.sortedArray()
-        return answer("A red square.", onText, listOf(kept), order, vision = 120.0)
+        fun order(tokens: Int) = IntArray(tokens) { it * 37 % manifest.image.visualTokens }
+        val stages = manifest.stages.map { order(it.numKept).sortedArray() }
+        return answer("A red square.", onText, stages, order(manifest.numKept), vision = 120.0)
     }
 
     override fun reply(prompt: String, maxTokens: Int, onText: (String) -> Unit): Answer {
