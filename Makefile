@@ -58,7 +58,7 @@ ios-test: setup
 # A file's tests stay in one process: they share what they have exported. Each process has one core: threads of PyTorch
 # that wait for a core of their own would keep the other process from it.
 test: lint typecheck
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 40 --durations-min 5
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
