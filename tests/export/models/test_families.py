@@ -18,11 +18,13 @@ import tiny_checkpoints
 from family_cases import CASES, NEXT_QUESTION, QUESTION, Tried, checkpoint, family_bundles, opened
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.nn import functional as F
 from vlmp.export.config import ExportConfig
 from vlmp.export.eager import open_eager
 from vlmp.export.models import open_family
 from vlmp.export.pipeline import export
 from vlmp.export.schedule import parse_schedule
+from vlmp.export.targets.onnx.kernels import GroupLinear, contrib
 from vlmp.runtimes import Chat, load
 from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.image import to_pixels
@@ -214,6 +216,28 @@ def test_int4_verifies(tried: Tried, target: str, tmp_path: Path) -> None:
     )  # fmt: skip
     (result,) = export(config)
     assert (result.manifest.parity.status, result.manifest.quantization) == ("passed", "int4")
+
+
+@pytest.mark.parametrize("tried", ["lfm2_vl"], indirect=True, scope="module")
+def test_int4_is_exact_but_for_rounded_activations(
+    tried: Tried, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gated convolutions carry that rounding furthest. Without it the same codes give what PyTorch gives."""
+
+    def unrounded(linear: GroupLinear, hidden_LI: Tensor) -> Tensor:
+        assert linear.bias is None
+        if not linear.lowering:
+            return F.linear(hidden_LI, linear.weight())
+        sizes = {"K": linear.inputs, "N": linear.outputs, "bits": linear.scheme.bits, "block_size": linear.group}
+        inputs = (hidden_LI, linear.codes, linear.scale)
+        return contrib("MatMulNBits", inputs, {**sizes, "accuracy_level": 1}, width=linear.outputs)
+
+    monkeypatch.setattr(GroupLinear, "forward", unrounded)
+    config = tried.config(targets=("onnx",), output=tmp_path / "bundle", quant="int4", keep=0.333)
+    (result,) = export(config)
+    errors = {check.name: check.value for check in result.manifest.parity.checks if "logits relative" in check.name}
+    assert len(errors) == 3
+    assert max(errors.values()) < 1e-4
 
 
 # --- Checkpoints ------------------------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """Families at full widths with few layers, and, slowly, whole: on ONNX Runtime, quantized as they are by default.
 
+LFM2-VL is in float32: with random weights of these widths rounding takes it past the limits (docs/quantization.md).
+
 Qwen2-VL is in tests/export/test_full_size.py. Whole models: `pytest -m slow tests/export/models/test_family_sizes.py`,
 which writes what each took as a line of `build/family-sizes.jsonl`.
 """
@@ -27,12 +29,12 @@ MOST_GIB, MOST_MINUTES = 12, 45
 """Of an export of up to 4 billion parameters, on 2 cores."""
 
 
-def exported(name: str, checkpoint: Path, output: Path) -> Result:
+def exported(name: str, checkpoint: Path, output: Path, quant: str) -> Result:
     config = ExportConfig(
-        model=name, targets=("onnx",), output=output, checkpoint=checkpoint, text_len=16, max_new_tokens=16
+        model=name, targets=("onnx",), output=output, checkpoint=checkpoint, text_len=16, max_new_tokens=16, quant=quant
     )
     (result,) = export(config)
-    assert (result.manifest.parity.status, result.manifest.quantization) == ("passed", model_entry(name).quant)
+    assert (result.manifest.parity.status, result.manifest.quantization) == ("passed", quant)
     return result
 
 
@@ -58,7 +60,7 @@ def told_bytes(name: str, checkpoint: Path) -> int:
 )
 def test_full_widths_verify_and_answer(tmp_path: Path, name: str, layers: int, visual: int, seed: int) -> None:
     write_checkpoint(tmp_path / "checkpoint", name, layers=layers, vision_layers=2, vocab=4096, seed=seed)
-    result = exported(name, tmp_path / "checkpoint", tmp_path / "bundle")
+    result = exported(name, tmp_path / "checkpoint", tmp_path / "bundle", model_entry(name).quant)
     shape = result.manifest.shape
     assert (shape.image.visual_tokens, shape.num_kept) == (visual, int(0.111 * visual + 0.5))
     if result.manifest.quantization == "int4":
@@ -77,14 +79,15 @@ def test_full_widths_verify_and_answer(tmp_path: Path, name: str, layers: int, v
 )  # fmt: skip
 def test_a_whole_model_keeps_its_limits(tmp_path: Path, name: str) -> None:
     write_checkpoint(tmp_path / "checkpoint", name)
-    before = process_time()
-    result = exported(name, tmp_path / "checkpoint", tmp_path / "bundle")
+    before, quant = process_time(), "none" if name == "lfm2-vl-1.6b" else model_entry(name).quant
+    result = exported(name, tmp_path / "checkpoint", tmp_path / "bundle", quant)
     note(name, result, process_time() - before)
     if name != "llava-1.5-7b":
         assert result.peak_memory_mib / 1024 <= MOST_GIB
         assert result.seconds / 60 <= MOST_MINUTES
-    weights = max(file.size_bytes for file in result.manifest.files)
-    assert 0.97 < weights / told_bytes(name, tmp_path / "checkpoint") < 1.05
+    if quant == "int4":
+        weights = max(file.size_bytes for file in result.manifest.files)
+        assert 0.97 < weights / told_bytes(name, tmp_path / "checkpoint") < 1.05
 
 
 def note(name: str, result: Result, cpu_seconds: float) -> None:
