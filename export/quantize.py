@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from vlmp.export.config import UNQUANTIZED, check_preset
 from vlmp.export.models.layers import PatchAttention
 from vlmp.runtimes.bundle.errors import UserError
@@ -72,6 +73,8 @@ class QuantLinear(nn.Module):
         self.group = scheme.group or self.inputs
         self.lowering = False
         """Whether a target's own operator stands for what this computes: set while a graph is traced."""
+        self.in_parts = False
+        """Whether `product` takes some rows of the weight at a time: faster, but not to be traced or counted."""
         self.register_parameter("bias", None)
         self.encode(weight_OI)
 
@@ -98,6 +101,16 @@ class QuantLinear(nn.Module):
     def weight(self) -> Tensor:
         """The weight that the codes stand for. float32 [O, I]."""
         return self.rows(torch.arange(self.outputs, dtype=torch.int32))
+
+    def product(self, hidden_LI: Tensor) -> Tensor:
+        """hidden [..., I] times the weight that the codes stand for, with the bias. [..., O]."""
+        if not self.in_parts:
+            return F.linear(hidden_LI, self.weight(), self.bias)
+        # As floats these rows stay in a core's cache, and no whole weight is written.
+        some = torch.arange(self.outputs, dtype=torch.int32).split(max(1, CHUNK // self.inputs))
+        parts = [F.linear(hidden_LI, self.rows(index_L).to(hidden_LI.dtype)) for index_L in some]
+        product_LO = torch.cat(parts, -1)
+        return product_LO if self.bias is None else product_LO + self.bias
 
     def forward(self, hidden_LI: Tensor) -> Tensor:
         """hidden [L, I] -> [L, O]."""
@@ -175,6 +188,13 @@ class Quantizer:
         if note not in self.notes:
             self.notes.append(note)
         return replace(scheme, group=fitting)
+
+
+def compute_in_parts(module: nn.Module) -> None:
+    """Let quantized layers compute fast from now on; a graph of it can no longer be traced."""
+    for part in module.modules():
+        if isinstance(part, QuantLinear):
+            part.in_parts = True
 
 
 def constant(value: Tensor) -> nn.Parameter:

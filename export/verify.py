@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 from vlmp.export.prompt import ChatPrompt
+from vlmp.export.quantize import compute_in_parts
 from vlmp.runtimes.bundle.errors import UserError
 from vlmp.runtimes.bundle.folder import REFERENCE_NAME, write_manifest
 from vlmp.runtimes.bundle.manifest import Manifest, MethodName, ParitySpec
@@ -33,6 +34,8 @@ def verify_export(
     methods: the graphs in the precision of the export. Raises UserError with the figures when a limit is exceeded.
     """
     report("verify: PyTorch reference")
+    for module in methods.values():
+        compute_in_parts(module)
     session = TorchSession(manifest, methods)
     photo = open_image(Path(str(files("vlmp.runtimes"))) / "assets" / "photo.jpg")
     pixels = to_pixels(photo, manifest.shape.image).astype(np.uint8)

@@ -114,6 +114,8 @@ class WeightLinear(QuantLinear):
 
     def forward(self, hidden_LI: Tensor) -> Tensor:
         """hidden [L, I] -> [L, O]."""
+        if self.in_parts:
+            return self.product(hidden_LI)
         limits = -self.scheme.largest - 1, self.scheme.largest
         weight_OI = torch.ops.torchao.dequantize_affine(
             self.codes, [1, self.group], self.scale, None, torch.int8, *limits

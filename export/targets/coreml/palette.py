@@ -36,6 +36,8 @@ class PaletteLinear(QuantLinear):
 
     def forward(self, hidden_LI: Tensor) -> Tensor:
         """hidden [L, I] -> [L, O]."""
+        if self.in_parts:
+            return self.product(hidden_LI)
         weight_OI = torch.ops.vlmp.from_palette(self.codes, self.scale)
         return F.linear(hidden_LI, weight_OI.to(hidden_LI.dtype), self.bias)
 

@@ -137,6 +137,8 @@ class DynamicLinear(QuantLinear):
         )
         codes_LI = ops.quantize_affine(hidden_LI, row, scale, zero, torch.int8, -128, 127)
         rounded_LI = ops.dequantize_affine(codes_LI, row, scale, zero, torch.int8, -128, 127)
+        if self.in_parts:
+            return self.product(rounded_LI)
         limits = -self.scheme.largest - 1, self.scheme.largest
         weight_OI = ops.dequantize_affine(self.codes, [1, self.group], self.scale, self.zero, torch.int8, *limits)
         return F.linear(rounded_LI, weight_OI, self.bias)

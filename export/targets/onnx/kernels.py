@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from vlmp.export.models.layers import AddNorm, PatchAttention, RmsNorm, TanhGelu
 from vlmp.export.models.mixers import Attention, ShortConv, convolve
 from vlmp.export.quantize import QuantLinear, constant
@@ -37,7 +36,7 @@ class RowLinear(QuantLinear):
         scale = (high - low) / 255
         zero = (-low / scale).round()
         codes_LI = ((hidden_LI / scale).round() + zero).clamp(0, 255) - zero
-        return F.linear(codes_LI * scale, self.weight(), self.bias)
+        return self.product(codes_LI * scale)
 
 
 class GroupLinear(QuantLinear):
@@ -74,7 +73,7 @@ class GroupLinear(QuantLinear):
         hidden_LGg = hidden_LI.unflatten(-1, (-1, self.group))
         scale_LG1 = (hidden_LGg.abs().amax(-1, keepdim=True) / 127).clamp_min(1e-30)
         rounded_LI = ((hidden_LGg / scale_LG1).round() * scale_LG1).flatten(-2)
-        return F.linear(rounded_LI, self.weight(), self.bias)
+        return self.product(rounded_LI)
 
 
 class FusedPatchAttention(nn.Module):
