@@ -67,14 +67,14 @@ def explain(one: BundleProfile, other: BundleProfile, unlike: Sequence[str]) -> 
     # With a stage in its tower pruning changes vision, too.
     in_tower = one.manifest.in_tower or other.manifest.in_tower
     pruned: list[InParts] = ["vision", "prefill"] if in_tower else ["prefill"]
-    rest, free = ("the picture", "vision and prefill") if in_tower else ("picture and vision", "a prefill")
-    fixed = whole - sum(median(slow, name) for name in pruned)
+    fixed = median(slow, "preprocess") + (0 if in_tower else median(slow, "vision"))
+    rest = "the picture" if in_tower else "picture and vision"
+    limit = "" if in_tower else f": a prefill without cost would make it {ratio(whole, fixed)} times as fast"
     return (
         f"{fast.name} reaches the first token {ratio(whole, median(fast, 'first_token'))} times as fast as "
         f"{slow.name}. "
         f"Of {slow.name}'s {whole:.1f} ms, {fixed:.1f} ms ({share(fixed, whole)}) are {rest}, which "
-        f"pruning does not touch: {free} without cost would make it {ratio(whole, fixed)} times as fast."
-        + "".join(_explain_method(slow, fast, name) for name in pruned)
+        f"pruning does not touch{limit}." + "".join(_explain_method(slow, fast, name) for name in pruned)
     )
 
 
