@@ -51,8 +51,9 @@ def told_bytes(name: str, checkpoint: Path) -> int:
     [
         ("llava-1.5-7b", 3, 576, 0),
         ("qwen2.5-vl-3b", 3, 256, 0),
-        # Seed 0 draws near ties: in float32 half a per cent of noise on the visual tokens keeps 6 % others.
-        ("qwen3-vl-2b", 4, 256, 1),
+        # Its random weights draw near ties: a per cent of noise on the visual tokens leaves 86 to 97 % of the kept ones
+        # (seeds 0 to 5), whatever computes it. This seed has the fewest.
+        ("qwen3-vl-2b", 4, 256, 3),
         ("internvl3-2b", 3, 256, 0),
         ("smolvlm2-500m", 3, 64, 0),
         ("lfm2.5-vl-450m", 4, 256, 0),
