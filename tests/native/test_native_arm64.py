@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from native_cases import Told, answer
+from arm64_instructions import QEMU, counted, counting
+from native_cases import answer
 
 PROMPT = ("--prompt", "What is in this picture?")
-# Not the default processor, with which QEMU 7.2 computes int8 products wrongly.
-QEMU: list[str | Path] = ["qemu-aarch64", "-cpu", "cortex-a76", "-L", "/usr/aarch64-linux-gnu"]
 LOGITS = {"pruned": 1e-5, "int4": 2e-2}
 """max |a - b| / max |b|: sums in another order; and where activations become integers, as runtimes/verify.py has it."""
 KEPT = {"pruned": 1.0, "int4": 0.85}
@@ -37,27 +34,12 @@ def test_arm64_answers_as_this_machine(
 
 
 def test_pruning_saves_instructions_in_prefill_and_decode(
-    arm64: Path, tiny: Callable[[str], Path], photo: Path, tmp_path: Path
+    arm64: Path, tiny: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    plugin = tmp_path / "count.so"
-    compiler = shutil.which("gcc")
-    if compiler is None:
+    if shutil.which("gcc") is None:
         pytest.skip("gcc is missing: apt-get install gcc")
-    source = Path(__file__).with_name("count_instructions.c")
-    subprocess.run([compiler, "-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-o", plugin, source], check=True)
-    command: list[str | Path] = [QEMU[0], "-plugin", plugin, *QEMU[1:], arm64 / "dist/vlmp_runner"]
-    counts = {}
-    for name in ("pruned", "unpruned"):
-        told = answer(command, tiny(name), photo, tmp_path, *PROMPT, "--ignore-end", "--max-new-tokens", "5")
-        counts[name] = instructions(told)
-    pruned, unpruned = counts["pruned"], counts["unpruned"]
+    command = [*counting(tmp_path), arm64 / "dist/vlmp_runner"]
+    pruned, unpruned = (counted(command, tiny(name)) for name in ("pruned", "unpruned"))
     assert abs(pruned["vision"] / unpruned["vision"] - 1) < 0.01  # the same graph
     assert pruned["prefill"] < 0.85 * unpruned["prefill"]
     assert pruned["decode"] < unpruned["decode"]
-
-
-def instructions(told: Told) -> dict[str, int]:
-    """Executed by each phase: the plug-in tells the sum at each line of the runner, before the line is there."""
-    sums = [(int(count), phase) for count, phase in re.findall(r"instructions (\d+)\n(\w+) [\d.]+ ms", told.stderr)]
-    before = [0, *(count for count, _ in sums)]
-    return {phase: count - earlier for (count, phase), earlier in zip(sums, before, strict=False)}
