@@ -1,6 +1,7 @@
 """Settings that fit the kept tokens, schedules of stages, also in the tower: tables of `docs/results/accuracy.md`.
 
     python benchmarks/schedules.py [--part settings] [--part tower] [--seed 7 --seed 8] [--questions 2004]
+    python benchmarks/schedules.py --part depth --model CHECKPOINT      # where in its tower a cut is cheapest
 
 Per cent of answers that are exactly right, over the questions of all seeds; differences are paired, question by
 question. Work is that of prefill and of the caches, as the graphs have it, against the unpruned export's. Scores are
@@ -24,10 +25,12 @@ from vlmp.evaluation.data import DataSet, open_dataset
 from vlmp.evaluation.identity import checkpoint_digests, eager_program
 from vlmp.evaluation.report import cache_bytes, percent
 from vlmp.evaluation.run import score
+from vlmp.evaluation.scenes import SIDE
 from vlmp.evaluation.subjects import fit_text
 from vlmp.export.checkpoint import locate
 from vlmp.export.eager import open_eager
 from vlmp.export.models import model_entry
+from vlmp.export.plan import open_source
 from vlmp.export.schedule import SCHEDULES, parse_schedule
 from vlmp.runtimes.bundle.writing import write_whole
 from vlmp.runtimes.console.streams import quiet_libraries
@@ -35,6 +38,8 @@ from vlmp.runtimes.session import Seen
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("settings", "peers", "schedules", "tower")
+DEPTH = "depth"
+"""The part that is measured on another model, and only when asked for."""
 VISUAL = 144
 KEPT = (8, 12, 16, 24, 32, 48)
 SETTINGS = {
@@ -73,12 +78,12 @@ class Measured:
 class Bench:
     """Measures schedules on the questions of one seed."""
 
-    def __init__(self, data: DataSet, work: Path) -> None:
+    def __init__(self, data: DataSet, work: Path, model: str) -> None:
         self.data, self.work = data, work
-        self.config = fit_text(BASE, data)
+        self.config = replace(fit_text(BASE, data), model=model, image_size=(SIDE, SIDE))
         self.seen: tuple[object, dict[str, Seen]] = None, {}
         """The stage in the vision tower, and what every picture looks like with it."""
-        self.origin = [checkpoint_digests(locate(model_entry(MODEL).checkpoint)), eager_program(), data.name]
+        self.origin = [checkpoint_digests(locate(model_entry(model).checkpoint)), eager_program(), data.name]
 
     def measure(self, schedule: str) -> Measured:
         """What a schedule comes to; known from an earlier run where nothing has changed since."""
@@ -178,17 +183,40 @@ def tower_table(benches: Sequence[Bench]) -> str:
     lines += ["|---|---|" + "---:|" * (5 + len(kinds))]
     for number, (schedule, found) in enumerate(rows):
         first, scores = found[0], scores_of(found)
-        loss = scores_of(whole) - scores
-        accuracy = percent(scores.mean())
+        accuracy, loss = accuracy_and_loss(whole, found)
         cells = [
             with_name(schedule), ", ".join(map(str, first.kept)),
             percent(first.vision_macs / whole[0].vision_macs), percent(first_work(found) / first_work(whole)),
             f"**{accuracy}**" if number in best else accuracy, percent(scores.mean() / scores_of(whole).mean()),
-            f"{100 * loss.mean():.1f} ± {196 * loss.std() / len(loss) ** 0.5:.1f}",
+            loss,
             *(percent(scores_of(found, kind).mean()) for kind in kinds),
         ]  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def depth_table(benches: Sequence[Bench]) -> str:
+    """Work and accuracy with a stage before each block of the tower: alone in both forms, and with one after it."""
+    whole = [bench.measure(UNPRUNED) for bench in benches]
+    depth = open_source(benches[0].config).family.spec.vision.depth
+    lines = ["| before block | of the depth | vision | rebuilt | loss | dropped | loss | and a ninth | loss |"]
+    lines += ["|---|" + "---:|" * 8, f"| unpruned | | 100.0 | {percent(scores_of(whole).mean())} | | | | | |"]
+    for block in range(1, depth):
+        stage = f"vision.{block}:0.5:local{WEIGHED}"
+        rebuilt, dropped, named = (
+            [bench.measure(f"{stage}{more}") for bench in benches]
+            for more in ("", DROPPED, f"{DROPPED}+first:0.111:vlm-pruner{WEIGHED}")
+        )
+        cells = [str(block), percent(block / depth), percent(dropped[0].vision_macs / whole[0].vision_macs)]
+        cells += [cell for found in (rebuilt, dropped, named) for cell in accuracy_and_loss(whole, found)]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def accuracy_and_loss(whole: Sequence[Measured], found: Sequence[Measured]) -> tuple[str, str]:
+    """Of one schedule; the loss against the unpruned model, question by question, with its 95 % interval."""
+    scores, loss = scores_of(found), scores_of(whole) - scores_of(found)
+    return percent(scores.mean()), f"{100 * loss.mean():.1f} ± {196 * loss.std() / len(loss) ** 0.5:.1f}"
 
 
 def first_work(found: Sequence[Measured]) -> int:
@@ -258,7 +286,7 @@ TOWER = (
     f"{HALF}+2:0.111:vlm-pruner{WEIGHED}",
     f"{HALF}+{LATE}",
     f"{HALF}+{EARLY}",
-    f"{HALF}{DROPPED}+{NINTH}",
+    f"{HALF}{DROPPED}+{LATE}",
     f"vision.25%:0.75:local{WEIGHED}+{LATE}",
     f"{SOON}+{LATE}",
     f"{SOON}{DROPPED}+{LATE}",
@@ -277,17 +305,21 @@ TOWER = (
 def main() -> None:
     """Measure the parts asked for, and write them into the document."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--part", action="append", choices=PARTS)
+    parser.add_argument("--part", action="append", choices=[*PARTS, DEPTH])
+    parser.add_argument("--model", default=MODEL, help="another checkpoint, with --part depth alone")
     parser.add_argument("--seed", action="append", type=int, help="of the test scenes, repeatable (7 and 8)")
     parser.add_argument("--questions", type=int, default=2004, help="of each seed")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--work", type=Path, default=ROOT / "build/schedules", help="scores")
     arguments = parser.parse_args()
+    seeds, parts = arguments.seed or [7, 8], arguments.part or PARTS
+    if arguments.model != MODEL and parts != [DEPTH]:
+        parser.error(f"the other tables are of {MODEL}: give --model with --part {DEPTH} alone")
     quiet_libraries()
     torch.set_num_threads(arguments.threads)
-    seeds, parts = arguments.seed or [7, 8], arguments.part or PARTS
     benches = [
-        Bench(open_dataset("scenes:test", seed=seed, questions=arguments.questions), arguments.work) for seed in seeds
+        Bench(open_dataset("scenes:test", seed=seed, questions=arguments.questions), arguments.work, arguments.model)
+        for seed in seeds
     ]
     stamp = f"`{shlex.join(['python', 'benchmarks/schedules.py', *sys.argv[1:]])}`: scenes:test, seeds "
     stamp += f"{' and '.join(map(str, seeds))}, {arguments.questions} questions each."
@@ -299,6 +331,8 @@ def main() -> None:
         write_part("schedules", f"{stamp}\n\n{schedules_table(benches, COMPARED)}")
     if "tower" in parts:
         write_part("tower", f"{stamp}\n\n{tower_table(benches)}")
+    if DEPTH in parts:
+        write_part(DEPTH, f"{stamp}\n\n{depth_table(benches)}")
 
 
 if __name__ == "__main__":

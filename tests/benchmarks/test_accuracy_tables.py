@@ -8,6 +8,7 @@ import accuracy
 import pytest
 import schedules
 import torch
+from vlmp.evaluation.data import open_dataset
 from vlmp.pruner import PrunerConfig
 
 GRID = (4, 6)
@@ -46,7 +47,7 @@ def test_a_part_of_the_document_is_replaced_and_the_rest_kept(tmp_path: Path, mo
 
 def test_the_document_has_a_place_for_every_part() -> None:
     text = accuracy.DOCUMENT.read_text(encoding="utf-8")
-    for part in set(accuracy.PARTS) - {"pictures"}:
+    for part in {*accuracy.PARTS, *schedules.PARTS, schedules.DEPTH} - {"pictures"}:
         assert f"<!-- {part}: generated -->" in text
         assert f"<!-- {part}: end -->" in text
 
@@ -54,3 +55,20 @@ def test_the_document_has_a_place_for_every_part() -> None:
 def test_the_pareto_front_is_what_nothing_beats_at_less_cost() -> None:
     points = [(10, 90.0), (8, 90.0), (8, 85.0), (5, 80.0), (5, 80.0), (4, 70.0), (6, 79.0)]
     assert schedules.pareto_front(points) == {1, 3, 4, 5}
+
+
+def test_the_depth_table_has_a_line_for_each_block_and_later_ones_save_less(tmp_path: Path) -> None:
+    bench = schedules.Bench(open_dataset("scenes:test", seed=7, questions=12), tmp_path, "vlmp-tiny")
+    _, _, whole, *blocks = [line.split(" | ") for line in schedules.depth_table([bench]).splitlines()]
+    assert [(cells[0], cells[1]) for cells in blocks] == [("| 1", "25.0"), ("| 2", "50.0"), ("| 3", "75.0")]
+    works = [float(cells[2]) for cells in [*blocks, whole]]
+    assert works == sorted(works)
+    assert works[-1] == 100
+    right = bench.measure("vision.2:0.5:local,weigh=1,form=dropped").scores
+    assert blocks[1][5] == f"{100 * sum(right) / 12:.1f}"
+
+
+def test_another_model_is_for_the_depth_table_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["schedules.py", "--part", "tower", "--model", "qwen2-vl-2b"])
+    with pytest.raises(SystemExit, match="2"):
+        schedules.main()
