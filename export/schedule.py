@@ -27,9 +27,9 @@ FORM = "PLACE:KEEP[:PRUNER[,SETTING=VALUE]], as 2:0.111:vlm-pruner,batch=4"
 
 SCHEDULES: dict[str, str] = {
     "paper": "2:0.111:vlm-pruner,settings=published",
-    "gentle": "vision.50%:0.5:local,weigh=1,form=dropped+first:0.222:vlm-pruner,weigh=1",
-    "fast": "vision.25%:0.5:local,weigh=1,form=dropped+first:0.111:vlm-pruner,weigh=1",
-    "fastest": "vision.25%:0.333:local,weigh=1,form=dropped+first:0.111:vlm-pruner,weigh=1",
+    "gentle": "vision.50%:0.5:local,weigh=1,form=dropped+first:0.111:vlm-pruner,weigh=1",
+    "fast": "vision.13%:0.5:local,weigh=1,form=dropped+first:0.111:vlm-pruner,weigh=1",
+    "fastest": "vision.13%:0.333:local,weigh=1,form=dropped+first:0.111:vlm-pruner,weigh=1",
 }
 """Name -> stages, chosen by what they cost and what stays right: docs/results/accuracy.md."""
 
