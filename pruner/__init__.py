@@ -27,6 +27,7 @@ PRUNERS: dict[str, str] = {
     "divprune": "vlmp.pruner.divprune:DivPrune",
     "dart": "vlmp.pruner.dart:Dart",
     "local": "vlmp.pruner.local:KeepLocal",
+    "contrast": "vlmp.pruner.contrast:KeepContrast",
 }
 """Method name -> "module:class", a subclass of `Pruner`."""
 
@@ -51,6 +52,7 @@ TRAITS: dict[str, Traits] = {
     "divprune": Traits(layer=0),
     "dart": Traits(needs=("keys",), settings=("pivots",)),
     "local": Traits(),
+    "contrast": Traits(),
 }
 """Method name -> what its class says, told before that is imported."""
 

@@ -104,6 +104,8 @@ class Pruner(nn.Module, ABC):
     """What the method reads of layer K-1. One that needs anything cannot stand before the language model, at K = 0."""
     settings: ClassVar[tuple[str, ...]] = ()
     """Fields of PrunerConfig that the method reads, beside `num_kept`."""
+    takes_patches: ClassVar[bool] = False
+    """Whether its call takes `patches_NPD` as well: in a vision tower, the P patches that each token is made of."""
 
     @classmethod
     def fitting(cls, num_kept: int) -> dict[str, int]:

@@ -30,13 +30,17 @@ class KeepLocal(Pruner):
         place_N: Tensor | None = None,
     ) -> PruneResult:
         """hidden_ND any float dtype, keys and attention unused. Returns PruneResult, the least alike token first."""
-        hidden_f32_ND, beside_NN = hidden_ND.float(), self.beside_NN
-        if place_N is not None:
-            beside_NN = beside_NN.index_select(0, place_N).index_select(1, place_N)
+        hidden_f32_ND = hidden_ND.float()
         # A sum has the direction of the mean.
-        around_ND = matmul(beside_NN, hidden_f32_ND)
+        around_ND = matmul(self.beside(place_N), hidden_f32_ND)
         likeness_N = (unit_rows(hidden_f32_ND) * unit_rows(around_ND)).sum(-1)
         return self.unfused(hidden_ND, stable_order(likeness_N)[: self.config.num_kept])
+
+    def beside(self, place_N: Tensor | None) -> Tensor:
+        """Which of the tokens at these places of the grid (None: all of it) touch. float32 [N, N]."""
+        if place_N is None:
+            return self.beside_NN
+        return self.beside_NN.index_select(0, place_N).index_select(1, place_N)
 
 
 def neighbours(grid: tuple[int, int]) -> Tensor:

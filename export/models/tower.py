@@ -1,7 +1,8 @@
 """A stage inside a vision tower: which visual tokens go on through its later blocks, and what becomes of the others.
 
 Inside the tower a visual token is a group of patches, and a group stays whole. Dims: N groups of the grid, S kept,
-M patches, m side of the square of patches of a group, E vision width, W = m^2 E of a whole group, H heads, d head size.
+M patches, m side of the square of the P = m^2 patches of a group, E vision width, W = P E of a whole group, H heads,
+d head size.
 """
 
 from typing import NamedTuple
@@ -61,7 +62,8 @@ class TowerStage(nn.Module):
         if self.class_token:
             hidden_ME = hidden_ME[:-1]
         state_NW = self.grouped(hidden_ME)
-        group_NE = self.mean_of_patches(hidden_ME)
+        patches_NPE = state_NW.reshape(self.pruner.tokens, self.patches, -1)
+        group_NE = patches_NPE.mean(1)
         keys_NE = attention_N = None
         if qkv_ME is not None and self.pruner.needs:
             query_HMd, key_HMd, _ = patch_heads(qkv_ME, self.heads, rope)
@@ -72,7 +74,8 @@ class TowerStage(nn.Module):
                 nothing_1M = torch.zeros_like(key_HMd[0, :, 0]).unsqueeze(0)
                 share_M = self.row_attention(asks_HQd, key_HMd, nothing_1M)
                 attention_N = self.mean_of_patches(self.without_class(share_M.unsqueeze(1)))[:, 0]
-        kept_S = self.pruner(group_NE, keys_NE, attention_N, None).kept_S
+        closer = {"patches_NPD": patches_NPE} if self.pruner.takes_patches else {}
+        kept_S = self.pruner(group_NE, keys_NE, attention_N, None, **closer).kept_S
         share_NS = bias_S = None
         if self.cut.form == "rebuilt":
             own_NS = (self.index_N.unsqueeze(1) == kept_S).float()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import accuracy
+import numpy as np
 import pytest
 import schedules
 import torch
@@ -68,6 +69,14 @@ def test_the_depth_table_has_a_line_for_each_block_and_later_ones_save_less(tmp_
     found = bench.measure("vision.2:0.5:local,weigh=1,form=dropped")
     assert found.kept == [72, 72]
     assert blocks[1][5] == f"{100 * sum(found.scores) / 12:.1f}"
+
+
+def test_a_smaller_photo_is_measured_apart(tmp_path: Path) -> None:
+    bench = schedules.Bench(open_dataset("scenes:test", seed=7, questions=12), tmp_path, accuracy.MODEL)
+    whole, small, again = (bench.measure(schedules.UNPRUNED, side) for side in (336, 168, 336))
+    assert (whole.kept, small.kept, again) == ([144], [36], whole)
+    assert small.vision_macs < whole.vision_macs / 3
+    assert np.mean(small.scores) < np.mean(whole.scores)
 
 
 def test_another_model_is_for_the_depth_table_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The graph of each peer alone, lowered and run by every target: the same tokens in the same order as eager PyTorch.
+"""The graph of each method but VLM-Pruner, run by every target: the same tokens in the same order as eager PyTorch.
 
 Whole models with some of them are exported in tests/export/test_peer_exports.py.
 """
@@ -27,6 +27,7 @@ from vlmp.runtimes.session import RUNTIMES, Session
 
 GRID, KEEP, WIDTH, KEY_WIDTH = (6, 7), 13, 24, 8
 Float = Literal["float32", "float16"]
+METHODS = (*PEERS, "local", "contrast")
 
 
 class Alone(nn.Module):
@@ -115,7 +116,7 @@ def inputs() -> list[tuple[Tensor, ...]]:
     return [*cases, tied, tuple(values[fifth_N] for values in tied)]
 
 
-@pytest.mark.parametrize("peer", PEERS)
+@pytest.mark.parametrize("peer", METHODS)
 @pytest.mark.parametrize("target", TARGETS)
 def test_every_target_chooses_as_eager(target: str, peer: str, tmp_path: Path) -> None:
     run = lowered(target, peer, tmp_path)
@@ -130,7 +131,7 @@ def test_every_target_chooses_as_eager(target: str, peer: str, tmp_path: Path) -
 
 @pytest.mark.parametrize("keep", [1, 4, 42])
 @pytest.mark.parametrize("loop", ["while", "scan", "unroll"])
-@pytest.mark.parametrize("peer", PEERS)
+@pytest.mark.parametrize("peer", METHODS)
 def test_graph_equals_eager(peer: str, loop: Loop, keep: int) -> None:
     """Also at the edges: one token, the pivots alone, all tokens."""
     config = PrunerConfig(num_kept=keep, pivots=min(4, keep))

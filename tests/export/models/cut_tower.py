@@ -53,6 +53,13 @@ class CutTower:
         return self._means(self.state), self._means(keys_MC), self._means(share_M[:, None])[:, 0]
 
     @torch.no_grad()
+    def patches_at(self) -> Tensor:
+        """What comes to the stage, patch by patch: [N, m, E]."""
+        with self._watched():
+            self.original.seen(self.inputs)
+        return self._grouped(self.state)
+
+    @torch.no_grad()
     def seen(self, kept: Tensor, form: str, *, weigh: bool) -> tuple[Tensor, Tensor]:
         """Visual tokens and their features [N or S, D (1 + n)], and what is added to scores of each kept group [S]."""
         hidden_NE, _, _ = self.looked_at()

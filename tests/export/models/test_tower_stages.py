@@ -93,18 +93,26 @@ def test_a_cut_tower_equals_transformers_own(tried: Tried, form: str, weigh: int
 
 def least_alike(hidden_NE: Tensor, grid: tuple[int, int], count: int) -> list[int]:
     """The groups least like the mean of the up to eight around them."""
+    likeness = [
+        float(torch.cosine_similarity(hidden_NE[group], hidden_NE[around].mean(0), 0))
+        for group, around in enumerate(neighbours(grid))
+    ]
+    return sorted(sorted(range(len(likeness)), key=likeness.__getitem__)[:count])
+
+
+def neighbours(grid: tuple[int, int]) -> list[list[int]]:
+    """Of each group the up to eight around it."""
     rows, columns = grid
-    likeness = []
-    for group in range(rows * columns):
-        row, column = divmod(group, columns)
-        around = [
+    return [
+        [
             y * columns + x
             for y in range(max(row - 1, 0), min(row + 2, rows))
             for x in range(max(column - 1, 0), min(column + 2, columns))
             if (y, x) != (row, column)
         ]
-        likeness.append(float(torch.cosine_similarity(hidden_NE[group], hidden_NE[around].mean(0), 0)))
-    return sorted(sorted(range(rows * columns), key=likeness.__getitem__)[:count])
+        for row in range(rows)
+        for column in range(columns)
+    ]
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -119,12 +127,31 @@ def test_every_method_chooses_by_what_the_block_before_left(tried: Tried, method
     assert found.tolist() == wanted.tolist()
 
 
-def test_before_the_first_block(tmp_path: Path) -> None:
-    tried = Tried("qwen2_vl", tmp_path)
-    session = tried.chat("vision.0:0.5:local,form=dropped").session
-    assert (
-        tried.see(session).visual.shape[0] == session.manifest.shape.handed < session.manifest.shape.image.visual_tokens
-    )
+def test_contrast_looks_at_the_patches_of_each_group(tried: Tried) -> None:
+    found = tried.see(tried.chat(f"vision.{tried.block}:0.5:contrast,form=dropped").session).places
+    assert found is not None
+    assert found.tolist() == standing_out(tried.tower.patches_at(), tried.original.grid(tried.inputs), len(found))
+
+
+def standing_out(patches_NmE: Tensor, grid: tuple[int, int], count: int) -> list[int]:
+    """The groups whose patches are farthest from the mean of the up to eight groups around them."""
+    mean_NE = patches_NmE.double().mean(1)
+    apart = [
+        float((patches_NmE[group].double() - mean_NE[around].mean(0)).square().mean())
+        for group, around in enumerate(neighbours(grid))
+    ]
+    return sorted(sorted(range(len(apart)), key=apart.__getitem__, reverse=True)[:count])
+
+
+@pytest.mark.parametrize("name", ["qwen2_vl", "qwen3_vl", "llava"])
+def test_before_the_first_block(tmp_path: Path, name: str) -> None:
+    tried = Tried(name, tmp_path)
+    session = tried.chat("vision.0:0.5:contrast,form=dropped").session
+    seen = tried.see(session)
+    assert seen.places is not None
+    assert len(seen.visual) == session.manifest.shape.handed < session.manifest.shape.image.visual_tokens
+    patches_NmE = CutTower(tried.original, 0, tried.inputs).patches_at()
+    assert seen.places.tolist() == standing_out(patches_NmE, tried.original.grid(tried.inputs), len(seen.visual))
 
 
 def test_windows_are_cut_after_a_block_that_sees_the_whole_picture(tmp_path: Path) -> None:
@@ -191,6 +218,7 @@ def test_prefill_must_be_told_the_places(tmp_path: Path) -> None:
     ("name", "schedule"),
     [
         ("qwen2_5_vl", "vision.2:0.5:vlm-pruner,weigh=1"),
+        ("qwen2_vl", "vision.0:0.5:contrast,weigh=1+first:0.25:vlm-pruner,weigh=1"),
         ("qwen3_vl", "vision.1:0.5:fastv,weigh=1,form=dropped+1:0.25:dart,pivots=2"),
     ],
 )
