@@ -67,7 +67,6 @@ class Measured:
 
     schedule: str
     kept: list[int]
-    layers: list[int | str]
     vision_macs: int
     prefill_macs: int
     cache_bytes: int
@@ -80,22 +79,23 @@ class Bench:
 
     def __init__(self, data: DataSet, work: Path, model: str) -> None:
         self.data, self.work = data, work
-        self.config = replace(fit_text(BASE, data), model=model, image_size=(SIDE, SIDE))
+        self.config = replace(fit_text(BASE, data), model=model)
         self.seen: tuple[object, dict[str, Seen]] = None, {}
-        """The stage in the vision tower, and what every picture looks like with it."""
+        """The pictures' size and the stage in the vision tower, and what every picture looks like with them."""
         self.origin = [checkpoint_digests(locate(model_entry(model).checkpoint)), eager_program(), data.name]
 
-    def measure(self, schedule: str) -> Measured:
-        """What a schedule comes to; known from an earlier run where nothing has changed since."""
-        origin = json.dumps([self.origin, len(self.data.examples), schedule]).encode()
+    def measure(self, schedule: str, side: int = SIDE) -> Measured:
+        """What a schedule comes to on pictures of `side` pixels; known from an earlier run if nothing has changed."""
+        origin = json.dumps([self.origin, len(self.data.examples), schedule, side]).encode()
         file = self.work / f"{sha256(origin).hexdigest()[:16]}.json"
         if file.exists():
             return Measured(**json.loads(file.read_text(encoding="utf-8")))
-        chat = open_eager(replace(self.config, stages=parse_schedule(schedule)), counted=True)
+        config = replace(self.config, stages=parse_schedule(schedule), image_size=(side, side))
+        chat = open_eager(config, counted=True)
         session = chat.session
-        tower = str(session.manifest.shape.tower)
-        if self.seen[0] != tower:
-            self.seen = tower, see(chat, self.data)
+        looks = side, str(session.manifest.shape.tower)
+        if self.seen[0] != looks:
+            self.seen = looks, see(chat, self.data)
         texts = many_answers(chat, self.seen[1], self.data, BASE.max_new_tokens)
         shape, work = session.manifest.shape, session.manifest.method("prefill").work
         vision = session.manifest.method("vision").work["vision"]
@@ -103,14 +103,13 @@ class Bench:
         found = Measured(
             schedule=schedule,
             kept=[stage.num_kept for stage in shape.stages],
-            layers=[stage.where for stage in shape.stages],
             vision_macs=vision.macs,
             prefill_macs=sum(each.macs for each in work.values()),
             cache_bytes=cache_bytes(session.manifest),
             scores=scores,
             kinds=[one.kind for one in self.data.examples],
         )
-        print(f"{self.data.name}: {np.mean(scores):.1%} {schedule}", flush=True)
+        print(f"{self.data.name}: {np.mean(scores):.1%} {schedule}, {side} px", flush=True)
         self.work.mkdir(parents=True, exist_ok=True)
         write_whole(file, json.dumps(asdict(found)))
         return found
@@ -150,19 +149,19 @@ def peers_table(benches: Sequence[Bench]) -> str:
 def schedules_table(benches: Sequence[Bench], schedules: Sequence[str]) -> str:
     """Accuracy and work of schedules, against unpruned and against the default of one stage."""
     whole, base = ([bench.measure(one) for bench in benches] for one in (UNPRUNED, schedules[0]))
-    lines = ["| schedule | kept | before layers | prefill | caches | accuracy | of unpruned | difference | codes |"]
-    lines += ["|---|---|---|" + "---:|" * 6]
+    lines = ["| schedule | kept | prefill | caches | accuracy | of unpruned | difference | codes | counting |"]
+    lines += ["|---|---|" + "---:|" * 7]
     for schedule in (UNPRUNED, *schedules):
         found = [bench.measure(schedule) for bench in benches]
         first, scores = found[0], scores_of(found)
         gap = scores - scores_of(base)
         error = gap.std() / len(gap) ** 0.5
         cells = [
-            with_name(schedule), ", ".join(map(str, first.kept)), ", ".join(map(str, first.layers)),
+            with_name(schedule), ", ".join(map(str, first.kept)),
             percent(first.prefill_macs / whole[0].prefill_macs), percent(first.cache_bytes / whole[0].cache_bytes),
             percent(scores.mean()), percent(scores.mean() / scores_of(whole).mean()),
             "" if schedule == schedules[0] else f"{100 * gap.mean():+.1f} ± {196 * error:.1f}",
-            percent(scores_of(found, "code").mean()),
+            *(percent(scores_of(found, kind).mean()) for kind in ("code", "count")),
         ]  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -171,21 +170,23 @@ def schedules_table(benches: Sequence[Bench], schedules: Sequence[str]) -> str:
 def tower_table(benches: Sequence[Bench]) -> str:
     """Accuracy by kind of question, and the work up to the first token, of schedules with a stage in the tower.
 
-    The most work comes first. Bold are those of which no other is as right at less work, and names.
+    Beside them the photo made smaller. The most work comes first. Bold are those of which no other is as right at less
+    work, and names.
     """
     whole = [bench.measure(UNPRUNED) for bench in benches]
     kinds = sorted(set(whole[0].kinds))
-    rows = [(schedule, [bench.measure(schedule) for bench in benches]) for schedule in (UNPRUNED, *TOWER)]
+    rows = [(with_name(schedule), [bench.measure(schedule) for bench in benches]) for schedule in (UNPRUNED, *TOWER)]
+    rows += [(f"unpruned, {side} px", [bench.measure(UNPRUNED, side) for bench in benches]) for side in SMALLER]
     rows.sort(key=lambda row: -first_work(row[1]))
     best = pareto_front([(first_work(found), scores_of(found).mean()) for _, found in rows])
     lines = ["| schedule | kept | vision | to the first token | accuracy | of unpruned | loss | "]
     lines[0] += " | ".join(kinds) + " |"
     lines += ["|---|---|" + "---:|" * (5 + len(kinds))]
-    for number, (schedule, found) in enumerate(rows):
+    for number, (head, found) in enumerate(rows):
         first, scores = found[0], scores_of(found)
         accuracy, loss = accuracy_and_loss(whole, found)
         cells = [
-            with_name(schedule), ", ".join(map(str, first.kept)),
+            head, ", ".join(map(str, first.kept)),
             percent(first.vision_macs / whole[0].vision_macs), percent(first_work(found) / first_work(whole)),
             f"**{accuracy}**" if number in best else accuracy, percent(scores.mean() / scores_of(whole).mean()),
             loss,
@@ -251,6 +252,7 @@ COMPARED = (
     "2:0.111",
     SCHEDULES["paper"],
     f"2:0.111:vlm-pruner{WEIGHED}",
+    "2:0.111:divprune",
     "1:0.222",
     LATE,
     f"0:0.333:divprune{WEIGHED}",
@@ -260,7 +262,9 @@ COMPARED = (
     EARLY,
     f"0:0.111:divprune{WEIGHED}",
     f"0:0.333:divprune{WEIGHED}+2:0.111:vlm-pruner{WEIGHED}",
+    "2:0.167+4:0.056",
     "1:0.444+2:0.222+4:0.111",
+    "0:0.444:divprune+1:0.167+2:0.153",
 )
 """In the language model; the first one is what the others are compared with."""
 
@@ -275,6 +279,10 @@ TOWER = (
     HALF,
     f"vision.50%:0.5:vlm-pruner{WEIGHED}",
     f"vision.50%:0.5:divprune{WEIGHED}",
+    f"vision.50%:0.5:dart{WEIGHED}",
+    f"vision.50%:0.5:fastv{WEIGHED}",
+    f"vision.50%:0.5:contrast{WEIGHED}",
+    f"vision.50%:0.5:random{WEIGHED}",
     f"vision.50%:0.5:uniform{WEIGHED}",
     f"{HALF}{DROPPED}",
     f"vision.75%:0.5:local{WEIGHED}",
@@ -298,8 +306,14 @@ TOWER = (
     f"vision.25%:0.333:local{WEIGHED}+{LATE}",
     f"vision.25%:0.333:local{WEIGHED}+{EARLY}",
     f"vision.50%:0.333:local{WEIGHED}+{LATE}",
+    f"vision.0:0.5:local{WEIGHED}",
+    f"vision.0:0.5:contrast{WEIGHED}",
+    f"vision.0:0.5:contrast{WEIGHED}{DROPPED}+{NINTH}",
+    f"vision.0:0.4:contrast{WEIGHED}{DROPPED}+{NINTH}",
 )
 """With a stage before a block of the vision tower, alone and before one in the language model."""
+SMALLER = (252, 224, 168)
+"""Sides of the photo in pixels, where making it smaller stands in for pruning: 81, 64 and 36 visual tokens."""
 
 
 def main() -> None:
