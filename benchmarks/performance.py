@@ -24,6 +24,7 @@ MODEL = "qwen2-vl-2b"
 VARIANTS: dict[str, list[str]] = {
     "unpruned": ["--pruner", "none"],
     **{name: ["--schedule", name] for name in SCHEDULES},
+    "contrast": ["--schedule", "vision.0:0.5:contrast,weigh=1,form=dropped+first:0.111:vlm-pruner,weigh=1"],
     "fast-fp16": ["--schedule", "fast", "--quant", "int4-fp16"],
 }
 """Name of a bundle -> what it is exported with; the last one on ExecuTorch only."""
