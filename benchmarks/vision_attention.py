@@ -11,6 +11,7 @@ Dims: M patches, E vision width.
 import argparse
 import statistics
 import time
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import torch
@@ -18,14 +19,13 @@ from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
 from executorch.extension.pybindings import _C
 from executorch.runtime import Method, Program, Runtime
 from torch import Tensor, nn
-from vlmp.export.models.layers import mix, patch_heads
+from vlmp.export.models.layers import PatchAttention, mix, patch_heads
 from vlmp.export.models.vision import VisionBlock
 from vlmp.export.targets.executorch import ROWS, DynamicLinear, _SkippingPartitioner, _trace
 from vlmp.export.targets.executorch.half import HalfPatchAttention
 from vlmp.runtimes.console.streams import quiet_libraries
 
 WIDTH, HEADS, INNER = 1280, 16, 5120
-WAYS = ("float32", "float32, a head at a time", "float16")
 
 
 class HeadByHead(nn.Module):
@@ -37,6 +37,14 @@ class HeadByHead(nn.Module):
         query_HMd = query_HMd * query_HMd.shape[-1] ** -0.5
         parts = zip(query_HMd.split(1), key_HMd.split(1), value_HMd.split(1), strict=True)
         return torch.cat([mix(*part) for part in parts]).permute(1, 0, 2).reshape(len(qkv_ME), WIDTH)
+
+
+WAYS: dict[str, Callable[[PatchAttention], nn.Module]] = {
+    "float32": lambda attention: attention,
+    "float32, a head at a time": lambda _: HeadByHead(),
+    "float16": HalfPatchAttention,
+}
+"""Name -> how a block's attention is done."""
 
 
 class Block(nn.Module):
@@ -55,10 +63,7 @@ class Block(nn.Module):
             quantized = DynamicLinear(linear.weight.data, ROWS)
             quantized.bias = linear.bias
             setattr(self.block, name, quantized)
-        if way == "float16":
-            self.block.attention = HalfPatchAttention(self.block.attention)
-        if way == "float32, a head at a time":
-            self.block.attention = HeadByHead()
+        self.block.attention = WAYS[way](self.block.attention)
         angle_Md = torch.rand(patches, WIDTH // HEADS)
         self.register_buffer("cos_Md", angle_Md.cos())
         self.register_buffer("sin_Md", angle_Md.sin())

@@ -15,7 +15,7 @@ class KeepContrast(KeepLocal):
     Farthest: by the mean of the squared distances, in float32, ties by lower index. It is the spread of the patches
     within a token and the distance of the token from what is around it, added up: E|p - a|^2 = E|p - m|^2 + |m - a|^2.
     Outside of a vision tower, and where a token is one patch, only the second is left. The rule is ours, made for the
-    place before the first block (`vision.0`), where patches are little more than their pixels.
+    place before the first block (`vision.0`), where patches are their pixels, projected, and what stands for places.
     """
 
     takes_patches: ClassVar[bool] = True
